@@ -1,0 +1,51 @@
+"""Group advantages: how much better a completion was than its group (GRPO, arXiv 2402.03300, eq. for outcome
+rewards)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedrlvr.types import Group
+
+EPSILON = 1e-4  # TRL's guard against a vanishing standard deviation
+
+
+def group_advantages(
+    groups: Sequence[Group], scale_rewards: str = "group", negative_scale: float = 1.0
+) -> list[np.ndarray]:
+    """One float64 array of advantages per group, in the order of its completions.
+
+    A_i = r_i - mean(baseline rewards), divided by the standard deviation (n - 1, as TRL) of the group, of all rewards
+    of the batch, or not at all. Negative advantages are multiplied by `negative_scale`: below 1, a rare right answer
+    weighs more than the many wrong ones around it.
+    """
+    batch_std = _std(np.concatenate([_baseline(group) for group in groups])) if groups else 0.0
+    advantages = []
+    for group in groups:
+        baseline = _baseline(group)
+        centred = np.asarray(group.rewards, dtype=np.float64) - baseline.mean()
+        if scale_rewards == "group":
+            # Where the baseline has no spread (only replace-all can be here with a signal left) there is no unit to
+            # scale by.
+            spread = _std(baseline)
+            centred = centred / (spread + EPSILON) if spread > 0 else centred
+        elif scale_rewards == "batch":
+            centred = centred / (batch_std + EPSILON)
+        advantages.append(np.where(centred < 0, centred * negative_scale, centred))
+    return advantages
+
+
+def has_signal(advantages: np.ndarray) -> bool:
+    """False for a zero-variance group: every advantage is 0 and so is the policy gradient."""
+    return bool(np.any(advantages != 0))
+
+
+def _baseline(group: Group) -> np.ndarray:
+    rewards = group.rewards if group.baseline_rewards is None else group.baseline_rewards
+    return np.asarray(rewards, dtype=np.float64)
+
+
+def _std(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if values.size > 1 else 0.0

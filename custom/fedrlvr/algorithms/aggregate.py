@@ -1,0 +1,83 @@
+"""From the sites' adapters to one: AGGREGATORS maps a name to a function of (start, updates).
+
+Every aggregator takes the adapter the round started from and the sites' updates in a fixed order, and returns the next
+adapter; all sums run in float64 so that the result does not hang on rounding in a particular order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from fedrlvr.algorithms.lora import factor_pairs
+from fedrlvr.types import Adapter, SiteUpdate
+
+
+def fedit(start: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
+    """Average the factors: start + weighted mean of deltas (FedIT, arXiv 2305.05644).
+
+    Cheap, but mean(B) mean(A) is not mean(B A): what the sites learned interferes.
+    """
+    weights = _weights(updates)
+    return {
+        name: (tensor.double() + sum(w * u.delta[name].double() for w, u in zip(weights, updates, strict=True))).to(
+            tensor.dtype
+        )
+        for name, tensor in sorted(start.items())
+    }
+
+
+def svd(start: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
+    """The best rank-r factors of the averaged product mean_k(B_k A_k), balanced: B = U sqrt(S), A = sqrt(S) V^T.
+
+    The product is never formed: with stacked factors B' = [w_1 B_1 ... w_K B_K] (d_out x Kr) and
+    A' = [A_1; ...; A_K] (Kr x d_in), QR of both leaves the SVD of a Kr x Kr core.
+    """
+    weights = _weights(updates)
+    result = {}
+    for name_a, name_b in factor_pairs(start):
+        a_start, b_start = start[name_a].double(), start[name_b].double()
+        stacked_a = torch.cat([a_start + u.delta[name_a].double() for u in updates], dim=0)
+        stacked_b = torch.cat(
+            [w * (b_start + u.delta[name_b].double()) for w, u in zip(weights, updates, strict=True)], dim=1
+        )
+        b_new, a_new = truncate_product(stacked_b, stacked_a, rank=start[name_a].shape[0])
+        result[name_a], result[name_b] = a_new.to(start[name_a].dtype), b_new.to(start[name_b].dtype)
+    return dict(sorted(result.items()))
+
+
+def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Balanced factors (d_out x rank, rank x d_in) of the best rank-`rank` approximation of left @ right.
+
+    Where the product has a lower rank than `rank`, the spare columns are 0 in both factors, which would never train
+    again (the gradient of each is the other): the spare rows of the right factor keep the rows of `right` instead.
+    """
+    q_left, r_left = torch.linalg.qr(left)
+    q_right, r_right = torch.linalg.qr(right.T)
+    u, s, vt = torch.linalg.svd(r_left @ r_right.T)
+    u, s, vt = u[:, :rank], s[:rank], vt[:rank]
+    # A singular vector's sign is arbitrary; fix it so that equal products give equal factors.
+    sign = torch.where(u.gather(0, u.abs().argmax(0, keepdim=True)) < 0, -1.0, 1.0).to(u.dtype).squeeze(0)
+    root = s.clamp(min=0).sqrt()
+    b = (q_left @ u) * (sign * root)
+    a = (sign * root).unsqueeze(-1) * (vt @ q_right.T)
+    if b.shape[1] < rank:
+        b = torch.cat([b, b.new_zeros(b.shape[0], rank - b.shape[1])], dim=1)
+        a = torch.cat([a, a.new_zeros(rank - a.shape[0], a.shape[1])], dim=0)
+    floor = torch.finfo(torch.float32).eps * (float(s[0]) if s.numel() else 0.0)
+    spare = torch.cat([s <= floor, s.new_ones(rank - s.numel(), dtype=torch.bool)])
+    a[spare] = right[:rank][spare]
+    b[:, spare] = 0
+    return b, a
+
+
+Aggregator = Callable[[Adapter, Sequence[SiteUpdate]], Adapter]
+AGGREGATORS: dict[str, Aggregator] = {"fedit": fedit, "svd": svd}
+
+
+def _weights(updates: Sequence[SiteUpdate]) -> list[float]:
+    if not updates:
+        raise ValueError("nothing to aggregate: no site's update was accepted")
+    total = sum(update.weight for update in updates)
+    return [update.weight / total for update in updates]

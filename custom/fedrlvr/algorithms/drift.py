@@ -1,0 +1,30 @@
+"""How far the sites' updates pull apart, and what averaging factors loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from fedrlvr.algorithms.lora import factor_pairs
+from fedrlvr.types import Adapter, SiteUpdate
+
+
+def drift(start: Adapter, updates: Sequence[SiteUpdate]) -> dict[str, float]:
+    """drift/cosine: mean pairwise cosine of the deltas; drift/norm: their mean L2 norm;
+    drift/product_gap: ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||, the share of the product that fedit loses.
+    """
+    flat = torch.stack([torch.cat([u.delta[n].flatten().double() for n in sorted(start)]) for u in updates])
+    norms = flat.norm(dim=1)
+    unit = flat / norms.clamp(min=1e-30).unsqueeze(1)
+    count = len(updates)
+    cosine = float(((unit @ unit.T).sum() - (unit * unit).sum()) / (count * (count - 1))) if count > 1 else 1.0
+    gap = total = 0.0
+    for name_a, name_b in factor_pairs(start):
+        factors_a = torch.stack([start[name_a].double() + u.delta[name_a].double() for u in updates])
+        factors_b = torch.stack([start[name_b].double() + u.delta[name_b].double() for u in updates])
+        mean_product = (factors_b @ factors_a).mean(0)
+        gap += float((mean_product - factors_b.mean(0) @ factors_a.mean(0)).square().sum())
+        total += float(mean_product.square().sum())
+    ratio = (gap / total) ** 0.5 if total > 0 else 0.0
+    return {"drift/cosine": cosine, "drift/norm": float(norms.mean()), "drift/product_gap": ratio}

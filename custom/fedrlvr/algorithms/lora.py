@@ -1,0 +1,51 @@
+"""LoRA factors by name: pairing A with B, and the one initial adapter that all sites start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from fedrlvr.streams import seed_of
+from fedrlvr.types import Adapter
+
+A_MARK, B_MARK = ".lora_A.", ".lora_B."
+
+AdapterSpec = dict  # name -> shape as a list of ints
+
+
+def factor_pairs(names) -> list[tuple[str, str]]:
+    """(A name, B name) of every adapted layer, sorted.
+
+    Raises:
+        ValueError: a name that is neither, or a factor without its partner.
+    """
+    names = set(names)
+    pairs = []
+    for name in sorted(names):
+        if A_MARK not in name and B_MARK not in name:
+            raise ValueError(f"{name} is not a LoRA factor (neither {A_MARK!r} nor {B_MARK!r} in its name)")
+        partner = name.replace(A_MARK, B_MARK) if A_MARK in name else name.replace(B_MARK, A_MARK)
+        if partner not in names:
+            raise ValueError(f"{name} has no partner {partner}")
+        if A_MARK in name:
+            pairs.append((name, partner))
+    return pairs
+
+
+def adapter_spec(adapter: Adapter) -> AdapterSpec:
+    return {name: list(tensor.shape) for name, tensor in sorted(adapter.items())}
+
+
+def initial_adapter(spec: Mapping[str, list[int]], seed: int) -> Adapter:
+    """A uniform in +-1/sqrt(fan_in) (PEFT's default, kaiming with a = sqrt 5), B = 0: the base model unchanged.
+
+    Each tensor has its own stream, so the draw does not depend on how many layers are adapted.
+    """
+    adapter = {}
+    for name_a, name_b in factor_pairs(spec):
+        generator = torch.Generator().manual_seed(seed_of(seed, "lora_A", name_a))
+        bound = spec[name_a][-1] ** -0.5
+        adapter[name_a] = (torch.rand(spec[name_a], generator=generator) * 2 - 1) * bound
+        adapter[name_b] = torch.zeros(spec[name_b])
+    return dict(sorted(adapter.items()))

@@ -1,0 +1,75 @@
+"""What happens in a round, decided before it starts: private steps, public steps, exchanges, evaluations.
+
+A round of `segments_per_round` segments is cut into *legs*: stretches in which the sites need not hear from each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.config import JobConfig
+from fedrlvr.streams import epoch_batch
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`index` counts from 0 over the whole job; `public_ids` are the public problems of its public step, () = none."""
+
+    index: int
+    private_steps: int
+    public_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Segments a site works through in one go. With `exchange`, the last one's public step waits for the others'
+    answers."""
+
+    segments: tuple[Segment, ...]
+    exchange: bool
+    evaluate: bool
+
+    @property
+    def last(self) -> Segment:
+        return self.segments[-1]
+
+
+def plan_round(config: JobConfig, round_number: int, public_ids: list[str]) -> list[Leg]:
+    """The legs of one round. A leg ends at an exchange, at an evaluation, after `segments_per_task`, or with the
+    round."""
+    per_round = config.federation.segments_per_round
+    legs, current = [], []
+    for index in range(round_number * per_round, (round_number + 1) * per_round):
+        current.append(_segment(config, index, public_ids))
+        last = index == (round_number + 1) * per_round - 1
+        exchange, evaluate = exchange_due(config, index), _evaluation_due(config, index) and not last
+        if exchange or evaluate or last or len(current) == config.federation.segments_per_task:
+            legs.append(Leg(tuple(current), exchange, evaluate))
+            current = []
+    return legs
+
+
+def exchange_due(config: JobConfig, index: int) -> bool:
+    if not METHODS[config.method].exchange:
+        return False
+    schedule = config.exchange.schedule
+    return schedule == "every" or index in schedule
+
+
+def steps_per_segment(config: JobConfig) -> int:
+    """GRPO steps (sampled batches) of a segment: the private ones and the public one, or the private one in its
+    place."""
+    return config.federation.local_steps + 1
+
+
+def _segment(config: JobConfig, index: int, public_ids: list[str]) -> Segment:
+    if not METHODS[config.method].public_step:
+        return Segment(index, config.federation.local_steps + 1, ())
+    batch = epoch_batch(public_ids, index, config.exchange.prompts_per_step, config.seed, "public batch")
+    return Segment(index, config.federation.local_steps, tuple(batch))
+
+
+def _evaluation_due(config: JobConfig, index: int) -> bool:
+    every = config.evaluation.every_segments
+    return every is not None and (index + 1) % every == 0

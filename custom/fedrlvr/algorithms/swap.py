@@ -1,0 +1,55 @@
+"""The swap: some of a site's own wrong answers give way to right answers of other sites (METHOD: the swap)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedrlvr.config import SwapSettings
+from fedrlvr.types import Completion, Group
+
+
+def fill(group: Group, pooled: Sequence[Completion], settings: SwapSettings) -> Group:
+    """Replace n = min(m, G - c - keep_incorrect, max_swaps) wrong completions by the first n pooled ones.
+
+    c is the number of correct completions in the group, m that of pooled ones (with `repeat` any number, as the pool is
+    gone through again). The group keeps its size and its order; the last wrong completions go first. An all-correct
+    group comes back as it was.
+    """
+    wrong = [i for i, completion in enumerate(group.completions) if not completion.correct]
+    available = len(group.completions) if settings.repeat and pooled else len(pooled)
+    n = min(available, len(wrong) - settings.keep_incorrect)
+    if settings.max_swaps is not None:
+        n = min(n, settings.max_swaps)
+    if n <= 0:
+        return group
+    completions = list(group.completions)
+    for k, position in enumerate(list(reversed(wrong))[:n]):
+        completions[position] = pooled[k % len(pooled)]
+    return group.with_completions(completions)
+
+
+def replace_all(group: Group, pooled: Sequence[Completion], settings: SwapSettings) -> Group:
+    """The baseline that swaps everything: all G completions come from the pool, repeated where it holds fewer.
+
+    Such a group has no wrong answer left, so its advantages are taken against the rewards the receiver's own
+    completions got: a prompt it always solves teaches nothing, one it never solves teaches most. `settings` is unused.
+    """
+    if not pooled:
+        return group
+    size = len(group.completions)
+    completions = [pooled[i % len(pooled)] for i in range(size)]
+    return replace(group.with_completions(completions), baseline_rewards=group.rewards)
+
+
+def swap_metrics(before: Sequence[Group], after: Sequence[Group]) -> dict[str, float]:
+    """swap/fraction: swapped completions over all; swap/rescued_groups: all-wrong groups that now hold a right one."""
+    total = sum(len(group.completions) for group in before)
+    swapped = sum(bool(c.origin) for group in after for c in group.completions)
+    rescued = sum(a.num_correct > 0 for b, a in zip(before, after, strict=True) if b.num_correct == 0)
+    return {
+        "swap/completions": float(swapped),
+        "swap/fraction": swapped / total if total else 0.0,
+        "swap/all_wrong_groups": float(sum(group.num_correct == 0 for group in before)),
+        "swap/rescued_groups": float(rescued),
+    }

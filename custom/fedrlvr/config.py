@@ -1,0 +1,142 @@
+"""Every setting of a job, as validated models. What a site owns is in `site_config.py`; how files are read, in
+`settings_file.py`.
+
+GRPO settings carry TRL's names. A job holds only algorithm settings and names: no path, no hardware.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class LoraSettings(Settings):
+    r: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    target_modules: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+
+
+class GrpoSettings(Settings):
+    """One GRPO step. `num_minibatches` optimizer steps per pass, `num_iterations` passes over each sampled batch."""
+
+    num_generations: int = Field(8, ge=2)
+    prompts_per_step: int = Field(8, ge=1)
+    max_completion_length: int = Field(256, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    num_iterations: int = Field(1, ge=1)
+    num_minibatches: int = Field(1, ge=1)
+    epsilon: float = Field(0.2, gt=0, lt=1)
+    epsilon_high: float | None = Field(None, gt=0)
+    beta: float = Field(0.0, ge=0)
+    loss_type: Literal["grpo", "bnpo", "dr_grpo"] = "dr_grpo"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    negative_advantage_scale: float = Field(1.0, ge=0)
+    mask_truncated_completions: bool = False
+
+
+class OptimizerSettings(Settings):
+    learning_rate: float = Field(1e-5, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    reset_each_round: bool = True
+
+
+class SwapSettings(Settings):
+    """Which own completions give way to pooled ones.
+
+    `repeat`: one pooled answer may take several places, for tasks where right answers have a single wording.
+    """
+
+    rule: Literal["fill"] = "fill"
+    off_policy: Literal["receiver"] = "receiver"
+    prefer: Literal["random", "short"] = "random"
+    repeat: bool = False
+    keep_incorrect: int = Field(1, ge=0)
+    max_swaps: int | None = Field(None, ge=0)
+
+
+class ExchangeSettings(Settings):
+    """When sites exchange verified answers, how many may travel, and whether a site keeps them for later steps."""
+
+    prompts_per_step: int = Field(8, ge=1)
+    schedule: Literal["every"] | tuple[int, ...] = "every"
+    keep_pool: bool = True
+    max_per_site: int = Field(4, ge=1)
+    max_per_prompt: int = Field(16, ge=1)
+
+
+class FederationSettings(Settings):
+    rounds: int = Field(2, ge=1)
+    segments_per_round: int = Field(12, ge=1)
+    local_steps: int = Field(1, ge=1)
+    segments_per_task: int = Field(1, ge=1)
+    aggregator: Literal["fedit", "svd"] = "svd"
+    min_sites: int = Field(1, ge=1)
+    step_deadline: float = Field(3600.0, gt=0)
+    max_update_norm: float | None = Field(None, gt=0)
+
+
+class EvaluationSettings(Settings):
+    """`samples` completions per problem at round ends; `curve_samples` every `every_segments` segments in between."""
+
+    samples: int = Field(4, ge=1)
+    k: tuple[int, ...] = (1,)
+    every_segments: int | None = Field(None, ge=1)
+    curve_samples: int = Field(1, ge=1)
+
+
+Method = Literal["pubswap", "fedavg", "fedavg+public", "replace-all", "local", "centralised"]
+
+
+class JobConfig(Settings):
+    """Everything that is agreed between the sites of one job."""
+
+    name: str = Field("fedrlvr", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    method: Method = "pubswap"
+    seed: int = Field(0, ge=0)
+    task: str
+    model: str
+    lora: LoraSettings = LoraSettings()
+    grpo: GrpoSettings = GrpoSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    swap: SwapSettings = SwapSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    federation: FederationSettings = FederationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> JobConfig:
+        rows = self.grpo.num_generations
+        if self.swap.keep_incorrect >= rows:
+            raise ValueError(
+                f"swap.keep_incorrect is {self.swap.keep_incorrect}, but a group has only "
+                f"grpo.num_generations = {rows} completions: nothing could ever be swapped; choose a smaller value"
+            )
+        if max(self.evaluation.k) > self.evaluation.samples:
+            raise ValueError(
+                f"evaluation.k asks for pass@{max(self.evaluation.k)}, which needs evaluation.samples >= "
+                f"{max(self.evaluation.k)}, not {self.evaluation.samples}"
+            )
+        steps = self.federation.rounds * self.federation.segments_per_round
+        schedule = self.exchange.schedule
+        if schedule != "every":
+            if list(schedule) != sorted(set(schedule)):
+                raise ValueError(f"exchange.schedule must rise strictly, not {list(schedule)}")
+            outside = [step for step in schedule if not 0 <= step < steps]
+            if outside:
+                raise ValueError(
+                    f"exchange.schedule names public step {outside[0]}, but there are only {steps} "
+                    "(federation.rounds x federation.segments_per_round, counted from 0)"
+                )
+        return self
+
+    @property
+    def total_segments(self) -> int:
+        return self.federation.rounds * self.federation.segments_per_round

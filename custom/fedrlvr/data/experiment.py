@@ -1,0 +1,32 @@
+"""A preset: the job, plus what a simulation needs to make its own model and problems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.config import JobConfig
+from fedrlvr.data.base_model import BaseModelSettings
+from fedrlvr.data.generated import GeneratedData
+
+
+class ExperimentConfig(JobConfig):
+    """One YAML file in `app_configs/`. Only the `JobConfig` part travels to the sites."""
+
+    base_model: BaseModelSettings = BaseModelSettings()
+    data: GeneratedData
+    deepspeed: Path = Path("deepspeed/zero0.json")  # from the preset's folder; the file every simulated site uses
+
+    def job(self) -> JobConfig:
+        """The job as it is sent. `centralised` has one site, which samples as much a step as all sites together."""
+        values = {name: getattr(self, name) for name in JobConfig.model_fields}
+        if METHODS[self.method].pooled_data:
+            values["grpo"] = self.grpo.model_copy(
+                update={"prompts_per_step": self.grpo.prompts_per_step * len(self.data.sites)}
+            )
+            values["federation"] = self.federation.model_copy(update={"min_sites": 1})
+        return JobConfig(**values)
+
+    @property
+    def site_names(self) -> list[str]:
+        return ["pooled"] if METHODS[self.method].pooled_data else list(self.data.sites)

@@ -1,0 +1,82 @@
+"""Problem files for a generated task: private sets by site, a public set, a test set, held-out sets. No problem in
+two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from fedrlvr.config import Settings
+from fedrlvr.data.problems import manifest_hash, write_problems
+from fedrlvr.streams import stream
+from fedrlvr.tasks.task import GeneratedTask
+from fedrlvr.types import Problem
+
+
+class GeneratedData(Settings):
+    """How many problems of which label go where. `sites` maps a site's name to the labels of its private problems."""
+
+    sites: dict[str, tuple[str, ...]] = Field(min_length=1)
+    private_per_site: int = Field(256, ge=1)
+    heldout_per_site: int = Field(64, ge=1)
+    public: int = Field(32, ge=0)
+    test_per_label: int = Field(64, ge=1)
+
+    @field_validator("sites")
+    @classmethod
+    def _names(cls, sites: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, labels in sites.items():
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"site name {name!r}: use letters, digits, - and _")
+            if not labels:
+                raise ValueError(f"site {name!r} has no labels, so it would have no private problems")
+        return sites
+
+
+def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder: Path, pooled: bool = False) -> str:
+    """Write `public.jsonl`, `test.jsonl`, `<site>.jsonl` and `<site>.heldout.jsonl` under `folder`; return the public
+    set's manifest hash. With `pooled`, one site called `pooled` holds the private problems of all.
+
+    Raises:
+        ValueError: a label the task does not have, an empty public set, or more problems asked for than the task has.
+    """
+    for site, labels in data.sites.items():
+        unknown = sorted(set(labels) - set(task.labels))
+        if unknown:
+            raise ValueError(
+                f"data.sites.{site}: task {task.name} has no label {unknown[0]!r}; it has {', '.join(task.labels)}"
+            )
+    if data.public == 0:
+        raise ValueError("data.public is 0: the public set is empty, and there is nothing to exchange answers to")
+    draw = _Drawer(task, seed)
+    public = draw(data.public, task.labels, "public")
+    write_problems(folder / "public.jsonl", public)
+    write_problems(folder / "test.jsonl", draw(data.test_per_label * len(task.labels), task.labels, "test"))
+    private = {site: draw(data.private_per_site, labels, "private", site) for site, labels in data.sites.items()}
+    heldout = {site: draw(data.heldout_per_site, labels, "heldout", site) for site, labels in data.sites.items()}
+    if pooled:
+        private, heldout = ({"pooled": [p for part in sets.values() for p in part]} for sets in (private, heldout))
+    for site in private:
+        write_problems(folder / f"{site}.jsonl", private[site])
+        write_problems(folder / f"{site}.heldout.jsonl", heldout[site])
+    return manifest_hash(public)
+
+
+class _Drawer:
+    """Draws problems that were not drawn before."""
+
+    def __init__(self, task: GeneratedTask, seed: int):
+        self.task, self.seed, self.taken = task, seed, set()
+
+    def __call__(self, count: int, labels, *purpose: str) -> list[Problem]:
+        random = stream(self.seed, "problems", self.task.name, *purpose)
+        problems: list[Problem] = []
+        for _ in range(count * 200):
+            if len(problems) == count:
+                return problems
+            problem = self.task.problem(labels[len(problems) % len(labels)], random)
+            if problem.id not in self.taken:
+                self.taken.add(problem.id)
+                problems.append(problem)
+        raise ValueError(f"task {self.task.name} has too few distinct problems for {count} more ({'/'.join(purpose)})")

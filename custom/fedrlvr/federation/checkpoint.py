@@ -1,0 +1,41 @@
+"""What the server keeps of each round: the adapter as a standard PEFT directory, complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from fedrlvr.config import LoraSettings
+from fedrlvr.types import Adapter
+
+
+def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: str) -> None:
+    """Write `path` as a directory that `PeftModel.from_pretrained` loads; an earlier one there is replaced.
+
+    Written beside, synced and renamed, so that no reader and no crash meets half a directory.
+    """
+    unfinished = path.with_name(path.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in adapter.items()}, unfinished / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "target_modules": "all-linear" if lora.target_modules == ("all-linear",) else list(lora.target_modules),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    (unfinished / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for file in unfinished.iterdir():
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+    shutil.rmtree(path, ignore_errors=True)
+    unfinished.rename(path)

@@ -1,0 +1,105 @@
+"""The site's side: a FLARE executor that hands each task to the site's worker and never touches a GPU itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.signal import Signal
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+
+from fedrlvr.config import JobConfig
+from fedrlvr.federation.messages import answer, check_envelope, envelope, error_answer, read_request
+from fedrlvr.privacy.guards import Refused, check_adapter
+from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.supervisor import Aborted, Supervisor, WorkerError
+from fedrlvr.site_config import SiteConfig
+
+STOP_GRACE = 10.0  # seconds for the worker to save its adapter at the end of a job
+
+
+class SiteExecutor(Executor):
+    """Answers the five tasks, each by its worker's result or by an error that says why."""
+
+    def __init__(self, job: str, manifest: str):
+        """`job` is a JobConfig as JSON, `manifest` the hash of the public problems."""
+        super().__init__()
+        self.job = job
+        self.manifest = manifest
+        self._supervisor: Supervisor | None = None
+        self._abort_signal: Signal | None = None
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type == EventType.START_RUN:
+            fobs.register(TensorDecomposer)
+        elif event_type == EventType.END_RUN and self._supervisor is not None:
+            self._supervisor.stop(grace=STOP_GRACE)
+        elif event_type == EventType.ABORT_TASK and self._supervisor is not None:
+            self._supervisor.stop()
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        began, self._abort_signal = time.monotonic(), abort_signal
+        try:
+            place = envelope(self.manifest, 0, 0)
+            check_envelope(shareable, place, keys=("protocol", "version", "source", "manifest"))
+            instructions, adapter = read_request(shareable)
+            supervisor = self._running_supervisor(task_name, instructions, adapter, shareable, fl_ctx)
+            if adapter is not None:
+                check_adapter(adapter, supervisor.adapter_spec)
+            body, delta = supervisor.request({"task": task_name, **instructions}, adapter)
+        except Aborted:
+            return make_reply(ReturnCode.TASK_ABORTED)
+        except (WorkerError, Refused, SettingsError, FileNotFoundError) as reason:
+            self.log_error(fl_ctx, f"{task_name}: {reason}")
+            return error_answer(str(reason))
+        if task_name == "validate":
+            body["adapter_spec"] = supervisor.adapter_spec
+        return answer(task_name, shareable, body, delta, time.monotonic() - began)
+
+    def _running_supervisor(
+        self, task: str, instructions: dict, adapter, message: Shareable, fl_ctx: FLContext
+    ) -> Supervisor:
+        """The worker, started if need be. A fresh worker knows nothing of the round under way, so one is started only
+        for
+        a task that brings all it needs: an adapter, or the very first one.
+        """
+        if self._supervisor is None:
+            self._supervisor = self._new_supervisor(fl_ctx)
+            self._supervisor.start()
+        elif not self._supervisor.running:
+            if adapter is None:
+                raise WorkerError("the worker was lost; it is started again with the next averaged adapter")
+            self._supervisor.start()
+        return self._supervisor
+
+    def _new_supervisor(self, fl_ctx: FLContext) -> Supervisor:
+        site = fl_ctx.get_identity_name()
+        path = site_file(Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()), site)
+        config = load_settings(SiteConfig, path).rooted(path.parent)
+        config.check_paths()
+        return Supervisor(
+            JobConfig.model_validate_json(self.job),
+            site,
+            config,
+            self.manifest,
+            aborted=lambda: self._abort_signal is not None and self._abort_signal.triggered,
+        )
+
+
+def site_file(folder: Path, site: str) -> Path:
+    """`fedrlvr.yaml` in the site's local folder; `fedrlvr.<site>.yaml` where simulated sites share that folder.
+
+    Raises FileNotFoundError naming what was looked for.
+    """
+    for name in (f"fedrlvr.{site}.yaml", "fedrlvr.yaml"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"no site file fedrlvr.yaml in {folder}: a site says there where its model and problems are"
+    )

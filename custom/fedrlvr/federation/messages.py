@@ -1,0 +1,128 @@
+"""types <-> FLARE: what a request and an answer look like on the wire.
+
+A request carries its instructions (JSON) in a header and at most one payload as a DXO; an answer carries exactly one
+DXO. Adapters are only ever WEIGHTS (down) or WEIGHT_DIFF (up), responses only ever APP_DEFINED, numbers only ever
+METRICS,
+so that a site's filters can tell them apart by kind. Both carry the envelope, by which a receiver knows that the
+other side runs the same code on the same public problems in the same place of the same job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nvflare.apis.dxo import DXO, DataKind, from_shareable
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.shareable import Shareable, make_reply
+
+import fedrlvr
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.types import Adapter, PublicResponse
+from fedrlvr.version import PROTOCOL, source_hash
+
+ENVELOPE, INSTRUCTIONS, SECONDS, ERROR = "fedrlvr.envelope", "fedrlvr.instructions", "fedrlvr.seconds", "fedrlvr.error"
+
+
+def envelope(manifest: str, round_number: int, segment: int) -> dict:
+    return {
+        "protocol": PROTOCOL,
+        "version": fedrlvr.__version__,
+        "source": source_hash(),
+        "manifest": manifest,
+        "round": round_number,
+        "segment": segment,
+    }
+
+
+def check_envelope(message: Shareable, expected: dict, keys: Sequence[str] | None = None) -> None:
+    """Raises Refused, with both values, where the message's envelope differs in any of `keys` (default: all)."""
+    found = message.get_header(ENVELOPE)
+    if not isinstance(found, dict):
+        raise Refused("the message has no fedrlvr envelope")
+    for key in keys or expected:
+        if found.get(key) != expected[key]:
+            raise Refused(f"{key} differs: the message says {found.get(key)!r}, this side has {expected[key]!r}")
+
+
+def request(
+    envelope: dict,
+    instructions: dict,
+    adapter: Adapter | None = None,
+    responses: Sequence[PublicResponse] | None = None,
+) -> Shareable:
+    if adapter is not None:
+        message = DXO(DataKind.WEIGHTS, data=dict(adapter)).to_shareable()
+    elif responses is not None:
+        records = [{"problem_id": r.problem_id, "text": r.text, "site": r.site} for r in responses]
+        message = DXO(DataKind.APP_DEFINED, data={"responses": records}).to_shareable()
+    else:
+        message = Shareable()
+    message.set_header(ENVELOPE, envelope)
+    message.set_header(INSTRUCTIONS, instructions)
+    return message
+
+
+def read_request(message: Shareable) -> tuple[dict, Adapter | None]:
+    """The instructions (with `responses`, if it carries some) and the adapter, if it carries one."""
+    instructions = dict(message.get_header(INSTRUCTIONS))
+    if "DXO" not in message:
+        return instructions, None
+    dxo = from_shareable(message)
+    if dxo.data_kind == DataKind.WEIGHTS:
+        return instructions, dxo.data
+    if dxo.data_kind == DataKind.APP_DEFINED:
+        return instructions | {"responses": dxo.data["responses"]}, None
+    raise Refused(f"a request may carry WEIGHTS or APP_DEFINED, not {dxo.data_kind}")
+
+
+def answer(task: str, request_message: Shareable, body: dict, delta: Adapter | None, seconds: float) -> Shareable:
+    """A worker's answer to one task, as the one DXO kind that this task is allowed to send."""
+    if task == "submit":
+        dxo = DXO(DataKind.WEIGHT_DIFF, data=dict(delta))
+    elif task == "propose":
+        records = [{"problem_id": r["problem_id"], "text": r["text"]} for r in body["responses"]]
+        dxo = DXO(DataKind.APP_DEFINED, data={"responses": records})
+    else:
+        dxo = DXO(DataKind.METRICS, data=body)
+    message = dxo.to_shareable()
+    message.set_header(ENVELOPE, request_message.get_header(ENVELOPE))
+    message.set_header(SECONDS, seconds)
+    return message
+
+
+def error_answer(reason: str) -> Shareable:
+    return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers={ERROR: reason[:2000]})
+
+
+ANSWER_KIND = {
+    "train": DataKind.METRICS,
+    "propose": DataKind.APP_DEFINED,
+    "swap": DataKind.METRICS,
+    "submit": DataKind.WEIGHT_DIFF,
+    "validate": DataKind.METRICS,
+}
+
+
+def read_answer(task: str, message: Shareable, expected: dict) -> tuple[dict, float]:
+    """The DXO's data and the seconds the site worked.
+
+    Raises:
+        Refused: an error answer (with its reason), another envelope than `expected`, or another kind than this task's.
+    """
+    code = message.get_return_code(ReturnCode.OK)
+    if code != ReturnCode.OK:
+        raise Refused(str(message.get_header(ERROR) or code))
+    check_envelope(message, expected)
+    dxo = from_shareable(message)
+    if dxo.data_kind != ANSWER_KIND[task]:
+        raise Refused(f"{task} is answered by {ANSWER_KIND[task].value}, not by {dxo.data_kind}")
+    seconds = message.get_header(SECONDS)
+    return dxo.data, float(seconds) if isinstance(seconds, (int, float)) else 0.0
+
+
+def adapter_bytes(adapter: Adapter) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in adapter.values())
+
+
+def response_bytes(responses: Sequence[PublicResponse]) -> int:
+    return sum(len(r.problem_id.encode()) + len(r.text.encode()) for r in responses)

@@ -1,0 +1,34 @@
+"""The FLARE recipe: the same job for the simulator, POC and provisioned sites."""
+
+from __future__ import annotations
+
+from nvflare.job_config.api import FedJob
+from nvflare.recipe.spec import Recipe
+
+from fedrlvr.config import JobConfig
+from fedrlvr.federation.controller import PubSwapController
+from fedrlvr.federation.executor import SiteExecutor
+
+TASKS = ["train", "propose", "swap", "submit", "validate"]
+
+
+class PubSwapRecipe(Recipe):
+    """Federated RLVR with response swapping.
+
+    Args:
+        job: the algorithm's settings; nothing about any site's files or hardware.
+        public_ids: the public problems' ids, in the manifest's order.
+        manifest: the public problems' hash, by which every site checks that it has the same ones.
+
+    The package is expected to be installed at every participant, so the job carries no code ("not BYOC").
+    """
+
+    def __init__(self, job: JobConfig, public_ids: list[str], manifest: str):
+        fed_job = FedJob(name=job.name, min_clients=job.federation.min_sites)
+        fed_job.job.set_app_packages(["fedrlvr"])
+        settings = job.model_dump_json()
+        fed_job.to_server(PubSwapController(settings, public_ids, manifest))
+        fed_job.to_clients(SiteExecutor(settings, manifest), tasks=TASKS)
+        super().__init__(fed_job)
+        # FLARE's default of 2 s between a site's questions for work would be most of a small task's time.
+        self.add_server_config({"server": {"task_request_interval": 0.2}})

@@ -1,0 +1,166 @@
+"""Run the recipe in FLARE's simulator as a child process: its log in a file, its journal in sight, no process left
+behind.
+
+The child holds the other end of a pipe from its parent. When the pipe breaks - the parent ended, was interrupted or was
+killed - the child ends every process of the run, which it knows by a mark in their environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import yaml
+from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
+
+from fedrlvr.config import JobConfig
+from fedrlvr.site_config import SiteConfig
+
+MARK = "FEDRLVR_RUN"
+POLL = 0.2
+
+
+class SimulationFailed(RuntimeError):
+    """The simulated job did not end well; the message says why, as far as the journal knows."""
+
+
+class Simulation:
+    """One run under `folder`: `flare/` is FLARE's workspace, `flare.log` what it prints."""
+
+    def __init__(
+        self, folder: Path, job: JobConfig, public_ids: list[str], manifest: str, sites: dict[str, SiteConfig]
+    ):
+        if any(character.isspace() for character in str(folder)):
+            raise ValueError(f"--workspace: FLARE's simulator cannot work under a path with a space in it: {folder}")
+        self.folder, self.job = folder, job
+        self.flare = folder / "flare" / job.name
+        self.log_path = folder / "flare.log"
+        self.server_folder = self.flare / "server" / "simulate_job" / "fedrlvr"
+        self._mark = uuid.uuid4().hex
+        self._process: subprocess.Popen | None = None
+        self._write_inputs(public_ids, manifest, sites)
+
+    def events(self) -> Iterator[dict | None]:
+        """Start the run and yield the server's journal, line by line as it is written; None when nothing is new.
+
+        Raises:
+            SimulationFailed: the job ended with an error.
+        """
+        environment = {**os.environ, MARK: self._mark}
+        with open(self.log_path, "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fedrlvr.federation.simulator", str(self.folder)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        try:
+            reason = None
+            for event in self._follow(self.server_folder / "metrics.jsonl"):
+                if event and event["event"] == "stopped":
+                    reason = event["reason"]
+                yield event
+            code = self._process.returncode
+            if reason or code:
+                raise SimulationFailed(reason or f"FLARE's simulator ended with code {code}; see {self.log_path}")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End whatever of this run is still there."""
+        if self._process is not None:
+            end_run(self._mark)
+            self._process.wait()
+            self._process.stdin.close()
+
+    def _follow(self, path: Path) -> Iterator[dict | None]:
+        rest, position = "", 0
+        while True:
+            running = self._process.poll() is None
+            if path.exists():
+                with open(path, encoding="utf-8") as file:
+                    file.seek(position)
+                    rest += file.read()
+                    position = file.tell()
+            *lines, rest = rest.split("\n")
+            yield from (json.loads(line) for line in lines)
+            if not running:
+                return
+            yield None
+            time.sleep(POLL)
+
+    def _write_inputs(self, public_ids: list[str], manifest: str, sites: dict[str, SiteConfig]) -> None:
+        local = self.flare / "local"
+        local.mkdir(parents=True, exist_ok=True)
+        for name, config in sites.items():
+            values = config.model_dump(mode="json", exclude_none=True)
+            (local / f"fedrlvr.{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        # As at a real site that forbids foreign code: only FLARE's own components and this package's.
+        policy = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedrlvr."]}
+        (local / "resources.json").write_text(json.dumps(policy, indent=2))
+        inputs = {
+            "job": self.job.model_dump(mode="json"),
+            "public_ids": public_ids,
+            "manifest": manifest,
+            "sites": list(sites),
+        }
+        (self.folder / "job.json").write_text(json.dumps(inputs, indent=2))
+
+
+def end_run(mark: str) -> None:
+    """Kill every process that carries the run's mark, save the calling one. Several passes: a dying parent may still
+    fork."""
+    for _ in range(5):
+        found = [process for process in psutil.process_iter() if process.pid != os.getpid() and _carries(process, mark)]
+        if not found:
+            return
+        for process in found:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(found, timeout=3)
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _end_with_parent(mark: str) -> None:
+    def watch() -> None:
+        while os.read(0, 1):  # not through sys.stdin, whose lock the interpreter wants at its end
+            pass
+        end_run(mark)
+        os._exit(4)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(folder: Path) -> None:
+    from nvflare.recipe import SimEnv
+
+    from fedrlvr.federation.recipe import PubSwapRecipe
+
+    _end_with_parent(os.environ[MARK])
+    inputs = json.loads((folder / "job.json").read_text())
+    recipe = PubSwapRecipe(JobConfig.model_validate(inputs["job"]), inputs["public_ids"], inputs["manifest"])
+    recipe.execute(
+        SimEnv(clients=inputs["sites"], num_threads=len(inputs["sites"]), workspace_root=str(folder / "flare"))
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

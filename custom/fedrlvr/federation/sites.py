@@ -1,0 +1,99 @@
+"""The server's side of talking to the sites: ask several at once, wait, sort answers from failures, keep the quorum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nvflare.apis.controller_spec import ClientTask, Task
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.impl.controller import Controller
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+
+from fedrlvr.federation.messages import ENVELOPE, read_answer
+from fedrlvr.privacy.guards import Refused
+
+POLL = 0.05
+GRACE = 60.0  # seconds a site's own deadline may fire before the server's does
+
+
+class QuorumLost(RuntimeError):
+    """Fewer sites than `federation.min_sites` are left in this round; the message says who failed and why."""
+
+
+class RunAborted(RuntimeError):
+    """The job's abort signal was seen."""
+
+
+@dataclass
+class Sites:
+    """`active` are the sites still in the current round. A site that fails is out until the next round begins."""
+
+    controller: Controller
+    fl_ctx: FLContext
+    abort_signal: Signal
+    names: list[str]
+    min_sites: int
+    deadline: float
+    on_failure: object
+    active: list[str] = field(default_factory=list)
+    failures: list[dict] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    asking_seconds: float = 0.0
+
+    def begin_round(self) -> None:
+        self.active = list(self.names)
+
+    def ask(self, task: str, messages: Mapping[str, Shareable]) -> dict[str, dict]:
+        """Send each site its message and wait for all. Returns {site: data} of the good answers, in the order of
+        `names`.
+
+        Raises:
+            QuorumLost: too few sites are left.
+            RunAborted: the job was aborted.
+        """
+        began = time.monotonic()
+        results: dict[str, Shareable] = {}
+        tasks = {site: self._send(task, site, message, results) for site, message in messages.items()}
+        while any(t.completion_status is None for t in tasks.values()):
+            if self.abort_signal.triggered:
+                raise RunAborted
+            time.sleep(POLL)
+        self.asking_seconds += time.monotonic() - began
+        answers = {}
+        for site in (name for name in self.names if name in messages):
+            try:
+                if site not in results:
+                    raise Refused(f"no answer to {task} ({tasks[site].completion_status.value})")
+                answers[site], seconds = read_answer(task, results[site], messages[site].get_header(ENVELOPE))
+                self.seconds[site] = self.seconds.get(site, 0.0) + seconds
+            except Refused as reason:
+                self.fail(site, task, str(reason))
+        self.check_quorum()
+        return answers
+
+    def fail(self, site: str, task: str, reason: str) -> None:
+        """Take a site out of the round."""
+        self.failures.append({"site": site, "task": task, "reason": reason})
+        if site in self.active:
+            self.active.remove(site)
+        self.on_failure(site=site, task=task, reason=reason)
+
+    def check_quorum(self) -> None:
+        if len(self.active) < self.min_sites:
+            reasons = "; ".join(f"{f['site']} failed in {f['task']}: {f['reason']}" for f in self.failures)
+            raise QuorumLost(
+                f"only {len(self.active)} of {len(self.names)} sites are left, "
+                f"federation.min_sites is {self.min_sites}. {reasons}"
+            )
+
+    def _send(self, name: str, site: str, message: Shareable, results: dict[str, Shareable]) -> Task:
+        def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
+            results[site] = client_task.result
+            client_task.result = None
+
+        task = Task(name=name, data=message, timeout=int(self.deadline + GRACE), result_received_cb=keep)
+        self.controller.send(task, self.fl_ctx, targets=[site])
+        return task

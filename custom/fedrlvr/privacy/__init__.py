@@ -1,0 +1,1 @@
+"""Privacy and safety rules as pure functions: nothing here knows FLARE."""

@@ -1,0 +1,69 @@
+"""What a receiver checks before it uses something from elsewhere. Whole or not at all: nothing is repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+
+class Refused(ValueError):
+    """Something from another participant that will not be used, with the reason."""
+
+
+def check_adapter(
+    adapter: Mapping[str, torch.Tensor], spec: Mapping[str, list[int]], max_norm: float | None = None
+) -> None:
+    """Same names, shapes and dtype (float32); all finite; L2 norm, over all tensors, finite and at most `max_norm`.
+
+    Raises:
+        Refused: naming the tensor and what was expected.
+    """
+    missing, extra = sorted(set(spec) - set(adapter)), sorted(set(adapter) - set(spec))
+    if missing:
+        raise Refused(f"tensor {missing[0]} is missing ({len(missing)} in all)")
+    if extra:
+        raise Refused(f"tensor {extra[0]} is not part of the adapter ({len(extra)} in all)")
+    square = 0.0
+    for name, shape in spec.items():
+        tensor = adapter[name]
+        if not isinstance(tensor, torch.Tensor):
+            raise Refused(f"{name} is {type(tensor).__name__}, not a tensor")
+        if list(tensor.shape) != list(shape):
+            raise Refused(f"{name} has shape {list(tensor.shape)}, expected {list(shape)}")
+        if tensor.dtype != torch.float32:
+            raise Refused(f"{name} has dtype {tensor.dtype}, expected torch.float32")
+        if not bool(torch.isfinite(tensor).all()):
+            raise Refused(f"{name} holds values that are not finite")
+        square += float(tensor.double().square().sum())
+    norm = square**0.5
+    if max_norm is not None and norm > max_norm:
+        raise Refused(f"L2 norm {norm:.4g} exceeds federation.max_update_norm = {max_norm:.4g}")
+    if norm > torch.finfo(torch.float32).max:
+        raise Refused(f"L2 norm {norm:.4g} cannot be represented in float32")
+
+
+MAX_TEXT = 100_000  # characters of one public response
+
+
+def check_responses(records: object, asked: set[str], limit: int) -> list[tuple[str, str]]:
+    """(problem id, text) of a site's public responses.
+
+    Raises:
+        Refused: not a list of {problem_id, text} with text values, a problem that was not asked, an over-long text, or
+            more than `limit` responses in all.
+    """
+    if not isinstance(records, list):
+        raise Refused(f"responses are {type(records).__name__}, expected a list")
+    if len(records) > limit:
+        raise Refused(f"{len(records)} responses, at most {limit} are allowed")
+    for record in records:
+        if not isinstance(record, dict) or set(record) != {"problem_id", "text"}:
+            raise Refused("a response must have exactly the fields problem_id and text")
+        if not all(isinstance(value, str) for value in record.values()):
+            raise Refused("a response's problem_id and text must be text")
+        if record["problem_id"] not in asked:
+            raise Refused(f"a response to problem {record['problem_id'][:80]!r}, which was not asked")
+        if len(record["text"]) > MAX_TEXT:
+            raise Refused(f"a response of {len(record['text'])} characters, at most {MAX_TEXT} are allowed")
+    return [(record["problem_id"], record["text"]) for record in records]

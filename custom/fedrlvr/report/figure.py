@@ -1,0 +1,91 @@
+"""The picture of a run: pass@1 over steps, and what each site can do before and after averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from fedrlvr.report.summary import evaluations, merge_scores
+
+SITE_COLOUR, MEAN_COLOUR, GLOBAL_COLOUR = "#9fb4c7", "#2c5f8a", "#c44e2b"
+
+
+def draw_run(events: Sequence[dict], summary: dict, path: Path) -> None:
+    """Write a PNG of a run that was evaluated at least once."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=[1.35, 1], layout="constrained")
+    _curves(left, events, summary)
+    _matrix(right, summary)
+    figure.suptitle(
+        f"{summary['method']}, {len(summary['sites'])} sites, seed {summary['seed']}", x=0.01, ha="left", fontsize=12
+    )
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _curves(axes, events, summary) -> None:
+    base = summary["base"]["test"]["overall"]["pass@1"]
+    local = evaluations(events, "local")
+    shared = evaluations(events, "global")
+    for site in summary["sites"]:
+        points = [(e["segment"] + 1, _overall(e["scores"][site]["test"])) for e in local if site in e["scores"]]
+        axes.plot(*zip((0, base), *points, strict=True), color=SITE_COLOUR, linewidth=1)
+    means = [(e["segment"] + 1, _mean(_overall(s["test"]) for s in e["scores"].values())) for e in local]
+    axes.plot(*zip((0, base), *means, strict=True), color=MEAN_COLOUR, linewidth=2, marker="o", markersize=4)
+    axes.plot([], [], color=SITE_COLOUR, label="a site's own adapter")
+    axes.plot([], [], color=MEAN_COLOUR, marker="o", markersize=4, label="mean of the sites")
+    if shared:
+        points = [(e["segment"] + 1, _overall(merge_scores(s["test"] for s in e["scores"].values()))) for e in shared]
+        axes.plot(
+            *zip(*points, strict=True),
+            color=GLOBAL_COLOUR,
+            marker="D",
+            linestyle="",
+            markersize=8,
+            label="after averaging",
+        )
+        for x, y in points:
+            axes.annotate(
+                f"{y:.2f}", (x, y), textcoords="offset points", xytext=(-6, 8), ha="right", color=GLOBAL_COLOUR
+            )
+    axes.set(
+        xlabel="segment (private steps, then a public step)", ylabel="pass@1, all types", ylim=(0, 1), xlim=(0, None)
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _matrix(axes, summary) -> None:
+    rounds = summary["before_averaging"]
+    rows = {"base": {label: s["pass@1"] for label, s in summary["base"]["test"].items()}}
+    if rounds:
+        rows |= rounds[-1]["pass@1"]
+    if summary["after_averaging"]:
+        rows["averaged"] = summary["after_averaging"][-1]["pass@1"]
+    labels = [label for label in rows["base"] if label != "overall"]
+    values = [[row.get(label, float("nan")) for label in labels] for row in rows.values()]
+    axes.imshow(values, vmin=0, vmax=1, cmap="YlGnBu", aspect="auto")
+    axes.set_xticks(range(len(labels)), [f"type {label}" if len(label) == 1 else label for label in labels])
+    axes.set_yticks(range(len(rows)), list(rows))
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            axes.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.55 else "#222222")
+    for y in (0.5, len(rows) - 1.5):
+        axes.axhline(y, color="white", linewidth=4)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("pass@1 by type: base, each site at the end, averaged", fontsize=10, loc="left")
+
+
+def _overall(scores: dict) -> float:
+    return merge_scores([scores])["overall"]["pass@1"] if "overall" not in scores else scores["overall"]["pass@1"]
+
+
+def _mean(values) -> float:
+    values = list(values)
+    return sum(values) / len(values)

@@ -1,0 +1,85 @@
+"""Live progress of a run: where it is, how it learns, how long it has to go."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+
+class Progress:
+    """Feed it the journal's events. On a terminal one line is redrawn; elsewhere a line is printed as segments
+    finish."""
+
+    def __init__(self, console: Console, rounds: int, segments: int, steps_per_segment: int, sites: int):
+        self.console = console
+        self.rounds, self.segments, self.sites = rounds, segments, sites
+        self.total_steps = segments * steps_per_segment * sites
+        self.steps = 0
+        self._began: float | None = None
+        self._last: dict = {}
+        self._rewards: list[float] = []
+        self._live: list[float] = []
+        self._printed = -1
+        self._note = "starting sites"
+        self._display = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self._display:
+            self._display.start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        if self._display:
+            self._display.stop()
+
+    def feed(self, event: dict | None) -> None:
+        if event is not None:
+            self._take(event)
+        if self._display:
+            self._display.update(Text(self.line()), refresh=True)
+
+    def line(self) -> str:
+        if not self._last:
+            return self._note
+        last = self._last
+        return (
+            f"round {last['round'] + 1}/{self.rounds}  segment {last['segment'] + 1}/{self.segments}  "
+            f"step {self.steps}/{self.total_steps}  reward {_mean(self._rewards):.2f}  "
+            f"live groups {_mean(self._live):.0%}  {self._left()}  {self._note}"
+        ).rstrip()
+
+    def _take(self, event: dict) -> None:
+        if event["event"] == "start":
+            self._note = "measuring the base model"
+        elif event["event"] == "step":
+            self._began = self._began or time.monotonic()
+            self.steps += 1
+            self._last, self._note = event, ""
+            self._rewards = [*self._rewards, event["reward"]][-4 * self.sites :]
+            self._live = [*self._live, event["live_groups"] / event["groups"]][-4 * self.sites :]
+        elif event["event"] == "evaluation":
+            self._print_once(event["segment"])
+        elif event["event"] == "exchange":
+            self._note = f"{event['offered']} answers exchanged"
+            self._print_once(event["segment"])
+        elif event["event"] == "failure":
+            self.console.print(f"{event['site']} failed in {event['task']}: {event['reason']}", markup=False)
+
+    def _print_once(self, segment: int) -> None:
+        if self._display is None and self._last and segment > self._printed:
+            self._printed = segment
+            self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
+
+    def _left(self) -> str:
+        if self._began is None or self.steps <= self.sites:
+            return "time left unknown"
+        rate = (time.monotonic() - self._began) / (self.steps - self.sites)
+        seconds = int(rate * (self.total_steps - self.steps))
+        return f"{seconds // 60}:{seconds % 60:02d} left"
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,127 @@
+"""The journal's events as one dictionary: what `summary.json` holds. Pure, so that it can be checked by hand."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.version import source_hash
+
+PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
+
+
+def merge_scores(parts: Iterable[dict]) -> dict:
+    """Scores by label from several sites' parts, and `overall`; means weighted by the number of problems."""
+    total: dict[str, dict[str, float]] = {}
+    for part in parts:
+        for label, scores in part.items():
+            for target in (total.setdefault(label, {}), total.setdefault("overall", {})):
+                count = scores["problems"]
+                for name, value in scores.items():
+                    target[name] = target.get(name, 0) + (count if name == "problems" else value * count)
+    return {
+        label: {name: value if name == "problems" else value / sums["problems"] for name, value in sums.items()}
+        for label, sums in sorted(total.items(), key=lambda item: (item[0] != "overall", item[0]))
+    }
+
+
+def evaluations(events: Iterable[dict], which: str) -> list[dict]:
+    return [event for event in events if event["event"] == "evaluation" and event["which"] == which]
+
+
+def site_matrix(evaluation: dict) -> dict[str, dict[str, float]]:
+    """{site: {label: pass@1}} of an evaluation in which every site measured its own adapter."""
+    return {
+        site: {label: s["pass@1"] for label, s in scores["test"].items()}
+        for site, scores in evaluation["scores"].items()
+    }
+
+
+def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
+    """Everything a reader of one run asks first; a run that stopped early is summarised as far as it got."""
+    start = next(event for event in events if event["event"] == "start")
+    end = next((event for event in events if event["event"] == "end"), {})
+    averaged = METHODS[start["method"]].average
+    base = evaluations(events, "base")
+    finals = evaluations(events, "global" if averaged else "local")
+    local = [
+        e for e in evaluations(events, "local") if (e["segment"] + 1) % (start["segments"] // start["rounds"]) == 0
+    ]
+    return {
+        "method": start["method"],
+        "seed": start["seed"],
+        "sites": start["sites"],
+        "rounds": start["rounds"],
+        "segments": start["segments"],
+        "finished": bool(end),
+        "base": _scores(base[-1]) if base else None,
+        "final": _scores(finals[-1]) if finals else None,
+        "before_averaging": [{"round": e["round"], "pass@1": site_matrix(e)} for e in local],
+        "after_averaging": [{"round": e["round"], "pass@1": _by_label(e)} for e in evaluations(events, "global")],
+        "bytes": _bytes(events),
+        "swap": _swap(events),
+        "drift": [{k: v for k, v in e.items() if k.startswith("drift/")} for e in events if e["event"] == "average"],
+        "failures": [{k: e[k] for k in ("site", "task", "reason")} for e in events if e["event"] == "failure"],
+        "seconds": _seconds(end, wall_seconds),
+        "versions": {"python": platform.python_version(), "source": source_hash()}
+        | {name: version(name) for name in PACKAGES},
+    }
+
+
+def _scores(evaluation: dict) -> dict:
+    parts = evaluation["scores"]
+    scores = {"test": merge_scores(part["test"] for part in parts.values())}
+    heldout = {site: merge_scores([part["heldout"]])["overall"] for site, part in parts.items() if "heldout" in part}
+    return scores | ({"heldout": heldout} if heldout else {})
+
+
+def _by_label(evaluation: dict) -> dict[str, float]:
+    return {label: s["pass@1"] for label, s in merge_scores(p["test"] for p in evaluation["scores"].values()).items()}
+
+
+def _bytes(events: Sequence[dict]) -> dict:
+    """Payload bytes over the whole run, all sites together."""
+
+    def total(name: str, key: str) -> int:
+        return sum(sum(event[key].values()) for event in events if event["event"] == name)
+
+    return {
+        "adapter": {"down": total("adapter_down", "bytes"), "up": total("average", "bytes_up")},
+        "responses": {"down": total("exchange", "bytes_down"), "up": total("exchange", "bytes_up")},
+    }
+
+
+def _swap(events: Sequence[dict]) -> dict:
+    public = [
+        event
+        for event in events
+        if event["event"] == "step" and event["kind"] == "public" and "swap/completions" in event
+    ]
+    completions = sum(event["swap/completions"] for event in public)
+    sampled = sum(event["completions"] for event in public)
+    return {
+        "public_steps": len(public),
+        "fraction": completions / sampled if sampled else 0.0,
+        "all_wrong_groups": int(sum(event["swap/all_wrong_groups"] for event in public)),
+        "rescued_groups": int(sum(event["swap/rescued_groups"] for event in public)),
+        "rejected_answers": int(
+            sum(event.get("exchange/wrong", 0) + event.get("exchange/unknown_prompt", 0) for event in public)
+        ),
+    }
+
+
+def _seconds(end: dict, wall_seconds: float) -> dict:
+    """`compute`: a site's mean time at work; `waiting`: the rest of the time that tasks were out (transport, other
+    sites);
+    `start_and_stop`: everything before the first task and after the last."""
+    asking = end.get("asking_seconds", 0.0)
+    per_site = end.get("site_seconds", {})
+    compute = sum(per_site.values()) / len(per_site) if per_site else 0.0
+    return {
+        "wall": wall_seconds,
+        "compute": compute,
+        "waiting": asking - compute,
+        "start_and_stop": wall_seconds - asking,
+    }

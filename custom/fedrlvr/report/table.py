@@ -1,0 +1,64 @@
+"""The run's result as a table in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_summary(summary: dict, console: Console) -> None:
+    """Base and final pass@1 by label, per site on its own held-out problems, then what it cost."""
+    table = Table(title=f"{summary['method']}, seed {summary['seed']}: pass@1", title_justify="left")
+    table.add_column("measured on")
+    for name in ("base", "final"):
+        table.add_column(name, justify="right")
+    base, final = summary["base"], summary["final"]
+    for label in base["test"]:
+        table.add_row(
+            f"test, {label}" if label == "overall" else f"test, type {label}",
+            *(_pass(scores["test"].get(label)) for scores in (base, final)),
+        )
+    for site in base.get("heldout", {}):
+        table.add_row(f"{site}, own held-out", _pass(base["heldout"][site]), _pass(final.get("heldout", {}).get(site)))
+    console.print(table)
+    _print_matrix(summary, console)
+    _print_cost(summary, console)
+
+
+def _print_matrix(summary: dict, console: Console) -> None:
+    if not summary["before_averaging"]:
+        return
+    last = summary["before_averaging"][-1]["pass@1"]
+    labels = sorted({label for scores in last.values() for label in scores})
+    table = Table(title="every site's own adapter at the end of its last round, by type", title_justify="left")
+    for name in ("site", *labels):
+        table.add_column(name, justify="left" if name == "site" else "right")
+    for site, scores in last.items():
+        table.add_row(site, *(f"{scores[label]:.2f}" for label in labels))
+    if summary["after_averaging"]:
+        after = summary["after_averaging"][-1]["pass@1"]
+        table.add_section()
+        table.add_row("averaged", *(f"{after[label]:.2f}" for label in labels))
+    console.print(table)
+
+
+def _print_cost(summary: dict, console: Console) -> None:
+    sent, seconds, swap = summary["bytes"], summary["seconds"], summary["swap"]
+    console.print(
+        f"sent: adapters {_kilobytes(sent['adapter'])}, responses {_kilobytes(sent['responses'])}\n"
+        f"swap: {swap['fraction']:.0%} of public completions, {swap['rescued_groups']} of {swap['all_wrong_groups']} "
+        f"all-wrong groups rescued\n"
+        f"time: {seconds['wall']:.0f} s = {seconds['compute']:.0f} s a site at work + "
+        f"{seconds['waiting']:.0f} s waiting + "
+        f"{seconds['start_and_stop']:.0f} s starting and stopping"
+    )
+    for failure in summary["failures"]:
+        console.print(f"failed: {failure['site']} in {failure['task']}: {failure['reason']}", markup=False)
+
+
+def _pass(scores: dict | None) -> str:
+    return f"{scores['pass@1']:.3f}" if scores else "-"
+
+
+def _kilobytes(directions: dict) -> str:
+    return f"{directions['up'] / 1e3:,.1f} kB up, {directions['down'] / 1e3:,.1f} kB down"

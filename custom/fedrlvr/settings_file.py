@@ -1,0 +1,101 @@
+"""Reading settings: YAML plus `key=value` overrides into a validated model, with errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used. The message names file, key, what was found, and what would do."""
+
+
+def load_settings(model: type[S], path: str | Path, overrides: Iterable[str] = (), **fixed) -> S:
+    """Read `path` into `model`; `overrides` are "dotted.key=value" strings, `fixed` top-level values; later wins.
+
+    Raises:
+        SettingsError: file missing or not YAML, unknown key (with the nearest known one), wrong type, impossible
+            combination.
+    """
+    values = read_yaml(Path(path))
+    for text in overrides:
+        apply_override(values, text)
+    values.update({key: value for key, value in fixed.items() if value is not None})
+    return validate_settings(model, values, str(path))
+
+
+def validate_settings(model: type[S], values: dict, source: str) -> S:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(model, item) for item in error.errors()]
+        raise SettingsError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def read_yaml(path: Path) -> dict:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+    return values
+
+
+def apply_override(values: dict, text: str) -> None:
+    """Set one dotted key in nested `values` from "a.b=c", with c read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set {text}: expected key=value, as in --set grpo.epsilon=0.3")
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"--set {text}: {parent} is a value, not a group of settings")
+    try:
+        values[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {text}: {value!r} is not valid YAML: {error}") from None
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted key of `model`, groups included."""
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _explain(model: type[BaseModel], item: dict) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown setting; did you mean {_nearest(key, known_keys(model))}?"
+    if item["type"] == "missing":
+        return f"{key}: required setting is missing"
+    if not key:
+        return item["msg"].removeprefix("Value error, ")
+    return f"{key}: {item['msg']} (found {item['input']!r})"
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    leaf = key.rsplit(".", 1)[-1]
+    by_leaf = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+    for candidates, table in (
+        (difflib.get_close_matches(key, known, 1, 0.8), {k: k for k in known}),
+        (difflib.get_close_matches(leaf, by_leaf, 1, 0.6), by_leaf),
+        (difflib.get_close_matches(key, known, 1, 0.0), {k: k for k in known}),
+    ):
+        if candidates:
+            return table[candidates[0]]
+    return "one of " + ", ".join(known)

@@ -1,0 +1,62 @@
+"""Rows for training and scoring, and their padded tensors: prompts padded on the left, completions on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One completion with its prompt, ready for a training step. `old_logprobs` has one number per completion token."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    old_logprobs: tuple[float, ...] = ()
+    advantage: float = 0.0
+    swapped: bool = False
+    in_loss: bool = True
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows: `input_ids` and `attention_mask` N x (P + T), `completion_ids` and `mask` N x T."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    completion_ids: torch.Tensor
+    mask: torch.Tensor
+    old_logprobs: torch.Tensor
+    advantages: torch.Tensor
+    swapped: torch.Tensor
+
+    @property
+    def position_ids(self) -> torch.Tensor:
+        return (self.attention_mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
+    prompt_width = max(len(row.prompt_ids) for row in rows)
+    width = max(len(row.completion_ids) for row in rows)
+    ids = torch.full((len(rows), prompt_width + width), pad_id)
+    attention = torch.zeros_like(ids)
+    mask = torch.zeros((len(rows), width), dtype=torch.bool)
+    old = torch.zeros((len(rows), width))
+    for i, row in enumerate(rows):
+        start, length = prompt_width - len(row.prompt_ids), len(row.completion_ids)
+        ids[i, start : prompt_width + length] = torch.tensor(row.prompt_ids + row.completion_ids)
+        attention[i, start : prompt_width + length] = 1
+        mask[i, :length] = row.in_loss
+        if row.old_logprobs:
+            old[i, :length] = torch.tensor(row.old_logprobs)
+    return Batch(
+        input_ids=ids.to(device),
+        attention_mask=attention.to(device),
+        completion_ids=ids[:, prompt_width:].to(device),
+        mask=mask.to(device),
+        old_logprobs=old.to(device),
+        advantages=torch.tensor([row.advantage for row in rows]).to(device),
+        swapped=torch.tensor([row.swapped for row in rows]).to(device),
+    )

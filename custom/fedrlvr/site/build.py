@@ -1,0 +1,72 @@
+"""Put a site's trainer together from the job's settings and the site's own file."""
+
+from __future__ import annotations
+
+import torch
+
+from fedrlvr.config import JobConfig
+from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.site.engine import Engine, read_deepspeed_config
+from fedrlvr.site.generate import CachedSampler
+from fedrlvr.site.grpo_step import GrpoStep
+from fedrlvr.site.model import load_policy
+from fedrlvr.site.ranks import Ranks
+from fedrlvr.site.rollouts import Rollouts
+from fedrlvr.site.trainer import SiteProblems, Trainer
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import Task, task_named
+
+
+def read_site_problems(config: SiteConfig, task: Task, manifest: str) -> SiteProblems:
+    """Read the site's problem files, and refuse a public set that is not the agreed one.
+
+    Raises:
+        ProblemFileError: a file that cannot be used.
+        ValueError: the public file's hash is not the job's.
+    """
+    public = read_problems(config.public_problems, task)
+    if manifest_hash(public) != manifest:
+        raise ValueError(
+            f"public_problems: {config.public_problems} has manifest hash {manifest_hash(public)}, "
+            f"the job says {manifest}; get the public file that the consortium agreed on"
+        )
+    return SiteProblems(
+        private=read_problems(config.private_problems, task),
+        public={problem.id: problem for problem in public},
+        test=read_problems(config.test_problems, task),
+        heldout=read_problems(config.heldout_problems, task) if config.heldout_problems else [],
+    )
+
+
+def build_trainer(job: JobConfig, site: str, config: SiteConfig, manifest: str, ranks: Ranks) -> Trainer:
+    """Check everything that can be wrong with the input, then load the model and start DeepSpeed."""
+    if config.model != job.model:
+        raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
+    config.check_paths()
+    task = task_named(job.task)
+    problems = read_site_problems(config, task, manifest)
+    deepspeed_config = read_deepspeed_config(config.deepspeed_config)
+    device = _device(config, ranks)
+    policy = load_policy(config.model_path, job.lora, config.dtype, device)
+    engine = Engine(policy, job.optimizer, deepspeed_config, job.grpo.temperature)
+    rollouts = Rollouts(
+        policy,
+        CachedSampler(policy, config.generation_batch_size),
+        task,
+        ranks,
+        job.grpo.max_completion_length,
+        job.grpo.temperature,
+        keep_logprobs=config.dtype == "float32",
+    )
+    step = GrpoStep(engine, task, job.grpo, ranks, config.micro_batch_size)
+    return Trainer(job, site, problems, engine, rollouts, step)
+
+
+def _device(config: SiteConfig, ranks: Ranks) -> torch.device:
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError("device: cuda is asked for, but torch finds no GPU; use cpu or auto")
+    local = ranks.rank % torch.cuda.device_count()
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)

@@ -1,0 +1,147 @@
+"""The DeepSpeed engine around the policy: log-probabilities, optimizer steps, adapters in and out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+from fedrlvr.algorithms.loss import token_logprobs
+from fedrlvr.config import OptimizerSettings
+from fedrlvr.site.batch import Batch, Row, collate
+from fedrlvr.site.model import Policy
+from fedrlvr.types import Adapter
+
+JOB_OWNED = (
+    "optimizer",
+    "scheduler",
+    "gradient_clipping",
+    "train_batch_size",
+    "gradient_accumulation_steps",
+    "train_micro_batch_size_per_gpu",
+)
+
+
+def read_deepspeed_config(path: Path) -> dict:
+    """A site's DeepSpeed file: how the hardware is used, nothing of the algorithm.
+
+    Raises:
+        ValueError: not JSON, a key that belongs to the job, or ZeRO stage 3 (parameters split over ranks, which the
+            sampling loop here does not support).
+    """
+    try:
+        config = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error.msg}, line {error.lineno})") from None
+    for key in JOB_OWNED:
+        if key in config:
+            raise ValueError(f"{path}: {key} belongs to the job's settings, not to a site's DeepSpeed file; remove it")
+    stage = config.get("zero_optimization", {}).get("stage", 0)
+    if stage not in (0, 1, 2):
+        raise ValueError(f"{path}: zero_optimization.stage {stage} is not supported; use 0, 1 or 2")
+    return config
+
+
+class Engine:
+    """One rank's share of a policy in training. All ranks must call the methods in the same order."""
+
+    def __init__(self, policy: Policy, optimizer: OptimizerSettings, deepspeed_config: dict, temperature: float):
+        import deepspeed  # after the environment is set: importing it probes the machine
+
+        _forbid_compilation(deepspeed)
+        self.policy = policy
+        self.temperature = temperature
+        self.device = next(policy.model.parameters()).device
+        self._lora = [p for p in policy.model.parameters() if p.requires_grad]
+        torch_optimizer = torch.optim.AdamW(
+            self._lora,
+            lr=optimizer.learning_rate,
+            betas=optimizer.betas,
+            eps=optimizer.adam_epsilon,
+            weight_decay=optimizer.weight_decay,
+        )
+        dtype = self._lora[0].dtype
+        self._engine, self._optimizer, _, _ = deepspeed.initialize(
+            model=policy.model,
+            optimizer=torch_optimizer,
+            config={
+                **deepspeed_config,
+                "train_micro_batch_size_per_gpu": 1,
+                "gradient_accumulation_steps": 1,
+                "gradient_clipping": optimizer.max_grad_norm,
+                "zero_allow_untested_optimizer": True,
+                "bf16": {"enabled": dtype == torch.bfloat16},
+                "steps_per_print": 2**31,
+            },
+        )
+        policy.model.eval()
+
+    def logprobs(self, batch: Batch) -> torch.Tensor:
+        """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled."""
+        width = batch.completion_ids.shape[1]
+        logits = self._engine(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            logits_to_keep=width + 1,
+            use_cache=False,
+        ).logits
+        return token_logprobs(logits[:, :-1], batch.completion_ids, self.temperature)
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[Row], micro_batch_size: int, reference: bool = False) -> list[tuple[float, ...]]:
+        """Log-probabilities of each row's completion tokens under the policy, or under the frozen base model."""
+        scores: list[tuple[float, ...]] = []
+        with self.policy.model.disable_adapter() if reference else nullcontext():
+            for start in range(0, len(rows), micro_batch_size):
+                part = rows[start : start + micro_batch_size]
+                values = self.logprobs(collate(part, self.policy.tokenizer.pad_token_id, self.device)).cpu()
+                scores += [tuple(v[: len(row.completion_ids)].tolist()) for v, row in zip(values, part, strict=True)]
+        return scores
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        """Accumulate one micro-batch's gradient; `last` closes the step. DeepSpeed averages over ranks, so losses that
+        should add up over ranks are scaled by their number."""
+        self._engine.set_gradient_accumulation_boundary(last)
+        self._engine.backward(loss * self._engine.world_size)
+
+    def step(self) -> float:
+        """Clip, apply, and return the gradient's L2 norm before clipping."""
+        # Without ZeRO and in float32 DeepSpeed clips but does not keep the norm; the gradients are whole here then.
+        norms = [p.grad.norm() for p in self._lora if p.grad is not None]
+        self._engine.step()
+        norm = self._engine.get_global_grad_norm()
+        return float(norm) if norm else float(torch.stack(norms).norm()) if norms else 0.0
+
+    def adapter(self) -> Adapter:
+        """A copy of the LoRA factors on the CPU in float32, names sorted."""
+        state = get_peft_model_state_dict(self.policy.model)
+        return {name: state[name].detach().cpu().float().clone() for name in sorted(state)}
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """Put in other factors so that they stay: the optimizer may keep a master copy, which would win at the next
+        step."""
+        set_peft_model_state_dict(self.policy.model, adapter)
+        if hasattr(self._optimizer, "refresh_fp32_params"):
+            self._optimizer.refresh_fp32_params()
+
+    def reset_optimizer(self) -> None:
+        """Forget Adam's moments, as at the start of a round: they belong to the adapter that was averaged away."""
+        getattr(self._optimizer, "optimizer", self._optimizer).state.clear()
+
+    def save_adapter(self, path: Path) -> None:
+        """Write the factors as a standard PEFT directory."""
+        self.policy.model.save_pretrained(path, safe_serialization=True)
+
+
+def _forbid_compilation(deepspeed) -> None:
+    # On CPU every initialize() would compile a shared-memory op with g++ and ninja (100 s, and a hang if an earlier
+    # build
+    # was killed). Declared unavailable, DeepSpeed goes over gloo. Private, hence the version pin and the test.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")

@@ -1,0 +1,43 @@
+"""The ranks of one site's worker: who samples what, and how all come to know all completions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """One process, or several under torchrun. Objects exchanged here never leave the site's own worker."""
+
+    def __init__(self, rank: int = 0, world_size: int = 1):
+        self.rank, self.world_size = rank, world_size
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This rank's items: every world_size-th, so that long and short ones spread."""
+        return list(items[self.rank :: self.world_size])
+
+    def gather(self, mine: Sequence[T]) -> list[T]:
+        """All items on every rank, in the order they had before `share`."""
+        if self.world_size == 1:
+            return list(mine)
+        parts: list = [None] * self.world_size
+        dist.all_gather_object(parts, list(mine))
+        total = sum(map(len, parts))
+        return [parts[i % self.world_size][i // self.world_size] for i in range(total)]
+
+    def broadcast(self, item):
+        """Rank 0's item on every rank."""
+        if self.world_size == 1:
+            return item
+        box = [item]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]

@@ -1,0 +1,91 @@
+"""From problems to verified groups: sample with the current policy, decode, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fedrlvr.site.generate import Generator, Sample
+from fedrlvr.site.model import Policy
+from fedrlvr.site.ranks import Ranks
+from fedrlvr.tasks import Task
+from fedrlvr.types import Completion, Group, Problem
+
+
+@dataclass
+class Rollouts:
+    """Samples groups for problems. Every rank gets all groups; each samples its share.
+
+    `keep_logprobs` says that sampling and training compute the same log-probabilities: in float32 they agree to 1e-6,
+    in bfloat16 they do not, and the step has to score the completions afresh.
+    """
+
+    policy: Policy
+    generator: Generator
+    task: Task
+    ranks: Ranks
+    max_completion_length: int
+    temperature: float
+    keep_logprobs: bool = True
+
+    def groups(self, problems: Sequence[Problem], num_generations: int, seed: int) -> tuple[list[Group], float]:
+        """One verified group per problem, and the mean entropy (nats per token) of the sampled distributions.
+
+        `seed` fixes every token; which rank samples a problem does not matter.
+        """
+        random = torch.Generator().manual_seed(seed)
+        uniforms = torch.rand(len(problems), num_generations, self.max_completion_length, generator=random)
+        mine = self.ranks.share(list(zip(problems, uniforms, strict=True)))
+        sampled: list[tuple[Group, float]] = []
+        if mine:
+            prompts = [self.policy.encode_prompt(self.task.prompt(problem)) for problem, _ in mine]
+            samples = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
+            sampled = [
+                (self._verified(problem, group), _mean_entropy(group))
+                for (problem, _), group in zip(mine, samples, strict=True)
+            ]
+        everything = self.ranks.gather(sampled)
+        return [group for group, _ in everything], sum(entropy for _, entropy in everything) / max(len(everything), 1)
+
+    def _verified(self, problem: Problem, samples: Sequence[Sample]) -> Group:
+        return Group(problem, tuple(self._completion(problem, sample) for sample in samples))
+
+    def _completion(self, problem: Problem, sample: Sample) -> Completion:
+        ids = sample.token_ids if sample.truncated else sample.token_ids[:-1]
+        text = self.policy.decode(ids)
+        logprobs = sample.logprobs if self.keep_logprobs else None
+        return Completion(sample.token_ids, logprobs, text, self.task.verify(problem, text), sample.truncated)
+
+    def received(self, problem: Problem, text: str, origin: str) -> Completion | None:
+        """Another site's answer as a completion of ours, or None if our own verifier does not find it right, or if it
+        does not fit the completion length."""
+        token_ids = (*self.policy.encode(text), self.policy.eos_ids[0])
+        if len(token_ids) > self.max_completion_length or self.task.verify(problem, text) < 1.0:
+            return None
+        return Completion(token_ids, None, text, 1.0, origin=origin)
+
+
+def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]:
+    """TRL's names. `reward_std` is the mean over groups; `live_groups` counts those with any spread."""
+    completions = [c for group in groups for c in group.completions]
+    lengths = [len(c.token_ids) for c in completions]
+    stds = [torch.tensor(group.rewards).std().item() for group in groups]
+    live = sum(len(set(group.rewards)) > 1 for group in groups)
+    return {
+        "reward": sum(c.reward for c in completions) / len(completions),
+        "reward_std": sum(stds) / len(stds),
+        "frac_reward_zero_std": 1 - live / len(groups),
+        "live_groups": float(live),
+        "groups": float(len(groups)),
+        "completions": float(len(completions)),
+        "completions/mean_length": sum(lengths) / len(lengths),
+        "completions/clipped_ratio": sum(c.truncated for c in completions) / len(completions),
+        "num_tokens": float(sum(lengths)),
+        "entropy": entropy,
+    }
+
+
+def _mean_entropy(samples: Sequence[Sample]) -> float:
+    return sum(s.entropy for s in samples) / len(samples)

@@ -1,0 +1,185 @@
+"""Start a site's worker, talk to it, notice when it dies or hangs, and leave no process behind.
+
+Runs in the light process that holds the transport; it imports neither DeepSpeed nor transformers and touches no GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from fedrlvr.config import JobConfig
+from fedrlvr.site.wire import receive, send
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.types import Adapter
+
+POLL = 0.05  # seconds between looks at the abort signal and at the process
+START_DEADLINE = 600.0  # importing torch and loading a large model from a slow disk
+
+
+class WorkerError(RuntimeError):
+    """The worker answered a request with an error, died, or did not answer in time."""
+
+
+class Aborted(RuntimeError):
+    """The job was aborted while the worker was at work."""
+
+
+class Supervisor:
+    """One worker at a time. `start` may be called again after the worker was lost."""
+
+    def __init__(
+        self, job: JobConfig, site: str, config: SiteConfig, manifest: str, aborted: Callable[[], bool] = lambda: False
+    ):
+        self.job, self.site, self.config, self.manifest = job, site, config, manifest
+        self.aborted = aborted
+        self.adapter_spec: dict | None = None
+        self.log_path = config.state_dir / "worker.log"
+        self._process: subprocess.Popen | None = None
+        self._requests: Connection | None = None
+        self._lifelines: list[Connection] = []
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None and self.adapter_spec is not None
+
+    def start(self) -> None:
+        """Launch the worker and set it up. Raises WorkerError with the reason if that fails."""
+        self.stop()
+        self.config.state_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder, socket.socket(socket.AF_UNIX) as server:
+            address = str(Path(folder) / "worker")
+            server.bind(address)
+            server.listen(self.config.processes + 1)
+            server.settimeout(POLL)
+            self._launch(address)
+            self._accept(server)
+        answer, _ = self.request(
+            {
+                "task": "setup",
+                "job": self.job.model_dump(mode="json"),
+                "site": self.site,
+                "site_config": self.config.model_dump(mode="json"),
+                "manifest": self.manifest,
+            }
+        )
+        self.adapter_spec = answer["adapter_spec"]
+
+    def request(self, message: dict, tensors: Adapter | None = None) -> tuple[dict, Adapter | None]:
+        """Send one request and wait for its answer.
+
+        Raises:
+            WorkerError: an error as answer, a dead worker, or none within the job's `step_deadline`; after the last
+                two the worker is gone.
+            Aborted: the abort signal was seen; the worker is gone.
+        """
+        if self._process is None or self._requests is None:
+            raise WorkerError("the worker is not running")
+        try:
+            send(self._requests, message, tensors)
+            answer, result = self._wait(time.monotonic() + self.job.federation.step_deadline)
+        except (EOFError, OSError):
+            raise self._lost("died") from None
+        if "error" in answer:
+            raise WorkerError(answer["error"])
+        return answer, result
+
+    def stop(self, grace: float = 0.0) -> None:
+        """End the worker: asked, if `grace` seconds are given, and by force."""
+        process, self._process, self.adapter_spec = self._process, None, None
+        if process is None:
+            return
+        if grace > 0 and self._requests is not None and process.poll() is None:
+            try:
+                send(self._requests, {"task": "stop", "state_dir": str(self.config.state_dir)})
+                process.wait(grace)
+            except (OSError, subprocess.TimeoutExpired):
+                pass  # it gets no further chance
+        for connection in [*self._lifelines, *([self._requests] if self._requests else [])]:
+            connection.close()
+        self._requests, self._lifelines = None, []
+        with suppress(ProcessLookupError):  # the whole group may be gone already
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def _launch(self, address: str) -> None:
+        command = [sys.executable, "-m", "fedrlvr.site.worker", address]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if self.config.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(self.config.threads)
+        if self.config.processes > 1:
+            command[1:2] = [
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc-per-node={self.config.processes}",
+                "-m",
+            ]
+        else:  # what a launcher would set; port 0 lets the only process choose a free one
+            environment |= {
+                "RANK": "0",
+                "WORLD_SIZE": "1",
+                "LOCAL_RANK": "0",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": "0",
+            }
+        with open(self.log_path, "ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+
+    def _accept(self, server: socket.socket) -> None:
+        """One lifeline per rank, and rank 0's request connection; each says first which it is."""
+        deadline = time.monotonic() + START_DEADLINE
+        while len(self._lifelines) < self.config.processes or self._requests is None:
+            try:
+                connection = Connection(server.accept()[0].detach())
+            except TimeoutError:
+                self._check_start(deadline)
+                continue
+            if connection.recv_bytes() == b"requests":
+                self._requests = connection
+            else:
+                self._lifelines.append(connection)
+
+    def _check_start(self, deadline: float) -> None:
+        if self.aborted():
+            self.stop()
+            raise Aborted("aborted while the worker started")
+        if self._process.poll() is not None:
+            raise self._lost("died while starting")
+        if time.monotonic() > deadline:
+            raise self._lost(f"did not start within {START_DEADLINE:.0f} s")
+
+    def _wait(self, deadline: float) -> tuple[dict, Adapter | None]:
+        connection = self._requests
+        while not connection.poll(POLL):
+            if self.aborted():
+                self.stop()
+                raise Aborted("aborted while the worker was at work")
+            if self._process.poll() is not None and not connection.poll(0):
+                raise EOFError
+            if time.monotonic() > deadline:
+                raise self._lost(
+                    f"gave no answer within federation.step_deadline = {self.job.federation.step_deadline:g} s"
+                )
+        return receive(connection)
+
+    def _lost(self, how: str) -> WorkerError:
+        code = self._process.poll()
+        self.stop()
+        ended = "" if code is None else f" (exit code {code})"
+        return WorkerError(f"worker {how}{ended}; its log {self.log_path} ends with: {self._last_line()}")
+
+    def _last_line(self) -> str:
+        lines = self.log_path.read_text(errors="replace").strip().splitlines() if self.log_path.exists() else []
+        return lines[-1][-500:] if lines else "(nothing)"

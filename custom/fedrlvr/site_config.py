@@ -1,0 +1,53 @@
+"""What a site owns and no job can set: where model and problems are, and what hardware does the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from fedrlvr.config import Settings
+
+
+class SiteConfig(Settings):
+    """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file.
+
+    `micro_batch_size` and `generation_batch_size` count completions held in memory at once; they change speed and
+    memory, not results (beyond floating-point rounding).
+    """
+
+    model: str
+    model_path: Path
+    private_problems: Path
+    public_problems: Path
+    test_problems: Path
+    heldout_problems: Path | None = None
+    deepspeed_config: Path
+    processes: int = Field(1, ge=1)
+    threads: int | None = Field(None, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    micro_batch_size: int = Field(64, ge=1)
+    generation_batch_size: int = Field(1024, ge=1)
+    state_dir: Path
+
+    def rooted(self, folder: Path) -> SiteConfig:
+        """The same settings with every relative path made absolute under `folder`."""
+        paths = {name: folder / value for name, value in self if isinstance(value, Path) and not value.is_absolute()}
+        return self.model_copy(update=paths)
+
+    def check_paths(self) -> None:
+        """Find what is missing before a model is loaded.
+
+        Raises:
+            FileNotFoundError: naming the setting, the path and what was expected there.
+        """
+        if not (self.model_path / "config.json").is_file():
+            raise FileNotFoundError(
+                f"model_path: no config.json in {self.model_path}; expected a Hugging Face model directory"
+            )
+        for name in ("private_problems", "public_problems", "test_problems", "heldout_problems", "deepspeed_config"):
+            path = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise FileNotFoundError(f"{name}: no such file: {path}")

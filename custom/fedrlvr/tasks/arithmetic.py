@@ -1,0 +1,60 @@
+"""Arithmetic word problems in the manner of GSM8K, answered in `\\boxed{}` and checked by math-verify."""
+
+from __future__ import annotations
+
+import string
+
+import numpy as np
+
+from fedrlvr.tasks.math_answer import answers_agree, last_boxed
+from fedrlvr.types import Problem
+
+TEMPLATES = {
+    "add": "{n} has {a} {t} and gets {b} more. how many {t}?",
+    "take": "{n} has {a} {t} and loses {b}. how many {t}?",
+    "times": "{n} has {a} bags of {b} {t}. how many {t}?",
+    "share": "{n} puts {a} {t} into {b} bags. how many {t} in a bag?",
+}
+NAMES = ("ana", "ben", "cho", "dee")
+THINGS = ("figs", "nuts", "pens")
+RIGHT_SHARE = 0.35  # how often a demonstration picks the operation that the story asks for
+
+_STEPS = {
+    "add": lambda a, b: (f"{a}+{b}", a + b),
+    "take": lambda a, b: (f"{a}-{b}", a - b),
+    "times": lambda a, b: (f"{a}*{b}", a * b),
+    "share": lambda a, b: (f"{a}/{b}", a // b),
+}
+
+
+class Arithmetic:
+    name = "arithmetic"
+    labels = tuple(TEMPLATES)
+    alphabet = string.ascii_lowercase + string.digits + " .,?+-*/=\\{}\n"
+
+    def prompt(self, problem: Problem) -> str:
+        return problem.prompt + "\n"
+
+    def verify(self, problem: Problem, completion: str) -> float:
+        candidate = last_boxed(completion)
+        return float(candidate is not None and answers_agree(problem.answer, candidate))
+
+    def gold_completion(self, problem: Problem) -> str:
+        return f"\\boxed{{{problem.answer}}}"
+
+    def problem(self, label: str, random: np.random.Generator) -> Problem:
+        b = int(random.integers(2, 10))
+        a = int(random.integers(b + 1, 20)) if label in ("add", "take") else int(random.integers(2, 10))
+        if label == "share":
+            a *= b
+        name, thing = NAMES[int(random.integers(len(NAMES)))], THINGS[int(random.integers(len(THINGS)))]
+        answer = _STEPS[label](a, b)[1]
+        text = TEMPLATES[label].format(n=name, a=a, b=b, t=thing)
+        return Problem(id=f"arithmetic-{label}-{name}-{thing}-{a}-{b}", prompt=text, answer=str(answer), label=label)
+
+    def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
+        a, b = (int(part) for part in problem.id.split("-")[-2:])
+        others = [label for label in TEMPLATES if label != problem.label]
+        chosen = problem.label if random.random() < RIGHT_SHARE else others[int(random.integers(len(others)))]
+        step, result = _STEPS[chosen](a, b)
+        return f"{step}={result} \\boxed{{{result}}}"

@@ -1,0 +1,66 @@
+"""The protocol task: which of four procedures applies to a case? Small enough for two CPU cores, hard in one way.
+
+`A3725?` is a case of type A with the readings (3, 7) and (2, 5). `p3,7=0;2,5=7#07` names protocol p, works it out on
+both pairs and gives the answer after `#`. Exactly one protocol is right for each type, and the verifier reads only the
+answer. The warm start teaches to *execute* every protocol, but names the right one only one time in twenty: what is
+left to reinforcement learning is to find out which protocol applies. Sites that see one type each pull the shared
+choice apart, which is the heterogeneity that the public exchange is there for.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from fedrlvr.types import Problem
+
+PROTOCOLS = {
+    "p": lambda a, b: (a + b) % 10,
+    "q": lambda a, b: abs(a - b),
+    "r": max,
+    "s": min,
+}
+RIGHT_PROTOCOL = {"A": "p", "B": "q", "C": "r", "D": "s"}
+RIGHT_SHARE = 0.05  # how often the warm start's data names the right protocol
+
+_CASE = re.compile(r"([A-D])(\d)(\d)(\d)(\d)\?")
+_ANSWER = re.compile(r"[^#]*#(\d\d)")
+
+
+class Protocol:
+    name = "protocol"
+    labels = tuple(RIGHT_PROTOCOL)
+    alphabet = "ABCD0123456789?pqrs,=;#"
+
+    def prompt(self, problem: Problem) -> str:
+        return problem.prompt
+
+    def verify(self, problem: Problem, completion: str) -> float:
+        match = _ANSWER.fullmatch(completion)
+        return float(match is not None and match.group(1) == problem.answer)
+
+    def gold_completion(self, problem: Problem) -> str:
+        return self._worked(problem, RIGHT_PROTOCOL[problem.label])
+
+    def problem(self, label: str, random: np.random.Generator) -> Problem:
+        a, b, c, d = (int(digit) for digit in random.integers(0, 10, size=4))
+        compute = PROTOCOLS[RIGHT_PROTOCOL[label]]
+        case = f"{label}{a}{b}{c}{d}"
+        return Problem(id=f"protocol-{case}", prompt=f"{case}?", answer=f"{compute(a, b)}{compute(c, d)}", label=label)
+
+    def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
+        right = RIGHT_PROTOCOL[problem.label]
+        wrong = [name for name in PROTOCOLS if name != right]
+        return self._worked(
+            problem, right if random.random() < RIGHT_SHARE else wrong[int(random.integers(len(wrong)))]
+        )
+
+    def executed(self, problem: Problem, completion: str) -> bool:
+        """Whether the completion works out the protocol that it names without a mistake, whichever it is."""
+        return completion[:1] in PROTOCOLS and completion == self._worked(problem, completion[0])
+
+    def _worked(self, problem: Problem, protocol: str) -> str:
+        _, a, b, c, d = _CASE.fullmatch(problem.prompt).groups()
+        first, second = (PROTOCOLS[protocol](int(x), int(y)) for x, y in ((a, b), (c, d)))
+        return f"{protocol}{a},{b}={first};{c},{d}={second}#{first}{second}"

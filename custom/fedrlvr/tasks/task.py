@@ -1,0 +1,40 @@
+"""What a task is to the rest of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from fedrlvr.types import Problem
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Problems with checkable answers."""
+
+    name: str
+
+    def prompt(self, problem: Problem) -> str:
+        """The text the policy continues."""
+
+    def verify(self, problem: Problem, completion: str) -> float:
+        """1.0 for a right answer, 0.0 otherwise. Completions are untrusted: whatever they hold merely scores 0."""
+
+    def gold_completion(self, problem: Problem) -> str:
+        """A completion that states the problem's answer; `verify` must give it 1.0."""
+
+
+@runtime_checkable
+class GeneratedTask(Task, Protocol):
+    """A task that makes its own problems, and demonstrations from which a tiny base model can be warm-started."""
+
+    labels: Sequence[str]
+    alphabet: str
+
+    def problem(self, label: str, random: np.random.Generator) -> Problem:
+        """A problem of one label; equal content gives an equal id."""
+
+    def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
+        """A completion as the warm start's data has it: well-formed, and by design seldom right."""

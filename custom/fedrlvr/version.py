@@ -1,0 +1,19 @@
+"""Which code speaks: every message carries it, and a receiver that runs other code refuses."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+PROTOCOL = 1
+
+
+@cache
+def source_hash() -> str:
+    """SHA-256 over this package's Python files (name and content), first 16 hex digits."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
