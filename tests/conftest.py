@@ -1,0 +1,112 @@
+"""A tiny base model, and sites put together from the real parts, for every test that needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedrlvr.config import JobConfig
+from fedrlvr.data.base_model import BaseModelSettings, base_model
+from fedrlvr.data.generated import GeneratedData, write_generated
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import TASKS
+
+SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_rank():
+    """What a launcher would set, so that DeepSpeed engines can live in the test process."""
+    os.environ.update(SINGLE_PROCESS)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory) -> Path:
+    """A base model that has learned the format and little more: some of its answers are right, most are not."""
+    settings = BaseModelSettings(steps=200, batch_size=32)
+    return base_model(TASKS["protocol"], settings, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def job() -> JobConfig:
+    return _small_job()
+
+
+@pytest.fixture
+def small_job():
+    return _small_job
+
+
+def _small_job(**changes) -> JobConfig:
+    """A job of a few seconds; `changes` are dotted keys with `__` for the dot, as in grpo__beta=0.1."""
+    values = {
+        "name": "small",
+        "task": "protocol",
+        "model": "tiny",
+        "grpo": {"num_generations": 4, "prompts_per_step": 4, "max_completion_length": 20},
+        "optimizer": {"learning_rate": 1e-3},
+        "swap": {"keep_incorrect": 1, "repeat": True},
+        "exchange": {"prompts_per_step": 4},
+        "federation": {"rounds": 1, "segments_per_round": 2, "min_sites": 1},
+        "evaluation": {"samples": 1},
+    }
+    for key, value in changes.items():
+        *parents, leaf = key.split("__")
+        target = values
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = value
+    return JobConfig.model_validate(values)
+
+
+@pytest.fixture
+def site_files(tmp_path, model_path):
+    """Write problem files for sites and return (manifest, {site: SiteConfig}); labels as GeneratedData.sites takes them."""
+
+    def write(sites: dict[str, tuple[str, ...]], seed: int = 0, **changes) -> tuple[str, dict[str, SiteConfig]]:
+        data = GeneratedData(sites=sites, private_per_site=16, heldout_per_site=4, public=8, test_per_label=4)
+        folder = tmp_path / "data"
+        manifest = write_generated(data, TASKS["protocol"], seed, folder)
+        deepspeed = tmp_path / "deepspeed.json"
+        deepspeed.write_text(json.dumps({"zero_optimization": {"stage": changes.pop("stage", 0)}}))
+        configs = {
+            site: SiteConfig(
+                **{
+                    "model": "tiny",
+                    "model_path": model_path,
+                    "private_problems": folder / f"{site}.jsonl",
+                    "heldout_problems": folder / f"{site}.heldout.jsonl",
+                    "public_problems": folder / "public.jsonl",
+                    "test_problems": folder / "test.jsonl",
+                    "deepspeed_config": deepspeed,
+                    "state_dir": tmp_path / "sites" / site,
+                    "threads": 1,
+                }
+                | changes
+            )
+            for site in sites
+        }
+        return manifest, configs
+
+    return write
+
+
+@pytest.fixture
+def make_trainer(site_files):
+    """A site's trainer in this process, at the start of a round: the real engine, sampler and verifier."""
+    from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
+    from fedrlvr.site.build import build_trainer
+    from fedrlvr.site.ranks import Ranks
+
+    def make(job: JobConfig, site: str = "site-1", labels: tuple[str, ...] = ("A", "B", "C", "D"), **changes):
+        manifest, configs = site_files({site: labels}, **changes)
+        trainer = build_trainer(job, site, configs[site], manifest, Ranks())
+        trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), job.seed))
+        return trainer
+
+    return make

@@ -1,0 +1,174 @@
+"""A site's part of a round, with the real engine, sampler and verifier."""
+
+from __future__ import annotations
+
+import torch
+
+from fedrlvr.algorithms.schedule import Segment
+from fedrlvr.types import PublicResponse
+
+
+def public_segment(trainer, index=0, count=4) -> Segment:
+    return Segment(index, 1, tuple(list(trainer.problems.public)[:count]))
+
+
+def gold_answers(trainer, segment, site="site-9") -> list[PublicResponse]:
+    task = trainer.rollouts.task
+    problems = [trainer.problems.public[i] for i in segment.public_ids]
+    return [PublicResponse(p.id, task.gold_completion(p), site) for p in problems]
+
+
+def same(a, b) -> bool:
+    return set(a) == set(b) and all(torch.equal(a[n], b[n]) for n in a)
+
+
+def test_only_verified_correct_answers_are_offered_and_each_text_once(make_trainer, small_job):
+    trainer = make_trainer(small_job(grpo__num_generations=16))
+    segment = public_segment(trainer, count=8)
+    offers = trainer.propose(segment)
+    assert offers
+    for offer in offers:
+        assert trainer.rollouts.task.verify(trainer.problems.public[offer.problem_id], offer.text) == 1.0
+    assert len({(o.problem_id, o.text) for o in offers}) == len(offers)
+
+
+def test_a_site_offers_no_more_than_its_quota(make_trainer, small_job):
+    trainer = make_trainer(small_job(grpo__num_generations=16, exchange__max_per_site=1))
+    ids = [offer.problem_id for offer in trainer.propose(public_segment(trainer, count=8))]
+    assert ids
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_swap_uses_the_groups_that_were_proposed(make_trainer, job):
+    trainer = make_trainer(job)
+    segment = public_segment(trainer)
+    trainer.propose(segment)
+    proposed = trainer._proposed[1]
+    metrics = trainer.swap(segment, gold_answers(trainer, segment))
+    wrong = [sum(not c.correct for c in group.completions) for group in proposed]
+    assert metrics["swap/completions"] == sum(max(0, w - 1) for w in wrong)  # keep_incorrect = 1, answers repeat
+    assert metrics["swap/rescued_groups"] == metrics["swap/all_wrong_groups"] == sum(w == 4 for w in wrong)
+
+
+def test_swapped_answers_become_likelier(make_trainer, job):
+    trainer = make_trainer(job)
+    segment = public_segment(trainer)
+    answers = gold_answers(trainer, segment)
+
+    def likelihood():
+        rows = [
+            trainer.step.row(p, trainer.rollouts.received(p, a.text, a.site))
+            for a in answers
+            for p in [trainer.problems.public[a.problem_id]]
+        ]
+        return sum(map(sum, trainer.step.score(rows)))
+
+    before = likelihood()
+    for index in range(3):
+        trainer.propose(public_segment(trainer, index))
+        trainer.swap(public_segment(trainer, index), answers)
+    assert likelihood() > before
+
+
+def test_an_answer_that_claims_to_be_right_and_is_not_is_dropped_and_counted(make_trainer, job):
+    trainer = make_trainer(job)
+    segment = public_segment(trainer)
+    problem = trainer.problems.public[segment.public_ids[0]]
+    wrong = f"p1,1=1;1,1=1#{(int(problem.answer) + 1) % 100:02d}"
+    lies = [
+        PublicResponse(problem.id, wrong, "site-2"),
+        PublicResponse(problem.id, "", "site-2"),
+        PublicResponse(problem.id, trainer.rollouts.task.gold_completion(problem) + "#" * 50, "site-2"),
+    ]
+    trainer.propose(segment)
+    metrics = trainer.swap(segment, lies)
+    assert metrics["exchange/wrong"] == 3
+    assert metrics["swap/completions"] == 0
+    assert len(trainer.pool) == 0
+
+
+def test_a_right_answer_too_long_for_the_completion_length_is_dropped(make_trainer, small_job):
+    trainer = make_trainer(small_job(grpo__max_completion_length=10))
+    segment = public_segment(trainer)
+    trainer.propose(segment)
+    assert trainer.swap(segment, gold_answers(trainer, segment))["exchange/wrong"] == 4
+
+
+def test_an_answer_to_an_unknown_problem_is_dropped_and_counted(make_trainer, job):
+    trainer = make_trainer(job)
+    segment = public_segment(trainer)
+    trainer.propose(segment)
+    metrics = trainer.swap(segment, [PublicResponse("protocol-Z9999", "p#00", "site-2")])
+    assert metrics["exchange/unknown_prompt"] == 1
+    assert len(trainer.pool) == 0
+
+
+def test_the_kept_pool_serves_later_public_steps(make_trainer, small_job):
+    trainer = make_trainer(small_job(exchange__schedule=[0]))
+    first = public_segment(trainer, 0)
+    trainer.propose(first)
+    trainer.swap(first, gold_answers(trainer, first))
+    later = trainer.train([public_segment(trainer, 1)], exchange=False)[-1]
+    assert later["kind"] == "public"
+    assert later["swap/completions"] > 0
+
+
+def test_without_answers_pubswap_is_plain_grpo(make_trainer, small_job):
+    """Swap off is no other code path: an empty pool gives bit for bit what fedavg+public does on the same groups."""
+    adapters = []
+    for method in ("pubswap", "fedavg+public"):
+        trainer = make_trainer(small_job(method=method))
+        segment = public_segment(trainer)
+        if method == "pubswap":
+            trainer.train([segment], exchange=True)
+            trainer.propose(segment)
+            trainer.swap(segment, [])
+        else:
+            trainer.train([segment], exchange=False)
+        adapters.append(trainer.engine.adapter())
+    assert same(*adapters)
+
+
+def test_a_round_repeats_byte_for_byte(make_trainer, job):
+    deltas = []
+    for _ in range(2):
+        trainer = make_trainer(job)
+        segments = [public_segment(trainer, 0), public_segment(trainer, 1)]
+        trainer.train(segments, exchange=True)
+        trainer.propose(segments[-1])
+        trainer.swap(segments[-1], gold_answers(trainer, segments[-1]))
+        deltas.append(trainer.submit().delta)
+    assert any(bool(tensor.any()) for tensor in deltas[0].values())
+    assert same(*deltas)
+
+
+def test_validation_leaves_adapter_and_optimizer_as_they_were(make_trainer, job):
+    """With and without a validation in between, training ends in the same place."""
+    ends = []
+    for validate in (False, True):
+        trainer = make_trainer(job)
+        trainer.train([public_segment(trainer, 0)], exchange=False)
+        if validate:
+            other = {name: tensor + 0.1 for name, tensor in trainer.engine.adapter().items()}
+            trainer.validate(other, samples=1, share=(0, 1), name="somewhere")
+        trainer.train([public_segment(trainer, 1)], exchange=False)
+        ends.append(trainer.engine.adapter())
+    assert same(*ends)
+
+
+def test_sites_that_share_the_test_set_cover_it_once(make_trainer, job):
+    trainer = make_trainer(job)
+    whole = trainer.validate(None, 1, None, "x")["test"]
+    parts = [trainer.validate(None, 1, (i, 3), "x")["test"] for i in range(3)]
+    assert {label: sum(p[label]["problems"] for p in parts if label in p) for label in whole} == {
+        label: scores["problems"] for label, scores in whole.items()
+    }
+
+
+def test_a_new_round_starts_from_the_averaged_adapter(make_trainer, job):
+    trainer = make_trainer(job)
+    trainer.train([public_segment(trainer)], exchange=False)
+    averaged = {name: tensor * 0.5 for name, tensor in trainer.engine.adapter().items()}
+    trainer.begin_round(averaged)
+    assert same(trainer.engine.adapter(), averaged)
+    assert not any(bool(tensor.any()) for tensor in trainer.submit().delta.values())
