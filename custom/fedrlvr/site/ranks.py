@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
@@ -19,7 +21,14 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> Ranks:
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        """This process's place as its launcher set it. Ranks may wait for days for rank 0's next request; a rank that
+        hangs is the supervisor's deadline's business, not that of a collective's time-out.
+        """
+        rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if world_size > 1:
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, timeout=timedelta(days=30))
+        return cls(rank, world_size)
 
     def share(self, items: Sequence[T]) -> list[T]:
         """This rank's items: every world_size-th, so that long and short ones spread."""

@@ -1,0 +1,171 @@
+"""The aggregators against dense linear algebra."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedrlvr.algorithms.aggregate import AGGREGATORS, fedit, svd, truncate_product
+from fedrlvr.types import Adapter, SiteUpdate
+
+A, B = "layer.q.lora_A.weight", "layer.q.lora_B.weight"
+OTHER_A, OTHER_B = "layer.v.lora_A.weight", "layer.v.lora_B.weight"
+
+
+def random_adapter(seed: int, d_out=6, d_in=5, rank=2) -> Adapter:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {A: (rank, d_in), B: (d_out, rank), OTHER_A: (rank, d_in + 1), OTHER_B: (d_out + 2, rank)}
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def updates_to(start: Adapter, *ends: Adapter, weights=None) -> list[SiteUpdate]:
+    weights = weights or [1.0] * len(ends)
+    return [
+        SiteUpdate(f"site-{i}", {name: end[name] - start[name] for name in start}, weight)
+        for i, (end, weight) in enumerate(zip(ends, weights, strict=True))
+    ]
+
+
+def products(adapter: Adapter) -> list[torch.Tensor]:
+    return [adapter[b].double() @ adapter[a].double() for a, b in ((A, B), (OTHER_A, OTHER_B))]
+
+
+def best_of_rank(matrix: torch.Tensor, rank: int) -> torch.Tensor:
+    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    return u[:, :rank] @ torch.diag(s[:rank]) @ vt[:rank]
+
+
+def test_fedit_by_hand():
+    """Weights 1 and 3: 1/4 (1, 0) + 3/4 (3, 4) = (2.5, 3) on top of (1, 2)."""
+    start = {A: torch.tensor([[1.0, 2.0]]), B: torch.tensor([[0.0], [8.0]])}
+    deltas = [
+        {A: torch.tensor([[1.0, 0.0]]), B: torch.tensor([[4.0], [0.0]])},
+        {A: torch.tensor([[3.0, 4.0]]), B: torch.tensor([[0.0], [-4.0]])},
+    ]
+    result = fedit(start, [SiteUpdate("x", deltas[0], 1.0), SiteUpdate("y", deltas[1], 3.0)])
+    assert result[A].tolist() == [[3.5, 5.0]]
+    assert result[B].tolist() == [[1.0], [5.0]]
+
+
+@pytest.mark.parametrize(("d_out", "d_in", "rank"), [(6, 5, 2), (3, 7, 2), (7, 3, 2), (4, 4, 4), (9, 9, 1)])
+def test_svd_gives_the_best_rank_r_of_the_averaged_product(d_out, d_in, rank):
+    start, *ends = (random_adapter(seed, d_out, d_in, rank) for seed in range(4))
+    weights = [1.0, 2.0, 5.0]
+    result = svd(start, updates_to(start, *ends, weights=weights))
+    for layer, found in enumerate(products(result)):
+        mean = sum(w * products(end)[layer] for w, end in zip(weights, ends, strict=True)) / 8
+        torch.testing.assert_close(found, best_of_rank(mean, rank), atol=1e-5, rtol=1e-5)
+    assert {name: tensor.shape for name, tensor in result.items()} == {n: t.shape for n, t in start.items()}
+
+
+def test_svd_factors_are_balanced():
+    start, *ends = (random_adapter(seed, rank=3) for seed in range(3))
+    result = svd(start, updates_to(start, *ends))
+    torch.testing.assert_close(result[B].T @ result[B], result[A] @ result[A].T, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+@pytest.mark.parametrize("sites", [1, 2, 5])
+def test_identical_sites_amount_to_one(name, sites):
+    start, end = random_adapter(0), random_adapter(1)
+    result = AGGREGATORS[name](start, updates_to(start, *[end] * sites))
+    for found, expected in zip(products(result), products(end), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_a_weight_of_three_counts_as_three_sites(name):
+    start, one, other = (random_adapter(seed) for seed in range(3))
+    weighted = AGGREGATORS[name](start, updates_to(start, one, other, weights=[3.0, 1.0]))
+    listed = AGGREGATORS[name](start, updates_to(start, one, one, one, other))
+    for found, expected in zip(products(weighted), products(listed), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_only_the_proportion_of_weights_counts(name):
+    start, one, other = (random_adapter(seed) for seed in range(3))
+    small, large = (
+        AGGREGATORS[name](start, updates_to(start, one, other, weights=weights)) for weights in ([1, 2], [64, 128])
+    )
+    for key in start:
+        torch.testing.assert_close(small[key], large[key])
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_the_order_of_sites_does_not_change_the_product(name):
+    start, *ends = (random_adapter(seed) for seed in range(4))
+    updates = updates_to(start, *ends, weights=[1.0, 2.0, 3.0])
+    forward, backward = (AGGREGATORS[name](start, order) for order in (updates, updates[::-1]))
+    for found, expected in zip(products(forward), products(backward), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_zero_product_keeps_a_so_that_training_can_go_on():
+    """Were both factors 0, the gradient of each (the other) would be 0 for ever."""
+    start = random_adapter(0)
+    start[B].zero_(), start[OTHER_B].zero_()
+    result = svd(start, updates_to(start, start, start))
+    for name in (A, OTHER_A):
+        assert torch.equal(result[name], start[name])
+    for name in (B, OTHER_B):
+        assert not result[name].any()
+
+
+def test_a_product_of_lower_rank_leaves_directions_to_train_in():
+    """B has one column of three in use: the product is kept, and the spare columns of B see a gradient from A."""
+    start, end = random_adapter(0, rank=3), random_adapter(1, rank=3)
+    end[B][:, 1:] = 0
+    result = svd(start, updates_to(start, end, end))
+    torch.testing.assert_close(products(result)[0], products(end)[0], atol=1e-5, rtol=1e-5)
+    columns = result[B].norm(dim=0)
+    assert int((columns > 0).sum()) == 1
+    assert bool((result[A][columns == 0].norm(dim=1) > 0.1).all())
+    assert int(torch.linalg.matrix_rank(result[A])) == 3
+
+
+@pytest.mark.parametrize(("d_out", "d_in"), [(8, 2), (2, 8), (2, 2), (3, 3)])
+@pytest.mark.parametrize("sites", [1, 3])
+def test_a_layer_narrower_than_the_rank_is_aggregated_exactly(d_out, d_in, sites):
+    """Rank 4: the product has at most rank 2 or 3, so nothing is lost, and the shapes stay."""
+    start, *ends = (random_adapter(seed, d_out, d_in, 4) for seed in range(sites + 1))
+    result = svd(start, updates_to(start, *ends))
+    assert result[A].shape == (4, d_in)
+    assert result[B].shape == (d_out, 4)
+    mean = sum(products(end)[0] for end in ends) / sites
+    torch.testing.assert_close(products(result)[0], mean, atol=1e-5, rtol=1e-5)
+
+
+def test_equal_products_give_equal_factors():
+    """A product says nothing about how it was factored: B M and M^-1 A multiply to the same for every M."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        left, right, mix = (torch.randn(s, generator=generator).double() for s in ((6, 3), (3, 5), (3, 3)))
+        b, a = truncate_product(left, right, 3)
+        mixed_b, mixed_a = truncate_product(left @ mix, torch.linalg.solve(mix, right), 3)
+        torch.testing.assert_close(mixed_b, b, atol=1e-8, rtol=1e-8)
+        torch.testing.assert_close(mixed_a, a, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_nothing_to_aggregate_is_an_error(name):
+    with pytest.raises(ValueError, match="nothing to aggregate"):
+        AGGREGATORS[name](random_adapter(0), [])
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_names_come_back_sorted_and_dtypes_as_they_were(name):
+    start = dict(reversed(random_adapter(0).items()))
+    result = AGGREGATORS[name](start, updates_to(start, random_adapter(1)))
+    assert list(result) == sorted(start)
+    assert {tensor.dtype for tensor in result.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_the_inputs_are_left_alone(name):
+    start, end = random_adapter(0), random_adapter(1)
+    updates = updates_to(start, end)
+    before = {key: tensor.clone() for key, tensor in start.items()}, {k: v.clone() for k, v in updates[0].delta.items()}
+    AGGREGATORS[name](start, updates)
+    for kept, now in zip(before, (start, updates[0].delta), strict=True):
+        assert all(torch.equal(kept[key], now[key]) for key in kept)

@@ -1,0 +1,141 @@
+"""The loss terms by hand, and that cutting a step into micro-batches changes nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedrlvr.algorithms.loss import StepSize, clipped_objective, kl_to_reference, token_logprobs, token_weights
+
+LOSS_TYPES = ("grpo", "bnpo", "dr_grpo")
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
+def test_token_logprobs_are_log_softmax_at_temperature(temperature):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 11, generator=generator) * 5
+    ids = torch.randint(11, (3, 4), generator=generator)
+    expected = torch.log_softmax(logits / temperature, -1)
+    found = token_logprobs(logits, ids, temperature)
+    for n in range(3):
+        for t in range(4):
+            assert float(found[n, t]) == pytest.approx(float(expected[n, t, ids[n, t]]), abs=1e-5)
+
+
+def test_token_logprobs_are_computed_in_float32_whatever_the_logits_are():
+    logits = torch.tensor([[[8.0, 0.0, 0.0]]], dtype=torch.bfloat16)
+    found = token_logprobs(logits, torch.tensor([[0]]))
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(-math.log1p(2 * math.exp(-8)), rel=1e-3)  # bfloat16 would say 0
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "high", "expected", "active"),
+    [
+        (1.5, 2.0, None, 2.4, True),  # clipped at 1 + 0.2
+        (1.5, 2.0, 0.3, 2.6, True),  # clipped at 1 + 0.3
+        (1.25, 2.0, None, 2.4, True),
+        (1.25, 2.0, 0.3, 2.5, False),  # epsilon_high leaves room
+        (0.5, 2.0, 0.3, 1.0, False),  # a good token that became rarer is pulled back without a limit
+        (0.5, -2.0, 0.3, -1.6, True),  # clipped at 1 - 0.2; epsilon_high does not count below
+        (0.85, -2.0, None, -1.7, False),
+        (1.5, -2.0, 0.3, -3.0, False),  # a bad token that became likelier is pushed back without a limit
+        (1.5, 0.0, None, 0.0, False),
+    ],
+)
+def test_the_clipped_objective_by_hand(ratio, advantage, high, expected, active):
+    old = torch.tensor([[-1.3]])
+    objective, flag = clipped_objective(old + math.log(ratio), old, torch.tensor([advantage]), 0.2, high)
+    assert float(objective) == pytest.approx(expected, abs=1e-5)
+    assert bool(flag) is active
+
+
+def test_the_gradient_is_ratio_times_advantage_and_zero_where_the_clip_is_active():
+    ratios = torch.tensor([[1.0, 1.1, 1.5, 0.5], [1.0, 0.9, 0.5, 1.5]])
+    logprobs = ratios.log().requires_grad_()
+    objective, active = clipped_objective(logprobs, torch.zeros(2, 4), torch.tensor([2.0, -3.0]), 0.2, None)
+    objective.sum().backward()
+    torch.testing.assert_close(logprobs.grad, torch.tensor([[2.0, 2.2, 0.0, 1.0], [-3.0, -2.7, 0.0, -4.5]]))
+    assert active.tolist() == [[False, False, True, False], [False, False, True, False]]
+
+
+def test_each_row_has_its_own_advantage():
+    objective, _ = clipped_objective(torch.zeros(2, 2), torch.zeros(2, 2), torch.tensor([1.0, -0.5]), 0.2, None)
+    assert objective.tolist() == [[1.0, 1.0], [-0.5, -0.5]]
+
+
+def test_k3_by_hand():
+    """Policy 1/2, reference 1/4: exp(d) = 1/2, so 1/2 + log 2 - 1."""
+    found = kl_to_reference(torch.tensor([[math.log(0.5)]]), torch.tensor([[math.log(0.25)]]))
+    assert float(found) == pytest.approx(math.log(2) - 0.5, abs=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(-4, 4), st.floats(-4, 4)), min_size=2, max_size=6))
+def test_k3_is_never_negative_and_its_mean_under_the_policy_is_the_kl(logits):
+    policy, reference = (torch.log_softmax(torch.tensor(column, dtype=torch.float64), 0) for column in zip(*logits))
+    estimate = kl_to_reference(policy, reference)
+    assert float(estimate.min()) >= -1e-12
+    exact = float((policy.exp() * (policy - reference)).sum())
+    assert float((policy.exp() * estimate).sum()) == pytest.approx(exact, abs=1e-9)
+
+
+MASK = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 0]]).bool()
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "expected"),
+    [
+        ("grpo", [[1 / 8, 1 / 8, 0], [1 / 12, 1 / 12, 1 / 12], [0, 0, 0]]),  # 1 / tokens of the row / 4 rows
+        ("bnpo", [[0.1, 0.1, 0], [0.1, 0.1, 0.1], [0, 0, 0]]),  # 1 / 10 tokens
+        ("dr_grpo", [[1 / 32, 1 / 32, 0], [1 / 32, 1 / 32, 1 / 32], [0, 0, 0]]),  # 1 / (4 rows x 8)
+    ],
+)
+def test_token_weights_by_hand(loss_type, expected):
+    """The step has 4 rows and 10 tokens, of which these three rows are a part."""
+    weights = token_weights(MASK, loss_type, StepSize(rows=4, tokens=10, max_length=8))
+    torch.testing.assert_close(weights, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_rows_that_are_all_masked_weigh_nothing_and_divide_nothing_by_zero(loss_type):
+    weights = token_weights(torch.zeros(2, 3).bool(), loss_type, StepSize(rows=2, tokens=0, max_length=3))
+    assert weights.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_an_unknown_loss_type_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'ppo'; known: grpo, bnpo, dr_grpo"):
+        token_weights(MASK, "ppo", StepSize(1, 1, 1))
+
+
+def step_loss(logprobs, old, advantages, lengths, rows, loss_type, size) -> torch.Tensor:
+    """The loss over some rows, padded only to the longest of them, as a micro-batch is."""
+    width = int(max(lengths[i] for i in rows))
+    mask = torch.arange(width) < lengths[rows].unsqueeze(-1)
+    objective, _ = clipped_objective(logprobs[rows, :width], old[rows, :width], advantages[rows], 0.2, 0.3)
+    return -(objective * token_weights(mask, loss_type, size)).sum()
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("parts", [[[0], [1], [2], [3], [4], [5]], [[5, 0], [3, 2, 4], [1]], [[0, 1, 2, 3], [4, 5]]])
+def test_micro_batches_add_up_to_the_whole_step(loss_type, parts):
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.tensor([1, 7, 4, 2, 7, 5])
+    old = torch.randn(6, 7, generator=generator, dtype=torch.float64)
+    moved = old + torch.randn(6, 7, generator=generator, dtype=torch.float64) * 0.3
+    advantages = torch.randn(6, generator=generator, dtype=torch.float64)
+    size = StepSize(rows=8, tokens=float(lengths.sum()) + 9, max_length=7)
+    losses, gradients = [], []
+    for cut in ([list(range(6))], parts):
+        logprobs = moved.clone().requires_grad_()
+        loss = sum(step_loss(logprobs, old, advantages, lengths, rows, loss_type, size) for rows in cut)
+        loss.backward()
+        losses.append(float(loss.detach()))
+        gradients.append(logprobs.grad)
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-7, rtol=1e-6)
+    assert float(gradients[0].abs().sum()) > 0
