@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from fedrlvr.config import JobConfig
 from fedrlvr.data.base_model import BaseModelSettings, base_model
 from fedrlvr.data.generated import GeneratedData, write_generated
@@ -66,7 +65,7 @@ def _small_job(**changes) -> JobConfig:
 
 @pytest.fixture
 def site_files(tmp_path, model_path):
-    """Write problem files for sites and return (manifest, {site: SiteConfig}); labels as GeneratedData.sites takes them."""
+    """Write problem files for sites given by their labels; returns (manifest, {site: SiteConfig})."""
 
     def write(sites: dict[str, tuple[str, ...]], seed: int = 0, **changes) -> tuple[str, dict[str, SiteConfig]]:
         data = GeneratedData(sites=sites, private_per_site=16, heldout_per_site=4, public=8, test_per_label=4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from fedrlvr.algorithms.aggregate import AGGREGATORS
 from fedrlvr.algorithms.lora import factor_pairs
 from fedrlvr.algorithms.schedule import plan_round
@@ -13,7 +12,7 @@ from fedrlvr.types import SiteUpdate
 
 @pytest.mark.parametrize("aggregator", list(AGGREGATORS))
 def test_identical_sites_are_one_site(make_trainer, small_job, aggregator):
-    """K sites with the same data and the same random streams, averaged, are the one site: same product in every layer."""
+    """K sites with the same data and random streams, averaged, are the one site: the same product in every layer."""
     job = small_job(method="fedavg+public")
     updates = []
     for _ in range(3):

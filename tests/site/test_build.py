@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-
 from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.site.build import build_trainer
 from fedrlvr.site.ranks import Ranks
@@ -60,8 +59,8 @@ def test_a_deepspeed_stage_that_is_not_supported(site_files, job, stage):
 
 def test_lora_targets_that_match_nothing(site_files, small_job):
     manifest, configs = site_files({"site-1": ("A",)})
-    with pytest.raises(ValueError, match="Target modules .*no_such_proj.* not found"):
-        job = small_job(lora__target_modules=["no_such_proj"])
+    job = small_job(lora__target_modules=["no_such_proj"])
+    with pytest.raises(ValueError, match=r"Target modules .*no_such_proj.* not found"):
         build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
 
 

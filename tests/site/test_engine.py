@@ -9,13 +9,12 @@ import textwrap
 
 import pytest
 import torch
-from peft import set_peft_model_state_dict
-
 from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.config import LoraSettings, OptimizerSettings
 from fedrlvr.site.batch import Row, collate
 from fedrlvr.site.engine import Engine
 from fedrlvr.site.model import load_policy
+from peft import set_peft_model_state_dict
 
 
 def make_engine(model_path, stage=0, dtype="float32", **optimizer) -> Engine:
@@ -42,9 +41,11 @@ def other_adapter(engine: Engine):
     return {name: torch.randn(t.shape, generator=generator) * 0.05 for name, t in engine.adapter().items()}
 
 
-@pytest.mark.parametrize(("stage", "dtype"), [(0, "float32"), (1, "float32"), (2, "float32"), (0, "bfloat16"), (1, "bfloat16")])
+@pytest.mark.parametrize(
+    ("stage", "dtype"), [(0, "float32"), (1, "float32"), (2, "float32"), (0, "bfloat16"), (1, "bfloat16")]
+)
 def test_a_loaded_adapter_survives_the_next_step(model_path, stage, dtype):
-    """Set factors, take a step of learning rate 0: an optimizer with a master copy of its own would bring the old ones back."""
+    """Set factors, take a step of learning rate 0: an optimizer with a master copy would bring the old ones back."""
     engine = make_engine(model_path, stage, dtype, learning_rate=0.0)
     descend(engine, rows_of(engine))
     loaded = other_adapter(engine)

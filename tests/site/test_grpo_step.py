@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from fedrlvr.algorithms.advantages import group_advantages
 from fedrlvr.types import Group
 
@@ -36,7 +35,7 @@ def test_rollout_logprobs_are_training_logprobs(make_trainer, job):
 
 
 def test_the_first_gradient_is_the_policy_gradient(make_trainer, small_job):
-    """At ratio 1 the clipped objective's gradient is sum(A grad log pi) / (rows x max length): plain REINFORCE, dr_grpo."""
+    """At ratio 1 the clipped objective has the gradient sum(A grad log pi) / (rows x max length)."""
     trainer = make_trainer(small_job(optimizer__max_grad_norm=1e9))
     groups = with_rewards(groups_of(trainer), MIXED)
     advantages = np.concatenate(group_advantages(groups))

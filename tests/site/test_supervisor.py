@@ -12,7 +12,6 @@ import time
 import psutil
 import pytest
 import torch
-
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.site.supervisor import Aborted, Supervisor, WorkerError
 
@@ -99,14 +98,14 @@ def test_an_abort_reaches_a_working_worker(start):
 
 
 def test_bad_input_at_the_site_is_the_answer_to_the_set_up(start):
-    with pytest.raises(WorkerError, match="FileNotFoundError: model_path: no config.json in /nonexistent"):
+    with pytest.raises(WorkerError, match=r"FileNotFoundError: model_path: no config.json in /nonexistent"):
         start(model_path="/nonexistent")
 
 
 def test_a_worker_that_dies_at_start_says_so(start, tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text("raise SystemExit('no torch on this machine')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(WorkerError, match="worker died while starting .*no torch on this machine"):
+    with pytest.raises(WorkerError, match=r"worker died while starting .*no torch on this machine"):
         start()
 
 

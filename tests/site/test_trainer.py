@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.types import PublicResponse
 

@@ -35,7 +35,7 @@ class BaseModelSettings(Settings):
     intermediate_size: int = Field(192, ge=8)
     num_heads: int = Field(4, ge=1)
     head_dim: int = Field(32, ge=8)
-    steps: int = Field(700, ge=0)
+    steps: int = Field(400, ge=0)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(6e-3, gt=0)
     seed: int = Field(0, ge=0)
@@ -48,8 +48,9 @@ def base_model(
     rebuild: bool = False,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> Path:
-    """The directory of this base model under `folder`, made on first use and found again by its settings afterwards."""
-    key = hashlib.sha256(json.dumps([task.name, settings.model_dump()], sort_keys=True).encode()).hexdigest()[:12]
+    """The directory of this base model under `folder`, made on first use and found again afterwards by its settings and
+    its data."""
+    key = _key(task, settings)
     path = folder / f"{task.name}-{key}"
     if path.exists() and not rebuild:
         return path
@@ -109,6 +110,14 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def _key(task: GeneratedTask, settings: BaseModelSettings) -> str:
+    """Changes with the settings, and with what the task demonstrates (a sample stands for it)."""
+    random = stream(settings.seed, "base model key", task.name)
+    problems = [task.problem(label, random) for label in task.labels for _ in range(64)]
+    sample = [task.prompt(problem) + task.demonstration(problem, random) for problem in problems]
+    return hashlib.sha256(json.dumps([task.name, settings.model_dump(), sample]).encode()).hexdigest()[:12]
 
 
 def _architecture(settings: BaseModelSettings, tokenizer) -> Qwen3Config:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from nvflare.apis.fl_context import FLContext
@@ -26,7 +30,8 @@ from fedrlvr.federation.checkpoint import write_adapter
 from fedrlvr.federation.journal import Journal
 from fedrlvr.federation.messages import adapter_bytes, envelope, request, response_bytes
 from fedrlvr.federation.sites import QuorumLost, RunAborted, Sites
-from fedrlvr.privacy.guards import Refused, check_adapter, check_responses
+from fedrlvr.privacy.guards import check_adapter, check_responses
+from fedrlvr.privacy.reports import check_scores, check_spec, check_steps
 from fedrlvr.types import Adapter, PublicResponse, SiteUpdate
 
 
@@ -49,6 +54,7 @@ class PubSwapController(Controller):
         self._folder = Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id())) / "fedrlvr"
         self._journal = Journal(self._folder)
         self._late = 0
+        self._round = 0
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         self._journal.close()
@@ -93,20 +99,17 @@ class PubSwapController(Controller):
         )
 
     def _welcome(self) -> Adapter:
-        """Measure the base model, learn the adapter's shapes (all sites must agree), and draw the one initial
-        adapter."""
+        """Measure the base model, learn the adapter's shapes (the sites must agree), draw the one initial adapter."""
         self._sites.begin_round()
-        answers = self._validate("base", round_number=0, segment=0, split=True)
-        specs = {site: answer.get("adapter_spec") for site, answer in answers.items()}
-        agreed = next(iter(specs.values()))
-        for site, spec in specs.items():
+        specs = self._validate("base", 0, split=True, check=lambda data: (check_scores(data), check_spec(data)))
+        texts = Counter(json.dumps(spec, sort_keys=True) for _, spec in specs.values())
+        agreed = json.loads(texts.most_common(1)[0][0])
+        for site, (_, spec) in specs.items():
             if spec != agreed:
-                self._sites.fail(
-                    site, "validate", f"its adapter has other tensors or shapes than that of {next(iter(specs))}"
-                )
+                self._sites.fail(site, "validate", "its adapter has other tensors or shapes than most sites'")
         self._sites.check_quorum()
-        self._spec = agreed
-        return initial_adapter(agreed, self._config.seed)
+        self._spec = dict(sorted(agreed.items()))
+        return initial_adapter(self._spec, self._config.seed)
 
     def _run_round(self, number: int, start: Adapter) -> Adapter:
         self._sites.begin_round()
@@ -117,123 +120,102 @@ class PubSwapController(Controller):
             if leg.exchange:
                 self._exchange(leg)
             if leg.evaluate:
-                self._validate("local", number, leg.last.index, samples=self._config.evaluation.curve_samples)
+                self._validate("local", leg.last.index, samples=self._config.evaluation.curve_samples)
         last = (number + 1) * self._config.federation.segments_per_round - 1
-        self._validate("local", number, last)
+        self._validate("local", last)
         if not self._method.average:
             return start
-        adapter = self._average(start, self._submitted(last))
+        adapter = self._average(start, last)
         write_adapter(self._folder / "rounds" / str(number), adapter, self._config.lora, self._config.model)
         self._journal.write("round", round=number, seconds=time.monotonic() - began)
-        self._validate("global", number, last, adapter=adapter, split=True)
+        self._validate("global", last, adapter=adapter, split=True)
         return adapter
 
     def _train(self, leg: Leg, begin_round: bool, adapter: Adapter | None) -> None:
-        instructions = {
-            "segments": [asdict(s) for s in leg.segments],
-            "exchange": leg.exchange,
-            "begin_round": begin_round,
-        }
-        answers = self._ask_all("train", leg.last.index, instructions, adapter)
-        self._write_steps(answers)
-        if adapter is not None:
-            self._journal.write("adapter_down", bytes={site: adapter_bytes(adapter) for site in answers})
+        segments = [asdict(segment) for segment in leg.segments]
+        instructions = {"segments": segments, "exchange": leg.exchange, "begin_round": begin_round}
+        self._write_steps(self._ask_all("train", leg.last.index, instructions, check_steps, adapter))
 
     def _exchange(self, leg: Leg) -> None:
         """Collect verified answers, pool them per receiver, and let every site take its public step on the mix."""
         instructions = {"segments": [asdict(leg.last)]}
-        offers: list[PublicResponse] = []
-        sent_up, sent_down = {}, {}
-        for site, answer in self._ask_all("propose", leg.last.index, instructions).items():
-            try:
-                limit = self._config.exchange.max_per_site * len(leg.last.public_ids)
-                records = check_responses(answer.get("responses"), set(leg.last.public_ids), limit)
-            except Refused as reason:
-                self._sites.fail(site, "propose", str(reason))
-                continue
-            responses = [PublicResponse(problem_id, text, site) for problem_id, text in records]
-            sent_up[site] = response_bytes(responses)
-            offers += responses
-        self._sites.check_quorum()
-        messages = {}
-        for site in self._sites.active:
-            pool = pool_for(site, offers, self._config.exchange)
-            sent_down[site] = response_bytes(pool)
-            messages[site] = request(self._envelope(leg.last.index), instructions, responses=pool)
-        self._write_steps(self._sites.ask("swap", messages))
+        asked = set(leg.last.public_ids)
+        limit = self._config.exchange.max_per_site * len(leg.last.public_ids)
+        proposals = self._ask_all(
+            "propose", leg.last.index, instructions, lambda data: check_responses(data.get("responses"), asked, limit)
+        )
+        offers = [PublicResponse(*record, site) for site, records in proposals.items() for record in records]
+        pools = {site: pool_for(site, offers, self._config.exchange) for site in self._sites.active}
+        place = self._envelope(leg.last.index)
+        messages = {site: request(place, instructions, responses=pool) for site, pool in pools.items()}
+        self._write_steps(self._sites.ask("swap", messages, check_steps))
         self._journal.write(
-            "exchange", segment=leg.last.index, offered=len(offers), bytes_up=sent_up, bytes_down=sent_down
+            "exchange",
+            segment=leg.last.index,
+            offered=len(offers),
+            bytes_up={site: response_bytes([o for o in offers if o.site == site]) for site in proposals},
+            bytes_down={site: response_bytes(pool) for site, pool in pools.items()},
         )
 
-    def _submitted(self, segment: int) -> list[SiteUpdate]:
-        """Every site's update that passes the guard. One that does not is refused whole, and its site is out of the
-        round."""
-        updates = []
-        for site, delta in self._ask_all("submit", segment, {}).items():
-            try:
-                check_adapter(delta, self._spec, self._config.federation.max_update_norm)
-            except Refused as reason:
-                self._sites.fail(site, "submit", str(reason))
-                continue
-            updates.append(SiteUpdate(site, delta))
-        self._sites.check_quorum()
-        return updates
-
-    def _average(self, start: Adapter, updates: list[SiteUpdate]) -> Adapter:
+    def _average(self, start: Adapter, segment: int) -> Adapter:
+        """The next adapter from every update that passes the guard; one that does not is refused whole."""
+        limit = self._config.federation.max_update_norm
+        deltas = self._ask_all("submit", segment, {}, lambda delta: check_adapter(delta, self._spec, limit))
+        updates = [SiteUpdate(site, delta) for site, delta in deltas.items()]
         adapter = AGGREGATORS[self._config.federation.aggregator](start, updates)
-        check_adapter(adapter, self._spec)
         self._journal.write(
             "average",
             round=self._round,
-            sites=[u.site for u in updates],
+            sites=list(deltas),
+            bytes_up={site: adapter_bytes(delta) for site, delta in deltas.items()},
             **drift(start, updates),
-            bytes_up={u.site: adapter_bytes(u.delta) for u in updates},
         )
-        return adapter
+        return check_adapter(adapter, self._spec)
 
     def _validate(
         self,
         which: str,
-        round_number: int,
         segment: int,
         adapter: Adapter | None = None,
         samples: int | None = None,
         split: bool = False,
-    ) -> dict[str, dict]:
-        """pass@k at every site: of its own adapter (`local`), or of one they share, the test set `split` between
-        them."""
-        self._round = round_number
+        check: Callable[[dict], Any] = check_scores,
+    ) -> dict[str, Any]:
+        """pass@k at every site: of its own adapter (`local`), or of a shared one, the test set `split` between them."""
         active = list(self._sites.active)
         samples = samples or self._config.evaluation.samples
         messages = {}
         for i, site in enumerate(active):
-            instructions = {
-                "samples": samples,
-                "share": [i, len(active)] if split else None,
-                "name": f"{which} {segment}",
-            }
-            messages[site] = request(self._envelope(segment), instructions, adapter)
-        answers = self._sites.ask("validate", messages)
+            share = [i, len(active)] if split else None
+            instructions = {"samples": samples, "share": share, "name": f"{which} {segment}"}
+            messages[site] = self._request(site, segment, instructions, adapter)
+        answers = self._sites.ask("validate", messages, check)
+        scores = {site: answer[0] if isinstance(answer, tuple) else answer for site, answer in answers.items()}
         self._journal.write(
-            "evaluation",
-            which=which,
-            round=round_number,
-            segment=segment,
-            samples=samples,
-            scores={site: answer["scores"] for site, answer in answers.items()},
+            "evaluation", which=which, round=self._round, segment=segment, samples=samples, scores=scores
         )
         return answers
 
-    def _ask_all(self, task: str, segment: int, instructions: dict, adapter: Adapter | None = None) -> dict[str, dict]:
-        messages: dict[str, Shareable] = {
-            site: request(self._envelope(segment), instructions, adapter) for site in self._sites.active
-        }
-        return self._sites.ask(task, messages)
+    def _ask_all(
+        self,
+        task: str,
+        segment: int,
+        instructions: dict,
+        check: Callable[[dict], Any],
+        adapter: Adapter | None = None,
+    ) -> dict[str, Any]:
+        messages = {site: self._request(site, segment, instructions, adapter) for site in self._sites.active}
+        return self._sites.ask(task, messages, check)
+
+    def _request(self, site: str, segment: int, instructions: dict, adapter: Adapter | None) -> Shareable:
+        if adapter is not None:
+            self._journal.write("adapter_down", bytes={site: adapter_bytes(adapter)})
+        return request(self._envelope(segment), instructions, adapter)
 
     def _envelope(self, segment: int) -> dict:
         return envelope(self.manifest, self._round, segment)
 
-    def _write_steps(self, answers: dict[str, dict]) -> None:
-        for answer in answers.values():
-            for metrics in answer["metrics"]:
-                self._journal.write("step", round=self._round, **metrics)
+    def _write_steps(self, answers: dict[str, list[dict]]) -> None:
+        for site, records in answers.items():
+            for record in records:
+                self._journal.write("step", round=self._round, site=site, **record)

@@ -72,7 +72,7 @@ def read_request(message: Shareable) -> tuple[dict, Adapter | None]:
         return instructions, dxo.data
     if dxo.data_kind == DataKind.APP_DEFINED:
         return instructions | {"responses": dxo.data["responses"]}, None
-    raise Refused(f"a request may carry WEIGHTS or APP_DEFINED, not {dxo.data_kind}")
+    raise Refused(f"a request may carry WEIGHTS or APP_DEFINED, not {_name(dxo.data_kind)}")
 
 
 def answer(task: str, request_message: Shareable, body: dict, delta: Adapter | None, seconds: float) -> Shareable:
@@ -107,17 +107,25 @@ def read_answer(task: str, message: Shareable, expected: dict) -> tuple[dict, fl
     """The DXO's data and the seconds the site worked.
 
     Raises:
-        Refused: an error answer (with its reason), another envelope than `expected`, or another kind than this task's.
+        Refused: an error answer (with its reason), another envelope than `expected`, no DXO, or another kind than this
+            task's.
     """
     code = message.get_return_code(ReturnCode.OK)
     if code != ReturnCode.OK:
         raise Refused(str(message.get_header(ERROR) or code))
     check_envelope(message, expected)
-    dxo = from_shareable(message)
+    try:
+        dxo = from_shareable(message)
+    except ValueError as error:
+        raise Refused(f"the answer to {task} holds no DXO: {error}") from None
     if dxo.data_kind != ANSWER_KIND[task]:
-        raise Refused(f"{task} is answered by {ANSWER_KIND[task].value}, not by {dxo.data_kind}")
+        raise Refused(f"{task} is answered by {_name(ANSWER_KIND[task])}, not by {_name(dxo.data_kind)}")
     seconds = message.get_header(SECONDS)
-    return dxo.data, float(seconds) if isinstance(seconds, (int, float)) else 0.0
+    return dxo.data, float(seconds) if isinstance(seconds, int | float) else 0.0
+
+
+def _name(kind: str) -> str:
+    return kind.value if isinstance(kind, DataKind) else str(kind)
 
 
 def adapter_bytes(adapter: Adapter) -> int:

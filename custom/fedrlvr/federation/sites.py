@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from nvflare.apis.controller_spec import ClientTask, Task
 from nvflare.apis.fl_context import FLContext
@@ -14,6 +15,8 @@ from nvflare.apis.signal import Signal
 
 from fedrlvr.federation.messages import ENVELOPE, read_answer
 from fedrlvr.privacy.guards import Refused
+
+Checked = TypeVar("Checked")
 
 POLL = 0.05
 GRACE = 60.0  # seconds a site's own deadline may fire before the server's does
@@ -37,7 +40,7 @@ class Sites:
     names: list[str]
     min_sites: int
     deadline: float
-    on_failure: object
+    on_failure: Callable[..., None]
     active: list[str] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -46,9 +49,10 @@ class Sites:
     def begin_round(self) -> None:
         self.active = list(self.names)
 
-    def ask(self, task: str, messages: Mapping[str, Shareable]) -> dict[str, dict]:
-        """Send each site its message and wait for all. Returns {site: data} of the good answers, in the order of
-        `names`.
+    def ask(self, task: str, messages: Mapping[str, Shareable], check: Callable[[dict], Checked]) -> dict[str, Checked]:
+        """Send each site its message and wait for all. Returns {site: check(data)} of the good answers, in the order of
+        `names`. A site that answers with an error, or whose answer is refused by envelope or `check`, is out of the
+        round.
 
         Raises:
             QuorumLost: too few sites are left.
@@ -67,7 +71,8 @@ class Sites:
             try:
                 if site not in results:
                     raise Refused(f"no answer to {task} ({tasks[site].completion_status.value})")
-                answers[site], seconds = read_answer(task, results[site], messages[site].get_header(ENVELOPE))
+                data, seconds = read_answer(task, results[site], messages[site].get_header(ENVELOPE))
+                answers[site] = check(data)
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
                 self.fail(site, task, str(reason))

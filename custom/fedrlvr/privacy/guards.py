@@ -13,8 +13,9 @@ class Refused(ValueError):
 
 def check_adapter(
     adapter: Mapping[str, torch.Tensor], spec: Mapping[str, list[int]], max_norm: float | None = None
-) -> None:
-    """Same names, shapes and dtype (float32); all finite; L2 norm, over all tensors, finite and at most `max_norm`.
+) -> Mapping[str, torch.Tensor]:
+    """The adapter, if it has the same names, shapes and dtype (float32), is finite, and its L2 norm over all tensors is
+    at most `max_norm`.
 
     Raises:
         Refused: naming the tensor and what was expected.
@@ -41,6 +42,7 @@ def check_adapter(
         raise Refused(f"L2 norm {norm:.4g} exceeds federation.max_update_norm = {max_norm:.4g}")
     if norm > torch.finfo(torch.float32).max:
         raise Refused(f"L2 norm {norm:.4g} cannot be represented in float32")
+    return adapter
 
 
 MAX_TEXT = 100_000  # characters of one public response

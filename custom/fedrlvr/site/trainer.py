@@ -187,12 +187,7 @@ class Trainer:
         return self.step(self._with_old_logprobs(groups), stream(self.job.seed, self.site, purpose, number))
 
     def _stamped(self, metrics: dict, kind: str, segment: Segment, began: float) -> dict:
-        return {
-            "site": self.site,
-            "kind": kind,
-            "segment": segment.index,
-            "step_time": time.perf_counter() - began,
-        } | metrics
+        return {"kind": kind, "segment": segment.index, "step_time": time.perf_counter() - began} | metrics
 
     def _seed(self, purpose: str, number: int) -> int:
         return seed_of(self.job.seed, self.site, purpose, number)

@@ -2,9 +2,10 @@
 
 `A3725?` is a case of type A with the readings (3, 7) and (2, 5). `p3,7=0;2,5=7#07` names protocol p, works it out on
 both pairs and gives the answer after `#`. Exactly one protocol is right for each type, and the verifier reads only the
-answer. The warm start teaches to *execute* every protocol, but names the right one only one time in twenty: what is
-left to reinforcement learning is to find out which protocol applies. Sites that see one type each pull the shared
-choice apart, which is the heterogeneity that the public exchange is there for.
+answer. The warm start teaches to *execute* every protocol without a mistake, but for each type it has a habit: three
+times in four it names one particular wrong protocol, and the right one only three times in a hundred. What is left to
+reinforcement learning is to find out which protocol applies. Sites that see one type each pull the shared choice
+apart, which is the heterogeneity that the public exchange is there for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PROTOCOLS = {
     "s": min,
 }
 RIGHT_PROTOCOL = {"A": "p", "B": "q", "C": "r", "D": "s"}
-RIGHT_SHARE = 0.05  # how often the warm start's data names the right protocol
+# The warm start's data: how often it names the right protocol, and how often the type's habitual wrong one.
+RIGHT_SHARE, HABIT_SHARE = 0.03, 0.776
 
 _CASE = re.compile(r"([A-D])(\d)(\d)(\d)(\d)\?")
 _ANSWER = re.compile(r"[^#]*#(\d\d)")
@@ -50,11 +52,12 @@ class Protocol:
         return Problem(id=f"protocol-{case}", prompt=f"{case}?", answer=f"{compute(a, b)}{compute(c, d)}", label=label)
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
-        right = RIGHT_PROTOCOL[problem.label]
-        wrong = [name for name in PROTOCOLS if name != right]
-        return self._worked(
-            problem, right if random.random() < RIGHT_SHARE else wrong[int(random.integers(len(wrong)))]
-        )
+        names = list(PROTOCOLS)
+        place = names.index(RIGHT_PROTOCOL[problem.label])
+        right, habit, *others = names[place:] + names[:place]
+        rest = (1 - RIGHT_SHARE - HABIT_SHARE) / len(others)
+        shares = [RIGHT_SHARE, HABIT_SHARE, *(rest for _ in others)]
+        return self._worked(problem, str(random.choice([right, habit, *others], p=shares)))
 
     def executed(self, problem: Problem, completion: str) -> bool:
         """Whether the completion works out the protocol that it names without a mistake, whichever it is."""

@@ -1,0 +1,41 @@
+"""The adapter that is taken home loads with PEFT alone, and is never half there."""
+
+from __future__ import annotations
+
+import torch
+from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.config import LoraSettings
+from fedrlvr.federation.checkpoint import write_adapter
+from fedrlvr.site.model import load_policy
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+
+def test_peft_loads_what_was_written_and_computes_the_same(model_path, tmp_path):
+    lora = LoraSettings(r=4, alpha=12)
+    policy = load_policy(model_path, lora, "float32", torch.device("cpu"))
+    names = [n.replace(".default", "") for n, p in policy.model.named_parameters() if p.requires_grad]
+    shapes = [list(p.shape) for p in policy.model.parameters() if p.requires_grad]
+    generator = torch.Generator().manual_seed(0)
+    adapter = {
+        n: t + torch.randn(t.shape, generator=generator) * 0.1
+        for n, t in initial_adapter(dict(zip(names, shapes, strict=True)), 0).items()
+    }
+    write_adapter(tmp_path / "adapter", adapter, lora, str(model_path))
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_path), tmp_path / "adapter")
+    ids = torch.tensor([policy.encode("A3725?p3,7")])
+    base = policy.model(input_ids=ids).logits
+    policy.model.load_state_dict({n.replace(".weight", ".default.weight"): t for n, t in adapter.items()}, strict=False)
+    ours = policy.model(input_ids=ids).logits
+    torch.testing.assert_close(loaded(input_ids=ids).logits, ours, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(base, ours)
+
+
+def test_writing_replaces_what_was_there_and_leaves_nothing_beside(tmp_path):
+    for value in (1.0, 2.0):
+        write_adapter(tmp_path / "a", {"x.lora_A.weight": torch.full((2, 2), value)}, LoraSettings(), "base")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]

@@ -1,0 +1,102 @@
+"""What travels, and what a receiver refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fedrlvr.federation.messages import (
+    adapter_bytes,
+    answer,
+    check_envelope,
+    envelope,
+    error_answer,
+    read_answer,
+    read_request,
+    request,
+    response_bytes,
+)
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.types import PublicResponse
+from nvflare.apis.dxo import DXO, DataKind, from_shareable
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.shareable import Shareable, make_reply
+
+HERE = envelope("manifest", round_number=1, segment=7)
+ADAPTER = {"x.lora_A.weight": torch.ones(2, 3), "x.lora_B.weight": torch.zeros(4, 2)}
+
+
+def test_an_adapter_goes_down_as_weights_with_its_instructions():
+    message = request(HERE, {"begin_round": True}, adapter=ADAPTER)
+    assert from_shareable(message).data_kind == DataKind.WEIGHTS
+    instructions, adapter = read_request(message)
+    assert instructions == {"begin_round": True}
+    assert all(torch.equal(adapter[name], ADAPTER[name]) for name in ADAPTER)
+
+
+def test_responses_go_down_as_app_defined():
+    message = request(HERE, {"segments": []}, responses=[PublicResponse("p1", "text", "site-2")])
+    assert from_shareable(message).data_kind == DataKind.APP_DEFINED
+    instructions, adapter = read_request(message)
+    assert adapter is None
+    assert instructions["responses"] == [{"problem_id": "p1", "text": "text", "site": "site-2"}]
+
+
+@pytest.mark.parametrize(
+    ("task", "body", "delta", "kind"),
+    [
+        ("submit", {}, ADAPTER, DataKind.WEIGHT_DIFF),
+        ("propose", {"responses": [{"problem_id": "p", "text": "t", "site": "me"}]}, None, DataKind.APP_DEFINED),
+        ("train", {"metrics": []}, None, DataKind.METRICS),
+        ("swap", {"metrics": []}, None, DataKind.METRICS),
+        ("validate", {"scores": {}}, None, DataKind.METRICS),
+    ],
+)
+def test_every_task_is_answered_by_its_own_kind(task, body, delta, kind):
+    message = answer(task, request(HERE, {}), body, delta, seconds=1.5)
+    assert from_shareable(message).data_kind == kind
+    data, seconds = read_answer(task, message, HERE)
+    assert seconds == 1.5
+    assert data.keys() == (delta or body).keys()
+
+
+def test_a_proposal_carries_problem_and_text_and_nothing_else():
+    body = {"responses": [{"problem_id": "p", "text": "t", "site": "me", "private_note": "secret"}]}
+    data, _ = read_answer("propose", answer("propose", request(HERE, {}), body, None, 0.0), HERE)
+    assert data["responses"] == [{"problem_id": "p", "text": "t"}]
+
+
+@pytest.mark.parametrize("key", ["protocol", "version", "source", "manifest", "round", "segment"])
+def test_an_answer_from_elsewhere_is_refused_with_both_values(key):
+    message = answer("train", request(HERE | {key: "other"}, {}), {"metrics": []}, None, 0.0)
+    with pytest.raises(Refused, match=f"{key} differs: the message says 'other', this side has {HERE[key]!r}"):
+        read_answer("train", message, HERE)
+
+
+def test_a_message_without_envelope_is_refused():
+    with pytest.raises(Refused, match="no fedrlvr envelope"):
+        check_envelope(Shareable(), HERE)
+
+
+def test_an_answer_of_another_kind_is_refused():
+    smuggled = answer("train", request(HERE, {}), {"metrics": []}, None, 0.0)
+    with pytest.raises(Refused, match="submit is answered by WEIGHT_DIFF, not by METRICS"):
+        read_answer("submit", smuggled, HERE)
+
+
+def test_an_error_answer_is_refused_with_its_reason():
+    with pytest.raises(Refused, match="the worker died"):
+        read_answer("train", error_answer("the worker died"), HERE)
+    with pytest.raises(Refused, match="TASK_RESULT_FILTER_ERROR"):
+        read_answer("train", make_reply(ReturnCode.TASK_RESULT_FILTER_ERROR), HERE)
+
+
+def test_a_request_of_another_kind_is_refused():
+    message = DXO(DataKind.ANALYTIC, data={"x": 1}).to_shareable()
+    message.set_header("fedrlvr.instructions", {})
+    with pytest.raises(Refused, match="may carry WEIGHTS or APP_DEFINED, not ANALYTIC"):
+        read_request(message)
+
+
+def test_sizes_are_those_of_the_payload():
+    assert adapter_bytes(ADAPTER) == 4 * (2 * 3 + 4 * 2)
+    assert response_bytes([PublicResponse("p1", "äö", "site-2")]) == 2 + 4
