@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import transformers
 from rich.console import Console
 
 from fedrlvr.algorithms.methods import METHODS
@@ -64,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     """Run one experiment; returns the exit code. Bad input ends here with one message and code 2, a failed run with
     1."""
     console = Console()
+    logging.disable(logging.WARNING)  # libraries' notes on this machine would tear the progress line apart
+    transformers.utils.logging.disable_progress_bar()
     try:
         experiment = load_settings(ExperimentConfig, args.config, args.set, method=args.method, seed=args.seed)
         deepspeed = args.config.resolve().parent / experiment.deepspeed

@@ -50,7 +50,7 @@ def _curves(axes, events, summary) -> None:
         )
         for x, y in points:
             axes.annotate(
-                f"{y:.2f}", (x, y), textcoords="offset points", xytext=(-6, 8), ha="right", color=GLOBAL_COLOUR
+                f"{y:.2f}", (x, y), textcoords="offset points", xytext=(0, -18), ha="center", color=GLOBAL_COLOUR
             )
     axes.set(
         xlabel="segment (private steps, then a public step)", ylabel="pass@1, all types", ylim=(0, 1), xlim=(0, None)
