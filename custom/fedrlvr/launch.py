@@ -23,7 +23,7 @@ from fedrlvr.data.experiment import ExperimentConfig
 from fedrlvr.data.generated import write_generated
 from fedrlvr.data.problems import ProblemFileError, read_problems
 from fedrlvr.federation.checkpoint import write_adapter
-from fedrlvr.federation.simulator import Simulation, SimulationFailed
+from fedrlvr.federation.simulator import Simulation, SimulationFailed, check_folder
 from fedrlvr.report.figure import draw_run
 from fedrlvr.report.progress import Progress
 from fedrlvr.report.summary import summarise
@@ -83,6 +83,7 @@ def prepare(
     experiment: ExperimentConfig, deepspeed: Path, workspace: Path, rebuild_model: bool, console: Console
 ) -> PreparedRun:
     """Make or find the base model, write every site's files, and claim a fresh folder for the run."""
+    check_folder(workspace)
     task, job = task_named(experiment.task), experiment.job()
     if not deepspeed.is_file():
         raise SettingsError(f"deepspeed: no such file: {deepspeed}")

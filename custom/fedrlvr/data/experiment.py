@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import model_validator
+
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig
 from fedrlvr.data.base_model import BaseModelSettings
@@ -16,6 +18,14 @@ class ExperimentConfig(JobConfig):
     base_model: BaseModelSettings = BaseModelSettings()
     data: GeneratedData
     deepspeed: Path = Path("deepspeed/zero0.json")  # from the preset's folder; the file every simulated site uses
+
+    @model_validator(mode="after")
+    def _quorum(self) -> ExperimentConfig:
+        if self.federation.min_sites > len(self.data.sites):
+            raise ValueError(
+                f"federation.min_sites is {self.federation.min_sites}, but there are only {len(self.data.sites)} sites"
+            )
+        return self
 
     def job(self) -> JobConfig:
         """The job as it is sent. `centralised` has one site, which samples as much a step as all sites together."""

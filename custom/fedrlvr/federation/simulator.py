@@ -38,8 +38,7 @@ class Simulation:
     def __init__(
         self, folder: Path, job: JobConfig, public_ids: list[str], manifest: str, sites: dict[str, SiteConfig]
     ):
-        if any(character.isspace() for character in str(folder)):
-            raise ValueError(f"--workspace: FLARE's simulator cannot work under a path with a space in it: {folder}")
+        check_folder(folder)
         self.folder, self.job = folder, job
         self.flare = folder / "flare" / job.name
         self.log_path = folder / "flare.log"
@@ -115,6 +114,12 @@ class Simulation:
             "sites": list(sites),
         }
         (self.folder / "job.json").write_text(json.dumps(inputs, indent=2))
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ValueError for a folder that FLARE's simulator cannot work under."""
+    if any(character.isspace() for character in str(folder)):
+        raise ValueError(f"--workspace: FLARE's simulator cannot work under a path with a space in it: {folder}")
 
 
 def end_run(mark: str) -> None:

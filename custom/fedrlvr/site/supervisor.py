@@ -175,6 +175,8 @@ class Supervisor:
         return receive(connection)
 
     def _lost(self, how: str) -> WorkerError:
+        with suppress(subprocess.TimeoutExpired):  # its connection breaks a moment before its exit code is there
+            self._process.wait(1.0)
         code = self._process.poll()
         self.stop()
         ended = "" if code is None else f" (exit code {code})"

@@ -1,0 +1,101 @@
+"""The demo's own script, at a size of seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    "federation.segments_per_round=2",
+    "federation.segments_per_task=1",
+    "federation.min_sites=2",
+    "exchange.schedule=[0,3]",
+    "exchange.prompts_per_step=4",
+    "grpo.prompts_per_step=4",
+    "grpo.num_generations=4",
+    "swap.keep_incorrect=1",
+    "evaluation={samples: 1, every_segments: 1}",
+    "base_model={steps: 120, batch_size: 32}",
+    "data.sites={site-1: [A, B], site-2: [C, D]}",
+    "data.private_per_site=16",
+    "data.heldout_per_site=4",
+    "data.public=8",
+    "data.test_per_label=4",
+]
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory) -> Path:
+    """Shared, so that the base model is made once; every run has a folder of its own in it."""
+    return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture
+def demo(workspace):
+    """Start `python jobs/demo/job.py` small; what is still running at the end of a test is killed."""
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        command = [sys.executable, str(ROOT / "jobs" / "demo" / "job.py"), "--workspace", str(workspace)]
+        for setting in SMALL:
+            command += ["--set", setting]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def run_demo(demo):
+    """Run it to its end: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        process = demo(*arguments)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+    return run
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Everything that runs for what lies under `folder`: by its command line, or by a log file it holds open."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            places = [*process.cmdline(), *(file.path for file in process.open_files())]
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if any(str(folder) in place for place in places):
+            found.append(process)
+    return found
+
+
+def wait_until_gone(folder: Path, seconds: float) -> list[psutil.Process]:
+    deadline = time.monotonic() + seconds
+    while (left := processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+def wait_for_line(path: Path, text: str, seconds: float = 240.0) -> None:
+    """Until `text` stands in the file."""
+    deadline = time.monotonic() + seconds
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < deadline, f"{text!r} never came in {path}"
+        time.sleep(0.1)

@@ -1,0 +1,102 @@
+"""The demo's command, for real and small: FLARE's simulator, a DeepSpeed worker at each of two sites."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished() -> dict:
+    """Results that later tests of this module look at, by name."""
+    return {}
+
+
+def folder_of(out: str):
+    from pathlib import Path
+
+    return Path(next(line.split()[-1] for line in out.splitlines() if line.startswith("summary.json"))).parent
+
+
+def test_pubswap_runs_to_its_report(run_demo, finished):
+    code, out, err = run_demo("--seed", "1")
+    assert code == 0, err
+    folder = finished["pubswap"] = folder_of(out)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["finished"]
+    assert (summary["method"], summary["seed"], summary["rounds"]) == ("pubswap", 1, 2)
+    assert summary["sites"] == ["site-1", "site-2"]
+    for when in ("base", "final"):
+        assert set(summary[when]["test"]) == {"overall", "A", "B", "C", "D"}
+        assert summary[when]["test"]["overall"]["problems"] == 16
+        assert set(summary[when]["heldout"]) == {"site-1", "site-2"}
+    assert set(summary["before_averaging"][-1]["pass@1"]) == {"site-1", "site-2"}
+    adapter_size = sum(t.numel() * 4 for t in load_file(folder / "adapter" / "adapter_model.safetensors").values())
+    assert summary["bytes"]["adapter"]["up"] == 2 * 2 * adapter_size  # two sites, two rounds
+    assert summary["bytes"]["adapter"]["down"] == 2 * 2 * 2 * adapter_size  # to train and to be validated
+    assert summary["bytes"]["responses"]["up"] > 0
+    assert summary["swap"]["public_steps"] == 8
+    seconds = summary["seconds"]
+    assert math.isclose(seconds["wall"], seconds["compute"] + seconds["waiting"] + seconds["start_and_stop"])
+    assert summary["versions"]["deepspeed"]
+    assert (folder / "pass_at_1.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "flare.log").stat().st_size > 0
+    assert "test, type A" in out
+
+
+def test_the_final_adapter_loads_with_peft_and_changes_the_model(finished):
+    folder = finished["pubswap"]
+    base = json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        before = plain(ids).logits
+        after = PeftModel.from_pretrained(plain, folder / "adapter")(ids).logits
+    assert not torch.allclose(before, after)
+
+
+def test_the_same_seed_ends_in_the_same_bytes_and_another_does_not(run_demo, finished):
+    _, again, _ = run_demo("--seed", "1")
+    _, other, _ = run_demo("--seed", "2")
+    bytes_of = [
+        (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+        for folder in (finished["pubswap"], folder_of(again), folder_of(other))
+    ]
+    assert folder_of(again) != finished["pubswap"]  # an earlier run's results are not written over
+    assert bytes_of[0] == bytes_of[1]
+    assert bytes_of[0] != bytes_of[2]
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedavg+public", "replace-all", "local", "centralised"])
+def test_every_baseline_runs(run_demo, method):
+    code, out, err = run_demo("--method", method, "--set", "federation.min_sites=1")
+    assert code == 0, err
+    folder = folder_of(out)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["finished"]
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [event for event in steps if event["event"] == "step"]
+    sites = ["pooled"] if method == "centralised" else ["site-1", "site-2"]
+    assert {site: sum(e["site"] == site for e in steps) for site in sites} == dict.fromkeys(sites, 8)
+    assert sum(e["completions"] for e in steps) == 8 * 4 * 4 * 2  # every method samples as much in all
+    assert summary["bytes"]["responses"]["up"] == 0 or method == "replace-all"
+    assert (summary["bytes"]["adapter"]["up"] > 0) == (method != "local")
+    assert (summary["swap"]["fraction"] > 0) <= (method == "replace-all")
+    adapters = [line.split()[-1] for line in out.splitlines() if line.startswith("adapter:")]
+    assert len(adapters) == (2 if method == "local" else 1)
+
+
+def test_arithmetic_runs_with_math_verify_in_the_loop(run_demo):
+    settings = ["task=arithmetic", "grpo.max_completion_length=32", "data.sites={site-1: [add], site-2: [times]}"]
+    code, out, err = run_demo(*(part for setting in settings for part in ("--set", setting)))
+    assert code == 0, err
+    summary = json.loads((folder_of(out) / "summary.json").read_text())
+    assert set(summary["final"]["test"]) == {"overall", "add", "share", "take", "times"}

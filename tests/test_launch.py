@@ -1,0 +1,53 @@
+"""Bad input on the command line ends with one message and code 2, before anything starts."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from fedrlvr.launch import run
+
+DEMO = Path(__file__).parents[1] / "app_configs" / "demo.yaml"
+TINY = ["base_model.steps=1", "base_model.batch_size=4"]
+
+
+def launch(tmp_path, *settings: str, config: Path = DEMO, workspace: str = "workspace") -> int:
+    return run(
+        Namespace(
+            config=config, set=[*TINY, *settings], method=None, seed=None, workspace=tmp_path / workspace,
+            env="sim", rebuild_model=False,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("grpo.num_generation=4", "grpo.num_generation: unknown setting; did you mean grpo.num_generations?"),
+        ("learning_rate=1", "learning_rate: unknown setting; did you mean optimizer.learning_rate?"),
+        ("grpo.epsilon=high", "grpo.epsilon: Input should be a valid number"),
+        ("federation.aggregator=mean", "federation.aggregator: Input should be 'fedit' or 'svd' (found 'mean')"),
+        ("swap.keep_incorrect=8", "nothing could ever be swapped"),
+        ("exchange.schedule=[0, 99]", "names public step 99, but there are only 16"),
+        ("task=poetry", "no task is called 'poetry'; known: arithmetic, protocol"),
+        ("data.public=0", "the public set is empty"),
+        ("data.sites={a: [Q], b: [A], c: [B], d: [C]}", "task protocol has no label 'Q'; it has A, B, C, D"),
+        ("deepspeed=deepspeed/zero9.json", "deepspeed: no such file"),
+        ("federation.min_sites=5", "federation.min_sites is 5, but there are only 4 sites"),
+        ("oops", "--set oops: expected key=value"),
+    ],
+)
+def test_a_bad_setting(tmp_path, capsys, setting, message):
+    assert launch(tmp_path, setting) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_config_that_is_not_there(tmp_path, capsys):
+    assert launch(tmp_path, config=tmp_path / "none.yaml") == 2
+    assert "none.yaml: cannot be read" in capsys.readouterr().err
+
+
+def test_a_workspace_that_flare_cannot_use(tmp_path, capsys):
+    assert launch(tmp_path, workspace="with space") == 2
+    assert "--workspace: FLARE's simulator cannot work under a path with a space" in capsys.readouterr().err
