@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from fedrlvr.config import JobConfig
 from fedrlvr.data.base_model import BaseModelSettings, base_model
 from fedrlvr.data.generated import GeneratedData, write_generated

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+
 from fedrlvr.launch import run
 
 DEMO = Path(__file__).parents[1] / "app_configs" / "demo.yaml"

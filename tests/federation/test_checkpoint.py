@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.config import LoraSettings
 from fedrlvr.federation.checkpoint import write_adapter
 from fedrlvr.site.model import load_policy
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 
 def test_peft_loads_what_was_written_and_computes_the_same(model_path, tmp_path):

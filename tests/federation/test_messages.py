@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nvflare.apis.dxo import DXO, DataKind, from_shareable
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.shareable import Shareable, make_reply
+
 from fedrlvr.federation.messages import (
     adapter_bytes,
     answer,
@@ -17,9 +21,6 @@ from fedrlvr.federation.messages import (
 )
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.types import PublicResponse
-from nvflare.apis.dxo import DXO, DataKind, from_shareable
-from nvflare.apis.fl_constant import ReturnCode
-from nvflare.apis.shareable import Shareable, make_reply
 
 HERE = envelope("manifest", round_number=1, segment=7)
 ADAPTER = {"x.lora_A.weight": torch.ones(2, 3), "x.lora_B.weight": torch.zeros(4, 2)}

@@ -6,10 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from fedrlvr.config import JobConfig
-from fedrlvr.federation.recipe import TASKS, PubSwapRecipe
 from hostile import Spoil
 from nvflare.recipe import SimEnv
+
+from fedrlvr.config import JobConfig
+from fedrlvr.federation.recipe import TASKS, PubSwapRecipe
 
 if __name__ == "__main__":
     folder, plan = Path(sys.argv[1]), json.loads(sys.argv[2])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.simulator import Simulation
 from fedrlvr.report.summary import summarise

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.simulator import Simulation, SimulationFailed
 from fedrlvr.tasks import TASKS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from fedrlvr.algorithms.aggregate import AGGREGATORS
 from fedrlvr.algorithms.lora import factor_pairs
 from fedrlvr.algorithms.schedule import plan_round

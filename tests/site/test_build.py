@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+
 from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.site.build import build_trainer
 from fedrlvr.site.ranks import Ranks

@@ -9,12 +9,13 @@ import textwrap
 
 import pytest
 import torch
+from peft import set_peft_model_state_dict
+
 from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.config import LoraSettings, OptimizerSettings
 from fedrlvr.site.batch import Row, collate
 from fedrlvr.site.engine import Engine
 from fedrlvr.site.model import load_policy
-from peft import set_peft_model_state_dict
 
 
 def make_engine(model_path, stage=0, dtype="float32", **optimizer) -> Engine:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
 from fedrlvr.config import LoraSettings
 from fedrlvr.site.generate import CachedSampler, _draw
 from fedrlvr.site.model import load_policy
-from transformers import LogitsProcessor, LogitsProcessorList
 
 PROMPTS = ["A3725?", "B12?", "D0987?", "C5?"]  # of different lengths, so that padding matters
 

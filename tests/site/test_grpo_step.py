@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from fedrlvr.algorithms.advantages import group_advantages
 from fedrlvr.types import Group
 

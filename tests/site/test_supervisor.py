@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 import torch
+
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.site.supervisor import Aborted, Supervisor, WorkerError
 

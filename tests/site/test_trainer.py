@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.types import PublicResponse
 

@@ -1,0 +1,223 @@
+"""Settings: what is refused and what it says, what a shipped preset gives, what a site's DeepSpeed file may hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.config import JobConfig
+from fedrlvr.data.experiment import ExperimentConfig
+from fedrlvr.data.generated import write_generated
+from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.engine import JOB_OWNED, read_deepspeed_config
+from fedrlvr.tasks import task_named
+
+APP_CONFIGS = Path(__file__).resolve().parents[1] / "app_configs"
+PRESETS = sorted(APP_CONFIGS.glob("*.yaml"))
+DEEPSPEED = sorted((APP_CONFIGS / "deepspeed").glob("*.json"))
+
+SMALL = """
+task: protocol
+model: tiny
+grpo: {num_generations: 4}
+federation: {rounds: 2, segments_per_round: 12}
+data:
+  sites: {north: [A, B], south: [C]}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a small experiment with `--set` overrides, from text if given."""
+
+    def load(*overrides: str, text: str = SMALL, **fixed) -> ExperimentConfig:
+        path = tmp_path / "preset.yaml"
+        path.write_text(text)
+        return load_settings(ExperimentConfig, path, overrides, **fixed)
+
+    return load
+
+
+def refusal(load, *overrides: str, **arguments) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(*overrides, **arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "nearest"),
+    [
+        ("grpo.epsilonn=0.3", "grpo.epsilonn", "grpo.epsilon"),
+        ("grpo.num_generation=4", "grpo.num_generation", "grpo.num_generations"),
+        ("gpro.epsilon=0.3", "gpro", "grpo"),
+        ("epsilon=0.3", "epsilon", "grpo.epsilon"),
+        ("learning_rate=1", "learning_rate", "optimizer.learning_rate"),
+        ("federation.local_step=1", "federation.local_step", "federation.local_steps"),
+        ("data.privat_per_site=1", "data.privat_per_site", "data.private_per_site"),
+        ("Method=local", "Method", "method"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(load, override, key, nearest):
+    assert refusal(load, override).endswith(f"preset.yaml: {key}: unknown setting; did you mean {nearest}?")
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("grpo.epsilon=much", "grpo.epsilon"),
+        ("federation.rounds=2.5", "federation.rounds"),
+        ("grpo=3", "grpo"),
+        ("lora.target_modules=q_proj", "lora.target_modules"),
+        ("lora.target_modules=[]", "lora.target_modules"),
+        ("exchange.schedule=often", "exchange.schedule"),
+        ("data.sites={north: A}", "data.sites.north"),
+        ("data.sites={}", "data.sites"),
+        ("data.sites={north: []}", "data.sites"),
+        ("data.sites={../north: [A]}", "data.sites"),
+        ("model=", "model"),
+        ("method=pubswop", "method"),
+        ("seed=-1", "seed"),
+        ("name=../escape", "name"),
+        ("grpo.epsilon=1", "grpo.epsilon"),
+        ("grpo.epsilon=.nan", "grpo.epsilon"),
+        ("grpo.num_generations=1", "grpo.num_generations"),
+        ("optimizer.learning_rate=.nan", "optimizer.learning_rate"),
+        ("grpo.loss_type=ppo", "grpo.loss_type"),
+    ],
+)
+def test_a_wrong_value_names_file_key_and_what_was_found(load, override, key):
+    message = refusal(load, override)
+    assert "preset.yaml: " + key in message
+    assert "found" in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["optimizer.betas=[1.0, 0.99]", "optimizer.betas=[0.9, -0.1]", "optimizer.learning_rate=.inf"],
+)
+def test_values_that_no_optimizer_takes_are_refused_before_the_job_starts(load, override):
+    assert override.split("=")[0] in refusal(load, override)
+
+
+def test_every_mistake_is_reported_at_once(load):
+    message = refusal(load, "grpo.epsilon=2", "lora.r=0", "nonsense=1")
+    assert len(message.splitlines()) == 3
+
+
+def test_a_missing_required_setting_is_named(load):
+    assert "task: required setting is missing" in refusal(load, text=SMALL.replace("task: protocol", ""))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["swap.keep_incorrect=4"], ["swap.keep_incorrect is 4", "grpo.num_generations = 4"]),
+        (["evaluation.k=[1, 5]", "evaluation.samples=4"], ["pass@5", "evaluation.samples"]),
+        (["evaluation.k=[0, 1]"], ["evaluation.k"]),
+        (["evaluation.k=[4]"], ["evaluation.k", "1"]),  # the server refuses scores without pass@1
+        (["evaluation.k=[]"], ["evaluation.k"]),
+        (["exchange.schedule=[0, 24]"], ["exchange.schedule", "24"]),
+        (["exchange.schedule=[-1]"], ["exchange.schedule", "-1"]),
+        (["exchange.schedule=[3, 2]"], ["exchange.schedule must rise"]),
+        (["exchange.schedule=[3, 3]"], ["exchange.schedule must rise"]),
+        (["federation.min_sites=3"], ["federation.min_sites"]),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused_with_the_names_of_both(load, overrides, named):
+    """24 public steps (2 rounds of 12 segments), groups of 4, two sites."""
+    message = refusal(load, *overrides)
+    assert all(name in message for name in named), message
+
+
+def test_the_limits_of_the_combinations_are_allowed(load):
+    config = load("swap.keep_incorrect=3", "evaluation.k=[1, 4]", "exchange.schedule=[0, 23]", "federation.min_sites=2")
+    assert config.exchange.schedule == (0, 23)
+    assert load("exchange.schedule=[]").exchange.schedule == ()
+
+
+def test_overrides_are_read_as_yaml_into_nested_keys_and_the_last_wins(load):
+    config = load("grpo.epsilon=0.3", "swap.repeat=true", "evaluation.k=[1, 2]", "grpo.epsilon=0.1", "name=a-b")
+    assert (config.grpo.epsilon, config.swap.repeat, config.evaluation.k, config.name) == (0.1, True, (1, 2), "a-b")
+    assert config.grpo.num_generations == 4  # what stood beside it in the file stays
+
+
+def test_fixed_values_win_over_overrides_unless_they_are_none(load):
+    config = load("method=local", "seed=3", method="fedavg", seed=None)
+    assert (config.method, config.seed) == ("fedavg", 3)
+
+
+@pytest.mark.parametrize("override", ["grpo.epsilon", "=3", "grpo.epsilon=[1", "task.name=3"])
+def test_an_override_that_cannot_be_read_is_quoted(load, override):
+    assert f"--set {override}" in refusal(load, override)
+
+
+@pytest.mark.parametrize("text", ["task: [", "task: \t- x\n\ta", "- a\n- b", "just words", ""])
+def test_a_file_that_is_no_mapping_is_refused_by_name(load, text):
+    message = refusal(load, text=text)
+    assert "preset.yaml: " in message
+    assert "not valid YAML" in message or "expected a mapping" in message
+
+
+def test_a_file_that_is_missing_or_not_text_is_refused_by_name(tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00task")
+    for name, reason in (("missing.yaml", "No such file"), ("binary.yaml", "not valid YAML")):
+        with pytest.raises(SettingsError, match=reason) as caught:
+            load_settings(ExperimentConfig, tmp_path / name)
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_every_shipped_preset_gives_a_valid_job_for_every_method(path, method):
+    experiment = load_settings(ExperimentConfig, path, method=method)
+    job = experiment.job()
+    assert JobConfig.model_validate_json(job.model_dump_json()) == job  # as it travels to the sites
+    assert job.method == method
+    assert job.federation.min_sites <= len(experiment.site_names)
+    assert (path.parent / experiment.deepspeed).is_file()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_every_shipped_presets_problems_can_be_drawn(path, tmp_path):
+    experiment = load_settings(ExperimentConfig, path)
+    write_generated(experiment.data, task_named(experiment.task), experiment.seed, tmp_path)
+    assert all((tmp_path / f"{site}.jsonl").is_file() for site in experiment.site_names)
+
+
+def test_centralised_has_one_site_that_samples_for_all(load):
+    one, many = load(method="centralised"), load(method="fedavg")
+    assert (one.site_names, many.site_names) == (["pooled"], ["north", "south"])
+    assert one.job().grpo.prompts_per_step == 2 * many.job().grpo.prompts_per_step
+    assert load("federation.min_sites=2", method="centralised").job().federation.min_sites == 1
+
+
+def test_presets_and_deepspeed_files_are_there():
+    assert PRESETS
+    assert DEEPSPEED
+
+
+@pytest.mark.parametrize("path", DEEPSPEED, ids=lambda path: path.name)
+def test_every_shipped_deepspeed_file_is_accepted_as_it_is(path):
+    assert read_deepspeed_config(path) == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        *((json.dumps({key: {}}), f"{key} belongs to the job") for key in JOB_OWNED),
+        ('{"zero_optimization": {"stage": 3}}', "stage 3 is not supported"),
+        ('{"zero_optimization": {"stage": "2"}}', "is not supported"),
+        ('{\n"zero_optimization": {,}}', "not valid JSON .*line 2"),
+        ("", "not valid JSON"),
+        ("[]", "expected|object"),
+        ('{"zero_optimization": 2}', "zero_optimization"),
+    ],
+)
+def test_a_deepspeed_file_that_oversteps_is_refused_by_name(tmp_path, text, reason):
+    path = tmp_path / "zero.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"zero\.json: .*({reason})"):
+        read_deepspeed_config(path)

@@ -1,0 +1,123 @@
+"""The package's own rules, read from its source: who may import whom, how long files and functions may be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "custom" / "fedrlvr"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+EVERYTHING = sorted(p for room in ("custom", "jobs", "poc", "tests") for p in (REPOSITORY / room).rglob("*.py"))
+
+BASE = {"__init__", "types", "config", "streams", "version", "settings_file", "site_config"}
+ALLOWED = {  # room -> rooms it may import from, besides itself and the base
+    "algorithms": set(),
+    "privacy": set(),
+    "tasks": set(),
+    "data": {"tasks", "algorithms"},
+    "site": {"tasks", "data", "privacy", "algorithms"},
+    "federation": {"site", "tasks", "data", "privacy", "algorithms"},
+}
+OUTER = {"report", "launch", "cli"}  # may import anything
+ONLY_IN = {"nvflare": "federation", "deepspeed": "site", "peft": "site"}
+FRAMEWORKS = ("nvflare", "deepspeed", "transformers", "peft")
+
+
+def room_of(path: Path) -> str:
+    """ "base", a sub-package, or the name of a module at the top."""
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "base" if first in BASE else first
+
+
+def imports_of(path: Path) -> list[str]:
+    """Every imported name, dotted, wherever it stands; a relative import is an error."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for name in imports_of(path):
+        top, *rest = name.split(".")
+        if top == "fedrlvr":
+            module = rest[0] if rest else "__init__"
+            known = (PACKAGE / module).is_dir() or (PACKAGE / f"{module}.py").is_file()
+            rooms.add("base" if module in BASE or not known else module)  # not known: a name in __init__
+    return rooms
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def test_there_is_something_to_read():
+    assert {room_of(path) for path in SOURCES} >= {*ALLOWED, "base", "report", "launch"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
+def test_imports_point_one_way(path):
+    room = room_of(path)
+    if room in OUTER:
+        return
+    assert room == "base" or room in ALLOWED, f"{shown(path)} is in no room this rule knows"
+    assert imported_rooms(path) <= {"base", room} | ALLOWED.get(room, set())
+
+
+@pytest.mark.parametrize("framework", ONLY_IN)
+def test_a_framework_is_imported_in_one_room_only(framework):
+    importers = {room_of(p) for p in SOURCES if any(name.split(".")[0] == framework for name in imports_of(p))}
+    assert importers == {ONLY_IN[framework]}
+
+
+def test_algorithms_and_privacy_load_no_framework():
+    """What their imports import counts too, so this is seen in a fresh interpreter."""
+    modules = [
+        "fedrlvr." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+        for path in SOURCES
+        if room_of(path) in ("algorithms", "privacy") and path.stem != "__init__"
+    ]
+    assert len(modules) > 5
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules}: importlib.import_module(name)\n"
+        f"print([name for name in {FRAMEWORKS} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=shown)
+def test_no_file_is_longer_than_250_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def test_no_function_is_longer_than_40_lines():
+    long = []
+    for path in EVERYTHING:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > 40:
+                    long.append(f"{shown(path)}:{node.lineno} {node.name}: {lines}")
+    assert long == []
+
+
+def test_nothing_edits_sys_path():
+    guilty = []
+    for path in EVERYTHING:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path":
+                guilty.append(f"{shown(path)}:{node.lineno}")
+    assert guilty == []
+    assert not any("sys.path" in imports_of(path) for path in EVERYTHING)
