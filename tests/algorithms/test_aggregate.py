@@ -104,7 +104,8 @@ def test_the_order_of_sites_does_not_change_the_product(name):
 def test_a_zero_product_keeps_a_so_that_training_can_go_on():
     """Were both factors 0, the gradient of each (the other) would be 0 for ever."""
     start = random_adapter(0)
-    start[B].zero_(), start[OTHER_B].zero_()
+    for name in (B, OTHER_B):
+        start[name].zero_()
     result = svd(start, updates_to(start, start, start))
     for name in (A, OTHER_A):
         assert torch.equal(result[name], start[name])

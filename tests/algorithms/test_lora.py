@@ -65,6 +65,12 @@ def test_equal_seeds_give_equal_adapters_and_other_seeds_others():
     assert not torch.equal(first[name], other[name])
 
 
+def test_layers_of_one_shape_are_drawn_apart():
+    spec = {f"m.{i}.q.lora_{f}.weight": [3, 3] for i in range(2) for f in "AB"}
+    adapter = initial_adapter(spec, seed=1)
+    assert not torch.equal(adapter["m.0.q.lora_A.weight"], adapter["m.1.q.lora_A.weight"])
+
+
 def test_adapting_a_further_layer_does_not_move_the_others():
     more = SPEC | {"m.0.a.lora_A.weight": [4, 8], "m.0.a.lora_B.weight": [8, 4]}
     small, large = initial_adapter(SPEC, 1), initial_adapter(more, 1)

@@ -102,12 +102,12 @@ def test_the_newest_answers_push_out_the_oldest():
 
 
 def test_an_answer_that_comes_again_is_renewed_not_doubled():
-    pool = KeptPool(keep=True, max_per_prompt=2)
-    pool.add(offers("b/p/1", "b/p/2"))
-    pool.add(offers("c/p/2"))
-    assert len(pool) == 2
+    pool = KeptPool(keep=True, max_per_prompt=3)
+    pool.add(offers("b/p/1", "b/p/2", "b/p/3"))
     pool.add(offers("c/p/3"))
-    assert sorted(drawn(pool, "p")) == ["2", "3"]
+    assert sorted(drawn(pool, "p")) == ["1", "2", "3"]
+    pool.add(offers("c/p/4"))
+    assert sorted(drawn(pool, "p")) == ["1", "3", "4"]
 
 
 def test_without_keep_each_exchange_replaces_the_one_before():

@@ -70,7 +70,7 @@ def test_every_trick_is_refused_and_counted_and_the_honest_go_on(events):
         assert found[:2] == (site, task)
         assert reason in found[2]
     averaged = [e["sites"] for e in events if e["event"] == "average"]
-    assert averaged == [["site-1", "site-4"], ["site-1"]]
+    assert averaged == [["site-1", "site-3", "site-4"], ["site-1"]]
     assert events[-1]["event"] == "end"
     # The lies of site-4 passed the server, which has no verifier; every receiver dropped them, and only them.
     first = [e for e in events if e["event"] == "step" and e["kind"] == "public" and e["segment"] == 0]

@@ -141,8 +141,13 @@ class PubSwapController(Controller):
         instructions = {"segments": [asdict(leg.last)]}
         asked = set(leg.last.public_ids)
         limit = self._config.exchange.max_per_site * len(leg.last.public_ids)
+        # A site may keep its answers to itself: without them it is still a receiver, and still in the round.
         proposals = self._ask_all(
-            "propose", leg.last.index, instructions, lambda data: check_responses(data.get("responses"), asked, limit)
+            "propose",
+            leg.last.index,
+            instructions,
+            lambda data: check_responses(data.get("responses"), asked, limit),
+            optional=True,
         )
         offers = [PublicResponse(*record, site) for site, records in proposals.items() for record in records]
         pools = {site: pool_for(site, offers, self._config.exchange) for site in self._sites.active}
@@ -203,9 +208,10 @@ class PubSwapController(Controller):
         instructions: dict,
         check: Callable[[dict], Any],
         adapter: Adapter | None = None,
+        optional: bool = False,
     ) -> dict[str, Any]:
         messages = {site: self._request(site, segment, instructions, adapter) for site in self._sites.active}
-        return self._sites.ask(task, messages, check)
+        return self._sites.ask(task, messages, check, optional)
 
     def _request(self, site: str, segment: int, instructions: dict, adapter: Adapter | None) -> Shareable:
         if adapter is not None:

@@ -49,10 +49,12 @@ class Sites:
     def begin_round(self) -> None:
         self.active = list(self.names)
 
-    def ask(self, task: str, messages: Mapping[str, Shareable], check: Callable[[dict], Checked]) -> dict[str, Checked]:
+    def ask(
+        self, task: str, messages: Mapping[str, Shareable], check: Callable[[dict], Checked], optional: bool = False
+    ) -> dict[str, Checked]:
         """Send each site its message and wait for all. Returns {site: check(data)} of the good answers, in the order of
         `names`. A site that answers with an error, or whose answer is refused by envelope or `check`, is out of the
-        round.
+        round; where the answer is `optional` it is counted, and stays.
 
         Raises:
             QuorumLost: too few sites are left.
@@ -75,14 +77,14 @@ class Sites:
                 answers[site] = check(data)
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
-                self.fail(site, task, str(reason))
+                self.fail(site, task, str(reason), out=not optional)
         self.check_quorum()
         return answers
 
-    def fail(self, site: str, task: str, reason: str) -> None:
-        """Take a site out of the round."""
+    def fail(self, site: str, task: str, reason: str, out: bool = True) -> None:
+        """Count a failure and, with `out`, take the site out of the round."""
         self.failures.append({"site": site, "task": task, "reason": reason})
-        if site in self.active:
+        if out and site in self.active:
             self.active.remove(site)
         self.on_failure(site=site, task=task, reason=reason)
 
