@@ -6,13 +6,16 @@ GRPO settings carry TRL's names. A job holds only algorithm settings and names: 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LoraSettings(Settings):
@@ -41,7 +44,7 @@ class GrpoSettings(Settings):
 
 class OptimizerSettings(Settings):
     learning_rate: float = Field(1e-5, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     adam_epsilon: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -87,7 +90,7 @@ class EvaluationSettings(Settings):
     """`samples` completions per problem at round ends; `curve_samples` every `every_segments` segments in between."""
 
     samples: int = Field(4, ge=1)
-    k: tuple[int, ...] = (1,)
+    k: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
     every_segments: int | None = Field(None, ge=1)
     curve_samples: int = Field(1, ge=1)
 
@@ -118,6 +121,10 @@ class JobConfig(Settings):
             raise ValueError(
                 f"swap.keep_incorrect is {self.swap.keep_incorrect}, but a group has only "
                 f"grpo.num_generations = {rows} completions: nothing could ever be swapped; choose a smaller value"
+            )
+        if 1 not in self.evaluation.k:
+            raise ValueError(
+                f"evaluation.k must contain 1, as pass@1 is what runs are compared by; found {self.evaluation.k}"
             )
         if max(self.evaluation.k) > self.evaluation.samples:
             raise ValueError(

@@ -25,7 +25,7 @@ def group_advantages(
     advantages = []
     for group in groups:
         baseline = _baseline(group)
-        centred = np.asarray(group.rewards, dtype=np.float64) - baseline.mean()
+        centred = np.asarray(group.rewards, dtype=np.float64) - _mean(baseline)
         if scale_rewards == "group":
             # Where the baseline has no spread (only replace-all can be here with a signal left) there is no unit to
             # scale by.
@@ -47,5 +47,10 @@ def _baseline(group: Group) -> np.ndarray:
     return np.asarray(rewards, dtype=np.float64)
 
 
+def _mean(values: np.ndarray) -> float:
+    # The mean of equal floats may differ from them in the last bit, and a difference of nothing is no signal.
+    return float(values[0] if np.ptp(values) == 0 else values.mean())
+
+
 def _std(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if values.size > 1 else 0.0
+    return float(values.std(ddof=1)) if values.size > 1 and np.ptp(values) > 0 else 0.0

@@ -55,13 +55,12 @@ def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tupl
     """
     q_left, r_left = torch.linalg.qr(left)
     q_right, r_right = torch.linalg.qr(right.T)
-    u, s, vt = torch.linalg.svd(r_left @ r_right.T)
-    u, s, vt = u[:, :rank], s[:rank], vt[:rank]
+    u, s, vt = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
+    left_vectors, s, right_vectors = q_left @ u[:, :rank], s[:rank], vt[:rank] @ q_right.T
     # A singular vector's sign is arbitrary; fix it so that equal products give equal factors.
-    sign = torch.where(u.gather(0, u.abs().argmax(0, keepdim=True)) < 0, -1.0, 1.0).to(u.dtype).squeeze(0)
-    root = s.clamp(min=0).sqrt()
-    b = (q_left @ u) * (sign * root)
-    a = (sign * root).unsqueeze(-1) * (vt @ q_right.T)
+    largest = left_vectors.gather(0, left_vectors.abs().argmax(0, keepdim=True)).squeeze(0)
+    root = s.clamp(min=0).sqrt() * torch.where(largest < 0, -1.0, 1.0).to(s.dtype)
+    b, a = left_vectors * root, root.unsqueeze(-1) * right_vectors
     if b.shape[1] < rank:
         b = torch.cat([b, b.new_zeros(b.shape[0], rank - b.shape[1])], dim=1)
         a = torch.cat([a, a.new_zeros(rank - a.shape[0], a.shape[1])], dim=0)

@@ -27,6 +27,8 @@ class GeneratedData(Settings):
     @classmethod
     def _names(cls, sites: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         for name, labels in sites.items():
+            if name in ("public", "test", "pooled"):
+                raise ValueError(f"site name {name!r} is the name of a shared set; choose another")
             if not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"site name {name!r}: use letters, digits, - and _")
             if not labels:

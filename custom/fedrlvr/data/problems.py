@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fedrlvr.tasks import Task
+from fedrlvr.tasks.task import NotOfThisTask
 from fedrlvr.types import Problem
 
 FIELDS = {"id": True, "prompt": True, "answer": True, "label": False}  # name -> required
@@ -28,7 +29,7 @@ def read_problems(path: Path, task: Task) -> list[Problem]:
             a repeated id, or a gold answer that the task's own verifier does not score 1.0.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON text may hold what splitlines() takes for line ends
     except (OSError, UnicodeDecodeError) as error:
         raise ProblemFileError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     problems: dict[str, Problem] = {}
@@ -63,6 +64,8 @@ def _problem(line: str, where: str) -> Problem:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise ProblemFileError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise ProblemFileError(f"{where}: JSON that cannot be read ({error})") from None
     if not isinstance(record, dict):
         raise ProblemFileError(f"{where}: expected a JSON object, found {type(record).__name__}")
     for name, required in FIELDS.items():
@@ -73,18 +76,26 @@ def _problem(line: str, where: str) -> Problem:
             raise ProblemFileError(f"{where}, field {name}: expected text, found {record[name]!r}")
         elif required and not record[name].strip():
             raise ProblemFileError(f"{where}, field {name}: empty")
+        elif not record[name].isascii() and not _is_unicode(record[name]):
+            raise ProblemFileError(f"{where}, field {name}: holds half a surrogate pair, which is no text")
     unknown = sorted(set(record) - set(FIELDS))
     if unknown:
         raise ProblemFileError(f"{where}, field {unknown[0]}: unknown; known are {', '.join(FIELDS)}")
     return Problem(**record)
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_gold(problem: Problem, task: Task, where: str) -> None:
     try:
-        reward = task.verify(problem, task.gold_completion(problem))
-    except (KeyError, ValueError, AttributeError, IndexError) as error:
-        raise ProblemFileError(
-            f"{where}, field prompt: not a {task.name} problem ({type(error).__name__}: {error})"
-        ) from None
-    if reward != 1.0:
+        gold = task.gold_completion(problem)
+    except NotOfThisTask as error:
+        raise ProblemFileError(f"{where}, field {error.field}: not a {task.name} problem: {error}") from None
+    if task.verify(problem, gold) != 1.0:
         raise ProblemFileError(f"{where}, field answer: the gold {problem.answer!r} does not score 1.0 against itself")

@@ -20,7 +20,7 @@ def check_adapter(
     Raises:
         Refused: naming the tensor and what was expected.
     """
-    missing, extra = sorted(set(spec) - set(adapter)), sorted(set(adapter) - set(spec))
+    missing, extra = sorted(set(spec) - set(adapter)), sorted(set(adapter) - set(spec), key=str)
     if missing:
         raise Refused(f"tensor {missing[0]} is missing ({len(missing)} in all)")
     if extra:

@@ -38,6 +38,8 @@ def read_deepspeed_config(path: Path) -> dict:
         config = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON ({error.msg}, line {error.lineno})") from None
+    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
+        raise ValueError(f"{path}: expected a JSON object, with an object for zero_optimization if there is one")
     for key in JOB_OWNED:
         if key in config:
             raise ValueError(f"{path}: {key} belongs to the job's settings, not to a site's DeepSpeed file; remove it")

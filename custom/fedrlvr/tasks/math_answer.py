@@ -12,8 +12,9 @@ from functools import lru_cache
 from math_verify import parse, verify
 
 MAX_LENGTH = 40
+_DIGITS, _NONZERO = "[0-9]{1,15}", "[0-9]{0,14}[1-9][0-9]{0,14}"
 _NUMERAL = re.compile(
-    r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?|[-+]?[0-9]{1,15}/[0-9]{1,15}|[-+]?\\d?frac\{[0-9]{1,15}\}\{[0-9]{1,15}\}"
+    rf"[-+]?{_DIGITS}(\.{_DIGITS})?|[-+]?{_DIGITS}/{_NONZERO}|[-+]?\\d?frac\{{{_DIGITS}\}}\{{{_NONZERO}\}}"
 )
 _MARK = "\\boxed{"
 

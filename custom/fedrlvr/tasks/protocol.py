@@ -14,6 +14,7 @@ import re
 
 import numpy as np
 
+from fedrlvr.tasks.task import NotOfThisTask
 from fedrlvr.types import Problem
 
 PROTOCOLS = {
@@ -43,6 +44,13 @@ class Protocol:
         return float(match is not None and match.group(1) == problem.answer)
 
     def gold_completion(self, problem: Problem) -> str:
+        case = _CASE.fullmatch(problem.prompt)
+        if case is None:
+            raise NotOfThisTask("prompt", f"expected a case such as A3725?, found {problem.prompt!r}")
+        if case.group(1) != problem.label:
+            raise NotOfThisTask(
+                "label", f"the prompt {problem.prompt!r} is of type {case.group(1)}, not {problem.label!r}"
+            )
         return self._worked(problem, RIGHT_PROTOCOL[problem.label])
 
     def problem(self, label: str, random: np.random.Generator) -> Problem:

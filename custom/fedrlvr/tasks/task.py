@@ -10,6 +10,14 @@ import numpy as np
 from fedrlvr.types import Problem
 
 
+class NotOfThisTask(ValueError):
+    """A problem that a task cannot be about; `field` names what is wrong with it."""
+
+    def __init__(self, field: str, reason: str):
+        super().__init__(reason)
+        self.field = field
+
+
 @runtime_checkable
 class Task(Protocol):
     """Problems with checkable answers."""
@@ -23,7 +31,7 @@ class Task(Protocol):
         """1.0 for a right answer, 0.0 otherwise. Completions are untrusted: whatever they hold merely scores 0."""
 
     def gold_completion(self, problem: Problem) -> str:
-        """A completion that states the problem's answer; `verify` must give it 1.0."""
+        """A completion that states the problem's answer; `verify` must give it 1.0. Raises NotOfThisTask."""
 
 
 @runtime_checkable
