@@ -76,6 +76,8 @@ class ExchangeSettings(Settings):
 
 
 class FederationSettings(Settings):
+    """`step_deadline`: seconds a site may work on one task; `pickup_deadline`: seconds until it has to come for it."""
+
     rounds: int = Field(2, ge=1)
     segments_per_round: int = Field(12, ge=1)
     local_steps: int = Field(1, ge=1)
@@ -83,6 +85,7 @@ class FederationSettings(Settings):
     aggregator: Literal["fedit", "svd"] = "svd"
     min_sites: int = Field(1, ge=1)
     step_deadline: float = Field(3600.0, gt=0)
+    pickup_deadline: float = Field(300.0, gt=0)
     max_update_norm: float | None = Field(None, gt=0)
 
 

@@ -6,7 +6,7 @@ prompt, T = completion tokens, P = prompt tokens, V = vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 Adapter = dict  # PEFT state-dict name -> torch.Tensor, always in the names' sorted order
 
@@ -77,9 +77,8 @@ class PublicResponse:
 
 @dataclass(frozen=True)
 class SiteUpdate:
-    """What a site submits at a round's end: its adapter's difference to the round's start, and its weight."""
+    """What a site submits at a round's end: its adapter's difference to the round's start. `weight` is the server's."""
 
     site: str
     delta: Adapter
     weight: float = 1.0
-    metrics: dict = field(default_factory=dict)

@@ -61,7 +61,7 @@ class KeptPool:
 
 
 def _distinct(offers: Sequence[PublicResponse], limit: int) -> list[PublicResponse]:
-    return list({offer.text: offer for offer in reversed(offers)}.values())[::-1][:limit]
+    return list({offer.text: offer for offer in offers}.values())[:limit]
 
 
 def _in_turns(lists: Sequence[Sequence[PublicResponse]]) -> Iterable[PublicResponse]:

@@ -64,15 +64,16 @@ class PubSwapController(Controller):
         self._journal.write("late", site=client.name, task=task_name, count=self._late)
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        names = sorted(client.name for client in fl_ctx.get_engine().get_clients())
+        federation = self._config.federation
         self._sites = Sites(
-            self,
-            fl_ctx,
-            abort_signal,
-            names,
-            self._config.federation.min_sites,
-            self._config.federation.step_deadline,
-            lambda **failure: self._journal.write("failure", **failure),
+            controller=self,
+            fl_ctx=fl_ctx,
+            abort_signal=abort_signal,
+            names=sorted(client.name for client in fl_ctx.get_engine().get_clients()),
+            min_sites=federation.min_sites,
+            deadline=federation.step_deadline,
+            pickup_deadline=federation.pickup_deadline,
+            on_failure=lambda **failure: self._journal.write("failure", **failure),
         )
         try:
             self._run()

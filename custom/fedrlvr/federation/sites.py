@@ -31,6 +31,25 @@ class RunAborted(RuntimeError):
 
 
 @dataclass
+class Asked:
+    """One site's task: whether the site came for it, and its answer."""
+
+    task: Task | None = None
+    fetched: bool = False
+    result: Shareable | None = None
+
+    def answered(self, pickup_deadline: float) -> Shareable:
+        """The answer; Refused where there is none, saying how the task ended."""
+        if self.result is not None:
+            return self.result
+        if not self.fetched:
+            raise Refused(
+                f"the site did not come for the task within {pickup_deadline:g} s; is its job process running?"
+            )
+        raise Refused(f"no answer ({self.task.completion_status.value})")
+
+
+@dataclass
 class Sites:
     """`active` are the sites still in the current round. A site that fails is out until the next round begins."""
 
@@ -40,6 +59,7 @@ class Sites:
     names: list[str]
     min_sites: int
     deadline: float
+    pickup_deadline: float
     on_failure: Callable[..., None]
     active: list[str] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
@@ -61,19 +81,14 @@ class Sites:
             RunAborted: the job was aborted.
         """
         began = time.monotonic()
-        results: dict[str, Shareable] = {}
-        tasks = {site: self._send(task, site, message, results) for site, message in messages.items()}
-        while any(t.completion_status is None for t in tasks.values()):
-            if self.abort_signal.triggered:
-                raise RunAborted
-            time.sleep(POLL)
+        asked = {site: self._send(task, site, message) for site, message in messages.items()}
+        self._wait(asked, began)
         self.asking_seconds += time.monotonic() - began
         answers = {}
         for site in (name for name in self.names if name in messages):
             try:
-                if site not in results:
-                    raise Refused(f"no answer to {task} ({tasks[site].completion_status.value})")
-                data, seconds = read_answer(task, results[site], messages[site].get_header(ENVELOPE))
+                result = asked[site].answered(self.pickup_deadline)
+                data, seconds = read_answer(task, result, messages[site].get_header(ENVELOPE))
                 answers[site] = check(data)
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
@@ -96,11 +111,30 @@ class Sites:
                 f"federation.min_sites is {self.min_sites}. {reasons}"
             )
 
-    def _send(self, name: str, site: str, message: Shareable, results: dict[str, Shareable]) -> Task:
-        def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            results[site] = client_task.result
-            client_task.result = None
+    def _send(self, name: str, site: str, message: Shareable) -> Asked:
+        asked = Asked()
 
-        task = Task(name=name, data=message, timeout=int(self.deadline + GRACE), result_received_cb=keep)
-        self.controller.send(task, self.fl_ctx, targets=[site])
-        return task
+        def fetch(client_task: ClientTask, fl_ctx: FLContext) -> None:
+            asked.fetched = True
+
+        def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
+            asked.result, client_task.result = client_task.result, None
+
+        timeout = int(self.deadline + GRACE)
+        asked.task = Task(name, message, timeout=timeout, after_task_sent_cb=fetch, result_received_cb=keep)
+        self.controller.send(asked.task, self.fl_ctx, targets=[site])
+        return asked
+
+    def _wait(self, asked: Mapping[str, Asked], began: float) -> None:
+        """Until every task is over: answered, timed out, or cancelled because its site never came for it."""
+        while True:
+            waiting = [one for one in asked.values() if one.task.completion_status is None]
+            if not waiting:
+                return
+            if self.abort_signal.triggered:
+                raise RunAborted
+            if time.monotonic() - began > self.pickup_deadline:
+                for one in waiting:
+                    if not one.fetched:
+                        self.controller.cancel_task(one.task, fl_ctx=self.fl_ctx)
+            time.sleep(POLL)

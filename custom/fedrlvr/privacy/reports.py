@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 
 from fedrlvr.privacy.guards import Refused
 
@@ -46,7 +46,9 @@ def check_scores(data: dict) -> dict:
         if not isinstance(part, dict) or len(part) > MAX_LABELS:
             raise Refused("scores must map labels to pass@k")
         for label, values in part.items():
-            if not isinstance(label, str) or not isinstance(values, dict) or "pass@1" not in values:
+            if not isinstance(label, str) or label == "overall":
+                raise Refused("a label must be text, and not the word for all of them, overall")
+            if not isinstance(values, dict) or "pass@1" not in values:
                 raise Refused("a label's scores must hold pass@1")
             if not (_finite(values.get("problems")) and values["problems"] > 0):
                 raise Refused(f"label {label[:80]!r}: problems must be a positive number")
@@ -73,4 +75,5 @@ def check_spec(data: dict) -> dict[str, list[int]]:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    # An integer beyond a float's range makes isfinite() raise, and JSON can carry one.
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max

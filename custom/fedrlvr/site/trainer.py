@@ -91,9 +91,9 @@ class Trainer:
         return metrics | {"exchange/received": float(len(answers))} | rejected
 
     def submit(self) -> SiteUpdate:
-        """The adapter's difference to the round's start; a site's weight is its number of private problems."""
+        """The adapter's difference to the round's start. All sites take equally many steps, so all weigh the same."""
         now = self.engine.adapter()
-        return SiteUpdate(self.site, {name: now[name] - self._start[name] for name in now}, len(self.problems.private))
+        return SiteUpdate(self.site, {name: now[name] - self._start[name] for name in now})
 
     def validate(
         self, adapter: Adapter | None, samples: int, share: tuple[int, int] | None, name: str

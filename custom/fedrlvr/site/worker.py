@@ -62,8 +62,7 @@ def serve(trainer, message: dict, tensors: Adapter | None) -> tuple[dict, Adapte
             answers = [PublicResponse(**response) for response in message["responses"]]
             return {"metrics": [trainer.swap(segments[0], answers)]}, None
         case "submit":
-            update = trainer.submit()
-            return {"weight": update.weight}, update.delta
+            return {}, trainer.submit().delta
         case "validate":
             share = tuple(message["share"]) if message["share"] else None
             return {"scores": trainer.validate(tensors, message["samples"], share, message["name"])}, None

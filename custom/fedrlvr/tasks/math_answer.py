@@ -12,7 +12,7 @@ from functools import lru_cache
 from math_verify import parse, verify
 
 MAX_LENGTH = 40
-_DIGITS, _NONZERO = "[0-9]{1,15}", "[0-9]{0,14}[1-9][0-9]{0,14}"
+_DIGITS, _NONZERO = "[0-9]{1,15}", "(?=0{0,14}[1-9])[0-9]{1,15}"
 _NUMERAL = re.compile(
     rf"[-+]?{_DIGITS}(\.{_DIGITS})?|[-+]?{_DIGITS}/{_NONZERO}|[-+]?\\d?frac\{{{_DIGITS}\}}\{{{_NONZERO}\}}"
 )

@@ -27,8 +27,8 @@ RIGHT_PROTOCOL = {"A": "p", "B": "q", "C": "r", "D": "s"}
 # The warm start's data: how often it names the right protocol, and how often the type's habitual wrong one.
 RIGHT_SHARE, HABIT_SHARE = 0.03, 0.776
 
-_CASE = re.compile(r"([A-D])(\d)(\d)(\d)(\d)\?")
-_ANSWER = re.compile(r"[^#]*#(\d\d)")
+_CASE = re.compile(r"([A-D])(\d)(\d)(\d)(\d)\?", re.ASCII)
+_ANSWER = re.compile(r"[^#]*#(\d\d)", re.ASCII)
 
 
 class Protocol:

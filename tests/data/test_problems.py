@@ -1,0 +1,131 @@
+"""Problem files: what is refused names file, line and field; what is written is read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fedrlvr.data.problems import ProblemFileError, manifest_hash, read_problems, write_problems
+from fedrlvr.tasks import TASKS
+from fedrlvr.types import Problem
+
+GOOD = {"id": "a", "prompt": "A3725?", "answer": "07", "label": "A"}
+
+
+def read(folder: Path, *lines, task="protocol") -> list[Problem]:
+    """Write lines (records or raw text) to `site.jsonl` and read them as problems."""
+    path = folder / "site.jsonl"
+    path.write_text("".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in lines), encoding="utf-8")
+    return read_problems(path, TASKS[task])
+
+
+def refusal(folder: Path, *lines, task="protocol") -> str:
+    with pytest.raises(ProblemFileError) as caught:
+        read(folder, *lines, task=task)
+    assert str(folder / "site.jsonl") in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_good_file_is_read_in_order_and_blank_lines_do_not_matter(tmp_path):
+    second = GOOD | {"id": "b", "prompt": "B3725?", "answer": "43", "label": "B"}
+    assert read(tmp_path, GOOD, "", "   ", second) == [Problem(**GOOD), Problem(**second)]
+
+
+def test_a_label_may_be_left_out(tmp_path):
+    (problem,) = read(tmp_path, {"id": "a", "prompt": "how many?", "answer": "3"}, task="arithmetic")
+    assert problem.label == ""
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ('{"id": "b", }', ["not valid JSON", "column"]),
+        ("not json", ["not valid JSON"]),
+        ("\ufeff" + json.dumps(GOOD), ["JSON"]),
+        ("[" * 200_000, ["JSON"]),  # deeper than the parser recurses
+        ('{"id": ' + "1" * 5000 + "}", []),  # longer than Python turns into an int
+        ("[1, 2]", ["expected a JSON object, found list"]),
+        ('"text"', ["expected a JSON object, found str"]),
+        ("null", ["expected a JSON object, found NoneType"]),
+        *(
+            ({k: v for k, v in GOOD.items() if k != name}, [f"field {name}", "missing"])
+            for name in ("id", "prompt", "answer")
+        ),
+        *((GOOD | {name: 7}, [f"field {name}", "expected text, found 7"]) for name in GOOD),
+        (GOOD | {"id": None}, ["field id", "expected text, found None"]),
+        *((GOOD | {name: "  "}, [f"field {name}", "empty"]) for name in ("id", "prompt", "answer")),
+        (GOOD | {"id": "b", "solution": "x"}, ["field solution", "unknown", "prompt, answer"]),
+        (GOOD | {"id": "b", "answer": "08"}, ["field answer", "'08' does not score 1.0"]),
+        (GOOD | {"id": "b", "answer": "7"}, ["field answer"]),
+        (GOOD | {"id": "b", "prompt": "A372?"}, ["field prompt", "not a protocol problem"]),
+        (GOOD | {"id": "b", "prompt": "what is 2 + 2?"}, ["field prompt", "not a protocol problem"]),
+        (GOOD | {"id": "b", "label": "Z"}, ["field label"]),
+        (GOOD | {"id": "b", "label": ""}, ["field label"]),
+        (GOOD | {"id": "b", "prompt": "B3725?"}, ["field"]),  # the prompt says B, the label A
+        (GOOD | {"id": "\ud800"}, ["field id"]),  # half a surrogate pair: no text that could be hashed or sent
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_bad_line_is_refused_with_file_line_and_field(tmp_path, bad, said):
+    """It stands on line 3, after a good line and a blank one."""
+    message = refusal(tmp_path, GOOD | {"id": "first"}, "", bad)
+    assert "line 3" in message
+    assert all(words in message for words in said), message
+
+
+def test_a_repeated_id_is_refused(tmp_path):
+    message = refusal(tmp_path, GOOD, GOOD | {"answer": "08"})
+    assert "line 2, field id: 'a'" in message
+
+
+@pytest.mark.parametrize("answer", ["four", "2+2", "5/0", "1,000", "\\sqrt{2}"])
+def test_a_gold_answer_that_its_own_verifier_cannot_check_is_refused(tmp_path, answer):
+    message = refusal(tmp_path, {"id": "a", "prompt": "how many?", "answer": answer}, task="arithmetic")
+    assert "line 1, field answer" in message
+
+
+@pytest.mark.parametrize("lines", [[], ["", "  "]])
+def test_a_file_without_problems_is_refused(tmp_path, lines):
+    assert "holds no problem" in refusal(tmp_path, *lines)
+
+
+def test_a_file_that_is_missing_or_a_folder_or_not_utf8_is_refused_by_name(tmp_path):
+    (tmp_path / "latin.jsonl").write_bytes(json.dumps(GOOD).encode() + b"\n\xe9\xff")
+    (tmp_path / "folder.jsonl").mkdir()
+    for name in ("latin.jsonl", "folder.jsonl", "missing.jsonl"):
+        with pytest.raises(ProblemFileError, match=rf"{name}.*cannot be read as UTF-8"):
+            read_problems(tmp_path / name, TASKS["protocol"])
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=8), st.text(max_size=8)), min_size=1, max_size=4))
+def test_whatever_is_written_is_read_back(tmp_path, texts):
+    path = tmp_path / "deep" / "er" / "round.jsonl"
+    written = [Problem(f"id {i}", f"?{prompt}", "1/2", label) for i, (prompt, label) in enumerate(texts)]
+    write_problems(path, written)
+    assert read_problems(path, TASKS["arithmetic"]) == written
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", '"', "\\", "é"])
+def test_characters_that_some_take_for_a_line_end_survive(tmp_path, character):
+    written = [Problem("a", f"one{character}two", "3", "x"), Problem("b", "three", "4")]
+    write_problems(tmp_path / "lines.jsonl", written)
+    assert read_problems(tmp_path / "lines.jsonl", TASKS["arithmetic"]) == written
+
+
+def test_the_manifest_hash_changes_with_every_field_and_with_the_order():
+    one, two = Problem("a", "p", "1", "x"), Problem("b", "q", "2", "y")
+    sets = [
+        [one, two],
+        [two, one],
+        [one],
+        [one, two, two],
+        *([one, replace(two, **{field: "changed"})] for field in ("id", "prompt", "answer", "label")),
+    ]
+    assert len({manifest_hash(problems) for problems in sets}) == len(sets)
+    assert manifest_hash([one, two]) == manifest_hash((replace(one), replace(two)))

@@ -1,0 +1,114 @@
+"""Asking several sites at once, with a transport whose behaviour is known: who answers, who does not, who is left."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from nvflare.apis.controller_spec import TaskCompletionStatus
+from nvflare.apis.shareable import Shareable
+
+from fedrlvr.federation.messages import answer, envelope, error_answer, request
+from fedrlvr.federation.sites import QuorumLost, RunAborted, Sites
+from fedrlvr.privacy.guards import Refused
+
+HERE = envelope("manifest", 0, 0)
+
+
+class Transport:
+    """Stands for FLARE's communicator: `behaviour` maps a site to a function of (its task, its request)."""
+
+    def __init__(self, **behaviour):
+        self.behaviour = {name.replace("_", "-"): act for name, act in behaviour.items()}
+
+    def send(self, task, fl_ctx, targets):
+        self.behaviour[targets[0]](task, task.data)
+
+    def cancel_task(self, task, fl_ctx):
+        task.completion_status = TaskCompletionStatus.CANCELLED
+
+
+def answers(task, message: Shareable, reply: Shareable | None = None) -> None:
+    reply = reply or answer("train", message, {"metrics": []}, None, seconds=2.0)
+    task.after_task_sent_cb(None, None)
+    task.result_received_cb(SimpleNamespace(result=reply), None)
+    task.completion_status = TaskCompletionStatus.OK
+
+
+def fails(task, message) -> None:
+    answers(task, message, error_answer("disk full"))
+
+
+def never_comes(task, message) -> None:
+    pass
+
+
+def dies_at_work(task, message) -> None:
+    task.after_task_sent_cb(None, None)
+    task.completion_status = TaskCompletionStatus.CLIENT_DEAD
+
+
+def ask(transport: Transport, min_sites=1, check=lambda data: data, optional=False, triggered=False):
+    failures = []
+    sites = Sites(
+        transport, None, SimpleNamespace(triggered=triggered), sorted(transport.behaviour), min_sites,
+        deadline=10.0, pickup_deadline=0.2, on_failure=lambda **failure: failures.append(failure),
+    )  # fmt: skip
+    sites.begin_round()
+    result = sites.ask("train", {site: request(HERE, {}) for site in sites.names}, check, optional)
+    return sites, result, failures
+
+
+def test_good_answers_come_back_in_the_sites_order():
+    sites, result, failures = ask(Transport(site_2=answers, site_1=answers))
+    assert list(result) == ["site-1", "site-2"]
+    assert sites.seconds == {"site-1": 2.0, "site-2": 2.0}
+    assert not failures
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        (fails, "disk full"),
+        (never_comes, "did not come for the task within 0.2 s; is its job process running"),
+        (dies_at_work, r"no answer \(client_dead\)"),
+    ],
+)
+def test_a_site_that_fails_is_out_of_the_round_and_the_others_go_on(behaviour, reason):
+    sites, result, failures = ask(Transport(site_1=answers, site_2=behaviour))
+    assert list(result) == ["site-1"]
+    assert sites.active == ["site-1"]
+    assert [(f["site"], f["task"]) for f in failures] == [("site-2", "train")]
+    assert re.search(reason, failures[0]["reason"])
+    sites.begin_round()
+    assert sites.active == ["site-1", "site-2"]
+
+
+def test_an_optional_answer_that_is_missing_keeps_its_site_in_the_round():
+    sites, result, failures = ask(Transport(site_1=answers, site_2=fails), optional=True)
+    assert list(result) == ["site-1"]
+    assert sites.active == ["site-1", "site-2"]
+    assert len(failures) == 1
+
+
+def test_an_answer_that_the_check_refuses_is_a_failure():
+    def check(data):
+        raise Refused("not like this")
+
+    with pytest.raises(
+        QuorumLost, match=r"only 0 of 1 sites are left, .*min_sites is 1. site-1 failed in train: not like"
+    ):
+        ask(Transport(site_1=answers), check=check)
+
+
+def test_below_the_quorum_every_failure_is_named():
+    with pytest.raises(
+        QuorumLost, match=r"only 1 of 3 sites.*min_sites is 2.*site-1 failed in train: disk full; site-3"
+    ):
+        ask(Transport(site_1=fails, site_2=answers, site_3=dies_at_work), min_sites=2)
+
+
+def test_an_abort_ends_the_waiting():
+    with pytest.raises(RunAborted):
+        ask(Transport(site_1=never_comes), triggered=True)

@@ -1,0 +1,142 @@
+"""The progress line after hand-fed events, and how often it is printed where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from fedrlvr.report import progress as module
+from fedrlvr.report.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still unless told: `clock.now = 10.0`."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def progress(clock) -> Progress:
+    """Two rounds, eight segments of two steps, two sites: 32 steps in all."""
+    return Progress(Console(file=io.StringIO(), width=40), rounds=2, segments=8, steps_per_segment=2, sites=2)
+
+
+def printed(progress: Progress) -> list[str]:
+    return progress.console.file.getvalue().splitlines()
+
+
+def step(segment=0, reward=0.5, live=4.0) -> dict:
+    values = {"round": segment // 4, "segment": segment, "reward": reward, "live_groups": live, "groups": 8.0}
+    return {"event": "step", "kind": "private", "site": "north"} | values
+
+
+def evaluation(segment: int) -> dict:
+    return {"event": "evaluation", "which": "local", "segment": segment, "scores": {}}
+
+
+def exchange(segment: int, offered=7) -> dict:
+    return {"event": "exchange", "segment": segment, "offered": offered}
+
+
+def test_before_the_first_step_the_line_says_what_goes_on(progress):
+    assert progress.line() == "starting sites"
+    progress.feed({"event": "start"})
+    assert progress.line() == "measuring the base model"
+    progress.feed(None)
+    assert progress.line() == "measuring the base model"
+
+
+def test_the_line_says_where_the_run_is_and_how_it_learns(progress):
+    progress.feed(step(reward=0.25, live=2.0))
+    progress.feed(step(reward=0.5, live=8.0))
+    assert progress.line() == ("round 1/2  segment 1/8  step 2/32  reward 0.38  live groups 62%  time left unknown")
+    progress.feed(step(segment=5, reward=1.0, live=0.0))
+    assert progress.line().startswith("round 2/2  segment 6/8  step 3/32  reward 0.58  live groups 42%  ")
+
+
+def test_the_time_left_follows_the_pace_since_the_first_steps(progress, clock):
+    """Two steps more in 10 s: 5 s each, 28 of 32 to go."""
+    for now in (100.0, 101.0, 104.0, 110.0):
+        clock.now = now
+        progress.feed(step())
+    assert progress.line().endswith("  2:20 left")
+    clock.now = 112.0  # nothing came for two seconds: 6 s each
+    assert progress.line().endswith("  2:48 left")
+
+
+def test_the_last_step_leaves_no_time(progress, clock):
+    for number in range(32):
+        clock.now = 100.0 + number
+        progress.feed(step(segment=number // 4))
+    assert "step 32/32" in progress.line()
+    assert progress.line().endswith("  0:00 left")
+
+
+def test_reward_and_live_groups_are_of_the_last_four_steps_a_site(progress):
+    for reward in [0.0] * 20 + [1.0] * 8:
+        progress.feed(step(reward=reward, live=8.0 * reward))
+    assert "reward 1.00  live groups 100%" in progress.line()
+    progress.feed(step(reward=0.2, live=0.0))
+    assert "reward 0.90  live groups 88%" in progress.line()
+
+
+def test_an_exchange_is_noted_until_the_next_step(progress):
+    progress.feed(step())
+    progress.feed(exchange(0, offered=12))
+    assert progress.line().endswith("  12 answers exchanged")
+    progress.feed(step(segment=1))
+    assert "exchanged" not in progress.line()
+
+
+def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
+    with progress:
+        for event in (
+            {"event": "start"},
+            evaluation(0),  # of the base model: nothing to tell yet
+            step(0),
+            exchange(0),
+            step(1),
+            step(2),
+            exchange(2),
+            evaluation(2),
+            None,
+            step(3),
+            evaluation(3),
+            {"event": "average"},
+            evaluation(3),  # the same segment after averaging
+            {"event": "end"},
+        ):
+            progress.feed(event)
+    lines = printed(progress)
+    assert [line.split("  ")[1] for line in lines] == ["segment 1/8", "segment 3/8", "segment 4/8"]
+    assert [line.split("  ")[2] for line in lines] == ["step 1/32", "step 3/32", "step 4/32"]
+    assert lines[0].endswith("7 answers exchanged")
+
+
+def test_a_line_is_not_broken_by_a_narrow_console(progress):
+    progress.feed(step())
+    progress.feed(evaluation(0))
+    assert printed(progress) == [progress.line()]
+    assert len(progress.line()) > 40
+
+
+def test_a_failure_is_told_at_once_and_word_for_word(clock):
+    console = Console(file=io.StringIO(), width=200)
+    progress = Progress(console, rounds=1, segments=1, steps_per_segment=2, sites=1)
+    progress.feed({"event": "failure", "site": "north", "task": "train", "reason": "[bold]no[/bold] such key 'x'"})
+    assert printed(progress) == ["north failed in train: [bold]no[/bold] such key 'x'"]
+
+
+def test_on_a_terminal_the_line_is_redrawn_and_gone_at_the_end(clock):
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with Progress(console, rounds=2, segments=8, steps_per_segment=2, sites=2) as progress:
+        progress.feed(step())
+        progress.feed(evaluation(0))
+        assert "segment 1/8" in console.file.getvalue()
+        assert console.file.getvalue().count("\n") == 0
+    assert "\x1b[2K" in console.file.getvalue()  # erases the line
