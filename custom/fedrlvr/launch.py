@@ -126,8 +126,7 @@ def follow(simulation: Simulation, prepared: PreparedRun, console: Console) -> i
 
 
 def report(events: list[dict], seconds: float, simulation: Simulation, prepared: PreparedRun, console: Console) -> None:
-    """Write `metrics.jsonl`, `summary.json`, `pass_at_1.png` and `adapter/` into the run's folder, and print the
-    table."""
+    """Write metrics, summary, picture and adapter into the run's folder, and print the table."""
     folder = prepared.folder
     shutil.copyfile(simulation.server_folder / "metrics.jsonl", folder / "metrics.jsonl")
     summary = summarise(events, seconds)
@@ -144,8 +143,7 @@ def report(events: list[dict], seconds: float, simulation: Simulation, prepared:
 
 
 def _final_adapters(simulation: Simulation, prepared: PreparedRun) -> list[Path]:
-    """The last averaged adapter, with the base model's place in it; without averaging each site's own, left at the
-    site."""
+    """The last averaged adapter, with the base model's place in it; without averaging, each site's own, at the site."""
     from safetensors.torch import load_file
 
     if not METHODS[prepared.job.method].average:

@@ -6,8 +6,7 @@ from math import comb
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """The probability that at least one of k samples, drawn without replacement from n of which `correct` are, is
-    right."""
+    """The chance that one of k samples is right, drawn without replacement from n of which `correct` are."""
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} needs at least {k} samples and k >= 1, there are {n}")
     if not 0 <= correct <= n:

@@ -36,8 +36,7 @@ class Leg:
 
 
 def plan_round(config: JobConfig, round_number: int, public_ids: list[str]) -> list[Leg]:
-    """The legs of one round. A leg ends at an exchange, at an evaluation, after `segments_per_task`, or with the
-    round."""
+    """The legs of one round. A leg ends at an exchange, an evaluation, after `segments_per_task`, or with the round."""
     per_round = config.federation.segments_per_round
     legs, current = [], []
     for index in range(round_number * per_round, (round_number + 1) * per_round):
@@ -58,8 +57,7 @@ def exchange_due(config: JobConfig, index: int) -> bool:
 
 
 def steps_per_segment(config: JobConfig) -> int:
-    """GRPO steps (sampled batches) of a segment: the private ones and the public one, or the private one in its
-    place."""
+    """GRPO steps (sampled batches) of a segment: the private ones and the public one, or a private one in its place."""
     return config.federation.local_steps + 1
 
 

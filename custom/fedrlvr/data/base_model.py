@@ -48,8 +48,7 @@ def base_model(
     rebuild: bool = False,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> Path:
-    """The directory of this base model under `folder`, made on first use and found again afterwards by its settings and
-    its data."""
+    """The directory of this base model under `folder`, made on first use and then found by its settings and data."""
     key = _key(task, settings)
     path = folder / f"{task.name}-{key}"
     if path.exists() and not rebuild:

@@ -123,8 +123,7 @@ def check_folder(folder: Path) -> None:
 
 
 def end_run(mark: str) -> None:
-    """Kill every process that carries the run's mark, save the calling one. Several passes: a dying parent may still
-    fork."""
+    """Kill every process that carries the run's mark, save the calling one; again, as a dying parent may still fork."""
     for _ in range(5):
         found = [process for process in psutil.process_iter() if process.pid != os.getpid() and _carries(process, mark)]
         if not found:

@@ -10,8 +10,7 @@ from rich.text import Text
 
 
 class Progress:
-    """Feed it the journal's events. On a terminal one line is redrawn; elsewhere a line is printed as segments
-    finish."""
+    """Feed it the journal's events. On a terminal one line is redrawn; elsewhere lines are printed as segments end."""
 
     def __init__(self, console: Console, rounds: int, segments: int, steps_per_segment: int, sites: int):
         self.console = console

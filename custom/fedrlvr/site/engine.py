@@ -126,8 +126,7 @@ class Engine:
         return {name: state[name].detach().cpu().float().clone() for name in sorted(state)}
 
     def load_adapter(self, adapter: Adapter) -> None:
-        """Put in other factors so that they stay: the optimizer may keep a master copy, which would win at the next
-        step."""
+        """Put in other factors so that they stay: an optimizer's own master copy would win at the next step."""
         set_peft_model_state_dict(self.policy.model, adapter)
         if hasattr(self._optimizer, "refresh_fp32_params"):
             self._optimizer.refresh_fp32_params()

@@ -45,8 +45,7 @@ class Trainer:
         self._proposed: tuple[int, list[Group], float] | None = None
 
     def begin_round(self, adapter: Adapter | None) -> None:
-        """Take over the averaged adapter (None: go on with the own one) and forget what belonged to the round
-        before."""
+        """Take over the averaged adapter (None: go on with the own one) and forget the round before."""
         if adapter is not None:
             self.engine.load_adapter(adapter)
         self._start = self.engine.adapter()
@@ -65,8 +64,7 @@ class Trainer:
         return metrics
 
     def propose(self, segment: Segment) -> list[PublicResponse]:
-        """Answer a public batch, keep the whole groups, and offer the verified-correct completions that ended by
-        themselves."""
+        """Answer a public batch, keep the whole groups, and offer the correct completions that ended by themselves."""
         groups, entropy = self._sample_public(segment)
         self._proposed = (segment.index, groups, entropy)
         offers = []
@@ -174,8 +172,7 @@ class Trainer:
         return [group.with_completions(cs) for group, cs in zip(groups, completions, strict=True)]
 
     def _verified(self, answers: Sequence[PublicResponse]) -> tuple[list[PublicResponse], dict[str, float]]:
-        """Other sites are untrusted: an answer to no public problem, or one our verifier finds wrong, is dropped and
-        counted."""
+        """Drop and count what other sites may not send: answers to no public problem, and wrong ones."""
         known = [answer for answer in answers if answer.problem_id in self.problems.public]
         right = [a for a in known if self.rollouts.received(self.problems.public[a.problem_id], a.text, a.site)]
         return right, {

@@ -20,8 +20,7 @@ _MARK = "\\boxed{"
 
 
 def last_boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{...}` with balanced braces, stripped; None if there is none or it is too
-    long."""
+    """The content of the last `\\boxed{...}` with balanced braces; None if there is none or it is too long."""
     start = text.rfind(_MARK)
     if start < 0:
         return None
