@@ -76,6 +76,9 @@ def run(args: argparse.Namespace) -> int:
     except (SettingsError, ProblemFileError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted before the run began", file=sys.stderr)
+        return 130
     return follow(simulation, prepared, console)
 
 

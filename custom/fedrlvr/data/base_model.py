@@ -57,9 +57,14 @@ def base_model(
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     tokenizer.save_pretrained(unfinished)
     model.save_pretrained(unfinished)
-    if path.exists():
-        shutil.rmtree(path)
-    unfinished.rename(path)  # whoever finds the directory finds it whole
+    if rebuild:
+        shutil.rmtree(path, ignore_errors=True)
+    try:
+        unfinished.rename(path)  # whoever finds the directory finds it whole
+    except OSError:
+        if not path.exists():
+            raise
+        shutil.rmtree(unfinished)  # another run made the same model meanwhile
     return path
 
 

@@ -49,11 +49,14 @@ def _curves(axes, events, summary) -> None:
             label="after averaging",
         )
         for x, y in points:
-            axes.annotate(
-                f"{y:.2f}", (x, y), textcoords="offset points", xytext=(0, -18), ha="center", color=GLOBAL_COLOUR
-            )
+            where = {"xytext": (0, 10), "textcoords": "offset points", "ha": "center"}
+            paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            axes.annotate(f"{y:.2f}", (x, y), **where, color=GLOBAL_COLOUR, bbox=paper)
     axes.set(
-        xlabel="segment (private steps, then a public step)", ylabel="pass@1, all types", ylim=(0, 1), xlim=(0, None)
+        xlabel="segment (private steps, then a public step)",
+        ylabel="pass@1, all types",
+        ylim=(0, 1),
+        xlim=(0, summary["segments"] * 1.04),
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
