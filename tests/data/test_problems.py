@@ -56,11 +56,11 @@ def test_a_label_may_be_left_out(tmp_path):
             ({k: v for k, v in GOOD.items() if k != name}, [f"field {name}", "missing"])
             for name in ("id", "prompt", "answer")
         ),
-        *((GOOD | {name: 7}, [f"field {name}", "expected text, found 7"]) for name in GOOD),
-        (GOOD | {"id": None}, ["field id", "expected text, found None"]),
+        *((GOOD | {name: 7}, [f"field {name}", "expected text, found int"]) for name in GOOD),
+        (GOOD | {"id": None}, ["field id", "expected text, found NoneType"]),
         *((GOOD | {name: "  "}, [f"field {name}", "empty"]) for name in ("id", "prompt", "answer")),
         (GOOD | {"id": "b", "solution": "x"}, ["field solution", "unknown", "prompt, answer"]),
-        (GOOD | {"id": "b", "answer": "08"}, ["field answer", "'08' does not score 1.0"]),
+        (GOOD | {"id": "b", "answer": "08"}, ["field answer", "the gold does not score 1.0"]),
         (GOOD | {"id": "b", "answer": "7"}, ["field answer"]),
         (GOOD | {"id": "b", "prompt": "A372?"}, ["field prompt", "not a protocol problem"]),
         (GOOD | {"id": "b", "prompt": "what is 2 + 2?"}, ["field prompt", "not a protocol problem"]),
@@ -80,7 +80,7 @@ def test_a_bad_line_is_refused_with_file_line_and_field(tmp_path, bad, said):
 
 def test_a_repeated_id_is_refused(tmp_path):
     message = refusal(tmp_path, GOOD, GOOD | {"answer": "08"})
-    assert "line 2, field id: 'a'" in message
+    assert "line 2, field id: stands on an earlier line" in message
 
 
 @pytest.mark.parametrize("answer", ["four", "2+2", "5/0", "1,000", "\\sqrt{2}"])
@@ -129,3 +129,17 @@ def test_the_manifest_hash_changes_with_every_field_and_with_the_order():
     ]
     assert len({manifest_hash(problems) for problems in sets}) == len(sets)
     assert manifest_hash([one, two]) == manifest_hash((replace(one), replace(two)))
+
+
+def test_no_error_quotes_what_stands_in_the_file(tmp_path):
+    """A site's errors reach the server."""
+    secret = "PATIENT-4711"
+    for line in (
+        GOOD | {"id": secret, "prompt": secret},
+        GOOD | {"answer": secret},
+        GOOD | {"label": secret},
+        GOOD | {"answer": [secret]},
+        json.dumps(GOOD | {"id": secret})[:-3],
+    ):
+        assert secret not in refusal(tmp_path, line)
+    assert secret not in refusal(tmp_path, GOOD | {"id": secret}, GOOD | {"id": secret})

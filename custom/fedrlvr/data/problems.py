@@ -1,5 +1,7 @@
-"""Problem files: JSON Lines with `id`, `prompt`, `answer` and optionally `label`; every error names file, line and
-field."""
+"""Problem files: JSON Lines with `id`, `prompt`, `answer` and optionally `label`.
+
+Every error names file, line and field, and never quotes what stands there: errors reach the server, problems must not.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def read_problems(path: Path, task: Task) -> list[Problem]:
             continue
         problem = _problem(line, f"{path}, line {number}")
         if problem.id in problems:
-            raise ProblemFileError(f"{path}, line {number}, field id: {problem.id!r} stands on an earlier line already")
+            raise ProblemFileError(f"{path}, line {number}, field id: stands on an earlier line already")
         _check_gold(problem, task, f"{path}, line {number}")
         problems[problem.id] = problem
     if not problems:
@@ -73,7 +75,7 @@ def _problem(line: str, where: str) -> Problem:
             if required:
                 raise ProblemFileError(f"{where}, field {name}: missing")
         elif not isinstance(record[name], str):
-            raise ProblemFileError(f"{where}, field {name}: expected text, found {record[name]!r}")
+            raise ProblemFileError(f"{where}, field {name}: expected text, found {type(record[name]).__name__}")
         elif required and not record[name].strip():
             raise ProblemFileError(f"{where}, field {name}: empty")
         elif not record[name].isascii() and not _is_unicode(record[name]):
@@ -98,4 +100,4 @@ def _check_gold(problem: Problem, task: Task, where: str) -> None:
     except NotOfThisTask as error:
         raise ProblemFileError(f"{where}, field {error.field}: not a {task.name} problem: {error}") from None
     if task.verify(problem, gold) != 1.0:
-        raise ProblemFileError(f"{where}, field answer: the gold {problem.answer!r} does not score 1.0 against itself")
+        raise ProblemFileError(f"{where}, field answer: the gold does not score 1.0 against itself")

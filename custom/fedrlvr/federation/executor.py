@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fedrlvr.privacy.guards import Refused, check_adapter
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.supervisor import Aborted, Supervisor, WorkerError
 from fedrlvr.site_config import SiteConfig
+from fedrlvr.types import Adapter
 
 STOP_GRACE = 10.0  # seconds for the worker to save its adapter at the end of a job
 
@@ -49,7 +51,7 @@ class SiteExecutor(Executor):
             place = envelope(self.manifest, 0, 0)
             check_envelope(shareable, place, keys=("protocol", "version", "source", "manifest"))
             instructions, adapter = read_request(shareable)
-            supervisor = self._running_supervisor(task_name, instructions, adapter, shareable, fl_ctx)
+            supervisor = self._running_supervisor(adapter, fl_ctx)
             if adapter is not None:
                 check_adapter(adapter, supervisor.adapter_spec)
             body, delta = supervisor.request({"task": task_name, **instructions}, adapter)
@@ -57,17 +59,14 @@ class SiteExecutor(Executor):
             return make_reply(ReturnCode.TASK_ABORTED)
         except (WorkerError, Refused, SettingsError, FileNotFoundError) as reason:
             self.log_error(fl_ctx, f"{task_name}: {reason}")
-            return error_answer(str(reason))
+            return error_answer(without_folders(str(reason)))
         if task_name == "validate":
             body["adapter_spec"] = supervisor.adapter_spec
         return answer(task_name, shareable, body, delta, time.monotonic() - began)
 
-    def _running_supervisor(
-        self, task: str, instructions: dict, adapter, message: Shareable, fl_ctx: FLContext
-    ) -> Supervisor:
+    def _running_supervisor(self, adapter: Adapter | None, fl_ctx: FLContext) -> Supervisor:
         """The worker, started if need be. A fresh worker knows nothing of the round under way, so one is started only
-        for
-        a task that brings all it needs: an adapter, or the very first one.
+        for a task that brings all it needs: an adapter, or the very first one.
         """
         if self._supervisor is None:
             self._supervisor = self._new_supervisor(fl_ctx)
@@ -90,6 +89,11 @@ class SiteExecutor(Executor):
             self.manifest,
             aborted=lambda: self._abort_signal is not None and self._abort_signal.triggered,
         )
+
+
+def without_folders(text: str) -> str:
+    """File names without the folders they are in: where things lie at a site is nobody else's business."""
+    return re.sub(r"/(?:[^/\s:,;'\"]+/)+", "", text)
 
 
 def site_file(folder: Path, site: str) -> Path:

@@ -64,7 +64,9 @@ def request(
 
 def read_request(message: Shareable) -> tuple[dict, Adapter | None]:
     """The instructions (with `responses`, if it carries some) and the adapter, if it carries one."""
-    instructions = dict(message.get_header(INSTRUCTIONS))
+    instructions = message.get_header(INSTRUCTIONS)
+    if not isinstance(instructions, dict):
+        raise Refused("the request has no instructions")
     if "DXO" not in message:
         return instructions, None
     dxo = from_shareable(message)

@@ -156,7 +156,8 @@ class Supervisor:
             self.stop()
             raise Aborted("aborted while the worker started")
         if self._process.poll() is not None:
-            raise self._lost("died while starting")
+            # Before its set-up a worker has seen nothing private, so its last words may be told.
+            raise self._lost(f"died while starting: {self._last_line()}")
         if time.monotonic() > deadline:
             raise self._lost(f"did not start within {START_DEADLINE:.0f} s")
 
@@ -180,7 +181,7 @@ class Supervisor:
         code = self._process.poll()
         self.stop()
         ended = "" if code is None else f" (exit code {code})"
-        return WorkerError(f"worker {how}{ended}; its log {self.log_path} ends with: {self._last_line()}")
+        return WorkerError(f"worker {how}{ended}; see {self.log_path}")
 
     def _last_line(self) -> str:
         lines = self.log_path.read_text(errors="replace").strip().splitlines() if self.log_path.exists() else []

@@ -11,7 +11,7 @@ from fedrlvr.types import Problem
 
 
 class NotOfThisTask(ValueError):
-    """A problem that a task cannot be about; `field` names what is wrong with it."""
+    """A problem that a task cannot be about; `field` names what is wrong, and the reason quotes nothing of it."""
 
     def __init__(self, field: str, reason: str):
         super().__init__(reason)

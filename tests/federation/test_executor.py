@@ -1,0 +1,33 @@
+"""What an error says to the server, and where a site's file is looked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedrlvr.federation.executor import site_file, without_folders
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        (
+            "/srv/ward-7/data/private.jsonl, line 2, field answer: missing",
+            "private.jsonl, line 2, field answer: missing",
+        ),
+        ("worker died (exit code -9); see /home/mia/state/worker.log", "worker died (exit code -9); see worker.log"),
+        ("cannot open '/a/b/c.json': /a/b/c.json", "cannot open 'c.json': c.json"),
+        ("swap/fraction and 1/2 stay as they are", "swap/fraction and 1/2 stay as they are"),
+    ],
+)
+def test_folders_of_a_site_stay_at_the_site(text, sent):
+    assert without_folders(text) == sent
+
+
+def test_a_simulated_sites_own_file_goes_before_the_shared_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no site file fedrlvr.yaml"):
+        site_file(tmp_path, "site-1")
+    (tmp_path / "fedrlvr.yaml").touch()
+    assert site_file(tmp_path, "site-1").name == "fedrlvr.yaml"
+    (tmp_path / "fedrlvr.site-1.yaml").touch()
+    assert site_file(tmp_path, "site-1").name == "fedrlvr.site-1.yaml"
+    assert site_file(tmp_path, "site-2").name == "fedrlvr.yaml"
