@@ -142,7 +142,7 @@ def test_two_ranks_are_one_rank(start, small_job):
     """The same round on one process and on two under torchrun: same metrics, same adapter up to rounding."""
     results = []
     for processes in (1, 2):
-        job = small_job(method="fedavg+public", optimizer__learning_rate=1e-4)
+        job = small_job(method="fedavg+public", optimizer__learning_rate=1e-4, grpo__num_generations=32)
         supervisor = start(job=job, processes=processes)
         theta = initial_adapter(supervisor.adapter_spec, seed=0)
         segment = PUBLIC | {"private_steps": 2}
