@@ -42,6 +42,7 @@ def launch(tmp_path, *settings: str, config: Path = DEMO, workspace: str = "work
 def test_a_bad_setting(tmp_path, capsys, setting, message):
     assert launch(tmp_path, setting) == 2
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("workspace/demo-*"))  # no run began
 
 
 def test_a_config_that_is_not_there(tmp_path, capsys):

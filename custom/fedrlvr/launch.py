@@ -85,14 +85,22 @@ def run(args: argparse.Namespace) -> int:
 def prepare(
     experiment: ExperimentConfig, deepspeed: Path, workspace: Path, rebuild_model: bool, console: Console
 ) -> PreparedRun:
-    """Make or find the base model, write every site's files, and claim a fresh folder for the run."""
+    """Claim a fresh folder for the run, write every site's files, and make or find the base model.
+
+    A run that cannot begin leaves no folder behind.
+    """
     check_folder(workspace)
     task, job = task_named(experiment.task), experiment.job()
     if not deepspeed.is_file():
         raise SettingsError(f"deepspeed: no such file: {deepspeed}")
     folder = _fresh_folder(workspace / f"{job.name}-{job.method}-seed{job.seed}")
-    manifest = write_generated(experiment.data, task, job.seed, folder / "data", METHODS[job.method].pooled_data)
-    model_path = base_model(task, experiment.base_model, workspace / "models", rebuild_model, _model_progress(console))
+    try:
+        manifest = write_generated(experiment.data, task, job.seed, folder / "data", METHODS[job.method].pooled_data)
+        models = workspace / "models"
+        model_path = base_model(task, experiment.base_model, models, rebuild_model, _model_progress(console))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     sites = {name: _site_config(name, job, folder, model_path, deepspeed) for name in experiment.site_names}
     public_ids = [problem.id for problem in read_problems(folder / "data" / "public.jsonl", task)]
     return PreparedRun(folder, job, public_ids, manifest, sites, model_path)
