@@ -78,7 +78,7 @@ def test_a_killed_worker_is_an_error_and_can_be_started_again(start):
 
 
 def test_a_worker_that_hangs_past_its_deadline_is_ended(start, small_job):
-    supervisor = start(small_job(federation__step_deadline=20.0))
+    supervisor = start()
     supervisor.job = small_job(federation__step_deadline=0.5)
     os.kill(supervisor._process.pid, signal.SIGSTOP)
     with pytest.raises(WorkerError, match=r"no answer within federation.step_deadline = 0.5 s"):
