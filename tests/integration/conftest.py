@@ -37,9 +37,9 @@ def workspace(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("workspace")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def demo(workspace):
-    """Start `python jobs/demo/job.py` small; what is still running at the end of a test is killed."""
+    """Start `python jobs/demo/job.py` small; what is still running when all tests are over is killed."""
     started = []
 
     def start(*arguments: str) -> subprocess.Popen:
@@ -59,7 +59,7 @@ def demo(workspace):
         process.wait()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_demo(demo):
     """Run it to its end: (exit code, stdout, stderr)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,22 +15,21 @@ from transformers import AutoModelForCausalLM
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def finished() -> dict:
-    """Results that later tests of this module look at, by name."""
-    return {}
-
-
-def folder_of(out: str):
-    from pathlib import Path
-
+def folder_of(out: str) -> Path:
     return Path(next(line.split()[-1] for line in out.splitlines() if line.startswith("summary.json"))).parent
 
 
-def test_pubswap_runs_to_its_report(run_demo, finished):
+@pytest.fixture(scope="module")
+def pubswap(run_demo) -> Path:
+    """The folder of one finished run that several tests look at."""
     code, out, err = run_demo("--seed", "1")
     assert code == 0, err
-    folder = finished["pubswap"] = folder_of(out)
+    assert "test, type A" in out
+    return folder_of(out)
+
+
+def test_a_run_leaves_its_report(pubswap):
+    folder = pubswap
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["finished"]
     assert (summary["method"], summary["seed"], summary["rounds"]) == ("pubswap", 1, 2)
@@ -49,11 +49,10 @@ def test_pubswap_runs_to_its_report(run_demo, finished):
     assert summary["versions"]["deepspeed"]
     assert (folder / "pass_at_1.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "flare.log").stat().st_size > 0
-    assert "test, type A" in out
 
 
-def test_the_final_adapter_loads_with_peft_and_changes_the_model(finished):
-    folder = finished["pubswap"]
+def test_the_final_adapter_loads_with_peft_and_changes_the_model(pubswap):
+    folder = pubswap
     base = json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
     plain = AutoModelForCausalLM.from_pretrained(base)
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -63,21 +62,20 @@ def test_the_final_adapter_loads_with_peft_and_changes_the_model(finished):
     assert not torch.allclose(before, after)
 
 
-def test_the_same_seed_ends_in_the_same_bytes_and_another_does_not(run_demo, finished):
-    _, again, _ = run_demo("--seed", "1")
-    _, other, _ = run_demo("--seed", "2")
-    bytes_of = [
-        (folder / "adapter" / "adapter_model.safetensors").read_bytes()
-        for folder in (finished["pubswap"], folder_of(again), folder_of(other))
-    ]
-    assert folder_of(again) != finished["pubswap"]  # an earlier run's results are not written over
-    assert bytes_of[0] == bytes_of[1]
-    assert bytes_of[0] != bytes_of[2]
+def adapter_bytes(folder: Path) -> bytes:
+    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def test_the_same_seed_ends_in_the_same_bytes(run_demo, pubswap):
+    """And not because nothing ever changes: `test_every_baseline_runs` holds other runs against these bytes."""
+    _, out, _ = run_demo("--seed", "1")
+    assert folder_of(out) != pubswap  # an earlier run's results are not written over
+    assert adapter_bytes(folder_of(out)) == adapter_bytes(pubswap)
 
 
 @pytest.mark.parametrize("method", ["fedavg", "fedavg+public", "replace-all", "local", "centralised"])
-def test_every_baseline_runs(run_demo, method):
-    code, out, err = run_demo("--method", method, "--set", "federation.min_sites=1")
+def test_every_baseline_runs(run_demo, pubswap, method):
+    code, out, err = run_demo("--method", method, "--seed", "1", "--set", "federation.min_sites=1")
     assert code == 0, err
     folder = folder_of(out)
     summary = json.loads((folder / "summary.json").read_text())
@@ -90,6 +88,8 @@ def test_every_baseline_runs(run_demo, method):
     assert summary["bytes"]["responses"]["up"] == 0 or method == "replace-all"
     assert (summary["bytes"]["adapter"]["up"] > 0) == (method != "local")
     assert (summary["swap"]["fraction"] > 0) <= (method == "replace-all")
+    if method != "local":
+        assert adapter_bytes(folder) != adapter_bytes(pubswap)
     adapters = [line.split()[-1] for line in out.splitlines() if line.startswith("adapter:")]
     assert len(adapters) == (2 if method == "local" else 1)
 
