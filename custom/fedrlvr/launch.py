@@ -14,6 +14,7 @@ from pathlib import Path
 
 import transformers
 from rich.console import Console
+from safetensors.torch import load_file
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.schedule import steps_per_segment
@@ -155,8 +156,6 @@ def report(events: list[dict], seconds: float, simulation: Simulation, prepared:
 
 def _final_adapters(simulation: Simulation, prepared: PreparedRun) -> list[Path]:
     """The last averaged adapter, with the base model's place in it; without averaging, each site's own, at the site."""
-    from safetensors.torch import load_file
-
     if not METHODS[prepared.job.method].average:
         return [path for path in (config.state_dir / "adapter" for config in prepared.sites.values()) if path.exists()]
     rounds = sorted((simulation.server_folder / "rounds").glob("[0-9]*"), key=lambda path: int(path.name))

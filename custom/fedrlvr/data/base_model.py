@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -23,8 +22,6 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from fedrlvr.config import Settings
 from fedrlvr.streams import seed_of, stream
 from fedrlvr.tasks.task import GeneratedTask
-
-log = logging.getLogger(__name__)
 
 
 class BaseModelSettings(Settings):

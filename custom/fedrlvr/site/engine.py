@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -145,4 +144,3 @@ def _forbid_compilation(deepspeed) -> None:
     # build
     # was killed). Declared unavailable, DeepSpeed goes over gloo. Private, hence the version pin and the test.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
