@@ -19,9 +19,17 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LoraSettings(Settings):
+    """PEFT's names. `target_modules`: ends of module names, or "all-linear" for every linear layer but the head."""
+
     r: int = Field(8, ge=1)
     alpha: float = Field(16.0, gt=0)
-    target_modules: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    )
 
 
 class GrpoSettings(Settings):
@@ -75,6 +83,31 @@ class ExchangeSettings(Settings):
     max_per_prompt: int = Field(16, ge=1)
 
 
+class VerifierSettings(Settings):
+    """How a completion's answer is found and compared.
+
+    `fallback`: what counts where there is no balanced `\\boxed{}`: nothing, or the last line if it reads `#### answer`,
+    `Answer: answer` or `The answer is answer`. `allow_expressions`: whether an unevaluated expression such as 2+2
+    counts as its value. `max_answer_length` in characters; `deadline` in CPU-seconds and `memory_mb` bound the process
+    that compares expressions.
+    """
+
+    fallback: Literal["none", "last_line"] = "none"
+    allow_expressions: bool = False
+    max_answer_length: int = Field(300, ge=1, le=10_000)
+    deadline: float = Field(2.0, gt=0, le=60)
+    memory_mb: int = Field(1024, ge=512)
+
+
+class PromptSettings(Settings):
+    """How a prompt becomes tokens, the same at every site. `chat_template`: use the model's own where it has one, or
+    never; `chat_template_kwargs` go to it as they are (`{enable_thinking: false}`)."""
+
+    chat_template: Literal["auto", "never"] = "auto"
+    system_prompt: str | None = None
+    chat_template_kwargs: dict[str, bool | int | float | str] = {}
+
+
 class FederationSettings(Settings):
     """`step_deadline`: seconds a site may work on one task; `pickup_deadline`: seconds until it has to come for it."""
 
@@ -116,6 +149,8 @@ class JobConfig(Settings):
     exchange: ExchangeSettings = ExchangeSettings()
     federation: FederationSettings = FederationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    verifier: VerifierSettings = VerifierSettings()
+    prompt: PromptSettings = PromptSettings()
 
     @model_validator(mode="after")
     def _combinations(self) -> JobConfig:

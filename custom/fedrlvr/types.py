@@ -6,19 +6,41 @@ prompt, T = completion tokens, P = prompt tokens, V = vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 Adapter = dict  # PEFT state-dict name -> torch.Tensor, always in the names' sorted order
 
 
 @dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+Prompt = str | tuple[Message, ...]  # a text, or a conversation that the model's chat template turns into one
+
+
+@dataclass(frozen=True)
 class Problem:
-    """One question with a checkable answer. `label` is what results are broken down by (a type, a subject)."""
+    """One question with a checkable answer, asked as `prompt` or as a conversation in `messages`.
+
+    `choices` are the options of a multiple-choice question, lettered A, B, ... in their order, and `answer` is then a
+    letter. `label` is what results are broken down by (a type, a subject), `task` the task it belongs to ("" = any),
+    `meta` whatever its owner noted; nothing reads it. `variant` says which presentation of the problem this is, 0 being
+    that of its file (`Task.variant`).
+    """
 
     id: str
     prompt: str
     answer: str
     label: str = ""
+    choices: tuple[str, ...] = ()
+    messages: tuple[Message, ...] = ()
+    task: str = ""
+    meta: dict = field(default_factory=dict, compare=False)
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,7 +49,8 @@ class Completion:
 
     `logprobs` are the log-probabilities under the policy that is taken as "old" in the loss, one per token: those of
     sampling for own completions, those of the receiver at the start of the step for swapped ones (None until known).
-    `truncated` means the length limit came before the end-of-sequence token. `origin` names the sending site, "" = own.
+    `truncated` means the length limit came before the end-of-sequence token. `reason` is the verifier's, for the
+    reward. `origin` names the sending site, "" = own; `problem` is then the problem as its author was shown it.
     """
 
     token_ids: tuple[int, ...]
@@ -36,6 +59,8 @@ class Completion:
     reward: float
     truncated: bool = False
     origin: str = ""
+    reason: str = ""
+    problem: Problem | None = None
 
     @property
     def correct(self) -> bool:
@@ -68,11 +93,13 @@ class Group:
 
 @dataclass(frozen=True)
 class PublicResponse:
-    """A verified-correct answer to a public problem: all that a site says of it to others."""
+    """A verified-correct answer to a public problem: all that a site says of it to others. `variant` is the one of the
+    problem that it answers."""
 
     problem_id: str
     text: str
     site: str = ""
+    variant: int = 0
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def test_only_verified_correct_answers_are_offered_and_each_text_once(make_train
     offers = trainer.propose(segment)
     assert offers
     for offer in offers:
-        assert trainer.rollouts.task.verify(trainer.problems.public[offer.problem_id], offer.text) == 1.0
+        assert trainer.rollouts.task.verify(trainer.problems.public[offer.problem_id], offer.text).reward == 1.0
     assert len({(o.problem_id, o.text) for o in offers}) == len(offers)
 
 

@@ -47,9 +47,9 @@ def test_answers_are_what_the_story_says_and_never_negative(label):
 @pytest.mark.parametrize("label", TASK.labels)
 def test_gold_scores_one_and_its_neighbours_zero(label):
     for problem in problems(label):
-        assert TASK.verify(problem, TASK.gold_completion(problem)) == 1.0
+        assert TASK.verify(problem, TASK.gold_completion(problem)).reward == 1.0
         for near in (int(problem.answer) - 1, int(problem.answer) + 1, -int(problem.answer)):
-            assert TASK.verify(problem, f"\\boxed{{{near}}}") == 0.0
+            assert TASK.verify(problem, f"\\boxed{{{near}}}").reward == 0.0
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_gold_scores_one_and_its_neighbours_zero(label):
     ids=lambda value: repr(value)[:24],
 )
 def test_the_reward_of_a_completion_to_a_problem_whose_answer_is_four(completion, reward):
-    assert TASK.verify(FOUR, completion) == reward
+    assert TASK.verify(FOUR, completion).reward == reward
 
 
 @settings(max_examples=50, deadline=None)

@@ -45,7 +45,7 @@ def test_hostile_expressions_score_zero_within_a_second(content):
     problem = Problem("x", "?", "4")
     began = time.monotonic()
     for completion in (f"\\boxed{{{content}}}", content, f"\\boxed{{{content}"):
-        assert TASK.verify(problem, completion) == 0.0
+        assert TASK.verify(problem, completion).reward == 0.0
         assert answers_agree("4", completion) is False
     assert answers_agree("4", content) is False
     assert time.monotonic() - began < 1.0

@@ -41,10 +41,10 @@ def test_answers_follow_the_rule_of_their_type(label):
 def test_gold_scores_one_and_any_other_answer_zero(label):
     for problem in problems(label):
         gold = TASK.gold_completion(problem)
-        assert TASK.verify(problem, gold) == 1.0
+        assert TASK.verify(problem, gold).reward == 1.0
         for wrong in range(0, 100, 7):
             expected = float(f"{wrong:02d}" == problem.answer)
-            assert TASK.verify(problem, f"{gold[:-2]}{wrong:02d}") == expected
+            assert TASK.verify(problem, f"{gold[:-2]}{wrong:02d}").reward == expected
 
 
 def test_the_gold_completion_by_hand():
@@ -56,7 +56,7 @@ def test_the_gold_completion_by_hand():
 
 @pytest.mark.parametrize("completion", [GOLD, "#07", "q wrong protocol, right answer#07", "two\nlines#07"])
 def test_only_what_follows_the_mark_counts(completion):
-    assert TASK.verify(CASE, completion) == 1.0
+    assert TASK.verify(CASE, completion).reward == 1.0
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_only_what_follows_the_mark_counts(completion):
     ids=lambda text: repr(text[:20]),
 )
 def test_whatever_is_not_exactly_one_answer_scores_zero(completion):
-    assert TASK.verify(CASE, completion) == 0.0
+    assert TASK.verify(CASE, completion).reward == 0.0
 
 
 def test_a_long_completion_with_one_answer_at_its_end_is_read():
-    assert TASK.verify(CASE, "p" * 100_000 + "#07") == 1.0
+    assert TASK.verify(CASE, "p" * 100_000 + "#07").reward == 1.0
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40) | st.text("#0123456789 p", max_size=12))
 def test_any_text_scores_one_exactly_when_it_ends_in_its_only_mark_and_the_answer(text):
-    assert TASK.verify(CASE, text) == float(text.count("#") == 1 and text.endswith("#07"))
+    assert TASK.verify(CASE, text).reward == float(text.count("#") == 1 and text.endswith("#07"))
 
 
 @pytest.mark.parametrize("label", TASK.labels)

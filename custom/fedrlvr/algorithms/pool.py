@@ -20,13 +20,13 @@ def pool_for(receiver: str, offers: Iterable[PublicResponse], settings: Exchange
             by_prompt.setdefault(offer.problem_id, {}).setdefault(offer.site, []).append(offer)
     pool: list[PublicResponse] = []
     for problem_id in sorted(by_prompt):
-        seen: set[str] = set()
+        seen: set[tuple[str, int]] = set()
         per_site = [
             _distinct(by_prompt[problem_id][site], settings.max_per_site) for site in sorted(by_prompt[problem_id])
         ]
         for offer in _in_turns(per_site):
-            if offer.text not in seen and len(seen) < settings.max_per_prompt:
-                seen.add(offer.text)
+            if _content(offer) not in seen and len(seen) < settings.max_per_prompt:
+                seen.add(_content(offer))
                 pool.append(offer)
     return pool
 
@@ -47,8 +47,8 @@ class KeptPool:
         if not self.keep:
             self._answers = {}
         for problem_id, new in incoming.items():
-            texts = {answer.text for answer in new}
-            old = [answer for answer in self._answers.get(problem_id, []) if answer.text not in texts]
+            contents = {_content(answer) for answer in new}
+            old = [answer for answer in self._answers.get(problem_id, []) if _content(answer) not in contents]
             self._answers[problem_id] = (new + old)[: self.max_per_prompt]
 
     def draw(self, problem_id: str, random: np.random.Generator) -> list[PublicResponse]:
@@ -60,8 +60,12 @@ class KeptPool:
         return sum(len(answers) for answers in self._answers.values())
 
 
+def _content(answer: PublicResponse) -> tuple[str, int]:
+    return answer.text, answer.variant
+
+
 def _distinct(offers: Sequence[PublicResponse], limit: int) -> list[PublicResponse]:
-    return list({offer.text: offer for offer in offers}.values())[:limit]
+    return list({_content(offer): offer for offer in offers}.values())[:limit]
 
 
 def _in_turns(lists: Sequence[Sequence[PublicResponse]]) -> Iterable[PublicResponse]:

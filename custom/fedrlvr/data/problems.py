@@ -1,4 +1,14 @@
-"""Problem files: JSON Lines with `id`, `prompt`, `answer` and optionally `label`.
+"""Problem files: JSON Lines, one problem a line.
+
+| field | |
+| --- | --- |
+| `id` | text, unique in the file |
+| `prompt` or `messages` | the question as text, or as a list of {"role", "content"} that ends with the user's turn |
+| `answer` | text; the letter where there are choices |
+| `task` | optional: the task it is for |
+| `choices` | optional: the options of a multiple-choice question in their order, as a list of texts |
+| `label` | optional: what results are broken down by |
+| `meta` | optional: an object of the owner's notes, which nothing reads |
 
 Every error names file, line and field, and never quotes what stands there: errors reach the server, problems must not.
 """
@@ -13,9 +23,11 @@ from pathlib import Path
 
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import NotOfThisTask
-from fedrlvr.types import Problem
+from fedrlvr.types import Message, Problem
 
-FIELDS = {"id": True, "prompt": True, "answer": True, "label": False}  # name -> required
+FIELDS = ("id", "prompt", "messages", "answer", "task", "choices", "label", "meta")
+ROLES = ("system", "user", "assistant")
+MAX_CHOICES = 26  # letters
 
 
 class ProblemFileError(ValueError):
@@ -26,64 +38,127 @@ def read_problems(path: Path, task: Task) -> list[Problem]:
     """Read and check a problem file.
 
     Raises:
-        ProblemFileError: unreadable or empty file, a line that is not a JSON object, a missing, unknown or non-text
-        field,
-            a repeated id, or a gold answer that the task's own verifier does not score 1.0.
+        ProblemFileError: unreadable or empty file, a line that is not a JSON object, a missing, unknown or ill-formed
+            field, a repeated id, another task's problem, or a gold answer that the task's own verifier does not score
+            1.0.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # JSON text may hold what splitlines() takes for line ends
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProblemFileError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     problems: dict[str, Problem] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        problem = _problem(line, f"{path}, line {number}")
+    for where, record in _records(path):
+        problem = parse_problem(record, where)
         if problem.id in problems:
-            raise ProblemFileError(f"{path}, line {number}, field id: stands on an earlier line already")
-        _check_gold(problem, task, f"{path}, line {number}")
+            raise ProblemFileError(f"{where}, field id: stands on an earlier line already")
+        check_gold(problem, task, where)
         problems[problem.id] = problem
     if not problems:
         raise ProblemFileError(f"{path}: holds no problem; expected one JSON object a line with {', '.join(FIELDS)}")
     return list(problems.values())
 
 
+def task_in(path: Path) -> str | None:
+    """The task that a file's first problem names, None if it names none. Raises ProblemFileError."""
+    for where, record in _records(path):
+        return parse_problem(record, where).task or None
+    return None
+
+
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems), encoding="utf-8")
+    lines = [json.dumps(problem_record(problem), ensure_ascii=False) + "\n" for problem in problems]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def problem_record(problem: Problem) -> dict:
+    """A problem as its line in a file: fields that say nothing are left out."""
+    record = asdict(problem)
+    del record["variant"]
+    return {name: record[name] for name in FIELDS if record[name]}
+
+
+def problem_hash(problem: Problem) -> str:
+    """SHA-256 of a problem as its file has it."""
+    return hashlib.sha256(json.dumps(problem_record(problem), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def manifest_hash(problems: Iterable[Problem]) -> str:
-    """SHA-256 over the public problems in order: sites that disagree on it have different public sets."""
-    digest = hashlib.sha256()
-    for problem in problems:
-        digest.update(json.dumps(asdict(problem), sort_keys=True, ensure_ascii=False).encode() + b"\n")
-    return digest.hexdigest()
+    """SHA-256 over the public problems' hashes in order: sites that disagree on it have different public sets."""
+    return hashlib.sha256("".join(problem_hash(problem) + "\n" for problem in problems).encode()).hexdigest()
 
 
-def _problem(line: str, where: str) -> Problem:
+def _records(path: Path) -> Iterable[tuple[str, object]]:
+    """(where, value) of each line that is not blank."""
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ProblemFileError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:
-        raise ProblemFileError(f"{where}: JSON that cannot be read ({error})") from None
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON text may hold what splitlines() takes for line ends
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProblemFileError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        if line.strip():
+            try:
+                yield where, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ProblemFileError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
+            except (ValueError, RecursionError) as error:
+                raise ProblemFileError(f"{where}: JSON that cannot be read ({error})") from None
+
+
+def parse_problem(record: object, where: str) -> Problem:
+    """One record as a problem; `where` begins every error. Raises ProblemFileError."""
     if not isinstance(record, dict):
         raise ProblemFileError(f"{where}: expected a JSON object, found {type(record).__name__}")
-    for name, required in FIELDS.items():
-        if name not in record:
-            if required:
-                raise ProblemFileError(f"{where}, field {name}: missing")
-        elif not isinstance(record[name], str):
-            raise ProblemFileError(f"{where}, field {name}: expected text, found {type(record[name]).__name__}")
-        elif required and not record[name].strip():
-            raise ProblemFileError(f"{where}, field {name}: empty")
-        elif not record[name].isascii() and not _is_unicode(record[name]):
-            raise ProblemFileError(f"{where}, field {name}: holds half a surrogate pair, which is no text")
     unknown = sorted(set(record) - set(FIELDS))
     if unknown:
         raise ProblemFileError(f"{where}, field {unknown[0]}: unknown; known are {', '.join(FIELDS)}")
-    return Problem(**record)
+    if "prompt" in record and "messages" in record:
+        raise ProblemFileError(f"{where}, field messages: a problem has a prompt or messages, not both")
+    required = {"id", "answer"} | (set() if "messages" in record else {"prompt"})
+    for name in ("id", "prompt", "answer", "label", "task"):
+        if name in record:
+            _check_text(record[name], f"{where}, field {name}", name in required)
+        elif name in required:
+            raise ProblemFileError(f"{where}, field {name}: missing")
+    if not isinstance(record.get("meta", {}), dict):
+        raise ProblemFileError(f"{where}, field meta: expected an object, found {type(record['meta']).__name__}")
+    parsed = {
+        "prompt": "",
+        "choices": _choices(record.get("choices", []), f"{where}, field choices"),
+        "messages": _messages(record["messages"], f"{where}, field messages") if "messages" in record else (),
+    }
+    return Problem(**(record | parsed | ({"prompt": record["prompt"]} if "prompt" in record else {})))
+
+
+def _choices(values: object, where: str) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise ProblemFileError(f"{where}: expected a list of texts, found {type(values).__name__}")
+    for number, value in enumerate(values, start=1):
+        _check_text(value, f"{where}, option {number}", required=True)
+    if values and not 2 <= len(values) <= MAX_CHOICES:
+        raise ProblemFileError(f"{where}: expected 2 to {MAX_CHOICES} options, found {len(values)}")
+    if len(set(values)) < len(values):
+        raise ProblemFileError(f"{where}: two options are the same")
+    return tuple(values)
+
+
+def _messages(values: object, where: str) -> tuple[Message, ...]:
+    if not isinstance(values, list) or not values:
+        raise ProblemFileError(f"{where}: expected a list of at least one message")
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict) or set(value) != {"role", "content"}:
+            raise ProblemFileError(f"{where}, message {number}: expected an object with role and content")
+        if value["role"] not in ROLES:
+            raise ProblemFileError(f"{where}, message {number}: role must be one of {', '.join(ROLES)}")
+        _check_text(value["content"], f"{where}, message {number}, content", required=True)
+    if values[-1]["role"] != "user":
+        raise ProblemFileError(f"{where}: the last message must be the user's, which the model answers")
+    return tuple(Message(**value) for value in values)
+
+
+def _check_text(value: object, where: str, required: bool) -> None:
+    if not isinstance(value, str):
+        raise ProblemFileError(f"{where}: expected text, found {type(value).__name__}")
+    if required and not value.strip():
+        raise ProblemFileError(f"{where}: empty")
+    if not value.isascii() and not _is_unicode(value):
+        raise ProblemFileError(f"{where}: holds half a surrogate pair, which is no text")
 
 
 def _is_unicode(text: str) -> bool:
@@ -94,10 +169,13 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _check_gold(problem: Problem, task: Task, where: str) -> None:
+def check_gold(problem: Problem, task: Task, where: str) -> None:
+    """Raises ProblemFileError for a problem that is not the task's, or whose gold the verifier does not find right."""
+    if problem.task not in ("", task.name):
+        raise ProblemFileError(f"{where}, field task: this problem is for another task than {task.name}")
     try:
         gold = task.gold_completion(problem)
     except NotOfThisTask as error:
         raise ProblemFileError(f"{where}, field {error.field}: not a {task.name} problem: {error}") from None
-    if task.verify(problem, gold) != 1.0:
+    if task.verify(problem, gold).reward != 1.0:
         raise ProblemFileError(f"{where}, field answer: the gold does not score 1.0 against itself")

@@ -32,6 +32,7 @@ from fedrlvr.federation.messages import adapter_bytes, envelope, request, respon
 from fedrlvr.federation.sites import QuorumLost, RunAborted, Sites
 from fedrlvr.privacy.guards import check_adapter, check_responses
 from fedrlvr.privacy.reports import check_scores, check_spec, check_steps
+from fedrlvr.tasks.task import VARIANTS
 from fedrlvr.types import Adapter, PublicResponse, SiteUpdate
 
 
@@ -147,10 +148,14 @@ class PubSwapController(Controller):
             "propose",
             leg.last.index,
             instructions,
-            lambda data: check_responses(data.get("responses"), asked, limit),
+            lambda data: check_responses(data.get("responses"), asked, limit, VARIANTS),
             optional=True,
         )
-        offers = [PublicResponse(*record, site) for site, records in proposals.items() for record in records]
+        offers = [
+            PublicResponse(problem_id, text, site, variant)
+            for site, records in proposals.items()
+            for problem_id, text, variant in records
+        ]
         pools = {site: pool_for(site, offers, self._config.exchange) for site in self._sites.active}
         place = self._envelope(leg.last.index)
         messages = {site: request(place, instructions, responses=pool) for site, pool in pools.items()}

@@ -10,6 +10,7 @@ other side runs the same code on the same public problems in the same place of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.fl_constant import ReturnCode
@@ -53,7 +54,7 @@ def request(
     if adapter is not None:
         message = DXO(DataKind.WEIGHTS, data=dict(adapter)).to_shareable()
     elif responses is not None:
-        records = [{"problem_id": r.problem_id, "text": r.text, "site": r.site} for r in responses]
+        records = [asdict(response) for response in responses]
         message = DXO(DataKind.APP_DEFINED, data={"responses": records}).to_shareable()
     else:
         message = Shareable()
@@ -82,7 +83,9 @@ def answer(task: str, request_message: Shareable, body: dict, delta: Adapter | N
     if task == "submit":
         dxo = DXO(DataKind.WEIGHT_DIFF, data=dict(delta))
     elif task == "propose":
-        records = [{"problem_id": r["problem_id"], "text": r["text"]} for r in body["responses"]]
+        records = [
+            {name: response[name] for name in ("problem_id", "text", "variant")} for response in body["responses"]
+        ]
         dxo = DXO(DataKind.APP_DEFINED, data={"responses": records})
     else:
         dxo = DXO(DataKind.METRICS, data=body)

@@ -48,24 +48,26 @@ def check_adapter(
 MAX_TEXT = 100_000  # characters of one public response
 
 
-def check_responses(records: object, asked: set[str], limit: int) -> list[tuple[str, str]]:
-    """(problem id, text) of a site's public responses.
+def check_responses(records: object, asked: set[str], limit: int, variants: int) -> list[tuple[str, str, int]]:
+    """(problem id, text, variant) of a site's public responses.
 
     Raises:
-        Refused: not a list of {problem_id, text} with text values, a problem that was not asked, an over-long text, or
-            more than `limit` responses in all.
+        Refused: not a list of {problem_id, text, variant} with text values and a variant in [0, `variants`), a problem
+            that was not asked, an over-long text, or more than `limit` responses in all.
     """
     if not isinstance(records, list):
         raise Refused(f"responses are {type(records).__name__}, expected a list")
     if len(records) > limit:
         raise Refused(f"{len(records)} responses, at most {limit} are allowed")
     for record in records:
-        if not isinstance(record, dict) or set(record) != {"problem_id", "text"}:
-            raise Refused("a response must have exactly the fields problem_id and text")
-        if not all(isinstance(value, str) for value in record.values()):
+        if not isinstance(record, dict) or set(record) != {"problem_id", "text", "variant"}:
+            raise Refused("a response must have exactly the fields problem_id, text and variant")
+        if not (isinstance(record["problem_id"], str) and isinstance(record["text"], str)):
             raise Refused("a response's problem_id and text must be text")
+        if type(record["variant"]) is not int or not 0 <= record["variant"] < variants:
+            raise Refused(f"a response's variant must be a whole number from 0 to {variants - 1}")
         if record["problem_id"] not in asked:
             raise Refused(f"a response to problem {record['problem_id'][:80]!r}, which was not asked")
         if len(record["text"]) > MAX_TEXT:
             raise Refused(f"a response of {len(record['text'])} characters, at most {MAX_TEXT} are allowed")
-    return [(record["problem_id"], record["text"]) for record in records]
+    return [(record["problem_id"], record["text"], record["variant"]) for record in records]

@@ -54,7 +54,7 @@ class GrpoStep:
 
     def row(self, problem: Problem, completion: Completion, advantage: float = 0.0) -> Row:
         return Row(
-            prompt_ids=self.engine.policy.encode_prompt(self.task.prompt(problem)),
+            prompt_ids=self.engine.policy.encode_prompt(self.task.prompt(completion.problem or problem)),
             completion_ids=completion.token_ids,
             old_logprobs=completion.logprobs or (),
             advantage=advantage,

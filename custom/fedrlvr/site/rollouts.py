@@ -11,7 +11,8 @@ from fedrlvr.site.generate import Generator, Sample
 from fedrlvr.site.model import Policy
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.tasks import Task
-from fedrlvr.types import Completion, Group, Problem
+from fedrlvr.tasks.task import TIMEOUT
+from fedrlvr.types import Completion, Group, Problem, PublicResponse
 
 
 @dataclass
@@ -56,15 +57,20 @@ class Rollouts:
         ids = sample.token_ids if sample.truncated else sample.token_ids[:-1]
         text = self.policy.decode(ids)
         logprobs = sample.logprobs if self.keep_logprobs else None
-        return Completion(sample.token_ids, logprobs, text, self.task.verify(problem, text), sample.truncated)
+        reward, reason = self.task.verify(problem, text)
+        return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason)
 
-    def received(self, problem: Problem, text: str, origin: str) -> Completion | None:
-        """Another site's answer as a completion of ours, or None if our own verifier does not find it right, or if it
-        does not fit the completion length."""
-        token_ids = (*self.policy.encode(text), self.policy.eos_ids[0])
-        if len(token_ids) > self.max_completion_length or self.task.verify(problem, text) < 1.0:
+    def received(self, problem: Problem, answer: PublicResponse) -> Completion | None:
+        """Another site's answer to `problem` as a completion of ours, or None if our own verifier does not find it
+        right, or if it does not fit the completion length."""
+        token_ids = (*self.policy.encode(answer.text), self.policy.eos_ids[0])
+        if len(token_ids) > self.max_completion_length:
             return None
-        return Completion(token_ids, None, text, 1.0, origin=origin)
+        shown = self.task.variant(problem, answer.variant)
+        reward, reason = self.task.verify(shown, answer.text)
+        if reward < 1.0:
+            return None
+        return Completion(token_ids, None, answer.text, reward, origin=answer.site, reason=reason, problem=shown)
 
 
 def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]:
@@ -80,6 +86,7 @@ def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]
         "live_groups": float(live),
         "groups": float(len(groups)),
         "completions": float(len(completions)),
+        "verifier/timeouts": float(sum(c.reason == TIMEOUT for c in completions)),
         "completions/mean_length": sum(lengths) / len(lengths),
         "completions/clipped_ratio": sum(c.truncated for c in completions) / len(completions),
         "num_tokens": float(sum(lengths)),

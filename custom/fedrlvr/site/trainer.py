@@ -20,6 +20,7 @@ from fedrlvr.site.evaluation import Scores, evaluate
 from fedrlvr.site.grpo_step import GrpoStep
 from fedrlvr.site.rollouts import Rollouts, rollout_metrics
 from fedrlvr.streams import epoch_batch, seed_of, stream
+from fedrlvr.tasks.task import VARIANTS
 from fedrlvr.types import Adapter, Completion, Group, Problem, PublicResponse, SiteUpdate
 
 
@@ -71,7 +72,7 @@ class Trainer:
         for group in groups:
             texts = dict.fromkeys(c.text for c in group.completions if c.correct and not c.truncated)
             offers += [
-                PublicResponse(group.problem.id, text, self.site)
+                PublicResponse(group.problem.id, text, self.site, group.problem.variant)
                 for text in list(texts)[: self.job.exchange.max_per_site]
             ]
         return offers
@@ -127,6 +128,7 @@ class Trainer:
         problems = epoch_batch(
             self.problems.private, number, grpo.prompts_per_step, self.job.seed, self.site, "private"
         )
+        problems = self._shown(problems, "private", number)
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
         metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number)
         return self._stamped(metrics, "private", segment, began)
@@ -142,10 +144,15 @@ class Trainer:
         return self._stamped(metrics, "public", segment, began)
 
     def _sample_public(self, segment: Segment) -> tuple[list[Group], float]:
-        problems = [self.problems.public[problem_id] for problem_id in segment.public_ids]
+        problems = self._shown([self.problems.public[i] for i in segment.public_ids], "public", segment.index)
         return self.rollouts.groups(
             problems, self.job.grpo.num_generations, self._seed("public rollout", segment.index)
         )
+
+    def _shown(self, problems: Sequence[Problem], purpose: str, number: int) -> list[Problem]:
+        """Each problem in a presentation of this site's own drawing."""
+        random = stream(self.job.seed, self.site, f"{purpose} variants", number)
+        return [self.rollouts.task.variant(problem, int(random.integers(VARIANTS))) for problem in problems]
 
     def _swapped(self, segment: Segment, groups: list[Group]) -> list[Group]:
         rule = replace_all if self.method.replace_all else fill
@@ -153,7 +160,8 @@ class Trainer:
         mixed = []
         for group in groups:
             answers = self.pool.draw(group.problem.id, random)
-            pooled = [self.rollouts.received(group.problem, answer.text, answer.site) for answer in answers]
+            asked = self.problems.public[group.problem.id]
+            pooled = [self.rollouts.received(asked, answer) for answer in answers]
             pooled = [completion for completion in pooled if completion is not None]
             if self.job.swap.prefer == "short":
                 pooled.sort(key=lambda completion: len(completion.token_ids))
@@ -174,7 +182,7 @@ class Trainer:
     def _verified(self, answers: Sequence[PublicResponse]) -> tuple[list[PublicResponse], dict[str, float]]:
         """Drop and count what other sites may not send: answers to no public problem, and wrong ones."""
         known = [answer for answer in answers if answer.problem_id in self.problems.public]
-        right = [a for a in known if self.rollouts.received(self.problems.public[a.problem_id], a.text, a.site)]
+        right = [a for a in known if self.rollouts.received(self.problems.public[a.problem_id], a)]
         return right, {
             "exchange/unknown_prompt": float(len(answers) - len(known)),
             "exchange/wrong": float(len(known) - len(right)),

@@ -1,5 +1,6 @@
 """Tasks: one file each, with its problems, its prompt and its verifier. A new task is one file and one line here."""
 
+from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks.arithmetic import Arithmetic
 from fedrlvr.tasks.protocol import Protocol
 from fedrlvr.tasks.task import Task
@@ -7,8 +8,8 @@ from fedrlvr.tasks.task import Task
 TASKS: dict[str, Task] = {task.name: task for task in (Protocol(), Arithmetic())}
 
 
-def task_named(name: str) -> Task:
+def task_named(name: str, settings: VerifierSettings | None = None) -> Task:
     """Raises ValueError naming the known tasks."""
     if name not in TASKS:
         raise ValueError(f"task: no task is called {name!r}; known: {', '.join(sorted(TASKS))}")
-    return TASKS[name]
+    return TASKS[name].configured(settings) if settings else TASKS[name]

@@ -7,6 +7,7 @@ import string
 import numpy as np
 
 from fedrlvr.tasks.math_answer import answers_agree, last_boxed
+from fedrlvr.tasks.task import Task, Verdict
 from fedrlvr.types import Problem
 
 TEMPLATES = {
@@ -27,7 +28,7 @@ _STEPS = {
 }
 
 
-class Arithmetic:
+class Arithmetic(Task):
     name = "arithmetic"
     labels = tuple(TEMPLATES)
     alphabet = string.ascii_lowercase + string.digits + " .,?+-*/=\\{}\n"
@@ -35,9 +36,11 @@ class Arithmetic:
     def prompt(self, problem: Problem) -> str:
         return problem.prompt + "\n"
 
-    def verify(self, problem: Problem, completion: str) -> float:
+    def verify(self, problem: Problem, completion: str) -> Verdict:
         candidate = last_boxed(completion)
-        return float(candidate is not None and answers_agree(problem.answer, candidate))
+        if candidate is None:
+            return Verdict(0.0, "no box")
+        return Verdict(1.0, "equal") if answers_agree(problem.answer, candidate) else Verdict(0.0, "wrong")
 
     def gold_completion(self, problem: Problem) -> str:
         return f"\\boxed{{{problem.answer}}}"

@@ -14,7 +14,7 @@ import re
 
 import numpy as np
 
-from fedrlvr.tasks.task import NotOfThisTask
+from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
 from fedrlvr.types import Problem
 
 PROTOCOLS = {
@@ -31,7 +31,7 @@ _CASE = re.compile(r"([A-D])(\d)(\d)(\d)(\d)\?", re.ASCII)
 _ANSWER = re.compile(r"[^#]*#(\d\d)", re.ASCII)
 
 
-class Protocol:
+class Protocol(Task):
     name = "protocol"
     labels = tuple(RIGHT_PROTOCOL)
     alphabet = "ABCD0123456789?pqrs,=;#"
@@ -39,9 +39,11 @@ class Protocol:
     def prompt(self, problem: Problem) -> str:
         return problem.prompt
 
-    def verify(self, problem: Problem, completion: str) -> float:
+    def verify(self, problem: Problem, completion: str) -> Verdict:
         match = _ANSWER.fullmatch(completion)
-        return float(match is not None and match.group(1) == problem.answer)
+        if match is None:
+            return Verdict(0.0, "no answer")
+        return Verdict(1.0, "exact") if match.group(1) == problem.answer else Verdict(0.0, "wrong")
 
     def gold_completion(self, problem: Problem) -> str:
         case = _CASE.fullmatch(problem.prompt)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedrlvr.types import Problem
+from fedrlvr.config import VerifierSettings
+from fedrlvr.types import Problem, Prompt
+
+TIMEOUT = "timeout"  # the reason of a verification that was cut off: counted, as it says nothing about the answer
+VARIANTS = 24  # presentations of one problem that may be told apart: the orders of four options
 
 
 class NotOfThisTask(ValueError):
@@ -18,20 +22,37 @@ class NotOfThisTask(ValueError):
         self.field = field
 
 
+class Verdict(NamedTuple):
+    """A completion's reward, and why: a short fixed text, never a part of the completion."""
+
+    reward: float
+    reason: str
+
+
 @runtime_checkable
 class Task(Protocol):
     """Problems with checkable answers."""
 
     name: str
 
-    def prompt(self, problem: Problem) -> str:
-        """The text the policy continues."""
+    def prompt(self, problem: Problem) -> Prompt:
+        """What the policy answers."""
 
-    def verify(self, problem: Problem, completion: str) -> float:
-        """1.0 for a right answer, 0.0 otherwise. Completions are untrusted: whatever they hold merely scores 0."""
+    def verify(self, problem: Problem, completion: str) -> Verdict:
+        """Reward 1.0 for a right answer, 0.0 otherwise. Completions are untrusted: whatever they hold merely scores
+        0."""
 
     def gold_completion(self, problem: Problem) -> str:
         """A completion that states the problem's answer; `verify` must give it 1.0. Raises NotOfThisTask."""
+
+    def variant(self, problem: Problem, number: int) -> Problem:
+        """The problem as presentation `number` (0 <= number < VARIANTS) shows it, from the one in its file. Sites that
+        meet a problem in different orders of its options guess it independently of each other."""
+        return problem
+
+    def configured(self, settings: VerifierSettings) -> Task:
+        """The same task with other verifier settings."""
+        return self
 
 
 @runtime_checkable

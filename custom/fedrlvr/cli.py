@@ -1,0 +1,39 @@
+"""The `fedrlvr` command. Bad input ends with one message and code 2, an interruption with 130."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "prepare": "make site files, public set and test set from a data set",
+    "doctor": "check that a site can take part, and say what to fix",
+    "score": "score completions with a task's verifier",
+    "evaluate": "measure pass@k of a model, with or without an adapter",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(prog="fedrlvr", description="Federated RLVR on NVIDIA FLARE.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, description in COMMANDS.items():
+        command = commands.add_parser(name, help=description, description=description)
+        if name in argv[:1]:  # only the one asked for is imported: some load torch
+            module = import_module(f"fedrlvr.commands.{name}")
+            module.add_arguments(command)
+    arguments = parser.parse_args(argv)
+    try:
+        return module.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
