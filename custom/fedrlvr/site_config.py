@@ -10,7 +10,33 @@ from pydantic import Field
 from fedrlvr.config import Settings
 
 
-class SiteConfig(Settings):
+class ModelSettings(Settings):
+    """A model directory and how it is held in memory. `gradient_checkpointing` spends time to save memory in training;
+    `attn_implementation` is transformers' (default: its own choice)."""
+
+    model_path: Path
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    gradient_checkpointing: bool = False
+
+    def check_model(self) -> None:
+        """Raises FileNotFoundError where `model_path` is no Hugging Face directory with safetensors weights."""
+        if not (self.model_path / "config.json").is_file():
+            raise FileNotFoundError(
+                f"model_path: no config.json in {self.model_path}; expected a Hugging Face model directory"
+            )
+        if not any(self.model_path.glob("*.safetensors")):
+            pickled = sorted(
+                path.name for ending in ("bin", "pt", "pth") for path in self.model_path.glob(f"*.{ending}")
+            )
+            found = f"only pickle weights ({pickled[0]}), which can run code when loaded" if pickled else "no weights"
+            raise FileNotFoundError(
+                f"model_path: {found} in {self.model_path}; expected *.safetensors (save_pretrained writes them)"
+            )
+
+
+class SiteConfig(ModelSettings):
     """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file.
 
     `micro_batch_size` and `generation_batch_size` count completions held in memory at once; they change speed and
@@ -18,7 +44,6 @@ class SiteConfig(Settings):
     """
 
     model: str
-    model_path: Path
     private_problems: Path
     public_problems: Path
     test_problems: Path
@@ -26,8 +51,6 @@ class SiteConfig(Settings):
     deepspeed_config: Path
     processes: int = Field(1, ge=1)
     threads: int | None = Field(None, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
     micro_batch_size: int = Field(64, ge=1)
     generation_batch_size: int = Field(1024, ge=1)
     state_dir: Path
@@ -43,10 +66,7 @@ class SiteConfig(Settings):
         Raises:
             FileNotFoundError: naming the setting, the path and what was expected there.
         """
-        if not (self.model_path / "config.json").is_file():
-            raise FileNotFoundError(
-                f"model_path: no config.json in {self.model_path}; expected a Hugging Face model directory"
-            )
+        self.check_model()
         for name in ("private_problems", "public_problems", "test_problems", "heldout_problems", "deepspeed_config"):
             path = getattr(self, name)
             if path is not None and not path.is_file():

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from fedrlvr.data.generated import GeneratedData, write_generated
 from fedrlvr.data.problems import manifest_hash, read_problems
-from fedrlvr.tasks import TASKS
+from fedrlvr.tasks import TASKS, Task
+from fedrlvr.tasks.task import Verdict
 from fedrlvr.types import Problem
 
 TASK = TASKS["protocol"]
@@ -21,7 +22,7 @@ DATA = GeneratedData(
 NAMES = {"public", "test", "north", "south", "north.heldout", "south.heldout"}
 
 
-class FewCases:
+class FewCases(Task):
     """A task with six problems in all."""
 
     name = "few"
@@ -31,8 +32,8 @@ class FewCases:
     def prompt(self, problem: Problem) -> str:
         return problem.prompt
 
-    def verify(self, problem: Problem, completion: str) -> float:
-        return float(completion == problem.answer)
+    def verify(self, problem: Problem, completion: str) -> Verdict:
+        return Verdict(float(completion == problem.answer), "exact")
 
     def gold_completion(self, problem: Problem) -> str:
         return problem.answer

@@ -10,9 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedrlvr.data.problems import ProblemFileError, manifest_hash, read_problems, write_problems
+from fedrlvr.data.problems import (
+    ProblemFileError,
+    manifest_hash,
+    parse_problem,
+    problem_hash,
+    read_problems,
+    task_in,
+    write_problems,
+)
 from fedrlvr.tasks import TASKS
-from fedrlvr.types import Problem
+from fedrlvr.types import Message, Problem
 
 GOOD = {"id": "a", "prompt": "A3725?", "answer": "07", "label": "A"}
 
@@ -59,7 +67,7 @@ def test_a_label_may_be_left_out(tmp_path):
         *((GOOD | {name: 7}, [f"field {name}", "expected text, found int"]) for name in GOOD),
         (GOOD | {"id": None}, ["field id", "expected text, found NoneType"]),
         *((GOOD | {name: "  "}, [f"field {name}", "empty"]) for name in ("id", "prompt", "answer")),
-        (GOOD | {"id": "b", "solution": "x"}, ["field solution", "unknown", "prompt, answer"]),
+        (GOOD | {"id": "b", "solution": "x"}, ["field solution", "unknown", "prompt, messages, answer"]),
         (GOOD | {"id": "b", "answer": "08"}, ["field answer", "the gold does not score 1.0"]),
         (GOOD | {"id": "b", "answer": "7"}, ["field answer"]),
         (GOOD | {"id": "b", "prompt": "A372?"}, ["field prompt", "not a protocol problem"]),
@@ -143,3 +151,62 @@ def test_no_error_quotes_what_stands_in_the_file(tmp_path):
     ):
         assert secret not in refusal(tmp_path, line)
     assert secret not in refusal(tmp_path, GOOD | {"id": secret}, GOOD | {"id": secret})
+
+
+CHOICE = {"id": "c", "prompt": "which?", "answer": "B", "choices": ["one", "two"], "meta": {"year": 2020}}
+TALK = {"id": "t", "answer": "B", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]}
+
+
+def test_choices_messages_and_notes_are_read_and_written_back(tmp_path):
+    first, second = (parse_problem(record, "here") for record in (CHOICE, TALK))
+    assert first.choices == ("one", "two")
+    assert second.messages == (Message("system", "s"), Message("user", "q"))
+    write_problems(tmp_path / "both.jsonl", [first, second])
+    assert [json.loads(line) for line in (tmp_path / "both.jsonl").read_text().splitlines()] == [CHOICE, TALK]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (CHOICE | {"choices": "one"}, "field choices: expected a list of texts, found str"),
+        (CHOICE | {"choices": ["one"]}, "field choices: expected 2 to 26 options, found 1"),
+        (CHOICE | {"choices": [str(i) for i in range(27)]}, "field choices: expected 2 to 26 options, found 27"),
+        (CHOICE | {"choices": ["one", 2]}, "field choices, option 2: expected text, found int"),
+        (CHOICE | {"choices": ["one", " "]}, "field choices, option 2: empty"),
+        (CHOICE | {"choices": ["one", "one"]}, "field choices: two options are the same"),
+        (CHOICE | {"meta": "2020"}, "field meta: expected an object, found str"),
+        (CHOICE | TALK, "field messages: a problem has a prompt or messages, not both"),
+        (TALK | {"messages": []}, "field messages: expected a list of at least one message"),
+        (TALK | {"messages": "q"}, "field messages: expected a list of at least one message"),
+        (TALK | {"messages": ["q"]}, "message 1: expected an object with role and content"),
+        (TALK | {"messages": [{"role": "user"}]}, "message 1: expected an object with role and content"),
+        (TALK | {"messages": [{"role": "boss", "content": "q"}]}, "message 1: role must be one of system, user, assis"),
+        (TALK | {"messages": [{"role": "user", "content": ""}]}, "message 1, content: empty"),
+        (TALK | {"messages": [{"role": "user", "content": "\ud800"}]}, "half a surrogate pair"),
+        (TALK | {"messages": [{"role": "system", "content": "q"}]}, "the last message must be the user's"),
+    ],
+)
+def test_ill_formed_choices_and_messages_are_refused(bad, said):
+    with pytest.raises(ProblemFileError, match=f"^here, .*{said}"):
+        parse_problem(bad, "here")
+
+
+def test_another_tasks_problem_is_refused(tmp_path):
+    assert "field task: this problem is for another task than protocol" in refusal(tmp_path, GOOD | {"task": "choice"})
+    assert read(tmp_path, GOOD | {"task": "protocol"})[0].task == "protocol"
+
+
+def test_a_file_may_say_its_task(tmp_path):
+    write_problems(tmp_path / "a.jsonl", [parse_problem(CHOICE | {"task": "choice"}, "here")])
+    write_problems(tmp_path / "b.jsonl", [parse_problem(CHOICE, "here")])
+    assert task_in(tmp_path / "a.jsonl") == "choice"
+    assert task_in(tmp_path / "b.jsonl") is None
+
+
+@pytest.mark.parametrize(
+    "changed", [{"answer": "A"}, {"choices": ["two", "one"]}, {"meta": {"year": 2021}}, {"id": "d"}]
+)
+def test_any_edit_of_a_problem_changes_its_hash(changed):
+    before, after = (parse_problem(record, "here") for record in (CHOICE, CHOICE | changed))
+    assert problem_hash(before) != problem_hash(after)
+    assert manifest_hash([before]) != manifest_hash([after])

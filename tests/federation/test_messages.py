@@ -34,19 +34,22 @@ def test_an_adapter_goes_down_as_weights_with_its_instructions():
     assert all(torch.equal(adapter[name], ADAPTER[name]) for name in ADAPTER)
 
 
+OFFER = {"problem_id": "p", "text": "t", "site": "me", "variant": 3}
+
+
 def test_responses_go_down_as_app_defined():
     message = request(HERE, {"segments": []}, responses=[PublicResponse("p1", "text", "site-2")])
     assert from_shareable(message).data_kind == DataKind.APP_DEFINED
     instructions, adapter = read_request(message)
     assert adapter is None
-    assert instructions["responses"] == [{"problem_id": "p1", "text": "text", "site": "site-2"}]
+    assert instructions["responses"] == [{"problem_id": "p1", "text": "text", "site": "site-2", "variant": 0}]
 
 
 @pytest.mark.parametrize(
     ("task", "body", "delta", "kind"),
     [
         ("submit", {}, ADAPTER, DataKind.WEIGHT_DIFF),
-        ("propose", {"responses": [{"problem_id": "p", "text": "t", "site": "me"}]}, None, DataKind.APP_DEFINED),
+        ("propose", {"responses": [OFFER]}, None, DataKind.APP_DEFINED),
         ("train", {"metrics": []}, None, DataKind.METRICS),
         ("swap", {"metrics": []}, None, DataKind.METRICS),
         ("validate", {"scores": {}}, None, DataKind.METRICS),
@@ -60,10 +63,10 @@ def test_every_task_is_answered_by_its_own_kind(task, body, delta, kind):
     assert data.keys() == (delta or body).keys()
 
 
-def test_a_proposal_carries_problem_and_text_and_nothing_else():
-    body = {"responses": [{"problem_id": "p", "text": "t", "site": "me", "private_note": "secret"}]}
+def test_a_proposal_carries_problem_text_and_variant_and_nothing_else():
+    body = {"responses": [OFFER | {"private_note": "secret"}]}
     data, _ = read_answer("propose", answer("propose", request(HERE, {}), body, None, 0.0), HERE)
-    assert data["responses"] == [{"problem_id": "p", "text": "t"}]
+    assert data["responses"] == [{"problem_id": "p", "text": "t", "variant": 3}]
 
 
 @pytest.mark.parametrize("key", ["protocol", "version", "source", "manifest", "round", "segment"])

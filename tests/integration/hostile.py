@@ -40,7 +40,7 @@ class Spoil(Filter):
 
     @staticmethod
     def unknown_prompt(data):
-        data["responses"] = [{"problem_id": "protocol-Z0000", "text": "p0,0=0;0,0=0#00"}]
+        data["responses"] = [{"problem_id": "protocol-Z0000", "text": "p0,0=0;0,0=0#00", "variant": 0}]
 
     @staticmethod
     def lie(data):

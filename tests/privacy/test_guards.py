@@ -83,15 +83,15 @@ def test_each_value_may_be_finite_and_the_whole_still_too_large():
 ASKED = {"p1", "p2"}
 
 
-def answer(problem_id="p1", text="#07", **more) -> dict:
-    return {"problem_id": problem_id, "text": text} | more
+def answer(problem_id="p1", text="#07", variant=0, **more) -> dict:
+    return {"problem_id": problem_id, "text": text, "variant": variant} | more
 
 
-def test_good_responses_come_back_as_pairs_in_order():
-    records = [answer(), answer("p2", ""), answer(), answer(text="x" * MAX_TEXT)]
-    expected = [("p1", "#07"), ("p2", ""), ("p1", "#07"), ("p1", "x" * MAX_TEXT)]
-    assert check_responses(records, ASKED, limit=4) == expected
-    assert check_responses([], ASKED, limit=0) == []
+def test_good_responses_come_back_in_order():
+    records = [answer(), answer("p2", "", 5), answer(), answer(text="x" * MAX_TEXT)]
+    expected = [("p1", "#07", 0), ("p2", "", 5), ("p1", "#07", 0), ("p1", "x" * MAX_TEXT, 0)]
+    assert check_responses(records, ASKED, limit=4, variants=6) == expected
+    assert check_responses([], ASKED, limit=0, variants=1) == []
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,7 @@ def test_good_responses_come_back_as_pairs_in_order():
         (["p1"], "exactly the fields"),
         ([None], "exactly the fields"),
         ([{"problem_id": "p1"}], "exactly the fields"),
+        ([{"problem_id": "p1", "text": "#07"}], "exactly the fields"),
         ([{}], "exactly the fields"),
         ([answer(prompt="private")], "exactly the fields"),
         ([answer(text=7)], "must be text"),
@@ -112,6 +113,11 @@ def test_good_responses_come_back_as_pairs_in_order():
         ([answer(text=b"#07")], "must be text"),
         ([answer(problem_id=1)], "must be text"),
         ([answer(problem_id=["p1"])], "must be text"),
+        ([answer(variant=6)], "whole number from 0 to 5"),
+        ([answer(variant=-1)], "whole number from 0 to 5"),
+        ([answer(variant=True)], "whole number from 0 to 5"),
+        ([answer(variant="0")], "whole number from 0 to 5"),
+        ([answer(variant=0.0)], "whole number from 0 to 5"),
         ([answer("p3")], "problem 'p3', which was not asked"),
         ([answer("")], "problem '', which was not asked"),
         ([answer(), answer("p" * 9999)], "'p{80}', which was not asked"),
@@ -121,9 +127,9 @@ def test_good_responses_come_back_as_pairs_in_order():
 )
 def test_responses_that_are_not_as_asked_are_refused_whole(records, reason):
     with pytest.raises(Refused, match=reason):
-        check_responses(records, ASKED, limit=3)
+        check_responses(records, ASKED, limit=3, variants=6)
 
 
 def test_one_bad_response_refuses_the_good_ones_with_it():
     with pytest.raises(Refused):
-        check_responses([answer(), answer("p2"), answer("p3")], ASKED, limit=9)
+        check_responses([answer(), answer("p2"), answer("p3")], ASKED, limit=9, variants=6)

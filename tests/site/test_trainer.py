@@ -57,7 +57,7 @@ def test_swapped_answers_become_likelier(make_trainer, job):
 
     def likelihood():
         rows = [
-            trainer.step.row(p, trainer.rollouts.received(p, a.text, a.site))
+            trainer.step.row(p, trainer.rollouts.received(p, a))
             for a in answers
             for p in [trainer.problems.public[a.problem_id]]
         ]

@@ -85,7 +85,7 @@ def test_the_reward_of_a_completion_to_a_problem_whose_answer_is_four(completion
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60) | st.text("\\boxed{}4 ", max_size=30) | st.text(max_size=30).map("\\boxed{{{}}}".format))
 def test_any_text_scores_without_an_error(text):
-    assert TASK.verify(FOUR, text) in (0.0, 1.0)
+    assert TASK.verify(FOUR, text).reward in (0.0, 1.0)
 
 
 @pytest.mark.parametrize("label", TASK.labels)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 
 import torch
 
+from fedrlvr.config import LoraSettings
 from fedrlvr.streams import seed_of
 from fedrlvr.types import Adapter
 
@@ -35,6 +38,12 @@ def factor_pairs(names) -> list[tuple[str, str]]:
 
 def adapter_spec(adapter: Adapter) -> AdapterSpec:
     return {name: list(tensor.shape) for name, tensor in sorted(adapter.items())}
+
+
+def spec_hash(spec: Mapping[str, list[int]], lora: LoraSettings) -> str:
+    """SHA-256 of an adapter's names, shapes and settings: sites that agree on it train the same parameters."""
+    text = json.dumps([sorted((name, list(shape)) for name, shape in spec.items()), lora.model_dump(mode="json")])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def initial_adapter(spec: Mapping[str, list[int]], seed: int) -> Adapter:

@@ -28,8 +28,8 @@ def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: 
         "base_model_name_or_path": base_model,
         "r": lora.r,
         "lora_alpha": lora.alpha,
-        "target_modules": "all-linear" if lora.target_modules == ("all-linear",) else list(lora.target_modules),
-        "lora_dropout": 0.0,
+        "target_modules": lora.target_modules if lora.target_modules == "all-linear" else list(lora.target_modules),
+        "lora_dropout": lora.dropout,
         "bias": "none",
         "inference_mode": True,
     }

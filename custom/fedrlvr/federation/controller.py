@@ -21,7 +21,7 @@ from nvflare.fuel.utils import fobs
 
 from fedrlvr.algorithms.aggregate import AGGREGATORS
 from fedrlvr.algorithms.drift import drift
-from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
 from fedrlvr.algorithms.schedule import Leg, plan_round
@@ -135,7 +135,13 @@ class PubSwapController(Controller):
 
     def _train(self, leg: Leg, begin_round: bool, adapter: Adapter | None) -> None:
         segments = [asdict(segment) for segment in leg.segments]
-        instructions = {"segments": segments, "exchange": leg.exchange, "begin_round": begin_round}
+        spec = spec_hash(self._spec, self._config.lora)
+        instructions = {
+            "segments": segments,
+            "exchange": leg.exchange,
+            "begin_round": begin_round,
+            "adapter_spec": spec,
+        }
         self._write_steps(self._ask_all("train", leg.last.index, instructions, check_steps, adapter))
 
     def _exchange(self, leg: Leg) -> None:

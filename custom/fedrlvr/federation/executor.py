@@ -15,6 +15,7 @@ from nvflare.apis.signal import Signal
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
+from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.messages import answer, check_envelope, envelope, error_answer, read_request
 from fedrlvr.privacy.guards import Refused, check_adapter
@@ -52,6 +53,7 @@ class SiteExecutor(Executor):
             check_envelope(shareable, place, keys=("protocol", "version", "source", "manifest"))
             instructions, adapter = read_request(shareable)
             supervisor = self._running_supervisor(adapter, fl_ctx)
+            self._check_spec(instructions.pop("adapter_spec", None), supervisor.adapter_spec)
             if adapter is not None:
                 check_adapter(adapter, supervisor.adapter_spec)
             body, delta = supervisor.request({"task": task_name, **instructions}, adapter)
@@ -76,6 +78,12 @@ class SiteExecutor(Executor):
                 raise WorkerError("the worker was lost; it is started again with the next averaged adapter")
             self._supervisor.start()
         return self._supervisor
+
+    def _check_spec(self, expected: str | None, spec: dict) -> None:
+        """Raises Refused where the server's adapter is not of the names, shapes and settings that this site's has."""
+        own = spec_hash(spec, JobConfig.model_validate_json(self.job).lora)
+        if expected not in (None, own):
+            raise Refused(f"adapter spec differs: the server says {expected}, this site's model gives {own}")
 
     def _new_supervisor(self, fl_ctx: FLContext) -> Supervisor:
         site = fl_ctx.get_identity_name()

@@ -6,14 +6,15 @@ import torch
 
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.data.prompts import PromptError
 from fedrlvr.site.engine import Engine, read_deepspeed_config
 from fedrlvr.site.generate import CachedSampler
 from fedrlvr.site.grpo_step import GrpoStep
-from fedrlvr.site.model import load_policy
+from fedrlvr.site.model import Policy, load_policy
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.rollouts import Rollouts
 from fedrlvr.site.trainer import SiteProblems, Trainer
-from fedrlvr.site_config import SiteConfig
+from fedrlvr.site_config import ModelSettings, SiteConfig
 from fedrlvr.tasks import Task, task_named
 
 
@@ -43,11 +44,12 @@ def build_trainer(job: JobConfig, site: str, config: SiteConfig, manifest: str, 
     if config.model != job.model:
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
     config.check_paths()
-    task = task_named(job.task)
+    task = task_named(job.task, job.verifier)
     problems = read_site_problems(config, task, manifest)
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
-    device = _device(config, ranks)
-    policy = load_policy(config.model_path, job.lora, config.dtype, device)
+    device = choose_device(config, ranks)
+    policy = load_policy(config, job.lora, job.prompt, device)
+    _check_prompts(problems, policy, task, job.grpo.max_completion_length)
     engine = Engine(policy, job.optimizer, deepspeed_config, job.grpo.temperature)
     rollouts = Rollouts(
         policy,
@@ -62,7 +64,29 @@ def build_trainer(job: JobConfig, site: str, config: SiteConfig, manifest: str, 
     return Trainer(job, site, problems, engine, rollouts, step)
 
 
-def _device(config: SiteConfig, ranks: Ranks) -> torch.device:
+def _check_prompts(problems: SiteProblems, policy: Policy, task: Task, max_completion_length: int) -> None:
+    """Find now, and not hours later, a prompt that this model cannot take. Problems are named by their place in the
+    file: errors reach the server."""
+    sets = {
+        "private_problems": problems.private,
+        "public_problems": list(problems.public.values()),
+        "test_problems": problems.test,
+        "heldout_problems": problems.heldout,
+    }
+    for name, members in sets.items():
+        for number, problem in enumerate(members, start=1):
+            try:
+                length = len(policy.encode_prompt(task.prompt(problem)))
+            except PromptError as error:
+                raise ValueError(f"{name}, problem {number}: {error}") from None
+            if policy.max_length is not None and length + max_completion_length > policy.max_length:
+                raise ValueError(
+                    f"{name}, problem {number}: its prompt of {length} tokens and grpo.max_completion_length = "
+                    f"{max_completion_length} exceed the {policy.max_length} positions of the model"
+                )
+
+
+def choose_device(config: ModelSettings, ranks: Ranks) -> torch.device:
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

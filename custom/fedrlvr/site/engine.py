@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -81,6 +81,27 @@ class Engine:
             },
         )
         policy.model.eval()
+        self._training_parts = [m for name, m in policy.model.named_modules() if _acts_in_training(name, m)]
+
+    @property
+    def random_dropout(self) -> bool:
+        """Whether a step draws random numbers."""
+        return any(isinstance(part, torch.nn.Dropout) for part in self._training_parts)
+
+    @contextmanager
+    def training(self, seed: int) -> Iterator[None]:
+        """LoRA dropout (its mask from `seed`) and gradient checkpointing, which act nowhere else; everything in the
+        base model stays as it is in sampling."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            for part in self._training_parts:
+                part.training = True
+            try:
+                yield
+            finally:
+                for part in self._training_parts:
+                    part.training = False
 
     def logprobs(self, batch: Batch) -> torch.Tensor:
         """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled."""
@@ -101,7 +122,7 @@ class Engine:
         with self.policy.model.disable_adapter() if reference else nullcontext():
             for start in range(0, len(rows), micro_batch_size):
                 part = rows[start : start + micro_batch_size]
-                values = self.logprobs(collate(part, self.policy.tokenizer.pad_token_id, self.device)).cpu()
+                values = self.logprobs(collate(part, self.policy.pad_id, self.device)).cpu()
                 scores += [tuple(v[: len(row.completion_ids)].tolist()) for v, row in zip(values, part, strict=True)]
         return scores
 
@@ -137,6 +158,12 @@ class Engine:
     def save_adapter(self, path: Path) -> None:
         """Write the factors as a standard PEFT directory."""
         self.policy.model.save_pretrained(path, safe_serialization=True)
+
+
+def _acts_in_training(name: str, module: torch.nn.Module) -> bool:
+    """A layer that is checkpointed, or LoRA's dropout: PEFT puts an Identity where there is none."""
+    dropout = ".lora_dropout." in name and isinstance(module, torch.nn.Dropout)
+    return dropout or getattr(module, "gradient_checkpointing", False)
 
 
 def _forbid_compilation(deepspeed) -> None:

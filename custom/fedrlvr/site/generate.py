@@ -91,7 +91,7 @@ class CachedSampler:
 
     def _prefill(self, prompts, group: int, device):
         width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self.policy.tokenizer.pad_token_id)
+        ids = torch.full((len(prompts), width), self.policy.pad_id)
         mask = torch.zeros_like(ids)
         for i, prompt in enumerate(prompts):
             ids[i, width - len(prompt) :] = torch.tensor(prompt)

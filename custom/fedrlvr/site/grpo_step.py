@@ -49,7 +49,9 @@ class GrpoStep:
             order = random.permutation(len(rows))
             for part in np.array_split(order, minibatches):
                 if len(part):
-                    self._optimizer_step([rows[i] for i in part], [references[i] for i in part], size, meter)
+                    seed = int(random.integers(2**63)) if self.engine.random_dropout else 0
+                    with self.engine.training(seed):
+                        self._optimizer_step([rows[i] for i in part], [references[i] for i in part], size, meter)
         return meter.means() | {"optimizer_steps": float(meter.steps)}
 
     def row(self, problem: Problem, completion: Completion, advantage: float = 0.0) -> Row:
@@ -89,7 +91,7 @@ class GrpoStep:
 
     def _loss(self, part, size: StepSize, meter: Meter) -> torch.Tensor:
         settings = self.settings
-        batch = collate([row for row, _ in part], self.engine.policy.tokenizer.pad_token_id, self.engine.device)
+        batch = collate([row for row, _ in part], self.engine.policy.pad_id, self.engine.device)
         logprobs = self.engine.logprobs(batch)
         objective, clipped = clipped_objective(
             logprobs, batch.old_logprobs, batch.advantages, settings.epsilon, settings.epsilon_high
@@ -109,7 +111,7 @@ class GrpoStep:
         return loss
 
     def _empty_loss(self, row: Row) -> torch.Tensor:
-        batch = collate([row], self.engine.policy.tokenizer.pad_token_id, self.engine.device)
+        batch = collate([row], self.engine.policy.pad_id, self.engine.device)
         return self.engine.logprobs(batch).sum() * 0.0
 
 

@@ -3,68 +3,132 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from fedrlvr.config import LoraSettings
+from fedrlvr.config import LoraSettings, PromptSettings
+from fedrlvr.data.prompts import end_ids, prompt_ids
+from fedrlvr.site_config import ModelSettings
+from fedrlvr.types import Prompt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A PEFT model and how its text becomes tokens. `eos_ids` are all tokens that end a completion."""
+    """A model and how its text becomes tokens. `eos_ids` are all tokens that end a completion, the usual one first."""
 
-    model: PeftModel
+    model: PeftModel | PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     eos_ids: tuple[int, ...]
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+
+    @property
+    def pad_id(self) -> int:
+        """What fills rows up. It is masked wherever it stands, so a tokenizer without a pad token can do with an end
+        token."""
+        pad = self.tokenizer.pad_token_id
+        return self.eos_ids[0] if pad is None else pad
+
+    @property
+    def max_length(self) -> int | None:
+        """How many tokens of prompt and completion the model has positions for, None if it does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text; nothing in it is read as a control token, wherever it came from."""
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
-    def encode_prompt(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=True).input_ids)
+    def encode_prompt(self, prompt: Prompt) -> tuple[int, ...]:
+        return prompt_ids(self.tokenizer, prompt, self.prompt)
 
     def decode(self, token_ids) -> str:
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
 
-def load_policy(path: Path, lora: LoraSettings, dtype: str, device: torch.device) -> Policy:
-    """Load safetensors weights from a local directory (never the network, never pickle) and attach LoRA.
+def load_policy(settings: ModelSettings, lora: LoraSettings, prompt: PromptSettings, device: torch.device) -> Policy:
+    """Load a local model directory and attach fresh LoRA factors, the only weights that train.
 
     Raises:
-        FileNotFoundError: no model directory at `path`.
-        ValueError: no pad or end token, or `target_modules` that match nothing.
+        ValueError: no causal language model, no end token, or a target module that matches nothing.
     """
-    if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"model_path: no config.json in {path}; expected a Hugging Face model directory")
+    model, tokenizer = load_base(settings, device)
+    _check_targets(model, lora, settings.model_path)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules if lora.target_modules == "all-linear" else list(lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    if settings.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return _policy(get_peft_model(model, config, autocast_adapter_dtype=False), tokenizer, prompt)
+
+
+def load_trained(settings: ModelSettings, adapter: Path | None, prompt: PromptSettings, device: torch.device) -> Policy:
+    """A policy to be measured: the model as it is, or with a PEFT adapter directory on top.
+
+    Raises:
+        ValueError: no causal language model, no end token, or an adapter that does not fit it.
+    """
+    model, tokenizer = load_base(settings, device)
+    if adapter is None:
+        return _policy(model, tokenizer, prompt)
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise ValueError(f"{adapter}: no adapter_model.safetensors; expected a PEFT adapter directory")
+    try:
+        return _policy(PeftModel.from_pretrained(model, adapter, use_safetensors=True), tokenizer, prompt)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(f"{adapter}: does not fit the model in {settings.model_path}: {_brief(error)}") from None
+
+
+def load_base(settings: ModelSettings, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Safetensors weights and tokenizer of a local directory: never the network, never pickle, never its own code."""
+    path = settings.model_path
     os.environ["HF_HUB_OFFLINE"] = "1"
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True, trust_remote_code=False
-    ).to(device)
-    eos_ids = _end_tokens(model, tokenizer)
-    if tokenizer.pad_token_id is None:
-        raise ValueError(f"{path}: the tokenizer has no pad token; set pad_token in tokenizer_config.json")
-    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=_targets(lora), task_type="CAUSAL_LM")
-    peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
-    peft_model.eval()  # no dropout anywhere: the policy that samples and the policy that trains are one
-    return Policy(peft_model, tokenizer, eos_ids)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=DTYPES[settings.dtype],
+            attn_implementation=settings.attn_implementation,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ValueError(f"{path}: cannot be loaded as a causal language model: {_brief(error)}") from None
+    return model.to(device), tokenizer
 
 
-def _targets(lora: LoraSettings) -> str | list[str]:
-    return "all-linear" if lora.target_modules == ("all-linear",) else list(lora.target_modules)
-
-
-def _end_tokens(model, tokenizer) -> tuple[int, ...]:
+def _policy(model: PeftModel | PreTrainedModel, tokenizer, prompt: PromptSettings) -> Policy:
+    model.eval()  # no dropout but LoRA's own: the policy that samples and the policy that trains are one
     configured = model.generation_config.eos_token_id
-    ids = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}
-    ids.discard(None)
-    if not ids:
+    ids = set(configured if isinstance(configured, list) else [configured]) - {None}
+    eos_ids = end_ids(tokenizer, ids, prompt)
+    if not eos_ids:
         raise ValueError(f"{model.name_or_path}: neither model nor tokenizer names an end-of-sequence token")
-    return tuple(sorted(ids))
+    return Policy(model, tokenizer, eos_ids, prompt)
+
+
+def _check_targets(model: PreTrainedModel, lora: LoraSettings, path: Path) -> None:
+    if lora.target_modules == "all-linear":
+        return
+    head = model.get_output_embeddings()
+    linear = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head]
+    for target in lora.target_modules:
+        if not any(name == target or name.endswith(f".{target}") for name in linear):
+            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
+            raise ValueError(
+                f"lora.target_modules: no linear layer of {path} is called {target!r}; "
+                f"it has {known}; or use all-linear"
+            )
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,76 @@
+"""A prompt's tokens: through the model's own chat template where it has one, as plain text otherwise."""
+
+from __future__ import annotations
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from fedrlvr.config import PromptSettings
+from fedrlvr.types import Message, Prompt
+
+
+class PromptError(ValueError):
+    """A prompt that cannot become tokens. The message never quotes the prompt."""
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, settings: PromptSettings) -> tuple[int, ...]:
+    """Token ids after which the model's answer begins.
+
+    A text becomes the user's only turn. Without a template a conversation's turns follow each other as paragraphs. A
+    system prompt of the settings goes first, unless the conversation begins with its own.
+
+    Raises:
+        PromptError: text that the tokenizer would read as one of its control tokens, or a conversation that the
+            template does not take.
+    """
+    messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    if settings.system_prompt and messages[0].role != "system":
+        messages = (Message("system", settings.system_prompt), *messages)
+    _check_no_control_tokens(tokenizer, messages)
+    if not templated(tokenizer, settings):
+        text = "\n\n".join(message.content for message in messages)
+        return tuple(tokenizer(text, add_special_tokens=True).input_ids)
+    text = _rendered(tokenizer, messages, settings, add_generation_prompt=True)
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids)  # the template wrote the special tokens itself
+
+
+def templated(tokenizer: PreTrainedTokenizerBase, settings: PromptSettings) -> bool:
+    return settings.chat_template == "auto" and bool(tokenizer.chat_template)
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase, configured: set[int], settings: PromptSettings) -> tuple[int, ...]:
+    """Every token that ends a completion; first the one that a well-formed answer ends with: with a chat template the
+    one that closes an assistant's turn, otherwise the tokenizer's end-of-sequence token.
+
+    `configured` are the ids that the model's generation config names. Empty if nothing names any.
+    """
+    ids = configured | ({tokenizer.eos_token_id} - {None})
+    first = tokenizer.eos_token_id
+    if templated(tokenizer, settings):
+        talk = (Message("user", "?"), Message("assistant", "!"))
+        rendered = tokenizer(_rendered(tokenizer, talk, settings), add_special_tokens=False).input_ids
+        first = next((token for token in reversed(rendered) if token in ids), first)
+    return tuple(sorted(ids, key=lambda token: (token != first, token)))
+
+
+def _rendered(
+    tokenizer, messages: tuple[Message, ...], settings: PromptSettings, add_generation_prompt: bool = False
+) -> str:
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        return tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt, **settings.chat_template_kwargs
+        )
+    except TemplateError as error:
+        raise PromptError(
+            f"the model's chat template does not take a conversation of {[m.role for m in messages]}: {error}; "
+            "change prompt.system_prompt or the problem's messages, or set prompt.chat_template: never"
+        ) from None
+
+
+def _check_no_control_tokens(tokenizer, messages: tuple[Message, ...]) -> None:
+    for token in tokenizer.all_special_tokens:
+        if any(token in message.content for message in messages):
+            raise PromptError(
+                f"a prompt holds {token!r}, which this model reads as a control token; reword the problem"
+            )
