@@ -19,17 +19,16 @@ from safetensors.torch import load_file
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.schedule import steps_per_segment
 from fedrlvr.config import JobConfig
-from fedrlvr.data.base_model import base_model
-from fedrlvr.data.experiment import ExperimentConfig
-from fedrlvr.data.generated import write_generated
+from fedrlvr.data.experiment import ExperimentConfig, load_experiment
 from fedrlvr.data.problems import ProblemFileError, read_problems
+from fedrlvr.data.simulated import site_config, site_model, site_problems
 from fedrlvr.federation.checkpoint import write_adapter
 from fedrlvr.federation.simulator import Simulation, SimulationFailed, check_folder
 from fedrlvr.report.figure import draw_run
 from fedrlvr.report.progress import Progress
 from fedrlvr.report.summary import summarise
 from fedrlvr.report.table import print_summary
-from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter
@@ -59,6 +58,9 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
         "--workspace", type=Path, default=Path("workspace"), help="where runs and models go (default: %(default)s)"
     )
     parser.add_argument("--env", choices=["sim"], default="sim", help="where to run: FLARE's simulator")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="problems: a folder made by `fedrlvr prepare`")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="base model: a Hugging Face directory")
+    parser.add_argument("--tiny", action="store_true", help="a dry run in minutes: everything small, on a CPU")
     parser.add_argument("--rebuild-model", action="store_true", help="make the base model anew although it is there")
     return parser.parse_args()
 
@@ -70,9 +72,8 @@ def run(args: argparse.Namespace) -> int:
     logging.disable(logging.WARNING)  # libraries' notes on this machine would tear the progress line apart
     transformers.utils.logging.disable_progress_bar()
     try:
-        experiment = load_settings(ExperimentConfig, args.config, args.set, method=args.method, seed=args.seed)
-        deepspeed = args.config.resolve().parent / experiment.deepspeed
-        prepared = prepare(experiment, deepspeed, args.workspace.resolve(), args.rebuild_model, console)
+        experiment = load_experiment(args.config, args.set, args.tiny, method=args.method, seed=args.seed)
+        prepared = prepare(experiment, args, console)
         simulation = Simulation(prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, prepared.sites)
     except (SettingsError, ProblemFileError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -83,27 +84,40 @@ def run(args: argparse.Namespace) -> int:
     return follow(simulation, prepared, console)
 
 
-def prepare(
-    experiment: ExperimentConfig, deepspeed: Path, workspace: Path, rebuild_model: bool, console: Console
-) -> PreparedRun:
+def prepare(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> PreparedRun:
     """Claim a fresh folder for the run, write every site's files, and make or find the base model.
 
     A run that cannot begin leaves no folder behind.
     """
+    workspace = args.workspace.resolve()
     check_folder(workspace)
-    task, job = task_named(experiment.task), experiment.job()
+    task = task_named(experiment.task, experiment.verifier)
+    deepspeed = args.config.resolve().parent / experiment.deepspeed
     if not deepspeed.is_file():
         raise SettingsError(f"deepspeed: no such file: {deepspeed}")
-    folder = _fresh_folder(workspace / f"{job.name}-{job.method}-seed{job.seed}")
+    folder = _fresh_folder(workspace / f"{experiment.name}-{experiment.method}-seed{experiment.seed}")
+    data, source = folder / "data", args.model.resolve() if args.model else None
     try:
-        manifest = write_generated(experiment.data, task, job.seed, folder / "data", METHODS[job.method].pooled_data)
-        models = workspace / "models"
-        model_path = base_model(task, experiment.base_model, models, rebuild_model, _model_progress(console))
+        names, manifest = site_problems(experiment, task, args.data, args.tiny, data)
+        job = experiment.job(names)
+        if METHODS[job.method].pooled_data:
+            names = ["pooled"]
+        model_path = site_model(
+            experiment,
+            task,
+            source,
+            args.tiny,
+            workspace / "models",
+            args.rebuild_model,
+            _model_progress(console),
+        )
     except BaseException:
         shutil.rmtree(folder)
         raise
-    sites = {name: _site_config(name, job, folder, model_path, deepspeed) for name in experiment.site_names}
-    public_ids = [problem.id for problem in read_problems(folder / "data" / "public.jsonl", task)]
+    sites = {
+        name: site_config(name, experiment, data, model_path, deepspeed, folder / "sites" / name) for name in names
+    }
+    public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
     return PreparedRun(folder, job, public_ids, manifest, sites, model_path)
 
 
@@ -164,22 +178,6 @@ def _final_adapters(simulation: Simulation, prepared: PreparedRun) -> list[Path]
     adapter: Adapter = load_file(rounds[-1] / "adapter_model.safetensors")
     write_adapter(prepared.folder / "adapter", adapter, prepared.job.lora, str(prepared.model_path))
     return [prepared.folder / "adapter"]
-
-
-def _site_config(name: str, job: JobConfig, folder: Path, model_path: Path, deepspeed: Path) -> SiteConfig:
-    """The file that a simulated site would have written itself."""
-    data = folder / "data"
-    return SiteConfig(
-        model=job.model,
-        model_path=model_path,
-        private_problems=data / f"{name}.jsonl",
-        heldout_problems=data / f"{name}.heldout.jsonl",
-        public_problems=data / "public.jsonl",
-        test_problems=data / "test.jsonl",
-        deepspeed_config=deepspeed,
-        threads=1,
-        state_dir=folder / "sites" / name,
-    )
 
 
 def _fresh_folder(path: Path) -> Path:

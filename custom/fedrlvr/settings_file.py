@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -72,13 +72,15 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += known_keys(field.annotation, f"{prefix}{name}.")
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += known_keys(kind, f"{prefix}{name}.")
     return keys
 
 
 def _explain(model: type[BaseModel], item: dict) -> str:
-    key = ".".join(str(part) for part in item["loc"])
+    # Of a setting that may be of several types pydantic also says which type it tried, as in "tuple[str, ...]".
+    key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown setting; did you mean {_nearest(key, known_keys(model))}?"
     if item["type"] == "missing":

@@ -10,15 +10,28 @@ from pydantic import Field
 from fedrlvr.config import Settings
 
 
-class ModelSettings(Settings):
-    """A model directory and how it is held in memory. `gradient_checkpointing` spends time to save memory in training;
-    `attn_implementation` is transformers' (default: its own choice)."""
+class Hardware(Settings):
+    """How a site's machine is used.
 
-    model_path: Path
+    `attn_implementation` is transformers' (default: its own choice); `gradient_checkpointing` spends time to save
+    memory in training. `micro_batch_size` and `generation_batch_size` count completions held in memory at once; they
+    change speed and memory, not results (beyond floating-point rounding).
+    """
+
+    processes: int = Field(1, ge=1)
+    threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
     gradient_checkpointing: bool = False
+    micro_batch_size: int = Field(64, ge=1)
+    generation_batch_size: int = Field(1024, ge=1)
+
+
+class LocalModel(Hardware):
+    """A model directory, and the machine that it is loaded on."""
+
+    model_path: Path
 
     def check_model(self) -> None:
         """Raises FileNotFoundError where `model_path` is no Hugging Face directory with safetensors weights."""
@@ -36,12 +49,8 @@ class ModelSettings(Settings):
             )
 
 
-class SiteConfig(ModelSettings):
-    """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file.
-
-    `micro_batch_size` and `generation_batch_size` count completions held in memory at once; they change speed and
-    memory, not results (beyond floating-point rounding).
-    """
+class SiteConfig(LocalModel):
+    """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file."""
 
     model: str
     private_problems: Path
@@ -49,10 +58,6 @@ class SiteConfig(ModelSettings):
     test_problems: Path
     heldout_problems: Path | None = None
     deepspeed_config: Path
-    processes: int = Field(1, ge=1)
-    threads: int | None = Field(None, ge=1)
-    micro_batch_size: int = Field(64, ge=1)
-    generation_batch_size: int = Field(1024, ge=1)
     state_dir: Path
 
     def rooted(self, folder: Path) -> SiteConfig:

@@ -10,12 +10,12 @@ from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.federation.checkpoint import write_adapter
 from fedrlvr.site.model import load_policy
-from fedrlvr.site_config import ModelSettings
+from fedrlvr.site_config import LocalModel
 
 
 def test_peft_loads_what_was_written_and_computes_the_same(model_path, tmp_path):
     lora = LoraSettings(r=4, alpha=12)
-    policy = load_policy(ModelSettings(model_path=model_path), lora, PromptSettings(), torch.device("cpu"))
+    policy = load_policy(LocalModel(model_path=model_path), lora, PromptSettings(), torch.device("cpu"))
     names = [n.replace(".default", "") for n, p in policy.model.named_parameters() if p.requires_grad]
     shapes = [list(p.shape) for p in policy.model.parameters() if p.requires_grad]
     generator = torch.Generator().manual_seed(0)

@@ -61,7 +61,7 @@ def test_a_deepspeed_stage_that_is_not_supported(site_files, job, stage):
 def test_lora_targets_that_match_nothing(site_files, small_job):
     manifest, configs = site_files({"site-1": ("A",)})
     job = small_job(lora__target_modules=["no_such_proj"])
-    with pytest.raises(ValueError, match="no linear layer of .* is called 'no_such_proj'; it has down_proj, gate_proj"):
+    with pytest.raises(ValueError, match=r"no linear layer of .* is called 'no_such_proj'; it has down_proj"):
         build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
 
 

@@ -16,12 +16,12 @@ from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
 from fedrlvr.site.batch import Row, collate
 from fedrlvr.site.engine import Engine
 from fedrlvr.site.model import load_policy
-from fedrlvr.site_config import ModelSettings
+from fedrlvr.site_config import LocalModel
 
 
 def make_engine(model_path, stage=0, dtype="float32", **optimizer) -> Engine:
     policy = load_policy(
-        ModelSettings(model_path=model_path, dtype=dtype), LoraSettings(), PromptSettings(), torch.device("cpu")
+        LocalModel(model_path=model_path, dtype=dtype), LoraSettings(), PromptSettings(), torch.device("cpu")
     )
     settings = OptimizerSettings(**({"learning_rate": 1e-2} | optimizer))
     return Engine(policy, settings, {"zero_optimization": {"stage": stage}}, temperature=1.0)
@@ -108,9 +108,7 @@ def test_the_gradient_norm_is_the_one_before_clipping(model_path):
     engine = make_engine(model_path, max_grad_norm=1e-3)
     engine.load_adapter(other_adapter(engine))
     batch = collate(rows_of(engine), 0, engine.device)
-    plain = load_policy(
-        ModelSettings(model_path=model_path), LoraSettings(), PromptSettings(), torch.device("cpu")
-    ).model
+    plain = load_policy(LocalModel(model_path=model_path), LoraSettings(), PromptSettings(), torch.device("cpu")).model
     set_peft_model_state_dict(plain, engine.adapter())
     logits = plain(
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids
@@ -147,8 +145,8 @@ def test_nothing_is_compiled_where_no_compiler_is(model_path, tmp_path):
         from fedrlvr.site.batch import Row, collate
         from fedrlvr.site.engine import Engine
         from fedrlvr.site.model import load_policy
-        from fedrlvr.site_config import ModelSettings
-        settings = ModelSettings(model_path={str(model_path)!r})
+        from fedrlvr.site_config import LocalModel
+        settings = LocalModel(model_path={str(model_path)!r})
         policy = load_policy(settings, LoraSettings(), PromptSettings(), torch.device("cpu"))
         engine = Engine(policy, OptimizerSettings(learning_rate=1e-2), {{"zero_optimization": {{"stage": 1}}}}, 1.0)
         batch = collate([Row(policy.encode("A3725?"), policy.encode("p3"))], 0, engine.device)

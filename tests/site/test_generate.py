@@ -9,14 +9,14 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.site.generate import CachedSampler, _draw
 from fedrlvr.site.model import load_policy
-from fedrlvr.site_config import ModelSettings
+from fedrlvr.site_config import LocalModel
 
 PROMPTS = ["A3725?", "B12?", "D0987?", "C5?"]  # of different lengths, so that padding matters
 
 
 @pytest.fixture(scope="module")
 def policy(model_path):
-    policy = load_policy(ModelSettings(model_path=model_path), LoraSettings(), PromptSettings(), torch.device("cpu"))
+    policy = load_policy(LocalModel(model_path=model_path), LoraSettings(), PromptSettings(), torch.device("cpu"))
     torch.manual_seed(0)
     for name, parameter in policy.model.named_parameters():
         if ".lora_B." in name:

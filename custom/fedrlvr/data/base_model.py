@@ -1,7 +1,7 @@
-"""Make a tiny base model for a generated task: a Qwen3 of a hundred thousand parameters and a character tokenizer.
+"""Make a tiny base model for a task: some hundred thousand parameters, warm-started on demonstrations.
 
-Where no model hub can be reached, and where minutes count, the demo and the tests start from this: a real Hugging Face
-directory (config, safetensors, tokenizer) that everything loads as it would load a large one.
+Where no model hub can be reached, and where minutes count, the demo, the tests and every dry run start from this: a
+real Hugging Face directory (config, safetensors, tokenizer) that everything loads as it would load a large one.
 """
 
 from __future__ import annotations
@@ -12,45 +12,89 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from fedrlvr.config import Settings
+from fedrlvr.config import PromptSettings, Settings
+from fedrlvr.data.architectures import ARCHITECTURES, shrunk_config, small_config
+from fedrlvr.data.prompts import end_ids, prompt_ids
+from fedrlvr.data.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 from fedrlvr.streams import seed_of, stream
+from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import GeneratedTask
+from fedrlvr.types import Problem
 
 
 class BaseModelSettings(Settings):
-    """Architecture and supervised warm start. Head dimension 32 lets other rollout engines serve the same model."""
+    """Architecture, tokenizer and supervised warm start. Head dimension 32 lets other rollout engines serve the same
+    model. With `chat` the tokenizer is byte-level BPE of `vocabulary` tokens in that chat format, without it every
+    character is a token."""
 
+    architecture: Literal[ARCHITECTURES] = "qwen3"
+    chat: Literal[tuple(CHAT_STYLES)] | None = None
+    vocabulary: int = Field(512, ge=300)
     hidden_size: int = Field(64, ge=8)
     num_layers: int = Field(2, ge=1)
     intermediate_size: int = Field(192, ge=8)
     num_heads: int = Field(4, ge=1)
     head_dim: int = Field(32, ge=8)
+    max_position_embeddings: int = Field(512, ge=16)
     steps: int = Field(400, ge=0)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(6e-3, gt=0)
     seed: int = Field(0, ge=0)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        names = ("hidden_size", "num_layers", "intermediate_size", "num_heads", "head_dim")
+        return {name: getattr(self, name) for name in names}
+
+
+Progress = Callable[[int, int, float], None]  # step, of how many, loss
+
 
 def base_model(
-    task: GeneratedTask,
+    task: Task,
+    practice: GeneratedTask,
     settings: BaseModelSettings,
     folder: Path,
     rebuild: bool = False,
-    progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    progress: Progress = lambda step, steps, loss: None,
 ) -> Path:
-    """The directory of this base model under `folder`, made on first use and then found by its settings and data."""
-    key = _key(task, settings)
-    path = folder / f"{task.name}-{key}"
+    """The directory of this base model under `folder`, made on first use and then found by its settings and data.
+
+    `task` says how problems are asked, `practice` makes them and their demonstrations; often they are the same.
+    """
+    path = folder / f"{task.name}-{_key(task, practice, settings)}"
     if path.exists() and not rebuild:
         return path
-    model, tokenizer = warm_start(task, settings, progress)
+    model, tokenizer = warm_start(task, practice, settings, progress)
+    _save(model, tokenizer, path, rebuild)
+    return path
+
+
+def shrunk_model(source: Path, settings: BaseModelSettings, folder: Path) -> Path:
+    """A directory under `folder` with the architecture and the tokenizer of the model in `source`, small and with
+    random weights: for a dry run of everything but learning.
+
+    Raises:
+        ValueError: no configuration or tokenizer that transformers knows.
+    """
+    config = shrunk_config(source, **settings.sizes)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{source}: its tokenizer cannot be read: {' '.join(str(error).split())[:300]}") from None
+    path = folder / f"{source.name}-tiny"
+    _save(_random_model(config, settings.seed), tokenizer, path, rebuild=True)
+    return path
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path, rebuild: bool) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     tokenizer.save_pretrained(unfinished)
     model.save_pretrained(unfinished)
@@ -62,20 +106,22 @@ def base_model(
         if not path.exists():
             raise
         shutil.rmtree(unfinished)  # another run made the same model meanwhile
-    return path
 
 
 def warm_start(
-    task: GeneratedTask, settings: BaseModelSettings, progress
-) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+    task: Task, practice: GeneratedTask, settings: BaseModelSettings, progress: Progress
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Supervised training on demonstrations, loss on the completion only; one thread, so that it repeats bit by bit."""
-    tokenizer = character_tokenizer(task.alphabet)
+    tokenizer = _tokenizer(task, practice, settings)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(settings.seed, "base model weights"))
-            model = Qwen3ForCausalLM(_architecture(settings, tokenizer))
+        positions = settings.max_position_embeddings
+        config = small_config(
+            settings.architecture, tokenizer, len(tokenizer), max_position_embeddings=positions, **settings.sizes
+        )
+        model = _random_model(config, settings.seed)
+        ends = _set_ends(model, tokenizer, settings)
         random = stream(settings.seed, "base model data", task.name)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
@@ -85,7 +131,7 @@ def warm_start(
         )
         model.train()
         for step in range(settings.steps):
-            loss = model(**_batch(task, tokenizer, settings.batch_size, random)).loss
+            loss = model(**_batch(task, practice, tokenizer, ends[0], settings.batch_size, random)).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -97,54 +143,53 @@ def warm_start(
     return model.eval(), tokenizer
 
 
-def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
-    """One token a character; `<pad>` and `<eos>` are special and never come out of text."""
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<unk>", *dict.fromkeys(alphabet)])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
+def _sample(practice: GeneratedTask, settings: BaseModelSettings, purpose: str) -> list[tuple[Problem, str]]:
+    """64 problems of each label with a demonstration."""
+    random = stream(settings.seed, f"base model {purpose}", practice.name)
+    problems = [practice.problem(label, random) for label in practice.labels for _ in range(64)]
+    return [(problem, practice.demonstration(problem, random)) for problem in problems]
 
 
-def _key(task: GeneratedTask, settings: BaseModelSettings) -> str:
-    """Changes with the settings, and with what the task demonstrates (a sample stands for it)."""
-    random = stream(settings.seed, "base model key", task.name)
-    problems = [task.problem(label, random) for label in task.labels for _ in range(64)]
-    sample = [task.prompt(problem) + task.demonstration(problem, random) for problem in problems]
+def _key(task: Task, practice: GeneratedTask, settings: BaseModelSettings) -> str:
+    """Changes with the settings, and with what the task asks and demonstrates (a sample stands for it)."""
+    sample = [[task.prompt(problem), answer] for problem, answer in _sample(practice, settings, "key")]
     return hashlib.sha256(json.dumps([task.name, settings.model_dump(), sample]).encode()).hexdigest()[:12]
 
 
-def _architecture(settings: BaseModelSettings, tokenizer) -> Qwen3Config:
-    return Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.intermediate_size,
-        num_hidden_layers=settings.num_layers,
-        num_attention_heads=settings.num_heads,
-        num_key_value_heads=settings.num_heads,
-        head_dim=settings.head_dim,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
+def _tokenizer(task: Task, practice: GeneratedTask, settings: BaseModelSettings) -> PreTrainedTokenizerBase:
+    if settings.chat is None:
+        return character_tokenizer(practice.alphabet)
+    texts = [
+        text for problem, answer in _sample(practice, settings, "texts") for text in (task.prompt(problem), answer)
+    ]
+    return chat_tokenizer(texts, settings.chat, settings.vocabulary)
 
 
-def _batch(task: GeneratedTask, tokenizer, size: int, random: np.random.Generator) -> dict[str, torch.Tensor]:
+def _random_model(config, seed: int) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "base model weights"))
+        return AutoModelForCausalLM.from_config(config)
+
+
+def _set_ends(model: PreTrainedModel, tokenizer, settings: BaseModelSettings) -> tuple[int, ...]:
+    """Let the model's generation config name every token that ends an answer, as a released model's does."""
+    ids = set()
+    if settings.chat:
+        ids.add(tokenizer.convert_tokens_to_ids(CHAT_STYLES[settings.chat].end_turn))
+    ends = end_ids(tokenizer, ids, PromptSettings())
+    model.generation_config.eos_token_id = list(ends) if len(ends) > 1 else ends[0]
+    return ends
+
+
+def _batch(
+    task: Task, practice: GeneratedTask, tokenizer, end_id: int, size: int, random: np.random.Generator
+) -> dict[str, torch.Tensor]:
     rows, prompt_lengths = [], []
     for index in range(size):
-        problem = task.problem(task.labels[index % len(task.labels)], random)
-        prompt = tokenizer(task.prompt(problem), add_special_tokens=False).input_ids
-        answer = tokenizer(task.demonstration(problem, random), add_special_tokens=False).input_ids
-        rows.append([*prompt, *answer, tokenizer.eos_token_id])
+        problem = practice.problem(practice.labels[index % len(practice.labels)], random)
+        prompt = prompt_ids(tokenizer, task.prompt(problem), PromptSettings())
+        answer = tokenizer(practice.demonstration(problem, random), add_special_tokens=False).input_ids
+        rows.append([*prompt, *answer, end_id])
         prompt_lengths.append(len(prompt))
     width = max(map(len, rows))
     ids = torch.full((size, width), tokenizer.pad_token_id)

@@ -1,42 +1,70 @@
-"""A preset: the job, plus what a simulation needs to make its own model and problems."""
+"""A preset: the job, and what a simulation of it needs besides: problems, a model, the machine."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from pydantic import model_validator
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig
 from fedrlvr.data.base_model import BaseModelSettings
 from fedrlvr.data.generated import GeneratedData
+from fedrlvr.settings_file import SettingsError, apply_override, read_yaml, validate_settings
+from fedrlvr.site_config import Hardware
 
 
 class ExperimentConfig(JobConfig):
-    """One YAML file in `app_configs/`. Only the `JobConfig` part travels to the sites."""
+    """One YAML file in `app_configs/`. Only the `JobConfig` part travels to the sites.
 
-    base_model: BaseModelSettings = BaseModelSettings()
-    data: GeneratedData
-    deepspeed: Path = Path("deepspeed/zero0.json")  # from the preset's folder; the file every simulated site uses
+    `data` and `base_model` are made where no prepared folder and no model directory are given; a preset for real ones
+    has them in its `tiny` part only. `site` is the machine of every simulated site, `deepspeed` its DeepSpeed file,
+    from the preset's folder.
+    """
 
-    @model_validator(mode="after")
-    def _quorum(self) -> ExperimentConfig:
-        if self.federation.min_sites > len(self.data.sites):
-            raise ValueError(
-                f"federation.min_sites is {self.federation.min_sites}, but there are only {len(self.data.sites)} sites"
-            )
-        return self
+    data: GeneratedData | None = None
+    base_model: BaseModelSettings | None = None
+    site: Hardware = Hardware(threads=1)
+    deepspeed: Path = Path("deepspeed/zero0.json")
 
-    def job(self) -> JobConfig:
-        """The job as it is sent. `centralised` has one site, which samples as much a step as all sites together."""
+    def job(self, sites: Sequence[str]) -> JobConfig:
+        """The job as it is sent to `sites`. `centralised` has one site, which samples as much a step as all together.
+
+        Raises:
+            SettingsError: fewer sites than `federation.min_sites`.
+        """
         values = {name: getattr(self, name) for name in JobConfig.model_fields}
         if METHODS[self.method].pooled_data:
-            values["grpo"] = self.grpo.model_copy(
-                update={"prompts_per_step": self.grpo.prompts_per_step * len(self.data.sites)}
-            )
+            prompts = self.grpo.prompts_per_step * len(sites)
+            values["grpo"] = self.grpo.model_copy(update={"prompts_per_step": prompts})
             values["federation"] = self.federation.model_copy(update={"min_sites": 1})
+        elif self.federation.min_sites > len(sites):
+            raise SettingsError(
+                f"federation.min_sites is {self.federation.min_sites}, but there are only {len(sites)} sites"
+            )
         return JobConfig(**values)
 
-    @property
-    def site_names(self) -> list[str]:
-        return ["pooled"] if METHODS[self.method].pooled_data else list(self.data.sites)
+
+def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = False, **fixed) -> ExperimentConfig:
+    """Read a preset; with `tiny` its `tiny` part goes over the rest. Overrides, then `fixed` values, go over both.
+
+    Raises:
+        SettingsError: as `load_settings`; or there is no `tiny` part.
+    """
+    values = read_yaml(path)
+    small = values.pop("tiny", None)
+    if tiny:
+        if not isinstance(small, dict):
+            raise SettingsError(f"{path}: has no part called tiny, which --tiny asks for")
+        values = _merged(values, small)
+    for text in overrides:
+        apply_override(values, text)
+    values |= {key: value for key, value in fixed.items() if value is not None}
+    return validate_settings(ExperimentConfig, values, str(path))
+
+
+def _merged(values: dict, over: dict) -> dict:
+    merged = dict(values)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(values.get(key), dict)
+        merged[key] = _merged(values[key], value) if both else value
+    return merged

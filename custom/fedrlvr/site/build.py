@@ -14,7 +14,7 @@ from fedrlvr.site.model import Policy, load_policy
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.rollouts import Rollouts
 from fedrlvr.site.trainer import SiteProblems, Trainer
-from fedrlvr.site_config import ModelSettings, SiteConfig
+from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import Task, task_named
 
 
@@ -86,7 +86,7 @@ def _check_prompts(problems: SiteProblems, policy: Policy, task: Task, max_compl
                 )
 
 
-def choose_device(config: ModelSettings, ranks: Ranks) -> torch.device:
+def choose_device(config: LocalModel, ranks: Ranks) -> torch.device:
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

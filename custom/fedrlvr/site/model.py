@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.data.prompts import end_ids, prompt_ids
-from fedrlvr.site_config import ModelSettings
+from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -50,7 +50,7 @@ class Policy:
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
 
-def load_policy(settings: ModelSettings, lora: LoraSettings, prompt: PromptSettings, device: torch.device) -> Policy:
+def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings, device: torch.device) -> Policy:
     """Load a local model directory and attach fresh LoRA factors, the only weights that train.
 
     Raises:
@@ -70,7 +70,7 @@ def load_policy(settings: ModelSettings, lora: LoraSettings, prompt: PromptSetti
     return _policy(get_peft_model(model, config, autocast_adapter_dtype=False), tokenizer, prompt)
 
 
-def load_trained(settings: ModelSettings, adapter: Path | None, prompt: PromptSettings, device: torch.device) -> Policy:
+def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSettings, device: torch.device) -> Policy:
     """A policy to be measured: the model as it is, or with a PEFT adapter directory on top.
 
     Raises:
@@ -87,7 +87,7 @@ def load_trained(settings: ModelSettings, adapter: Path | None, prompt: PromptSe
         raise ValueError(f"{adapter}: does not fit the model in {settings.model_path}: {_brief(error)}") from None
 
 
-def load_base(settings: ModelSettings, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Safetensors weights and tokenizer of a local directory: never the network, never pickle, never its own code."""
     path = settings.model_path
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -37,7 +37,13 @@ class Rollouts:
         `seed` fixes every token; which rank samples a problem does not matter.
         """
         random = torch.Generator().manual_seed(seed)
-        uniforms = torch.rand(len(problems), num_generations, self.max_completion_length, generator=random)
+        return self.groups_from(
+            problems, torch.rand(len(problems), num_generations, self.max_completion_length, generator=random)
+        )
+
+    def groups_from(self, problems: Sequence[Problem], uniforms: torch.Tensor) -> tuple[list[Group], float]:
+        """As `groups`, with the random numbers in [0, 1) that decide the tokens: one row of T a completion, B x G x
+        T."""
         mine = self.ranks.share(list(zip(problems, uniforms, strict=True)))
         sampled: list[tuple[Group, float]] = []
         if mine:

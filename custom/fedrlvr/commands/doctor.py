@@ -1,0 +1,114 @@
+"""`fedrlvr doctor`: everything that a job will need at this site, tried now. Exit code 0 if all is well, 1 if not."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from fedrlvr.config import JobConfig, LoraSettings
+from fedrlvr.data.experiment import load_experiment
+from fedrlvr.data.problems import manifest_hash, read_problems, task_in
+from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
+from fedrlvr.site.rehearsal import TOKENS, rehearse
+from fedrlvr.site.supervisor import WorkerError
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import task_named
+
+COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--site-config", type=Path, required=True, metavar="FILE", help="the site's fedrlvr.yaml")
+    parser.add_argument("--config", type=Path, metavar="PRESET", help="the job's preset: task, prompt, LoRA targets")
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="the consortium's manifest.json")
+    parser.add_argument("--constraints", type=Path, metavar="FILE", help="tested versions to compare with")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    console = Console()
+    failed = 0
+    for finding in _check_up(arguments, console):
+        _print(finding, console)
+        failed += finding.status == "failed"
+    console.print(f"{failed} to fix before this site can take part" if failed else "this site is ready")
+    return 1 if failed else 0
+
+
+def _check_up(arguments, console: Console) -> Iterator[Finding]:
+    """Each check's findings; a check that fails leaves the later ones standing where they can still be made."""
+    if arguments.constraints and not arguments.constraints.is_file():
+        raise FileNotFoundError(f"--constraints: no such file: {arguments.constraints}")
+    yield from check_versions(arguments.constraints)
+    path = arguments.site_config
+    try:
+        config = load_settings(SiteConfig, path).rooted(path.resolve().parent)
+        config.check_paths()
+    except (SettingsError, OSError) as error:
+        yield Finding(
+            "site file", "failed", str(error), "correct it and run this again; nothing further can be checked"
+        )
+        return
+    yield Finding("site file", "ok", f"{path}, model {config.model}")
+    yield from check_machine(config)
+    sound = True
+    for about, check in (
+        ("deepspeed", lambda: [check_deepspeed(config)]),
+        ("problems", lambda: check_problems(config, _task(config, arguments), arguments.manifest)),
+    ):
+        for finding in _guarded(about, check):
+            sound = sound and finding.status != "failed"
+            yield finding
+    if sound:
+        with console.status("rehearsing: the worker starts, samples and steps"):
+            yield from _guarded("rehearsal", lambda: [_rehearsal(config, arguments)])
+    else:
+        yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")
+
+
+def _guarded(about: str, check: Callable) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except (ValueError, OSError, KeyError, WorkerError) as error:
+        yield Finding(about, "failed", str(error) or type(error).__name__)
+
+
+def _job(config: SiteConfig, arguments) -> JobConfig:
+    """The preset's job, or one of our own making with LoRA on all linear layers."""
+    if arguments.config is None:
+        name = task_in(config.public_problems)
+        if name is None:
+            raise SettingsError(f"{config.public_problems} does not say which task it is for; give --config")
+        return JobConfig(task=name, model=config.model, lora=LoraSettings(target_modules="all-linear"))
+    preset = load_experiment(arguments.config)
+    if preset.model != config.model:
+        raise SettingsError(f"model: the preset is for {preset.model!r}, the site's file offers {config.model!r}")
+    return JobConfig(**{name: getattr(preset, name) for name in JobConfig.model_fields})
+
+
+def _task(config: SiteConfig, arguments):
+    job = _job(config, arguments)
+    return task_named(job.task, job.verifier)
+
+
+def _rehearsal(config: SiteConfig, arguments) -> Finding:
+    job = _job(config, arguments)
+    manifest = manifest_hash(read_problems(config.public_problems, task_named(job.task, job.verifier)))
+    done = rehearse(job, config, manifest)
+    said = (
+        f"{done.completions} completions of {TOKENS} tokens and a step at learning rate 0 in {done.seconds:.1f} s, "
+        f"{done.parameters:,} LoRA parameters"
+    )
+    return Finding("rehearsal", "ok", said)
+
+
+def _print(finding: Finding, console: Console) -> None:
+    line = Text(f"{finding.status:<8}", style=COLOURS[finding.status])
+    line.append(f"{finding.about:<12}", style="bold").append(finding.said, style="default")
+    console.print(line, soft_wrap=True)
+    if finding.status != "ok" and finding.remedy:
+        console.print(Text(f"{'':<20}{finding.remedy}", style="dim"), soft_wrap=True)

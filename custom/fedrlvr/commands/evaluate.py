@@ -1,0 +1,135 @@
+"""`fedrlvr evaluate`: pass@k of a model, with or without an adapter, on a problem file.
+
+Every problem's result is written down as soon as it is known; the same command again goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from fedrlvr.config import PromptSettings, VerifierSettings
+from fedrlvr.data.experiment import load_experiment
+from fedrlvr.data.problems import manifest_hash, read_problems, task_in
+from fedrlvr.report.evaluation import print_scores, scores_by_label
+from fedrlvr.settings_file import SettingsError
+from fedrlvr.site.build import choose_device
+from fedrlvr.site.generate import CachedSampler
+from fedrlvr.site.model import DTYPES, Policy, load_trained
+from fedrlvr.site.ranks import Ranks
+from fedrlvr.site.rollouts import Rollouts
+from fedrlvr.site.tally import rows_that_fit, tallies
+from fedrlvr.site.tally_file import TallyFile, weights_fingerprint
+from fedrlvr.site_config import LocalModel
+from fedrlvr.tasks import Task, task_named
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a Hugging Face directory")
+    parser.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT directory, such as a run's adapter/")
+    parser.add_argument("--problems", type=Path, required=True, metavar="FILE", help="JSON Lines, such as test.jsonl")
+    parser.add_argument("--task", help="default: what the problems say")
+    parser.add_argument("--samples", type=int, default=1, help="completions per problem (default: %(default)s)")
+    parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,8 (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go, and are gone on from")
+    parser.add_argument(
+        "--config", type=Path, metavar="PRESET", help="take prompt, verifier and sampling from a preset"
+    )
+    parser.add_argument("--temperature", type=float, help="default: the preset's, or 1")
+    parser.add_argument("--max-completion-length", type=int, help="in tokens; default: the preset's, or 256")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--batch-size", type=int, help="completions at once; default: what fits into free memory")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    console = Console()
+    ks = _ks(arguments)
+    prompt, verifier, temperature, length = _job_part(arguments)
+    task = task_named(_task_name(arguments), verifier)
+    problems = read_problems(arguments.problems, task)
+    settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
+    settings.check_model()
+    adapter = arguments.adapter
+    journal = TallyFile(
+        arguments.out / "tallies.jsonl",
+        {
+            "model": weights_fingerprint(arguments.model),
+            "adapter": adapter and weights_fingerprint(adapter),
+            "problems": manifest_hash(problems),
+            "task": task.name,
+            "samples": arguments.samples,
+            "temperature": temperature,
+            "max_completion_length": length,
+            "seed": arguments.seed,
+            "dtype": arguments.dtype,
+            "prompt": prompt.model_dump(mode="json"),
+            "verifier": verifier.model_dump(mode="json"),
+        },
+    )
+    left = [problem for problem in problems if problem.id not in journal.done]
+    if left:
+        policy = load_trained(settings, adapter, prompt, choose_device(settings, Ranks()))
+        _measure(policy, task, left, journal, arguments, temperature, length)
+    scores = scores_by_label([journal.done[problem.id] for problem in problems], ks, arguments.seed)
+    result = journal.settings | {"scores": scores}
+    (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    print_scores(scores, ks, f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}", console)
+    console.print(f"evaluation.json: {arguments.out / 'evaluation.json'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _measure(policy: Policy, task: Task, left, journal: TallyFile, arguments, temperature: float, length: int) -> None:
+    device = policy.model.device
+    longest = max(len(policy.encode_prompt(task.prompt(problem))) for problem in left)
+    if policy.max_length is not None and longest + length > policy.max_length:
+        raise SettingsError(
+            f"--max-completion-length {length} and the longest prompt's {longest} tokens exceed the "
+            f"{policy.max_length} positions of the model"
+        )
+    size = DTYPES[arguments.dtype].itemsize
+    rows = arguments.batch_size or rows_that_fit(policy.model.config, longest + length, size, device)
+    sampler = CachedSampler(policy, max(rows, arguments.samples))
+    rollouts = Rollouts(policy, sampler, task, Ranks(), length, temperature)
+    with journal, Progress(console=Console(stderr=True), transient=True) as progress, torch.no_grad():
+        bar = progress.add_task("problems", total=len(left))
+        for part in tallies(rollouts, left, arguments.samples, arguments.seed, rows):
+            journal.write(part)
+            progress.advance(bar, len(part))
+
+
+def _ks(arguments) -> list[int]:
+    try:
+        ks = sorted({int(k) for k in arguments.k.split(",")})
+    except ValueError:
+        raise SettingsError(f"--k {arguments.k}: expected whole numbers with commas, as in 1,8") from None
+    if not 1 <= ks[0] <= ks[-1] <= arguments.samples:
+        raise SettingsError(f"--k {arguments.k}: pass@k needs 1 <= k <= --samples, which is {arguments.samples}")
+    return ks
+
+
+def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, float, int]:
+    """Prompt, verifier, temperature and length: the preset's, or the defaults; flags go first."""
+    prompt, verifier, temperature, length = PromptSettings(), VerifierSettings(), 1.0, 256
+    if arguments.config is not None:
+        preset = load_experiment(arguments.config)
+        prompt, verifier = preset.prompt, preset.verifier
+        temperature, length = preset.grpo.temperature, preset.grpo.max_completion_length
+    temperature = temperature if arguments.temperature is None else arguments.temperature
+    length = arguments.max_completion_length or length
+    if temperature <= 0 or length < 1 or (arguments.batch_size or 1) < 1:
+        raise SettingsError("--temperature, --max-completion-length and --batch-size must be positive")
+    return prompt, verifier, temperature, length
+
+
+def _task_name(arguments) -> str:
+    name = arguments.task or task_in(arguments.problems)
+    if name is None:
+        raise SettingsError(f"--task: {arguments.problems} does not say which task its problems are for; give --task")
+    return name

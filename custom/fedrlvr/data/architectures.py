@@ -1,0 +1,66 @@
+"""Small models of large architectures: the same configuration class, a few layers of a few dimensions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+ARCHITECTURES = ("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text", "phi", "phi3")
+
+
+def small_config(
+    architecture: str, tokenizer: PreTrainedTokenizerBase, vocabulary: int, **sizes: int
+) -> PreTrainedConfig:
+    """A fresh configuration of one of `ARCHITECTURES`; `sizes` as in `shrunk`."""
+    config = CONFIG_MAPPING[architecture]()
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
+    return shrunk(config, vocab_size=vocabulary, tie_word_embeddings=True, **ids, **sizes)
+
+
+def shrunk_config(path: Path, **sizes: int) -> PreTrainedConfig:
+    """The configuration of a model directory with everything made small but its vocabulary.
+
+    Raises:
+        ValueError: no configuration that transformers knows.
+    """
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: its config.json cannot be read: {' '.join(str(error).split())[:300]}") from None
+    return shrunk(config, **sizes)
+
+
+def shrunk(
+    config: PreTrainedConfig,
+    hidden_size: int,
+    num_layers: int,
+    intermediate_size: int,
+    num_heads: int,
+    head_dim: int,
+    **changes,
+) -> PreTrainedConfig:
+    """The same kind of model with these sizes. Where heads share keys and values, two of them share; an attention
+    window becomes short, so that it is felt."""
+    values = config.to_dict()
+    shared = values.get("num_key_value_heads") not in (None, values["num_attention_heads"])
+    values |= {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": num_layers,
+        "intermediate_size": intermediate_size,
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": max(num_heads // 2, 1) if shared else num_heads,
+        "dtype": "float32",
+    }
+    if "head_dim" in values:
+        values["head_dim"] = head_dim
+    if values.get("query_pre_attn_scalar"):
+        values["query_pre_attn_scalar"] = head_dim
+    if values.get("sliding_window"):
+        values["sliding_window"] = 32
+    if values.get("layer_types"):
+        values["layer_types"] = values["layer_types"][:num_layers]
+    for rope in ("rope_parameters", "rope_scaling"):
+        if "rope_type" in (values.get(rope) or {}) and values[rope]["rope_type"] != "default":
+            values[rope] = {"rope_type": "default", "rope_theta": values[rope].get("rope_theta", 10_000.0)}
+    return type(config)(**(values | changes))

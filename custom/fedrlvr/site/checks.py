@@ -1,0 +1,126 @@
+"""What can be wrong with a site before a job comes, each check on its own: versions, machine, DeepSpeed, problems."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import psutil
+import torch
+from packaging.requirements import Requirement
+
+from fedrlvr.data.manifest import check_manifest
+from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.site.engine import read_deepspeed_config
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import Task
+
+GIB = 2**30
+LEAST_DISK = 1 * GIB
+WORKER = 1.5 * GIB  # a worker's own memory besides the weights: libraries, activations
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a check-up. `status` is ok, warning or failed; `remedy` says what to do about it."""
+
+    about: str
+    status: str
+    said: str
+    remedy: str = ""
+
+
+def check_versions(constraints: Path | None) -> Iterator[Finding]:
+    """This package's requirements; and the tested pins, if a constraints file is given."""
+    python = platform.python_version()
+    yield Finding("python", "ok" if tuple(map(int, python.split(".")[:2])) >= (3, 11) else "failed", python, "use 3.11")
+    wrong = []
+    needed = [Requirement(text) for text in requires("fedrlvr") or ()]
+    for requirement in (one for one in needed if not one.marker):
+        found = _version(requirement.name)
+        if found is None or not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} {found or 'missing'} (needs {requirement.specifier or 'any'})")
+    remedy = "pip install -c app_configs/constraints.txt fedrlvr"
+    yield Finding("packages", "failed" if wrong else "ok", ", ".join(wrong) or "as required", remedy)
+    if constraints is not None:
+        pins = re.findall(r"^([\w.-]+)==(\S+)", constraints.read_text(), re.MULTILINE)
+        found = [(name, pin, _version(name)) for name, pin in pins]
+        # A local build tag (2.13.0+cpu, +cu130) is the same release.
+        other = [f"{n} {v} (tested {pin})" for n, pin, v in found if v is not None and v.split("+")[0] != pin]
+        yield Finding("tested pins", "warning" if other else "ok", ", ".join(other) or "the same", remedy)
+
+
+def check_machine(config: SiteConfig) -> Iterator[Finding]:
+    """GPUs, and memory and disk for this model."""
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    names = ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus) or "none"
+    on_gpu = bool(gpus) and config.device != "cpu"
+    missing = config.device == "cuda" and not gpus
+    yield Finding("gpus", "failed" if missing else "ok", names, "set device: cpu, or install torch for your driver")
+    needed = model_bytes(config) + WORKER
+    if on_gpu:
+        free, where, need = torch.cuda.mem_get_info(0)[0], "free on GPU 0", needed
+    else:
+        free, where, need = psutil.virtual_memory().available, "free memory", needed * config.processes
+    said = f"{free / GIB:.1f} GiB {where}, about {need / GIB:.1f} GiB needed to load"
+    yield Finding(
+        "memory", "ok" if free >= need else "failed", said, "dtype: bfloat16, a smaller model, fewer processes"
+    )
+    state = next(p for p in (config.state_dir, *config.state_dir.parents) if p.exists())
+    free = shutil.disk_usage(state).free
+    writable = os.access(state, os.W_OK)
+    said = f"{free / GIB:.1f} GiB free for {config.state_dir}" + ("" if writable else ", which cannot be written")
+    fine = writable and free >= LEAST_DISK
+    yield Finding("disk", "ok" if fine else "failed", said, f"state_dir needs {LEAST_DISK // GIB} GiB to write to")
+
+
+def check_deepspeed(config: SiteConfig) -> Finding:
+    """The path that DeepSpeed will take here. Raises ValueError as `read_deepspeed_config`."""
+    stage = read_deepspeed_config(config.deepspeed_config).get("zero_optimization", {}).get("stage", 0)
+    gpu = torch.cuda.is_available() and config.device != "cpu"
+    ranks = f"{config.processes} ranks under torchrun" if config.processes > 1 else "one rank"
+    backend = "nccl on GPU" if gpu else "gloo on CPU, nothing is compiled"
+    return Finding("deepspeed", "ok", f"ZeRO {stage}, {ranks}, {backend}, {config.dtype}")
+
+
+def check_problems(config: SiteConfig, task: Task, manifest: Path | None) -> Iterator[Finding]:
+    """Every problem file, and the public one against the manifest. Raises ProblemFileError, ManifestError."""
+    for name in ("private", "public", "test", "heldout"):
+        path = getattr(config, f"{name}_problems")
+        if path is not None:
+            problems = read_problems(path, task)
+            labels = len({problem.label for problem in problems})
+            yield Finding(name, "ok", f"{len(problems)} {task.name} problems, {labels} labels, golds verified")
+    found = manifest_hash(read_problems(config.public_problems, task))
+    if manifest is None:
+        remedy = "give --manifest with the consortium's manifest.json to have it compared"
+        yield Finding("manifest", "warning", f"public set {found[:16]}..., not compared", remedy)
+        return
+    agreed = json.loads(manifest.read_text())["public"]["sha256"]
+    if manifest.parent.resolve() == config.public_problems.parent.resolve():
+        check_manifest(manifest.parent)  # names the edited problem
+    said = "as agreed" if found == agreed else f"{found[:16]}..., agreed was {agreed[:16]}..."
+    yield Finding("manifest", "ok" if found == agreed else "failed", said, "get the public file that was agreed on")
+
+
+def model_bytes(config: SiteConfig) -> float:
+    """Memory of the weights once loaded: their bytes on disk, scaled from the stored type to `dtype`."""
+    settings = json.loads((config.model_path / "config.json").read_text())
+    stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
+    on_disk = sum(path.stat().st_size for path in config.model_path.glob("*.safetensors"))
+    return on_disk * BYTES[config.dtype] / BYTES.get(stored, 4)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

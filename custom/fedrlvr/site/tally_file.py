@@ -1,0 +1,67 @@
+"""A measurement's results on disk, problem by problem, so that an interrupted one can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from fedrlvr.settings_file import SettingsError
+from fedrlvr.site.tally import Tally
+
+SAMPLE = 1 << 20  # bytes looked at in the middle of a weight file
+
+
+class TallyFile:
+    """Results by problem id, appended to a file whose first line says what was measured."""
+
+    def __init__(self, path: Path, settings: dict):
+        """Raises SettingsError where the file holds another measurement's results."""
+        self.path, self.settings = path, settings
+        self.done: dict[str, Tally] = {}
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        # What comes after the last line end was cut off in the middle; its problem is measured again.
+        self._whole = "".join(line + "\n" for line in lines[:-1])
+        head, *rest = lines[:-1] or [""]
+        if head:
+            found = json.loads(head)
+            for name, value in settings.items():
+                if found.get(name) != value:
+                    raise SettingsError(
+                        f"--out {path.parent}: holds a measurement with another {name}; choose another folder"
+                    )
+            self.done = {tally.id: tally for tally in (Tally(**json.loads(line)) for line in rest)}
+
+    def __enter__(self) -> TallyFile:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".tmp")
+        unfinished.write_text(self._whole or json.dumps(self.settings) + "\n", encoding="utf-8")
+        unfinished.rename(self.path)
+        self._file = open(self.path, "a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._file.close()
+
+    def write(self, tallies: list[Tally]) -> None:
+        for tally in tallies:
+            self._file.write(json.dumps(asdict(tally)) + "\n")
+            self.done[tally.id] = tally
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """SHA-256 over the JSON files of a model or adapter directory and over a sample of each weight file: enough to tell
+    two apart, in no time however large they are."""
+    digest = hashlib.sha256()
+    for path in sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with open(path, "rb") as file:
+            if path.suffix == ".safetensors":
+                file.seek(max(0, size // 2 - SAMPLE // 2))
+            digest.update(file.read(SAMPLE))
+    return digest.hexdigest()
