@@ -29,7 +29,7 @@ def one_rank():
 def model_path(tmp_path_factory) -> Path:
     """A base model that has learned the format and little more: some of its answers are right, most are not."""
     settings = BaseModelSettings(steps=200, batch_size=32)
-    return base_model(TASKS["protocol"], settings, tmp_path_factory.mktemp("models"))
+    return base_model(TASKS["protocol"], TASKS["protocol"], settings, tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -1,23 +1,11 @@
-"""Settings: what is refused and what it says, what a shipped preset gives, what a site's DeepSpeed file may hold."""
+"""Settings: what is refused and what it says, and what goes over what."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
-from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.config import JobConfig
-from fedrlvr.data.experiment import ExperimentConfig
-from fedrlvr.data.generated import write_generated
-from fedrlvr.settings_file import SettingsError, load_settings
-from fedrlvr.site.engine import JOB_OWNED, read_deepspeed_config
-from fedrlvr.tasks import task_named
-
-APP_CONFIGS = Path(__file__).resolve().parents[1] / "app_configs"
-PRESETS = sorted(APP_CONFIGS.glob("*.yaml"))
-DEEPSPEED = sorted((APP_CONFIGS / "deepspeed").glob("*.json"))
+from fedrlvr.data.experiment import ExperimentConfig, load_experiment
+from fedrlvr.settings_file import SettingsError
 
 SMALL = """
 task: protocol
@@ -36,7 +24,7 @@ def load(tmp_path):
     def load(*overrides: str, text: str = SMALL, **fixed) -> ExperimentConfig:
         path = tmp_path / "preset.yaml"
         path.write_text(text)
-        return load_settings(ExperimentConfig, path, overrides, **fixed)
+        return load_experiment(path, overrides, **fixed)
 
     return load
 
@@ -123,7 +111,6 @@ def test_a_missing_required_setting_is_named(load):
         (["exchange.schedule=[-1]"], ["exchange.schedule", "-1"]),
         (["exchange.schedule=[3, 2]"], ["exchange.schedule must rise"]),
         (["exchange.schedule=[3, 3]"], ["exchange.schedule must rise"]),
-        (["federation.min_sites=3"], ["federation.min_sites"]),
     ],
 )
 def test_settings_that_cannot_go_together_are_refused_with_the_names_of_both(load, overrides, named):
@@ -165,59 +152,26 @@ def test_a_file_that_is_missing_or_not_text_is_refused_by_name(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00task")
     for name, reason in (("missing.yaml", "No such file"), ("binary.yaml", "not valid YAML")):
         with pytest.raises(SettingsError, match=reason) as caught:
-            load_settings(ExperimentConfig, tmp_path / name)
+            load_experiment(tmp_path / name)
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
-def test_every_shipped_preset_gives_a_valid_job_for_every_method(path, method):
-    experiment = load_settings(ExperimentConfig, path, method=method)
-    job = experiment.job()
-    assert JobConfig.model_validate_json(job.model_dump_json()) == job  # as it travels to the sites
-    assert job.method == method
-    assert job.federation.min_sites <= len(experiment.site_names)
-    assert (path.parent / experiment.deepspeed).is_file()
-
-
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
-def test_every_shipped_presets_problems_can_be_drawn(path, tmp_path):
-    experiment = load_settings(ExperimentConfig, path)
-    write_generated(experiment.data, task_named(experiment.task), experiment.seed, tmp_path)
-    assert all((tmp_path / f"{site}.jsonl").is_file() for site in experiment.site_names)
+def test_the_tiny_part_goes_over_the_rest_and_overrides_over_both(load):
+    text = SMALL + "tiny: {grpo: {epsilon: 0.3}, seed: 5}"
+    assert (load(text=text).grpo.epsilon, load(text=text).seed) == (0.2, 0)
+    dry = load("grpo.epsilon=0.4", text=text, tiny=True, seed=6)
+    assert (dry.grpo.epsilon, dry.grpo.num_generations, dry.seed) == (0.4, 4, 6)
+    assert "has no part called tiny" in refusal(load, tiny=True)
+    assert "gpro: unknown setting; did you mean grpo?" in refusal(load, text=SMALL + "tiny: {gpro: {}}", tiny=True)
 
 
 def test_centralised_has_one_site_that_samples_for_all(load):
-    one, many = load(method="centralised"), load(method="fedavg")
-    assert (one.site_names, many.site_names) == (["pooled"], ["north", "south"])
-    assert one.job().grpo.prompts_per_step == 2 * many.job().grpo.prompts_per_step
-    assert load("federation.min_sites=2", method="centralised").job().federation.min_sites == 1
+    sites = ["north", "south"]
+    one, many = load(method="centralised").job(sites), load(method="fedavg").job(sites)
+    assert one.grpo.prompts_per_step == 2 * many.grpo.prompts_per_step
+    assert load("federation.min_sites=2", method="centralised").job(sites).federation.min_sites == 1
 
 
-def test_presets_and_deepspeed_files_are_there():
-    assert PRESETS
-    assert DEEPSPEED
-
-
-@pytest.mark.parametrize("path", DEEPSPEED, ids=lambda path: path.name)
-def test_every_shipped_deepspeed_file_is_accepted_as_it_is(path):
-    assert read_deepspeed_config(path) == json.loads(path.read_text())
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        *((json.dumps({key: {}}), f"{key} belongs to the job") for key in JOB_OWNED),
-        ('{"zero_optimization": {"stage": 3}}', "stage 3 is not supported"),
-        ('{"zero_optimization": {"stage": "2"}}', "is not supported"),
-        ('{\n"zero_optimization": {,}}', "not valid JSON .*line 2"),
-        ("", "not valid JSON"),
-        ("[]", "expected|object"),
-        ('{"zero_optimization": 2}', "zero_optimization"),
-    ],
-)
-def test_a_deepspeed_file_that_oversteps_is_refused_by_name(tmp_path, text, reason):
-    path = tmp_path / "zero.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=rf"zero\.json: .*({reason})"):
-        read_deepspeed_config(path)
+def test_more_sites_needed_than_there_are(load):
+    with pytest.raises(SettingsError, match="min_sites is 3, but there are only 2 sites"):
+        load("federation.min_sites=3").job(["north", "south"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -17,21 +16,18 @@ class SettingsError(ValueError):
     """A setting that cannot be used. The message names file, key, what was found, and what would do."""
 
 
-def load_settings(model: type[S], path: str | Path, overrides: Iterable[str] = (), **fixed) -> S:
-    """Read `path` into `model`; `overrides` are "dotted.key=value" strings, `fixed` top-level values; later wins.
+def load_settings(model: type[S], path: Path) -> S:
+    """Read `path` into `model`.
 
     Raises:
         SettingsError: file missing or not YAML, unknown key (with the nearest known one), wrong type, impossible
             combination.
     """
-    values = read_yaml(Path(path))
-    for text in overrides:
-        apply_override(values, text)
-    values.update({key: value for key, value in fixed.items() if value is not None})
-    return validate_settings(model, values, str(path))
+    return validate_settings(model, read_yaml(path), str(path))
 
 
 def validate_settings(model: type[S], values: dict, source: str) -> S:
+    """`values` as a `model`; errors begin with `source`. Raises SettingsError."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.config import OptimizerSettings
-from fedrlvr.data.base_model import character_tokenizer
+from fedrlvr.data.small_tokenizers import character_tokenizer
 from fedrlvr.site.batch import Row, collate
 from fedrlvr.site.engine import Engine
 from fedrlvr.site.generate import CachedSampler

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fedrlvr.data.base_model import BaseModelSettings, _batch, base_model, character_tokenizer, warm_start
+from fedrlvr.data.base_model import BaseModelSettings, _batch, base_model, warm_start
+from fedrlvr.data.small_tokenizers import character_tokenizer
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.protocol import Protocol
 from fedrlvr.types import Problem
@@ -69,7 +70,7 @@ def test_special_tokens_are_distinct_and_left_out_of_decoded_text(tokenizer):
 
 def test_the_loss_is_on_the_demonstration_and_its_end_only(tokenizer):
     task = TASKS["arithmetic"]
-    batch = _batch(task, tokenizer, 8, np.random.default_rng(0))
+    batch = _batch(task, task, tokenizer, tokenizer.eos_token_id, 8, np.random.default_rng(0))
     assert batch["input_ids"].shape[0] == 8
     for ids, labels, mask in zip(*(batch[key] for key in ("input_ids", "labels", "attention_mask")), strict=True):
         taught = labels != -100
@@ -85,7 +86,7 @@ def test_the_loss_is_on_the_demonstration_and_its_end_only(tokenizer):
 def test_warm_starting_lowers_the_loss():
     losses = []
     longer = TINY.model_copy(update={"steps": 40, "batch_size": 8, "learning_rate": 2e-2})
-    warm_start(TASK, longer, lambda step, steps, loss: losses.append(loss))
+    warm_start(TASK, TASK, longer, lambda step, steps, loss: losses.append(loss))
     assert len(losses) == 40
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
@@ -93,15 +94,15 @@ def test_warm_starting_lowers_the_loss():
 def test_warm_starting_leaves_threads_and_global_randomness_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state(), torch.get_num_threads()
-    warm_start(TASK, TINY, lambda *_: None)
+    warm_start(TASK, TASK, TINY, lambda *_: None)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert torch.get_num_threads() == before[1]
 
 
 def test_a_built_model_loads_as_any_model_does(models):
-    path = base_model(TASK, TINY, models)
+    path = base_model(TASK, TASK, TINY, models)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
-    built, built_tokenizer = warm_start(TASK, TINY, lambda *_: None)
+    built, built_tokenizer = warm_start(TASK, TASK, TINY, lambda *_: None)
     text = TASK.alphabet
     assert encode(tokenizer, text) == encode(built_tokenizer, text)
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side) == ("<eos>", "<pad>", "left")
@@ -113,15 +114,15 @@ def test_a_built_model_loads_as_any_model_does(models):
 
 
 def test_a_second_call_finds_the_model_and_rebuild_makes_it_anew(models):
-    path = base_model(TASK, TINY, models)
+    path = base_model(TASK, TASK, TINY, models)
     steps = []
     first = (path / "model.safetensors").stat()
-    assert base_model(TASK, TINY, models, progress=lambda *step: steps.append(step)) == path
+    assert base_model(TASK, TASK, TINY, models, progress=lambda *step: steps.append(step)) == path
     found = (path / "model.safetensors").stat()
     assert (found.st_ino, found.st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
     assert steps == []
     content = (path / "model.safetensors").read_bytes()
-    assert base_model(TASK, TINY, models, rebuild=True, progress=lambda *step: steps.append(step[:2])) == path
+    assert base_model(TASK, TASK, TINY, models, rebuild=True, progress=lambda *step: steps.append(step[:2])) == path
     assert (path / "model.safetensors").stat().st_mtime_ns != first.st_mtime_ns
     assert steps == [(1, 3), (2, 3), (3, 3)]
     assert (path / "model.safetensors").read_bytes() == content
@@ -129,7 +130,7 @@ def test_a_second_call_finds_the_model_and_rebuild_makes_it_anew(models):
 
 
 def test_two_builds_are_the_same_byte_for_byte(models, tmp_path):
-    one, other = base_model(TASK, TINY, models), base_model(TASK, TINY, tmp_path)
+    one, other = base_model(TASK, TASK, TINY, models), base_model(TASK, TASK, TINY, tmp_path)
     assert one.name == other.name
     files = sorted(entry.name for entry in one.iterdir())
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(files)
@@ -147,13 +148,13 @@ class AlwaysRight(Protocol):
 def test_other_settings_other_tasks_and_other_demonstrations_have_other_folders(tmp_path):
     quick = TINY.model_copy(update={"steps": 0})
     paths = {
-        base_model(TASK, quick, tmp_path),
-        base_model(TASK, quick.model_copy(update={"seed": 1}), tmp_path),
-        base_model(TASKS["arithmetic"], quick, tmp_path),
-        base_model(AlwaysRight(), quick, tmp_path),
+        base_model(TASK, TASK, quick, tmp_path),
+        base_model(TASK, TASK, quick.model_copy(update={"seed": 1}), tmp_path),
+        base_model(TASKS["arithmetic"], TASKS["arithmetic"], quick, tmp_path),
+        base_model(AlwaysRight(), AlwaysRight(), quick, tmp_path),
     }
     assert len(paths) == 4
-    assert json.loads((base_model(TASK, quick, tmp_path) / "config.json").read_text())["hidden_size"] == 16
+    assert json.loads((base_model(TASK, TASK, quick, tmp_path) / "config.json").read_text())["hidden_size"] == 16
 
 
 def test_a_build_that_breaks_off_leaves_nothing_to_be_found(tmp_path):
@@ -161,5 +162,5 @@ def test_a_build_that_breaks_off_leaves_nothing_to_be_found(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        base_model(TASK, TINY, tmp_path, progress=stop)
+        base_model(TASK, TASK, TINY, tmp_path, progress=stop)
     assert list(tmp_path.glob("*")) == []

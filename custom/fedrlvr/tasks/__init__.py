@@ -7,6 +7,9 @@ from fedrlvr.tasks.task import Task
 
 TASKS: dict[str, Task] = {task.name: task for task in (Protocol(), Arithmetic())}
 
+# Which task makes the problems for a dry run of one that has none of its own.
+PRACTICE: dict[str, str] = {}
+
 
 def task_named(name: str, settings: VerifierSettings | None = None) -> Task:
     """Raises ValueError naming the known tasks."""
