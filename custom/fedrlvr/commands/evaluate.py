@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import torch
+import transformers
 from rich.console import Console
 from rich.progress import Progress
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    transformers.utils.logging.disable_progress_bar()
     console = Console()
     ks = _ks(arguments)
     prompt, verifier, temperature, length = _job_part(arguments)

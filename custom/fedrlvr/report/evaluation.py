@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -21,9 +22,9 @@ def scores_by_label(tallies: Sequence[Tally], ks: Sequence[int], seed: int) -> d
 
 
 def print_scores(scores: dict[str, dict], ks: Iterable[int], title: str, console: Console) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     for name in ("", "problems", *(f"pass@{k}" for k in ks), "tokens", "cut off"):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+        table.add_column(name, justify="left" if not name else "right", no_wrap=bool(name))
     for label, part in scores.items():
         values = (part[f"pass@{k}"] for k in ks)
         table.add_row(
@@ -37,7 +38,7 @@ def print_scores(scores: dict[str, dict], ks: Iterable[int], title: str, console
 
 
 def _interval(score: dict) -> str:
-    ends = "" if score["low"] is None else f"  [{score['low']:.3f}, {score['high']:.3f}]"
+    ends = "" if score["low"] is None else f" ({score['low']:.2f}-{score['high']:.2f})"
     return f"{score['mean']:.3f}{ends}"
 
 
