@@ -2,10 +2,14 @@
 
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks.arithmetic import Arithmetic
+from fedrlvr.tasks.choice import Choice
+from fedrlvr.tasks.dosage import Dosage
+from fedrlvr.tasks.math import Math
 from fedrlvr.tasks.protocol import Protocol
 from fedrlvr.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (Protocol(), Arithmetic())}
+TASKS: dict[str, Task] = {task.name: task for task in (Protocol(), Arithmetic(), Math(), Choice(), Dosage())}
+PRACTICE = {"math": "arithmetic", "choice": "dosage"}  # task -> the generated task whose problems a dry run can use
 
 # Which task makes the problems for a dry run of one that has none of its own.
 PRACTICE: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Arithmetic word problems in the manner of GSM8K, answered in `\\boxed{}` and checked by math-verify."""
+"""Arithmetic word problems in the manner of GSM8K, made here and answered in `\\boxed{}` as any mathematics."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import string
 
 import numpy as np
 
-from fedrlvr.tasks.math_answer import answers_agree, last_boxed
-from fedrlvr.tasks.task import Task, Verdict
+from fedrlvr.tasks.math import Math
 from fedrlvr.types import Problem
 
 TEMPLATES = {
@@ -28,22 +27,13 @@ _STEPS = {
 }
 
 
-class Arithmetic(Task):
+class Arithmetic(Math):
     name = "arithmetic"
     labels = tuple(TEMPLATES)
     alphabet = string.ascii_lowercase + string.digits + " .,?+-*/=\\{}\n"
 
     def prompt(self, problem: Problem) -> str:
         return problem.prompt + "\n"
-
-    def verify(self, problem: Problem, completion: str) -> Verdict:
-        candidate = last_boxed(completion)
-        if candidate is None:
-            return Verdict(0.0, "no box")
-        return Verdict(1.0, "equal") if answers_agree(problem.answer, candidate) else Verdict(0.0, "wrong")
-
-    def gold_completion(self, problem: Problem) -> str:
-        return f"\\boxed{{{problem.answer}}}"
 
     def problem(self, label: str, random: np.random.Generator) -> Problem:
         b = int(random.integers(2, 10))

@@ -1,0 +1,111 @@
+"""`fedrlvr score`: the rewards of completions, as training would give them.
+
+Each line of the input is a JSON object with `answer` and `completion`, and `choices` for a multiple-choice task; it
+comes out with `reward` and `reason` added. Lines are scored as they are read, so what stands before a bad one is
+written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from fedrlvr.config import VerifierSettings
+from fedrlvr.data.problems import parse_problem
+from fedrlvr.tasks import TASKS, Task, task_named
+from fedrlvr.tasks.judge import VerifierFault
+from fedrlvr.tasks.task import NotOfThisTask, Verdict
+from fedrlvr.types import Problem
+
+
+class ScoreError(ValueError):
+    """An input line that cannot be scored."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    defaults = VerifierSettings()
+    parser.add_argument("--task", required=True, metavar="NAME", help=f"one of {', '.join(TASKS)}")
+    parser.add_argument("--input", required=True, type=Path, metavar="FILE", help="JSON Lines with answer, completion")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the lines go (default: standard output)")
+    parser.add_argument(
+        "--fallback",
+        choices=["none", "last_line"],
+        default=defaults.fallback,
+        help="what counts where there is no \\boxed{}: nothing, or a last line that declares the answer",
+    )
+    parser.add_argument("--allow-expressions", action="store_true", help="let 2+2 count as 4")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns 0, or 1 where math-verify cannot be used.
+
+    Raises:
+        ValueError: an unknown task, output onto the input, or a line that cannot be scored.
+        OSError: a file that cannot be opened or written.
+    """
+    settings = VerifierSettings(fallback=arguments.fallback, allow_expressions=arguments.allow_expressions)
+    task = task_named(arguments.task, settings)
+    if arguments.output and arguments.output.exists() and arguments.output.samefile(arguments.input):
+        raise ValueError(f"{arguments.output}: is the input too, and would be lost")
+    reasons: Counter[str] = Counter()
+    total = 0.0
+    try:
+        with ExitStack() as files:
+            lines = files.enter_context(arguments.input.open("rb"))
+            output = files.enter_context(arguments.output.open("w")) if arguments.output else sys.stdout
+            for record, verdict in scored(lines, task, str(arguments.input)):
+                # Escaped, so that half a surrogate pair in a field that is none of ours passes through.
+                print(json.dumps(record | verdict._asdict()), file=output)
+                reasons[verdict.reason] += 1
+                total += verdict.reward
+    except VerifierFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    count = reasons.total()
+    shares = ", ".join(f"{reason} {number}" for reason, number in reasons.most_common())
+    mean = f", mean reward {total / count:.4f}: {shares}" if count else ""
+    print(f"{count} completions{mean}", file=sys.stderr)
+    return 0
+
+
+def scored(lines: Iterable[bytes], task: Task, source: str) -> Iterator[tuple[dict, Verdict]]:
+    """(record, verdict) of each line that is not blank, in order. Raises ScoreError naming source, line and field."""
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{source}, line {number}"
+            record = _record(line, where)
+            yield record, task.verify(_problem(record, task, where), record["completion"])
+
+
+def _record(line: bytes, where: str) -> dict:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ScoreError(f"{where}: not UTF-8 text ({error.reason})") from None
+    except json.JSONDecodeError as error:
+        raise ScoreError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise ScoreError(f"{where}: JSON that cannot be read ({error})") from None
+    if not isinstance(record, dict):
+        raise ScoreError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    if "completion" not in record:
+        raise ScoreError(f"{where}, field completion: missing")
+    if not isinstance(record["completion"], str):
+        raise ScoreError(f"{where}, field completion: expected text, found {type(record['completion']).__name__}")
+    return record
+
+
+def _problem(record: dict, task: Task, where: str) -> Problem:
+    asked = {name: record[name] for name in ("answer", "choices") if name in record}
+    problem = parse_problem({"id": where, "prompt": "-"} | asked, where)
+    try:
+        task.gold_completion(problem)
+    except NotOfThisTask as error:
+        if error.field in ("answer", "choices"):  # the question is not needed here
+            raise ScoreError(f"{where}, field {error.field}: not for the task {task.name}: {error}") from None
+    return problem

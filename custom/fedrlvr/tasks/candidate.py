@@ -1,0 +1,57 @@
+"""Finding the one answer that a completion gives. Linear in the completion's length, whatever it holds."""
+
+from __future__ import annotations
+
+import re
+
+BOX = "\\boxed{"
+
+_TOKEN = re.compile(r"\\boxed\{|\\.|[{}]", re.DOTALL)  # an escaped brace is a character, not a bracket
+_DECLARED = re.compile(r"(?:####|(?:the )?(?:final )?answer(?::| is:?))\s*(\S.*)", re.IGNORECASE | re.DOTALL)
+
+
+def last_box(text: str) -> str | None:
+    """The content of the last `\\boxed{...}` that is closed again, stripped; None if there is none.
+
+    "Last" is the one that opens last, so of nested boxes it is the innermost.
+    """
+    start = text.rfind(BOX)
+    if start < 0:
+        return None
+    if text[start - 1 : start] != "\\":  # else it may be a line break before the word "boxed"
+        content = _content(text, start + len(BOX))
+        if content is not None:
+            return content
+    return _last_of_all(text)
+
+
+def declared_answer(text: str) -> str | None:
+    """What the last line that is not blank declares as `#### X`, `Answer: X` or `The answer is X`, else None."""
+    match = _DECLARED.fullmatch(text.rstrip().rpartition("\n")[2].strip())
+    return match.group(1).strip() if match else None
+
+
+def _content(text: str, begin: int) -> str | None:
+    depth = 1
+    for token in _TOKEN.finditer(text, begin):
+        if token.group()[-1] == "{" and token.group() != "\\{":
+            depth += 1
+        elif token.group() == "}":
+            depth -= 1
+            if depth == 0:
+                return text[begin : token.start()].strip()
+    return None
+
+
+def _last_of_all(text: str) -> str | None:
+    """The same in one pass over the whole text, for texts whose last box is never closed."""
+    opened: list[int] = []  # where the content of each open bracket begins; -1 if it is no box
+    best = (-1, -1)
+    for token in _TOKEN.finditer(text):
+        if token.group() == "{":
+            opened.append(-1)
+        elif token.group() == BOX:
+            opened.append(token.end())
+        elif token.group() == "}" and opened:
+            best = max(best, (opened.pop(), token.start()))
+    return text[best[0] : best[1]].strip() if best[0] >= 0 else None

@@ -1,0 +1,105 @@
+"""Multiple-choice questions, answered by exactly one `\\boxed{}` with a letter.
+
+Anything looser is a swamp: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)".
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import replace
+
+from fedrlvr.config import VerifierSettings
+from fedrlvr.streams import stream
+from fedrlvr.tasks.candidate import BOX, last_box
+from fedrlvr.tasks.task import VARIANTS, NotOfThisTask, Task, Verdict
+from fedrlvr.types import Problem, Prompt
+
+INSTRUCTION = "Please reason step by step, and put only the letter of the right option within \\boxed{}."
+LETTERS = string.ascii_uppercase
+
+_LETTER = re.compile(r"(?:\\text\{ *)?(?:\(([A-Z])\)|([A-Z])[).]?)(?: *\})?")
+_WRAPPED = re.compile(r"\\text\{([^{}]*)\}")
+# Options that speak of others. Taking one for such an option by mistake only leaves its question in one order.
+_SPEAKS_OF_OTHERS = re.compile(
+    r"\b(?:all|none|neither|both|any|either|some|two|three|each|every)\b[\w ]*\b"
+    r"(?:above|below|these|those|them|options?|choices?|answers?|others?)\b"
+    r"|\b(?:as|the|of|options?|choices?|answers?) (?:the )?(?:above|below)\b"
+    r"|\b(?:options?|choices?|answers?|only|both|neither|either|except|but) \(?[a-z]\)?(?!\w)"
+    r"|(?<!\w)\(?[a-z]\)? only\b"
+    r"|(?<!\w)\(?[a-z]\)?\s*(?:,|/|\+|&|,?\s*\b(?:and|or|nor)\b)\s*(?:and |or |& )?\(?[a-z]\)?(?!\w)",
+    re.IGNORECASE,
+)
+
+
+class Choice(Task):
+    name = "choice"
+
+    def __init__(self, settings: VerifierSettings | None = None):
+        self.settings = settings or VerifierSettings()
+
+    def prompt(self, problem: Problem) -> Prompt:
+        return problem.messages or f"{question(problem)}\n\n{INSTRUCTION}"
+
+    def verify(self, problem: Problem, completion: str) -> Verdict:
+        if completion.count(BOX) > 1:
+            return Verdict(0.0, "several boxes")
+        content = last_box(completion)
+        if content is None:
+            return Verdict(0.0, "no box")
+        if len(content) > self.settings.max_answer_length:
+            return Verdict(0.0, "too long")
+        if (match := _LETTER.fullmatch(content)) and content.count("{") == content.count("}"):
+            letter, reason = match.group(1) or match.group(2), "exact"
+        else:
+            letter, reason = _letter_of_text(problem, content), "equal"
+        if letter not in LETTERS[: len(problem.choices)] or not letter:
+            return Verdict(0.0, "no option")
+        return Verdict(1.0, reason) if letter == problem.answer.strip() else Verdict(0.0, "wrong")
+
+    def gold_completion(self, problem: Problem) -> str:
+        if not 2 <= len(problem.choices) <= len(LETTERS):
+            raise NotOfThisTask("choices", f"expected 2 to {len(LETTERS)} options, found {len(problem.choices)}")
+        if problem.answer not in LETTERS[: len(problem.choices)] or len(problem.answer) != 1:
+            raise NotOfThisTask("answer", "expected the letter of one of the options")
+        return f"\\boxed{{{problem.answer}}}"
+
+    def variant(self, problem: Problem, number: int) -> Problem:
+        """Number 0 is the file's order; the others permute the options, where no option speaks of another.
+
+        A conversation was written for one order, so it keeps it.
+
+        Raises:
+            ValueError: the problem is a variant already, or there is no such number.
+        """
+        if problem.variant != 0:
+            raise ValueError("the problem is a variant already")
+        if not 0 <= number < VARIANTS:
+            raise ValueError(f"variant must be 0 to {VARIANTS - 1}, not {number}")
+        if number == 0 or problem.messages or any(map(_SPEAKS_OF_OTHERS.search, problem.choices)):
+            return problem
+        order = stream(0, "options", problem.id, number).permutation(len(problem.choices)).tolist()
+        choices = tuple(problem.choices[index] for index in order)
+        answer = LETTERS[order.index(LETTERS.index(problem.answer))]
+        return replace(problem, choices=choices, answer=answer, variant=number)
+
+    def configured(self, settings: VerifierSettings) -> Choice:
+        return type(self)(settings)
+
+
+def question(problem: Problem) -> str:
+    """The question and its options, a line each: `A) ...`."""
+    options = (f"{letter}) {text}" for letter, text in zip(LETTERS, problem.choices, strict=False))
+    return "\n".join([problem.prompt, *options])
+
+
+def _letter_of_text(problem: Problem, content: str) -> str:
+    """The letter of the only option that reads as `content`, "" if there is not exactly one."""
+    wrapped = _WRAPPED.fullmatch(content)
+    wanted = _folded(wrapped.group(1) if wrapped else content)
+    found = [letter for letter, text in zip(LETTERS, problem.choices, strict=False) if _folded(text) == wanted]
+    return found[0] if len(found) == 1 and wanted else ""
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())

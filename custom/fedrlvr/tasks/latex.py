@@ -1,0 +1,121 @@
+"""The notation of short mathematical answers: one normal form for what LaTeX can write in many ways, and its parts."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+MAX_PARTS = 10
+MAX_GROUPING = 3  # brackets around one expression that are looked through
+
+_REWRITES = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\displaystyle(?![A-Za-z])", " "),
+        (r"\\(?:left|right)(?:\.|(?![A-Za-z]))|\\[bB]igg?[lr]?(?![A-Za-z])", ""),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
+        (r"\\(?:mathrm|textrm|textbf|textit|textnormal|mbox) ?\{", r"\\text{"),
+        (r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),  # once more below: matches cannot overlap
+        (r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),
+        (r"\\!", ""),
+        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))|~", " "),
+        (r"\\text\{([^A-Za-z{}]*)\}", r"\1"),
+        (r"\s+", " "),
+        (r" ?,? ?(?:\\text\{ ?(?:and|or) ?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])) ?", ","),
+        (r"\\frac ?([0-9]) ?([0-9])(?![0-9])", r"\\frac{\1}{\2}"),
+        (r"\\frac ?([0-9]) ?\{", r"\\frac{\1}{"),
+        (r"(\\frac\{[^{}]*\}) ?([0-9])", r"\1{\2}"),
+        (r"\\sqrt ?([0-9])", r"\\sqrt{\1}"),
+        (r"\^\{(\\circ|[0-9A-Za-z])\}", r"^\1"),
+        (r"_\{([0-9A-Za-z])\}", r"_\1"),
+        # A space says something between letters and digits only, and after the comma of "100, 200".
+        (r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])", ""),
+        (r", (?![0-9]{3}(?![0-9]))", ","),
+    )
+]
+_WRAPS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+_BRACKET = re.compile(r"\\begin(?![A-Za-z])|\\end(?![A-Za-z])|\\.|[()\[\]{},;]", re.DOTALL)
+_OPENING, _CLOSING = ("(", "[", "{", "\\{", "\\begin"), (")", "]", "}", "\\}", "\\end")
+_AROUND = ("(", "[", "{", "\\{")
+_TRANSLATED = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u00b0": "^\\circ"})
+
+
+class Shape(NamedTuple):
+    """An answer's outer form: the brackets around it ("" for none) and what stands between its commas."""
+
+    opening: str
+    closing: str
+    parts: tuple[str, ...]
+
+
+def normalised(text: str) -> str:
+    """The normal form of an answer: no spacing, sizing or style commands, no `$` around it, no full stop after it.
+
+    Linear in the length. Says nothing of values: 1/2 and 0.5 stay what they are.
+    """
+    text = text.translate(_TRANSLATED).strip().removesuffix(".").rstrip()
+    for opening, closing in _WRAPS:
+        inner = text[len(opening) : -len(closing)]
+        if text.startswith(opening) and text.endswith(closing) and inner and "$" not in inner:
+            text = inner.strip().removesuffix(".")
+            break
+    if "\\" in text or " " in text or "{" in text or "~" in text or not text.isprintable():
+        for pattern, replacement in _REWRITES:
+            text = pattern.sub(replacement, text)
+    return text.strip()
+
+
+def shape(text: str) -> Shape:
+    """The outer form of an answer in normal form. Parentheses and braces around a single expression are grouping.
+
+    Without brackets, `a\\pm b` counts as the two answers that it stands for.
+    """
+    for _ in range(MAX_GROUPING):
+        enclosed, _, inner = _commas(text)
+        if not (enclosed and not inner and text[0] + text[-1] in ("()", "{}")):
+            break
+        text = text[1:-1]
+    enclosed, outer, inner = _commas(text)
+    if not enclosed or (text[0] == "{" and not inner):
+        return Shape("", "", tuple(signed for part in _between(text, 0, outer) for signed in _both_signs(part)))
+    width = 2 if text[0] == "\\" else 1
+    opening, closing = text[:width], text[-2:] if text.endswith("\\}") else text[-1:]
+    body = text[: -len(closing)]
+    opening, closing = ("\\{", "\\}") if opening + closing == "{}" else (opening, closing)  # sets are often written so
+    return Shape(opening, closing, _between(body, width, inner))
+
+
+def balanced(text: str) -> bool:
+    """Whether every brace that is opened is closed."""
+    depth = 0
+    for token in _BRACKET.findall(text):
+        depth += (token == "{") - (token == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _commas(text: str) -> tuple[bool, list[int], list[int]]:
+    """Whether one pair of brackets is around the whole, and where commas stand outside all brackets and inside one."""
+    depth, closed_at, places = 0, -1, ([], [])
+    for token in _BRACKET.finditer(text):
+        mark = token.group()
+        if mark in _OPENING:
+            depth += 1
+        elif mark in _CLOSING:
+            depth -= 1
+            if depth == 0 and closed_at < 0:
+                closed_at = token.end()
+        elif mark in ",;" and 0 <= depth <= 1:
+            places[depth].append(token.start())
+    return text.startswith(_AROUND) and closed_at == len(text), *places
+
+
+def _between(text: str, begin: int, commas: list[int]) -> tuple[str, ...]:
+    starts = [begin, *(comma + 1 for comma in commas)]
+    return tuple(text[a:b].strip() for a, b in zip(starts, [*commas, len(text)], strict=True))
+
+
+def _both_signs(part: str) -> tuple[str, ...]:
+    return (part,) if part.count("\\pm") != 1 else tuple(part.replace("\\pm", sign) for sign in "+-")

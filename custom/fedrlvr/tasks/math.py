@@ -1,0 +1,51 @@
+"""Mathematical problems: the answer in `\\boxed{}`, compared with the gold as mathematics and not as text."""
+
+from __future__ import annotations
+
+from fedrlvr.config import VerifierSettings
+from fedrlvr.tasks.candidate import declared_answer, last_box
+from fedrlvr.tasks.equality import RIGHT, agreement
+from fedrlvr.tasks.judge import judge_for
+from fedrlvr.tasks.latex import balanced
+from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
+from fedrlvr.types import Problem, Prompt
+
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
+class Math(Task):
+    name = "math"
+
+    def __init__(self, settings: VerifierSettings | None = None):
+        self.settings = settings or VerifierSettings()
+
+    def prompt(self, problem: Problem) -> Prompt:
+        return problem.messages or f"{problem.prompt}\n\n{INSTRUCTION}"
+
+    def verify(self, problem: Problem, completion: str) -> Verdict:
+        """Raises VerifierFault if math-verify is needed and cannot be used."""
+        candidate = last_box(completion)
+        if candidate is None and self.settings.fallback == "last_line":
+            candidate = declared_answer(completion)
+        if candidate is None:
+            return Verdict(0.0, "no box")
+        if len(candidate) > self.settings.max_answer_length:
+            return Verdict(0.0, "too long")
+        reason = agreement(problem.answer.strip(), candidate, self._ask, self.settings.allow_expressions)
+        return Verdict(float(reason in RIGHT), reason)
+
+    def gold_completion(self, problem: Problem) -> str:
+        if problem.choices:
+            raise NotOfThisTask("choices", "an answer is compared as mathematics, so there are no options")
+        if len(problem.answer) > self.settings.max_answer_length:
+            raise NotOfThisTask("answer", f"longer than {self.settings.max_answer_length} characters")
+        completion = f"\\boxed{{{problem.answer}}}"
+        if not balanced(problem.answer) or last_box(completion) != problem.answer.strip():
+            raise NotOfThisTask("answer", "braces that do not balance, or a \\boxed{} of its own")
+        return completion
+
+    def configured(self, settings: VerifierSettings) -> Math:
+        return type(self)(settings)
+
+    def _ask(self, gold: str, candidate: str) -> str:
+        return judge_for(self.settings.deadline, self.settings.memory_mb).compare(gold, candidate)

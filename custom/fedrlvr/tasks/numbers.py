@@ -1,0 +1,110 @@
+"""Plain numerals and what may stand around them. Decisions between numerals are exact, and bounded in size."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+MAX_DIGITS = 100  # in a row: no numeral becomes an integer that takes time
+
+_D = f"[0-9]{{1,{MAX_DIGITS}}}"
+_NUMERAL = re.compile(
+    rf"""(?P<sign>[-+]?)(?:
+      (?P<decimal>{_D}(?:\.{_D})?|\.{_D})
+    | (?P<thousands>[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,20}}(?:\.{_D})?)
+    | (?:(?P<whole>{_D})(?:\ (?=[0-9])|(?=\\)))?  # of a mixed number
+      (?:(?P<n>{_D})/(?P<d>{_D})|\\frac\{{(?P<top>-?{_D})\}}\{{(?P<low>-?{_D})\}})
+    | (?P<front>{_D})?\.(?P<fixed>{_D})?\\overline\{{(?P<period>{_D})\}}
+    )""",
+    re.VERBOSE,
+)
+_ASCII_INTEGER = re.compile(rf"[-+]?{_D}")
+
+# Commands that only write down a calculation. Letters that are left when they are gone name something unknown.
+_CALCULATION = re.compile(
+    r"\\(?:cdot|times|div|frac|binom|sqrt|pi|ln|log|exp|sin|cos|tan|sec|csc|cot|circ|overline|infty)(?![A-Za-z])"
+)
+_LETTER = re.compile(r"[A-Za-z]")
+
+_AMOUNT = re.compile(r"(?P<sign>[-+]?)\\?\$(?P<rest>[^$]+)", re.DOTALL)
+_PERCENT = re.compile(r"(?P<rest>.+?)\\?%", re.DOTALL)
+_DEGREES = re.compile(r"(?P<rest>[-+.0-9]+)\^(?:\\circ|\{\\circ\})", re.DOTALL)
+_UNIT = re.compile(r"(?P<rest>.*[^\s,;])\s*\\text\{\s*(?P<unit>[A-Za-z][A-Za-z ./-]*)\}(?P<power>\^[0-9])?", re.DOTALL)
+_BARE_UNIT = re.compile(
+    r"""(?P<rest>[-+]?[0-9.,/]+)\ ?
+    (?P<unit>(?:(?:square|cubic|sq|cu)\ )?(?:mm|cm|km|(?:|centi|kilo|milli)(?:met(?:er|re)s?|grams?|lit(?:er|re)s?)
+    |feet|foot|ft|inch|inches|yards?|miles?|mph|units?|degrees?|percent|dollars?|cents?|mg|kg|ml
+    |seconds?|minutes?|hours?|days?|weeks?|months?|years?))
+    (?P<power>\^[0-9])?""",
+    re.VERBOSE,
+)
+_SAME_UNIT = {"dollar": "$", "percent": "%", "degree": "\u00b0"}
+_NO_UNIT = re.compile(
+    r"or|and|not?|nor|but|n?either|maybe|perhaps|if|then|else|plus|minus|times|over|divided|by|to|about|base|mod"
+    r"|dozen|hundred|(?:thou|mill|bill|trill)[a-z]*|half|third|quarter|squared|cubed|pi"
+    r"|zero|one|two|three|four|five|six|seven|eight|nine|ten"
+)
+
+
+class Quantity(NamedTuple):
+    """An answer without its unit: `unit` is "" where none is stated, `%`, `$`, a degree sign, or the unit's words."""
+
+    core: str
+    unit: str
+
+
+def number(text: str) -> Fraction | None:
+    """The value of a plain numeral in normal form: integer, decimal (also with a repeating end), a/b, `\\frac{a}{b}`,
+    a mixed number such as `1\\frac{1}{2}`, thousands set apart by commas. None for anything else."""
+    if len(text) <= MAX_DIGITS and _ASCII_INTEGER.fullmatch(text):
+        return Fraction(int(text))
+    match = _NUMERAL.fullmatch(text)
+    if match is None:
+        return None
+    part = match.groupdict()
+    if part["decimal"]:
+        value = Fraction(part["decimal"])
+    elif part["thousands"]:
+        value = Fraction(part["thousands"].replace(",", ""))
+    elif part["period"]:
+        value = _repeating(part["front"] or "0", part["fixed"] or "", part["period"])
+    else:
+        value = _fraction(part["whole"], int(part["n"] or part["top"]), int(part["d"] or part["low"]))
+    return -value if value is not None and part["sign"] == "-" else value
+
+
+def quantity(text: str) -> Quantity:
+    """Separate an answer in normal form from its unit. Words that change the value or hedge it are no units."""
+    if match := _AMOUNT.fullmatch(text):
+        return Quantity(match["sign"] + match["rest"], "$")
+    if match := _PERCENT.fullmatch(text):
+        return Quantity(match["rest"], "%")
+    if match := _DEGREES.fullmatch(text):
+        return Quantity(match["rest"], "\u00b0")
+    match = _UNIT.fullmatch(text) or _BARE_UNIT.fullmatch(text)
+    if match is None:
+        return Quantity(text, "")
+    unit = " ".join(match["unit"].lower().split())
+    words = re.split(r"[ ./-]+", unit)
+    if len(words) > 4 or any(map(_NO_UNIT.fullmatch, words)):
+        return Quantity(text, "")
+    singular = unit.removesuffix("s") if len(unit) > 2 else unit
+    return Quantity(match["rest"].rstrip(), _SAME_UNIT.get(singular, singular) + (match["power"] or ""))
+
+
+def is_calculation(text: str) -> bool:
+    """Whether an answer in normal form consists of numerals and operators alone, roots and known constants and
+    functions included: 2+2, `\\sqrt{16}`, 5!, `\\binom{4}{2}`."""
+    return not _LETTER.search(_CALCULATION.sub("", text)) and number(text) is None
+
+
+def _fraction(whole: str | None, top: int, low: int) -> Fraction | None:
+    if low == 0 or (whole and not 0 < top < low):
+        return None
+    return Fraction(top, low) + int(whole or 0)
+
+
+def _repeating(front: str, fixed: str, period: str) -> Fraction:
+    start = Fraction(int(front + fixed), 10 ** len(fixed))
+    return start + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
