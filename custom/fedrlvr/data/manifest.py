@@ -1,0 +1,98 @@
+"""The manifest: what all sites share (public and test set) with a hash of every record, so that an edit is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fedrlvr.config import Settings
+from fedrlvr.data.problems import _records, manifest_hash, parse_problem, problem_hash
+from fedrlvr.types import Problem
+
+MANIFEST = "manifest.json"
+SHARED_SETS = ("public", "test")
+_REMEDY = "take the file again from where the manifest comes from"
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be read, or files that are not those it was written for."""
+
+
+class SetManifest(Settings):
+    """`sha256` over the whole set in order (`manifest_hash`), and of every record by its id."""
+
+    sha256: str
+    records: dict[str, str]
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> SetManifest:
+        return cls(sha256=manifest_hash(problems), records={p.id: problem_hash(p) for p in problems})
+
+
+class Manifest(Settings):
+    """How the sets were made. `source` is a hub id or a file's bare name, never a path; `counts` are problems by set,
+    `removed` problems by reason."""
+
+    dataset: str
+    source: str
+    task: str
+    seed: int
+    public: SetManifest
+    test: SetManifest
+    counts: dict[str, int]
+    removed: dict[str, int]
+    versions: dict[str, str]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises ManifestError."""
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ManifestError(
+            f"{path}: cannot be read ({error.strerror or error}); expected the folder of an earlier `fedrlvr prepare`"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "whole file"
+        raise ManifestError(f"{path}, {key}: {first['msg']}; expected it as `fedrlvr prepare` wrote it") from None
+
+
+def check_manifest(folder: Path) -> dict[str, list[Problem]]:
+    """The public and the test set of `folder`, if they are what its manifest says.
+
+    Raises:
+        ManifestError: naming the first record that was edited, added, removed or moved, by line and id.
+        ProblemFileError: a file that cannot be read.
+    """
+    manifest = read_manifest(folder)
+    return {name: _checked(folder / f"{name}.jsonl", getattr(manifest, name)) for name in SHARED_SETS}
+
+
+def _checked(path: Path, expected: SetManifest) -> list[Problem]:
+    problems = []
+    missing = dict(expected.records)
+    for where, record in _records(path):
+        problem = parse_problem(record, where)
+        known = missing.pop(problem.id, None)
+        if known != problem_hash(problem):
+            done = (
+                "is not in" if problem.id not in expected.records else "repeats in" if known is None else "differs from"
+            )
+            raise ManifestError(f"{where}: record {problem.id} {done} the manifest; {_REMEDY}")
+        problems.append(problem)
+    if missing:
+        raise ManifestError(f"{path}: record {next(iter(missing))} of the manifest is missing; {_REMEDY}")
+    if manifest_hash(problems) != expected.sha256:
+        raise ManifestError(f"{path}: {_first_moved(problems, expected.records)}; {_REMEDY}")
+    return problems
+
+
+def _first_moved(problems: Iterable[Problem], records: dict[str, str]) -> str:
+    for problem, name in zip(problems, records, strict=True):
+        if problem.id != name:
+            return f"record {problem.id} stands where the manifest has {name}"
+    return "the manifest's own sha256 is not that of its records"
