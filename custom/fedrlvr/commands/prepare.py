@@ -1,0 +1,184 @@
+"""`fedrlvr prepare`: a data set becomes a public set, a test set and every site's own file, with a manifest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.progress import track
+
+from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest, check_manifest, read_manifest
+from fedrlvr.data.new_folder import check_free, new_folder
+from fedrlvr.data.partition import Partition
+from fedrlvr.data.preparation import Plan, PreparationError, Prepared, prepare_sets
+from fedrlvr.data.problems import write_problems
+from fedrlvr.data.sources import SOURCES, Pool, jsonl_task, read_jsonl, read_source
+from fedrlvr.report.partition import draw_partition, label_counts, print_partition
+from fedrlvr.settings_file import validate_settings
+from fedrlvr.tasks import Task, task_named
+from fedrlvr.version import source_hash
+
+SHOWN = 5  # bad golds that are listed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True, choices=(*SOURCES, "jsonl"))
+    parser.add_argument("--source", help="a directory, a file or a hub id; default: the data set's own hub id")
+    parser.add_argument("--task", help="with jsonl, where the file names none")
+    parser.add_argument("--sites", type=int, required=True, metavar="K")
+    parser.add_argument("--partition", choices=get_args(Partition), default="iid", help="default: iid")
+    parser.add_argument("--alpha", type=float, metavar="A", help="of dirichlet; the smaller, the more unequal")
+    parser.add_argument("--public", type=int, metavar="N", help="problems that all sites share")
+    parser.add_argument("--test", type=int, metavar="N", help="problems that all sites are measured on")
+    parser.add_argument("--heldout", type=int, default=0, metavar="N", help="of each site, kept from its training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overlap", type=float, default=0.5, help="share of 8-word sequences that makes a duplicate")
+    parser.add_argument("--allow-bad-golds", action="store_true", help="leave out problems with a gold that fails")
+    parser.add_argument("--shared", type=Path, metavar="DIR", help="take public and test set of an earlier prepare")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    plan = _plan(arguments)
+    check_free(arguments.out)
+    task = task_named(_task_name(arguments))
+    shared = _shared(arguments.shared, task) if arguments.shared else None
+    pool = _read(arguments, task)
+    if pool.refused and not arguments.allow_bad_golds:
+        raise PreparationError(_refusal(pool.refused))
+    made = prepare_sets(pool, plan, shared)
+    with new_folder(arguments.out) as folder:
+        _write(folder, arguments, made, task, pool)
+    _print(made, pool, arguments, Console(highlight=False))
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    values = {name: getattr(arguments, name) for name in Plan.model_fields if name != "shared"}
+    return validate_settings(Plan, values | {"shared": arguments.shared is not None}, "prepare")
+
+
+def _task_name(arguments: argparse.Namespace) -> str:
+    if arguments.dataset != "jsonl":
+        known = SOURCES[arguments.dataset].task
+        if arguments.task not in (None, known):
+            raise PreparationError(f"--task: {arguments.dataset} is for task {known}; leave --task out")
+        return known
+    if not arguments.source:
+        raise PreparationError(
+            "--source: expected a problem file, or a directory with train.jsonl, as --dataset is jsonl"
+        )
+    name = jsonl_task(arguments.source) or arguments.task
+    if not name:
+        raise PreparationError(f"{arguments.source}: its first problem names no task; say which with --task")
+    if arguments.task not in (None, name):
+        raise PreparationError(f"--task: the problems are for task {name}; leave --task out")
+    return name
+
+
+def _shared(folder: Path, task: Task) -> dict:
+    named = read_manifest(folder).task
+    if named != task.name:
+        raise PreparationError(f"{folder}: its sets are for task {named}, these problems for {task.name}")
+    return check_manifest(folder)
+
+
+def _read(arguments: argparse.Namespace, task: Task) -> Pool:
+    def watch(rows: Sequence, what: str):
+        return track(rows, f"reading {what}", console=Console(stderr=True), transient=True)
+
+    with_test = arguments.shared is None
+    if arguments.dataset == "jsonl":
+        return read_jsonl(arguments.source, task, with_test, watch)
+    return read_source(arguments.dataset, _source(arguments), task, with_test, watch)
+
+
+def _source(arguments: argparse.Namespace) -> str:
+    return arguments.source or SOURCES[arguments.dataset].hub_id
+
+
+def _refusal(refused: list[str]) -> str:
+    more = [f"and {len(refused) - SHOWN} more"] if len(refused) > SHOWN else []
+    return "\n  ".join(
+        [
+            f"{len(refused)} rows whose gold cannot be used:",
+            *refused[:SHOWN],
+            *more,
+            "nothing was written; --allow-bad-golds leaves them out",
+        ]
+    )
+
+
+def _write(folder: Path, arguments: argparse.Namespace, made: Prepared, task: Task, pool: Pool) -> None:
+    for site, problems in made.private.items():
+        write_problems(folder / f"{site}.jsonl", problems)
+    for site, problems in made.heldout.items():
+        write_problems(folder / f"{site}.heldout.jsonl", problems)
+    if arguments.shared:
+        for name in (*(f"{name}.jsonl" for name in SHARED_SETS), MANIFEST):
+            shutil.copyfile(arguments.shared / name, folder / name)
+    else:
+        for name in SHARED_SETS:
+            write_problems(folder / f"{name}.jsonl", getattr(made, name))
+        _write_json(folder / MANIFEST, _manifest(arguments, made, task, pool).model_dump())
+    counts, shared, heldout = _sizes(made)
+    title = f"{arguments.dataset}: {len(counts)} sites, partition {arguments.partition}"
+    title += f" ({arguments.alpha:g})" if arguments.alpha else ""
+    draw_partition(counts, heldout, shared, f"{title}, seed {arguments.seed}", folder / "partition.png")
+    report = {
+        "dataset": arguments.dataset,
+        "arguments": {name: getattr(arguments, name) for name in Plan.model_fields if name != "shared"},
+        "counts": made.counts(),
+        "labels": {name: dict(labels) for name, labels in counts.items()},
+        "removed": dict(made.removed),
+        "duplicates": [{"id": name, "set": m.set_name, "of": m.id, "share": m.share} for name, m in made.matches],
+        "refused": pool.refused,
+    }
+    _write_json(folder / "report.json", report)
+
+
+def _manifest(arguments: argparse.Namespace, made: Prepared, task: Task, pool: Pool) -> Manifest:
+    """A manifest goes to every site, so it does not tell where on this machine the data lay."""
+    source = _source(arguments)
+    versions = {"fedrlvr": version("fedrlvr"), "code": source_hash(), "datasets": version("datasets")}
+    return Manifest(
+        dataset=arguments.dataset,
+        source=Path(source).name if Path(source).exists() else source,
+        task=task.name,
+        seed=arguments.seed,
+        public=SetManifest.of(made.public),
+        test=SetManifest.of(made.test),
+        counts=made.counts(),
+        removed=dict(made.removed),
+        versions=versions | ({"source": pool.revision} if pool.revision else {}),
+    )
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sizes(made: Prepared) -> tuple[dict, dict[str, int], dict[str, int]]:
+    shared = {name: len(getattr(made, name)) for name in SHARED_SETS}
+    return label_counts(made.private), shared, {site: len(problems) for site, problems in made.heldout.items()}
+
+
+def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: Console) -> None:
+    counts, shared, heldout = _sizes(made)
+    print_partition(counts, heldout, shared, console)
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in made.removed.items())
+    console.print(f"left out: {reasons or 'nothing'}", markup=False)
+    if pool.test is None and not arguments.shared:
+        console.print("test: held out of train, as there is no test split")
+    site = next(iter(made.private))
+    console.print(
+        f"next: give each site its own file ({arguments.out}/{site}.jsonl is {site}'s) with public.jsonl, test.jsonl "
+        f"and {MANIFEST}, name them in its local/fedrlvr.yaml, and run `fedrlvr doctor` there",
+        markup=False,
+    )

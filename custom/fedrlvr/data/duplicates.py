@@ -1,0 +1,112 @@
+"""Which problems are the same question: exactly, or nearly by the 8-word sequences that two of them share.
+
+Questions are compared as words (letters, digits and marks, casefolded after NFKC), numbers with their decimal point,
+and the signs that carry meaning in mathematics: `x+1` and `x-1`, `(0,1)` and `[0,1]` are different. All other
+characters are blanks. Options count in no particular order, system messages not at all. In scripts that write no
+blanks between words, only exact duplicates are found.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from itertools import chain
+from typing import NamedTuple
+
+from fedrlvr.types import Problem
+
+GRAM = 8  # words
+
+
+def _characters(*categories: str) -> str:
+    """The characters of these Unicode categories, escaped for use in a character class."""
+    return re.escape("".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c) in categories))
+
+
+_ALIKE = str.maketrans("\u2212\u2013\u2019\u2032", "--''")  # minus, en dash, curly apostrophe, prime
+_PRIME = r"'(?![^\W\d_])"  # of f'(x), not of don't
+_TOKEN = re.compile(
+    rf"\d*\.\d+|(?:[^\W_]|[{_characters('Mn', 'Mc')}])+|[-*/^%!()\[\]]|{_PRIME}|(?!~)[{_characters('Sm')}]"
+)
+
+
+class Match(NamedTuple):
+    """A problem that stands in another set already: in which, under which id, and the share of its word sequences."""
+
+    set_name: str
+    id: str
+    share: float
+
+
+def normalised(text: str) -> str:
+    """A text's tokens with single blanks between; the text itself if it has none."""
+    plain = unicodedata.normalize("NFKC", text).translate(_ALIKE).casefold()
+    return " ".join(_TOKEN.findall(plain)) or text
+
+
+def question_text(problem: Problem) -> str:
+    """What is asked, normalised: the prompt or the conversation, then the options in sorted order, one a line."""
+    turns = [message.content for message in problem.messages if message.role != "system"] or [problem.prompt]
+    return "\n".join([*map(normalised, turns), *sorted(map(normalised, problem.choices))])
+
+
+def without_repeats(problems: Iterable[Problem]) -> tuple[dict[str, Problem], int, int]:
+    """Problems by question text, how many repeated another, and how many were dropped because the same question has
+    different answers. Whichever order they come in, the same remain."""
+    groups: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        groups[question_text(problem)].append(problem)
+    agreed = {text: group for text, group in groups.items() if len({_answer(problem) for problem in group}) == 1}
+    kept = {text: min(group, key=lambda p: (p.id, p.label)) for text, group in agreed.items()}
+    conflicting = sum(map(len, groups.values())) - sum(map(len, agreed.values()))
+    return kept, sum(map(len, agreed.values())) - len(kept), conflicting
+
+
+def _answer(problem: Problem) -> str:
+    """The answer, or the option that its letter stands for: options may be in another order next time."""
+    option = dict(zip(string.ascii_uppercase, problem.choices, strict=False)).get(problem.answer.strip().upper())
+    return problem.answer.strip() if option is None else normalised(option)
+
+
+class Seen:
+    """Questions that later sets must not hold. A question is seen if it is the same as an added one, or if at least
+    `overlap` of its distinct 8-word sequences stand in one added question.
+
+    Time grows with the number of questions times their length, as only added ones are indexed and most questions
+    share too few sequences with all of them together to be compared with any.
+    """
+
+    def __init__(self, overlap: float):
+        self.overlap = overlap
+        self._names: list[tuple[str, str]] = []
+        self._same: dict[str, int] = {}
+        self._holders: dict[int, list[int]] = defaultdict(list)
+
+    def add(self, set_name: str, text: str, problem: Problem) -> None:
+        number = len(self._names)
+        self._names.append((set_name, problem.id))
+        self._same[text] = number
+        for gram in _grams(text):
+            self._holders[gram].append(number)
+
+    def match(self, text: str) -> Match | None:
+        """The added question that this one is most alike, if alike enough; the one added first of several."""
+        if text in self._same:
+            return Match(*self._names[self._same[text]], 1.0)
+        grams = _grams(text)
+        needed = max(1, math.ceil(round(self.overlap * len(grams), 9)))  # 0.7 x 10 is 7, not 7.000000000000001
+        holders = [self._holders[gram] for gram in grams if gram in self._holders]
+        if len(holders) < needed:
+            return None
+        number, shared = max(Counter(chain.from_iterable(holders)).items(), key=lambda item: (item[1], -item[0]))
+        return Match(*self._names[number], shared / len(grams)) if shared >= needed else None
+
+
+def _grams(text: str) -> set[int]:
+    """Hashes of the distinct 8-word sequences; none for a shorter text."""
+    words = text.split()
+    return {hash(tuple(words[start : start + GRAM])) for start in range(len(words) - GRAM + 1)}

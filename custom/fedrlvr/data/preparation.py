@@ -1,0 +1,175 @@
+"""From a data set's problems to the sets of a federation: test, public, and each site's private and held-out set.
+
+No question is in two sets, nor one nearly the same: test beats public, public beats held-out, held-out beats private.
+Which problems are test and public depends on the seed and each question's own text, not on the order or number of rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import Field, model_validator
+
+from fedrlvr.config import Settings
+from fedrlvr.data.duplicates import Match, Seen, question_text, without_repeats
+from fedrlvr.data.partition import Partition, partition
+from fedrlvr.data.sources import Pool
+from fedrlvr.types import Problem
+
+Texts = dict[str, Problem]  # by question text, in the seed's order
+
+
+class PreparationError(ValueError):
+    """Sets that cannot be made from these problems."""
+
+
+class Plan(Settings):
+    """How many sites and problems, and how they are divided. `heldout` is per site; `shared`: public and test set are
+    given, so that neither has a size."""
+
+    sites: int = Field(ge=1)
+    partition: Partition = "iid"
+    alpha: float | None = Field(None, gt=0)
+    public: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=1)
+    heldout: int = Field(0, ge=0)
+    overlap: float = Field(0.5, gt=0, le=1)
+    seed: int = Field(0, ge=0)
+    shared: bool = False
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Plan:
+        if (self.partition == "dirichlet") != (self.alpha is not None):
+            raise ValueError("alpha: expected with partition dirichlet, and only with it")
+        for name in ("public", "test"):
+            if self.shared == (getattr(self, name) is not None):
+                raise ValueError(f"{name}: expected a number of problems, or the shared set of others, and not both")
+        return self
+
+
+@dataclass
+class Prepared:
+    """`private` and `heldout` by site; `removed` counts by reason; `matches` are (id, what it is like) of problems
+    that lost to another set."""
+
+    test: list[Problem] = field(default_factory=list)
+    public: list[Problem] = field(default_factory=list)
+    private: dict[str, list[Problem]] = field(default_factory=dict)
+    heldout: dict[str, list[Problem]] = field(default_factory=dict)
+    removed: Counter = field(default_factory=Counter)
+    matches: list[tuple[str, Match]] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """Problems by file."""
+        sets = {"public": self.public, "test": self.test} | self.private
+        return {name: len(problems) for name, problems in sets.items()} | {
+            f"{site}.heldout": len(problems) for site, problems in self.heldout.items()
+        }
+
+
+def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]] | None = None) -> Prepared:
+    """`shared` has the public and the test set if the plan says they are given.
+
+    Raises:
+        PreparationError: fewer problems than asked for.
+        PartitionError: see `partition`.
+    """
+    made = Prepared()
+    made.removed.update({"bad gold": len(pool.refused), "no single right option": pool.skipped})
+    train, test = (_distinct(problems or (), plan.seed, made) for problems in (pool.train, pool.test))
+    seen = Seen(plan.overlap)
+    if shared:
+        made.test, made.public = list(shared["test"]), list(shared["public"])
+        for name in ("test", "public"):
+            for problem in shared[name]:
+                seen.add(name, question_text(problem), problem)
+    else:
+        held_out = pool.test is None  # of train, as the data set has no test split
+        made.test = _take(plan.test, "test", train if held_out else test, seen, made)
+        made.removed["left over in the test split"] += len(test)
+        made.public = _take(plan.public, "public", train, seen, made)
+    rest = _unseen(train, seen, made)
+    texts, problems = list(rest), list(rest.values())
+    parts = partition([problem.label for problem in problems], plan.sites, plan.partition, plan.seed, plan.alpha)
+    _divide(made, plan, {f"site-{k}": {texts[i]: problems[i] for i in part} for k, part in enumerate(parts, start=1)})
+    _check_ids(made)
+    made.removed = +made.removed
+    return made
+
+
+def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
+    """Each site's held-out and private set; no site's private problems are like any site's held-out ones."""
+    seen = Seen(plan.overlap)
+    for site, texts in sites.items():
+        if len(texts) <= plan.heldout:
+            raise PreparationError(
+                f"{site}: heldout is {plan.heldout}, but it has {len(texts)} problems in all, and at least one must be "
+                "left to train on; try a smaller --heldout, fewer --sites or another --partition"
+            )
+        if plan.heldout:
+            chosen = list(texts)[: plan.heldout]
+            made.heldout[site] = [_move(text, texts, "held-out", seen) for text in chosen]
+    for site, texts in sites.items():
+        made.private[site] = list(_unseen(texts, seen, made).values())
+        if not made.private[site]:
+            raise PreparationError(f"{site}: all its problems are like held-out ones; try a smaller --heldout")
+
+
+def _distinct(problems: Iterable[Problem], seed: int, made: Prepared) -> Texts:
+    kept, repeated, conflicting = without_repeats(problems)
+    made.removed.update({"repeats another": repeated, "conflicting answers": conflicting})
+    return {text: kept[text] for text in sorted(kept, key=lambda text: _place(seed, text))}
+
+
+def _place(seed: int, text: str) -> str:
+    return hashlib.sha256(f"{seed}\n{text}".encode()).hexdigest()
+
+
+def _take(count: int, name: str, texts: Texts, seen: Seen, made: Prepared) -> list[Problem]:
+    """Move the first `count` problems of `texts` that are not seen yet into `seen`; those that are seen are removed."""
+    chosen: list[str] = []
+    available = len(texts)
+    for text in list(texts):
+        if len(chosen) == count:
+            break
+        if _is_seen(text, texts[text], seen, made):
+            del texts[text]
+        else:
+            chosen.append(text)
+    if len(chosen) < count:
+        raise PreparationError(
+            f"{name}: {count} problems asked for, but of {available} distinct ones there only {len(chosen)} can be "
+            f"used; try a smaller --{name}"
+        )
+    return [_move(text, texts, name, seen) for text in chosen]
+
+
+def _move(text: str, texts: Texts, name: str, seen: Seen) -> Problem:
+    problem = texts.pop(text)
+    seen.add(name, text, problem)
+    return problem
+
+
+def _unseen(texts: Texts, seen: Seen, made: Prepared) -> Texts:
+    return {text: problem for text, problem in texts.items() if not _is_seen(text, problem, seen, made)}
+
+
+def _is_seen(text: str, problem: Problem, seen: Seen, made: Prepared) -> bool:
+    match = seen.match(text)
+    if match:
+        made.removed[f"duplicates {match.set_name}"] += 1
+        made.matches.append((problem.id, match))
+    return match is not None
+
+
+def _check_ids(made: Prepared) -> None:
+    """Ids are the owner's in files of our own format, and read one file at a time; here they meet."""
+    sets = [made.test, made.public, *made.private.values(), *made.heldout.values()]
+    repeated = [name for name, count in Counter(p.id for problems in sets for p in problems).items() if count > 1]
+    if repeated:
+        raise PreparationError(
+            f"{len(repeated)} ids stand for two problems each; expected one id a problem; rename them"
+        )

@@ -1,0 +1,105 @@
+"""Rows of the known data sets as records of our problem files: all their fields but `id` and `task`.
+
+Columns are those of the data sets on the Hugging Face hub. Errors name a column and a reason and never quote a cell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+from fedrlvr.types import Problem
+
+LETTERS = ("A", "B", "C", "D")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?<=\s)(?P<bare>[^\s${}\\]+))")
+
+
+class RowError(ValueError):
+    """A row that holds no problem; `column` says where."""
+
+    def __init__(self, column: str, reason: str):
+        super().__init__(reason)
+        self.column = column
+
+
+class RowSkipped(RowError):
+    """A row that is a problem, but of a kind that has no checkable answer: left out and counted, not an error."""
+
+
+def problem_id(dataset: str, problem: Problem) -> str:
+    """The data set's name and 12 hex digits of SHA-256 over the question and its options: the same whatever the row's
+    place, and whoever corrects its answer."""
+    content = json.dumps([problem.prompt, problem.choices], ensure_ascii=False)
+    return f"{dataset}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def boxed_answer(solution: str) -> str:
+    """The content of the last `\\boxed{...}` or `\\fbox{...}` with balanced braces, or what follows `\\boxed ` where
+    the braces were left out. Raises RowError."""
+    boxes = list(_BOX.finditer(solution))
+    if not boxes:
+        raise RowError("solution", "no \\boxed{} in it")
+    box = boxes[-1]
+    if box["bare"]:
+        return box["bare"].rstrip(".,;")
+    depth = 1
+    for brace in re.finditer(r"\\.|[{}]", solution[box.end() :], re.DOTALL):  # \{ and \} are no braces to TeX
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return solution[box.end() : box.end() + brace.start()].strip()
+    raise RowError("solution", "its last \\boxed{ is never closed")
+
+
+def math(row: dict) -> dict:
+    answer = boxed_answer(_text(row, "solution"))
+    return {"prompt": row["problem"], "answer": answer, "label": row["type"], "meta": {"level": row["level"]}}
+
+
+def deepmath(row: dict) -> dict:
+    """The label is the topic's first part below "Mathematics", as in "Mathematics -> Algebra -> Complex Numbers"."""
+    parts = [part.strip() for part in _text(row, "topic").split("->")]
+    label = parts[1] if len(parts) > 1 and parts[0] == "Mathematics" else parts[0]
+    meta = {"topic": row["topic"], "difficulty": row["difficulty"]}
+    return {"prompt": row["question"], "answer": row["final_answer"], "label": label, "meta": meta}
+
+
+def gsm8k(row: dict) -> dict:
+    _, mark, answer = _text(row, "answer").rpartition("####")
+    if not mark:
+        raise RowError("answer", "no #### before a final answer in it")
+    return {"prompt": row["question"], "answer": answer.strip().replace(",", "")}
+
+
+def medqa(row: dict) -> dict:
+    """The label is the exam's step, where the data set has it."""
+    options = row["options"] or {}
+    if row["answer_idx"] not in LETTERS:
+        raise RowError("answer_idx", f"out of range: expected {', '.join(LETTERS)}")
+    choices = [options.get(letter) for letter in LETTERS]
+    return {
+        "prompt": row["question"],
+        "answer": row["answer_idx"],
+        "choices": choices,
+        "label": row.get("meta_info") or "",
+    }
+
+
+def medmcqa(row: dict) -> dict:
+    if row.get("choice_type") not in (None, "single"):
+        raise RowSkipped("choice_type", "not a question with a single right option")
+    if row["cop"] not in range(len(LETTERS)):
+        raise RowError("cop", f"out of range: expected 0 to {len(LETTERS) - 1} (a hidden label is -1)")
+    choices = [row[f"op{letter.lower()}"] for letter in LETTERS]
+    return {
+        "prompt": row["question"],
+        "answer": LETTERS[row["cop"]],
+        "choices": choices,
+        "label": row["subject_name"] or "",
+    }
+
+
+def _text(row: dict, column: str) -> str:
+    if not isinstance(row[column], str):
+        raise RowError(column, "empty")
+    return row[column]

@@ -1,0 +1,165 @@
+"""The data sets that `fedrlvr prepare` knows: where they are, how they are laid out, and their rows as checked
+problems."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fedrlvr.data import rows
+from fedrlvr.data.problems import ProblemFileError, _records, check_gold, parse_problem, task_in
+from fedrlvr.data.tables import INTEGER, NUMBER, OPTIONS, TEXT, SourceError, Table, load_tables
+from fedrlvr.tasks import Task
+from fedrlvr.types import Problem
+
+Watch = Callable[[Sequence, str], Iterable]  # shows how far the reading of rows has come
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a data set is laid out. `record` makes a row the fields of a problem file's line, all but `id` and `task`.
+
+    `columns` must be there and `optional` ones may be, each with its kind. `configs` are loaded, all there are if
+    empty. `test` is the split that the test set is drawn from; "" = none, so that it is held out of `train`.
+    """
+
+    hub_id: str
+    task: str
+    record: Callable[[dict], dict]
+    columns: Mapping[str, str]
+    optional: Mapping[str, str] = field(default_factory=dict)
+    configs: tuple[str, ...] = ()
+    train: str = "train"
+    test: str = "test"
+
+
+SOURCES = {
+    "math": Source(
+        "EleutherAI/hendrycks_math", "math", rows.math, dict.fromkeys(("problem", "level", "type", "solution"), TEXT)
+    ),
+    "deepmath": Source(
+        "zwhe99/DeepMath-103K",
+        "math",
+        rows.deepmath,
+        {"question": TEXT, "final_answer": TEXT, "difficulty": NUMBER, "topic": TEXT},
+        test="",
+    ),
+    "gsm8k": Source("openai/gsm8k", "math", rows.gsm8k, dict.fromkeys(("question", "answer"), TEXT), configs=("main",)),
+    "medqa": Source(
+        "GBaker/MedQA-USMLE-4-options",
+        "choice",
+        rows.medqa,
+        {"question": TEXT, "options": OPTIONS, "answer_idx": TEXT},
+        optional={"meta_info": TEXT},
+    ),
+    "medmcqa": Source(
+        "openlifescienceai/medmcqa",
+        "choice",
+        rows.medmcqa,
+        dict.fromkeys(("question", "opa", "opb", "opc", "opd", "subject_name"), TEXT) | {"cop": INTEGER},
+        optional={"choice_type": TEXT},
+        test="validation",  # the labels of its test split are hidden
+    ),
+}
+
+
+@dataclass
+class Pool:
+    """A data set's problems as read; `test` is None where it has no test split. `refused` says of each row that is no
+    problem where it is and why; `skipped` counts rows of a kind that is left out by design; `revision` is the hub's
+    commit, "" for local files."""
+
+    train: list[Problem] = field(default_factory=list)
+    test: list[Problem] | None = None
+    refused: list[str] = field(default_factory=list)
+    skipped: int = 0
+    revision: str = ""
+
+    def add(self, problems: list[Problem], where: str, task: Task, read: Callable[[], Problem]) -> None:
+        """Read one row's problem into `problems`, or note why there is none."""
+        try:
+            problem = read()
+            check_gold(problem, task, where)
+        except rows.RowSkipped:
+            self.skipped += 1
+        except rows.RowError as error:
+            self.refused.append(f"{where}, column {error.column}: {error}")
+        except ProblemFileError as error:
+            self.refused.append(str(error))
+        else:
+            problems.append(problem)
+
+
+def read_source(dataset: str, source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:
+    """The problems of one of SOURCES, read through the `datasets` library from a directory, a file or a hub id.
+
+    Without `with_test` the test split is not read. Local files leave no copy in the library's cache.
+
+    Raises:
+        SourceError: no such data, unreadable data, no train split, an empty split, or a missing or ill-typed column.
+    """
+    layout, pool = SOURCES[dataset], Pool()
+    with tempfile.TemporaryDirectory(prefix="fedrlvr-") as cache:
+        tables, pool.revision = load_tables(source, layout.configs, cache)
+        if layout.train not in tables:
+            raise SourceError(f"{source}: no split {layout.train} of {dataset}; found {', '.join(sorted(tables))}")
+        wanted = [(layout.train, pool.train)]
+        if with_test and layout.test in tables:
+            pool.test = []
+            wanted.append((layout.test, pool.test))
+        for split, problems in wanted:
+            for table in tables[split]:
+                table.check_columns(dataset, layout.columns, layout.optional)
+                _read_table(table, dataset, layout, task, pool, problems, watch)
+    return pool
+
+
+def _read_table(table: Table, dataset: str, layout: Source, task: Task, pool: Pool, problems: list, watch) -> None:
+    columns = [name for name in table.rows.column_names if name in {*layout.columns, *layout.optional}]
+    cells = table.rows.select_columns(columns)
+    for number, row in enumerate(watch(cells, f"{dataset} {table.name}")):
+        where = f"{table.name}, row {number}"
+
+        def read(row=row, where=where) -> Problem:
+            record = layout.record(row)
+            problem = parse_problem(record | {"id": where, "task": layout.task}, where)
+            return replace(problem, id=rows.problem_id(dataset, problem))
+
+        pool.add(problems, where, task, read)
+
+
+def jsonl_files(source: str) -> dict[str, Path]:
+    """{"train": file} of our own format, and "test" where the source is a directory that has one. Raises
+    SourceError."""
+    path = Path(source)
+    files = {name: path / f"{name}.jsonl" for name in ("train", "test")} if path.is_dir() else {"train": path}
+    if not files["train"].is_file():
+        raise SourceError(f"{files['train']}: no such file; expected a problem file, or a directory with train.jsonl")
+    return {name: file for name, file in files.items() if file.is_file()}
+
+
+def jsonl_task(source: str) -> str | None:
+    """The task that the first problem names. Raises SourceError, ProblemFileError."""
+    return task_in(jsonl_files(source)["train"])
+
+
+def read_jsonl(source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:
+    """The problems of files in our own format; ids are the owner's.
+
+    Raises:
+        SourceError: no such file, or a file without problems.
+        ProblemFileError: a line that is no problem; a gold that fails its verifier is only noted.
+    """
+    files = jsonl_files(source)
+    pool = Pool(test=[] if with_test and "test" in files else None)
+    for file, collected in ((files["train"], pool.train), (files.get("test"), pool.test)):
+        if collected is None:
+            continue
+        problems = [(where, parse_problem(record, where)) for where, record in _records(file)]
+        if not problems:
+            raise SourceError(f"{file}: holds no problem; expected one JSON object a line")
+        for where, problem in watch(problems, file.name):
+            pool.add(collected, where, task, lambda problem=problem: problem)
+    return pool
