@@ -11,9 +11,6 @@ from fedrlvr.tasks.task import Task
 TASKS: dict[str, Task] = {task.name: task for task in (Protocol(), Arithmetic(), Math(), Choice(), Dosage())}
 PRACTICE = {"math": "arithmetic", "choice": "dosage"}  # task -> the generated task whose problems a dry run can use
 
-# Which task makes the problems for a dry run of one that has none of its own.
-PRACTICE: dict[str, str] = {}
-
 
 def task_named(name: str, settings: VerifierSettings | None = None) -> Task:
     """Raises ValueError naming the known tasks."""
