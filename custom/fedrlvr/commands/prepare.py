@@ -19,7 +19,7 @@ from fedrlvr.data.partition import Partition
 from fedrlvr.data.preparation import Plan, PreparationError, Prepared, prepare_sets
 from fedrlvr.data.problems import write_problems
 from fedrlvr.data.sources import SOURCES, Pool, jsonl_task, read_jsonl, read_source
-from fedrlvr.report.partition import draw_partition, label_counts, print_partition
+from fedrlvr.report.partition import Counts, draw_partition, label_counts, print_partition
 from fedrlvr.settings_file import validate_settings
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.version import source_hash
@@ -127,10 +127,11 @@ def _write(folder: Path, arguments: argparse.Namespace, made: Prepared, task: Ta
         for name in SHARED_SETS:
             write_problems(folder / f"{name}.jsonl", getattr(made, name))
         _write_json(folder / MANIFEST, _manifest(arguments, made, task, pool).model_dump())
-    counts, shared, heldout = _sizes(made)
-    title = f"{arguments.dataset}: {len(counts)} sites, partition {arguments.partition}"
+    counts, heldout = _sizes(made)
+    title = f"{arguments.dataset}: {len(made.private)} site{'s' if len(made.private) > 1 else ''}, "
+    title += f"partition {arguments.partition}"
     title += f" ({arguments.alpha:g})" if arguments.alpha else ""
-    draw_partition(counts, heldout, shared, f"{title}, seed {arguments.seed}", folder / "partition.png")
+    draw_partition(counts, heldout, f"{title}, seed {arguments.seed}", folder / "partition.png")
     report = {
         "dataset": arguments.dataset,
         "arguments": {name: getattr(arguments, name) for name in Plan.model_fields if name != "shared"},
@@ -164,14 +165,14 @@ def _write_json(path: Path, value: dict) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _sizes(made: Prepared) -> tuple[dict, dict[str, int], dict[str, int]]:
-    shared = {name: len(getattr(made, name)) for name in SHARED_SETS}
-    return label_counts(made.private), shared, {site: len(problems) for site, problems in made.heldout.items()}
+def _sizes(made: Prepared) -> tuple[Counts, dict[str, int]]:
+    """What table and picture show: labels of every site's private and of the shared sets, sizes of the held-out."""
+    counts = label_counts(made.private | {"public": made.public, "test": made.test})
+    return counts, {site: len(problems) for site, problems in made.heldout.items()}
 
 
 def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: Console) -> None:
-    counts, shared, heldout = _sizes(made)
-    print_partition(counts, heldout, shared, console)
+    print_partition(*_sizes(made), console)
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in made.removed.items())
     console.print(f"left out: {reasons or 'nothing'}", markup=False)
     if pool.test is None and not arguments.shared:

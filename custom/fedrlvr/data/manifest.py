@@ -77,12 +77,12 @@ def _checked(path: Path, expected: SetManifest) -> list[Problem]:
     missing = dict(expected.records)
     for where, record in _records(path):
         problem = parse_problem(record, where)
-        known = missing.pop(problem.id, None)
-        if known != problem_hash(problem):
-            done = (
-                "is not in" if problem.id not in expected.records else "repeats in" if known is None else "differs from"
-            )
-            raise ManifestError(f"{where}: record {problem.id} {done} the manifest; {_REMEDY}")
+        if problem.id not in expected.records:
+            raise ManifestError(f"{where}: record {problem.id} is not in the manifest; {_REMEDY}")
+        if problem_hash(problem) != expected.records[problem.id]:
+            raise ManifestError(f"{where}: record {problem.id} differs from the manifest; {_REMEDY}")
+        if missing.pop(problem.id, None) is None:
+            raise ManifestError(f"{where}: record {problem.id} stands on an earlier line already; {_REMEDY}")
         problems.append(problem)
     if missing:
         raise ManifestError(f"{path}: record {next(iter(missing))} of the manifest is missing; {_REMEDY}")

@@ -116,31 +116,50 @@ def _check_folder(folder: Path) -> None:
 
 def _local(path: Path, configs: tuple[str, ...], cache: str) -> Iterator[tuple[str, Table]]:
     if path.is_file():
-        files = {"train": str(path)}
-        yield (
-            "train",
-            Table(path.name, datasets.load_dataset(READERS[path.suffix], data_files=files, cache_dir=cache)["train"]),
-        )
+        for _, rows in _built(READERS[path.suffix], data_files={"train": str(path)}, cache_dir=cache):
+            yield "train", Table(path.name, rows)
     elif _is_saved(path):
-        yield from _tables("", datasets.load_from_disk(str(path)))
+        yield from _named("", _saved(path))
     elif saved := [child for child in sorted(path.iterdir()) if _is_saved(child)]:
         for child in saved:
             if not configs or child.name in configs:
-                yield from _tables(child.name, datasets.load_from_disk(str(child)))
+                yield from _named(child.name, _saved(child))
     else:
         names = datasets.get_dataset_config_names(str(path))
         if names == ["default"] and configs and all((path / config).is_dir() for config in configs):
-            for config in configs:
-                yield from _tables(config, datasets.load_dataset(str(path), data_dir=config, cache_dir=cache))
+            for config in configs:  # directories by configuration, and no README.md that names them
+                yield from _named(config, _built(str(path), data_dir=config, cache_dir=cache))
         else:
             for config in _chosen(names, configs, str(path)):
-                yield from _tables(config, datasets.load_dataset(str(path), config, cache_dir=cache))
+                yield from _named(config, _built(str(path), config, cache_dir=cache))
 
 
 def _hub(source: str, configs: tuple[str, ...], revision: str) -> Iterator[tuple[str, Table]]:
     at = {"revision": revision or None}
     for config in _chosen(datasets.get_dataset_config_names(source, **at), configs, source):
-        yield from _tables(config, datasets.load_dataset(source, config, **at))
+        yield from _named(config, _built(source, config, **at))
+
+
+def _built(*names: str, **where) -> Iterator[tuple[str, datasets.Dataset]]:
+    """Every split; `load_dataset` itself cannot return one without rows."""
+    builder = datasets.load_dataset_builder(*names, **where)
+    builder.download_and_prepare()
+    for split, info in builder.info.splits.items():
+        if info.num_examples:
+            yield split, builder.as_dataset(split)
+        else:
+            features = builder.info.features
+            yield split, datasets.Dataset.from_dict(dict.fromkeys(features, []), features=features)
+
+
+def _saved(path: Path) -> Iterable[tuple[str, datasets.Dataset]]:
+    loaded = datasets.load_from_disk(str(path))
+    return {"train": loaded}.items() if isinstance(loaded, datasets.Dataset) else loaded.items()
+
+
+def _named(config: str, splits: Iterable[tuple[str, datasets.Dataset]]) -> Iterator[tuple[str, Table]]:
+    prefix = "" if config in ("", "default") else f"{config}/"
+    return ((split, Table(prefix + split, rows)) for split, rows in splits)
 
 
 def _hub_revision(source: str) -> str:
@@ -171,12 +190,6 @@ def _chosen(names: list[str], configs: tuple[str, ...], source: str) -> list[str
     if configs:
         raise SourceError(f"{source}: no configuration {', '.join(configs)}; found {', '.join(names)}")
     return names
-
-
-def _tables(config: str, loaded: datasets.Dataset | datasets.DatasetDict) -> Iterable[tuple[str, Table]]:
-    splits = {"train": loaded} if isinstance(loaded, datasets.Dataset) else loaded
-    prefix = "" if config in ("", "default") else f"{config}/"
-    return [(split, Table(prefix + split, rows)) for split, rows in splits.items()]
 
 
 def _is_saved(path: Path) -> bool:

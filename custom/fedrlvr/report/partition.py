@@ -1,4 +1,4 @@
-"""Who has what: problems by site and label, as a picture and as a table."""
+"""Who has what: problems by set and label, as a picture and as a table. The last two sets are those that all share."""
 
 from __future__ import annotations
 
@@ -19,109 +19,119 @@ from fedrlvr.types import Problem
 
 BAR_COLOUR, HELDOUT_COLOUR, SHARED_COLOUR = "#2c5f8a", "#9fb4c7", "#c44e2b"
 MOST_LABELS, OTHER, NO_LABEL = 20, "other", "no label"
-Counts = dict[str, Counter]  # set -> label -> problems
+Counts = dict[str, Counter]  # set -> label -> problems: the sites' private sets, then public and test
+SHARED = 2
 
 
 def label_counts(sets: Mapping[str, Sequence[Problem]]) -> Counts:
-    """Problems by set and label, for the most frequent labels first; the rest is called "other"."""
+    """Problems by set and label, the most frequent labels first; of many labels the rest is called "other"."""
     exact = {name: Counter(problem.label or NO_LABEL for problem in problems) for name, problems in sets.items()}
     total = sum(exact.values(), Counter())
     ordered = sorted(total, key=lambda label: (-total[label], label))
-    shown = set(ordered if len(ordered) <= MOST_LABELS + 1 else ordered[:MOST_LABELS])
+    shown = ordered if len(ordered) <= MOST_LABELS + 1 else ordered[:MOST_LABELS]
     counts: Counts = {}
     for name, labels in exact.items():
-        counts[name] = Counter({label: 0 for label in ordered if label in shown})
-        for label, number in labels.items():
-            counts[name][label if label in shown else OTHER] += number
+        counts[name] = Counter({label: labels[label] for label in shown})
+        if len(shown) < len(ordered):
+            counts[name][OTHER] += labels.total() - counts[name].total()
     return counts
 
 
-def print_partition(private: Counts, heldout: Mapping[str, int], shared: Mapping[str, int], console: Console) -> None:
-    """Every site's size and its largest labels, then the shared sets."""
-    table = Table(title="problems by site", title_justify="left")
-    table.add_column("site")
-    for name in ("private", *(["held out"] if heldout else [])):
+def print_partition(counts: Counts, heldout: Mapping[str, int], console: Console) -> None:
+    """Every set's size and its largest labels; `heldout` sizes by site, empty if there are none."""
+    table = Table(title="problems by set", title_justify="left")
+    table.add_column("set")
+    for name in ("problems", *(["held out"] if heldout else [])):
         table.add_column(name, justify="right")
     table.add_column("largest labels")
-    for site, labels in private.items():
-        largest = [f"{label} {number:,}" for label, number in labels.most_common(3) if number]
-        more = sum(1 for number in labels.values() if number) - len(largest)
-        sizes = [f"{labels.total():,}", *([f"{heldout[site]:,}"] if heldout else [])]
-        table.add_row(site, *sizes, escape(", ".join(largest)) + (f" and {more} more" if more else ""))
-    table.add_section()
-    for name, size in shared.items():
-        table.add_row(name, f"{size:,}", *([""] if heldout else []), "shared by all sites")
+    for row, (name, labels) in enumerate(counts.items()):
+        if row == len(counts) - SHARED:
+            table.add_section()
+        largest = [(label, number) for label, number in labels.most_common(3) if number]
+        more = sum(number > 0 for number in labels.values()) - len(largest)
+        text = ", ".join(f"{label} {number:,}" for label, number in largest) + (f" and {more} more" if more else "")
+        size = [f"{heldout[name]:,}" if name in heldout else ""] if heldout else []
+        table.add_row(name, f"{labels.total():,}", *size, escape(text))
     console.print(table)
 
 
-def draw_partition(
-    private: Counts, heldout: Mapping[str, int], shared: Mapping[str, int], title: str, path: Path
-) -> None:
-    """Write a PNG: site x label counts of the private problems where there are labels, and the size of every set."""
-    labels = sorted(set().union(*private.values()), key=lambda label: -sum(c[label] for c in private.values()))
-    labels = [label for label in labels if label != OTHER] + [OTHER] * (OTHER in labels)
-    height = 2.1 + 0.34 * (len(private) + len(shared))
+def draw_partition(counts: Counts, heldout: Mapping[str, int], title: str, path: Path) -> None:
+    """Write a PNG: the size of every set, and set x label counts where there are several labels."""
+    labels = list(next(iter(counts.values())))
+    height = 1.3 + 0.34 * len(counts)
     if len(labels) == 1:
         figure, bars = plt.subplots(figsize=(7, height), layout="constrained")
-        _names(bars, [*private, *shared])
+        _name_rows(bars, list(counts))
     else:
-        widths = (1.6 + 0.52 * len(labels), 3.0)
+        widths = (1.6 + 0.55 * len(labels), 3.0)
         figure, (cells, bars) = plt.subplots(
-            1, 2, figsize=(sum(widths), height + 0.6), width_ratios=widths, sharey=True, layout="constrained"
+            1, 2, figsize=(sum(widths), height + 1.2), width_ratios=widths, sharey=True, layout="constrained"
         )
-        _cells(cells, private, labels)
-        _names(cells, [*private, *shared])
-        bars.tick_params(axis="y", labelleft=False)
-    _bars(bars, {site: labels.total() for site, labels in private.items()}, heldout, shared)
+        _cells(cells, counts, labels)
+        _name_rows(cells, list(counts))
+        bars.tick_params(axis="y", labelleft=False, length=0)
+    _bars(bars, counts, heldout)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-def _rows(sites: int, shared: int) -> list[float]:
-    """Heights of the rows, the shared sets a little apart."""
-    return [*map(float, range(sites)), *(sites + 0.4 + k for k in range(shared))]
+def _rows(count: int) -> list[float]:
+    """Heights of the rows from the top, the shared sets a little apart."""
+    return [row + (0.35 if row >= count - SHARED else 0.0) for row in range(count)]
 
 
-def _names(axes, names: list[str]) -> None:
-    rows = _rows(len(names) - 2, 2)
+def _name_rows(axes, names: list[str]) -> None:
+    rows = _rows(len(names))
     axes.set_yticks(rows, names)
-    axes.set_ylim(rows[-1] + 0.6, -0.6)
+    axes.set_ylim(rows[-1] + 0.55, -0.55)
     axes.tick_params(length=0)
 
 
-def _cells(axes, private: Counts, labels: list[str]) -> None:
-    values = [[counts[label] for label in labels] for counts in private.values()]
-    largest = max(map(max, values))
-    axes.imshow(values, norm=PowerNorm(0.5, 0, largest), cmap="YlGnBu", aspect="auto")
-    for y, row in enumerate(values):
-        for x, value in enumerate(row):
-            colour = "#b8b8b8" if value == 0 else "white" if value > 0.35 * largest else "#222222"
-            axes.text(x, y, f"{value:,}" if value else "·", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(labels)), [_short(label) for label in labels], rotation=40, ha="right", fontsize=9)
-    axes.spines[:].set_visible(False)
-    axes.set_title("private problems by label", fontsize=10, loc="left")
-
-
-def _bars(axes, private: Mapping[str, int], heldout: Mapping[str, int], shared: Mapping[str, int]) -> None:
-    rows = _rows(len(private), len(shared))
-    below = [heldout.get(site, 0) for site in private]
-    axes.barh(rows[: len(private)], private.values(), color=BAR_COLOUR, height=0.7, label="private")
-    if heldout:
-        axes.barh(
-            rows[: len(private)], below, left=list(private.values()), color=HELDOUT_COLOUR, height=0.7, label="held out"
+def _cells(axes, counts: Counts, labels: list[str]) -> None:
+    """Sites in one colour, shared sets in another: each as dark as it is large among its own."""
+    values = [[labels_of[label] for label in labels] for labels_of in counts.values()]
+    rows, sites = _rows(len(values)), len(values) - SHARED
+    for block, colours, ceiling in ((slice(0, sites), "GnBu", 1.25), (slice(sites, None), "Oranges", 2.5)):
+        largest = max(1, *map(max, values[block]))
+        extent = (-0.5, len(labels) - 0.5, rows[block][-1] + 0.5, rows[block][0] - 0.5)
+        axes.imshow(
+            values[block], norm=PowerNorm(0.6, 0, ceiling * largest), cmap=colours, aspect="auto", extent=extent
         )
-    axes.barh(rows[len(private) :], shared.values(), color=SHARED_COLOUR, height=0.7, label="shared by all sites")
-    ends = [*(p + h for p, h in zip(private.values(), below, strict=True)), *shared.values()]
-    for row, end in zip(rows, ends, strict=True):
-        axes.annotate(f"{end:,}", (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_xlim(0, max(ends) * 1.22)
+        for y, row in zip(rows[block], values[block], strict=True):
+            for x, value in enumerate(row):
+                colour = "#a0a0a0" if value == 0 else "white" if value > 0.4 * ceiling * largest else "#222222"
+                axes.text(x, y, f"{value:,}", ha="center", va="center", color=colour, fontsize=8)
+    for x in range(1, len(labels)):
+        axes.axvline(x - 0.5, color="white", linewidth=1)
+    for y in rows[1:]:
+        axes.axhline(y - 0.5, color="white", linewidth=1)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+    axes.set_xticks(range(len(labels)), [_short(label) for label in labels], rotation=38, ha="right", fontsize=9)
+    for name in axes.get_xticklabels():
+        name.set_rotation_mode("anchor")
+    axes.spines[:].set_visible(False)
+    axes.set_title("problems by label", fontsize=10, loc="left")
+
+
+def _bars(axes, counts: Counts, heldout: Mapping[str, int]) -> None:
+    rows, sizes = _rows(len(counts)), [labels.total() for labels in counts.values()]
+    below = [heldout.get(name, 0) for name in counts]
+    sites = len(counts) - SHARED
+    axes.barh(rows[:sites], sizes[:sites], color=BAR_COLOUR, height=0.7, label="private")
+    if heldout:
+        axes.barh(rows, below, left=sizes, color=HELDOUT_COLOUR, height=0.7, label="held out")
+    axes.barh(rows[sites:], sizes[sites:], color=SHARED_COLOUR, height=0.7, label="shared by all sites")
+    for row, size, more in zip(rows, sizes, below, strict=True):
+        text = f"{size:,}" + (f" + {more:,}" if more else "")
+        axes.annotate(text, (size + more, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_xlim(0, 1.4 * max(size + more for size, more in zip(sizes, below, strict=True)))
     axes.xaxis.set_visible(False)
     axes.spines[:].set_visible(False)
-    axes.set_title("problems", fontsize=10, loc="left")
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.01))
+    axes.set_title("problems in all", fontsize=10, loc="left")
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, -0.02), handlelength=1)
 
 
 def _short(label: str, most: int = 26) -> str:
-    label = label.replace("$", r"\$")  # no mathematics in a data set's labels
-    return label if len(label) <= most else label[: most - 1] + "…"
+    label = label if len(label) <= most else label[: most - 1] + "…"
+    return label.replace("$", r"\$")  # a dollar sign begins no formula here

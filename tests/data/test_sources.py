@@ -1,0 +1,179 @@
+"""The known data sets in their exact schemas, from every kind of place, and our own files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, DatasetDict, concatenate_datasets
+
+from fedrlvr.data.problems import ProblemFileError, write_problems
+from fedrlvr.data.sources import SOURCES, Pool, read_jsonl, read_source
+from fedrlvr.data.tables import SourceError
+from fedrlvr.tasks import task_named
+from fedrlvr.types import Problem
+
+
+def read(dataset: str, source: Path | str, with_test: bool = True) -> Pool:
+    return read_source(dataset, str(source), task_named(SOURCES[dataset].task), with_test)
+
+
+def refusal(dataset: str, source: Path | str) -> str:
+    with pytest.raises(SourceError) as caught:
+        read(dataset, source)
+    assert "What is the number" not in str(caught.value)
+    return str(caught.value)
+
+
+SEVENTH = {  # of train: answer, label, options, meta
+    "math": ("7", "Geometry", (), {"level": "Level 3"}),
+    "deepmath": ("7", "Geometry", (), {"topic": "Mathematics -> Geometry -> Lines", "difficulty": 4.5}),
+    "gsm8k": ("1007", "", (), {}),
+    "medqa": ("D", "step1", ("a drug 7 train", "b drug 7 train", "c drug 7 train", "d drug 7 train"), {}),
+    "medmcqa": ("D", "Surgery", ("a drug 7 train", "b drug 7 train", "c drug 7 train", "d drug 7 train"), {}),
+}
+
+
+PLACES = [(dataset, how) for dataset in SOURCES for how in ("hub", "bare", "saved", "json", "csv")]
+PLACES.remove(("medqa", "csv"))  # which has no column of objects
+
+
+@pytest.mark.parametrize(("dataset", "how"), PLACES)
+def test_every_data_set_is_read_from_every_kind_of_directory(tmp_path, hub, dataset, how):
+    if how == "csv":
+        (tmp_path / "csv").mkdir()
+        for split, rows in hub.tables(dataset).items():
+            columns = [c for c in rows.column_names if c in {*SOURCES[dataset].columns, *SOURCES[dataset].optional}]
+            texts = rows.select_columns(columns)
+            if dataset == "deepmath":
+                texts = texts.map(lambda row: {"final_answer": f"${row['final_answer']}$"})  # all digits were integers
+            texts.to_csv(tmp_path / "csv" / f"{split}.csv")
+    else:
+        hub.save(dataset, tmp_path / how, how)
+    pool = read(dataset, tmp_path / how)
+    assert (pool.refused, pool.skipped, pool.revision) == ([], 0, "")
+    assert len(pool.train) == 24
+    assert (pool.test is None) if dataset == "deepmath" else len(pool.test) == 24
+    (problem,) = (p for p in pool.train if p.prompt == "What is the number 7 of train?")
+    answer = problem.answer.strip("$")
+    assert (answer, problem.label, problem.choices, problem.meta) == SEVENTH[dataset]
+    assert problem.task == SOURCES[dataset].task
+    assert problem.id.startswith(f"{dataset}-")
+    assert len({p.id for p in [*pool.train, *(pool.test or [])]}) == len(pool.train) + len(pool.test or [])
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "json", "arrow"])
+def test_a_single_file_is_a_train_split(tmp_path, hub, suffix):
+    rows = hub.tables("medqa")["train"]
+    file = tmp_path / f"some.{suffix}"
+    if suffix == "arrow":
+        rows.save_to_disk(tmp_path / "saved")
+        (tmp_path / "saved" / "data-00000-of-00001.arrow").rename(file)
+    else:
+        (rows.to_parquet if suffix == "parquet" else rows.to_json)(file)
+    pool = read("medqa", file)
+    assert len(pool.train) == 24
+    assert pool.test is None
+
+
+def test_all_configurations_of_math_are_read_and_one_of_gsm8k(tmp_path, hub):
+    def some(dataset: str, config: str) -> dict[str, Dataset]:
+        column = "problem" if dataset == "math" else "question"
+        rows = [
+            hub.row(dataset, split, n, **{column: f"{config} {split} {n}"})
+            for split in ("train", "test")
+            for n in (0, 1)
+        ]
+        return {"train": hub.table(dataset, rows[:2]), "test": hub.table(dataset, rows[2:])}
+
+    def prompts(dataset: str, folder: Path) -> Counter:
+        return Counter(problem.prompt.split()[0] for problem in read(dataset, folder).train)
+
+    math = {config: some("math", config) for config in ("algebra", "geometry", "precalculus")}
+    assert prompts("math", hub.save_hub(tmp_path / "math", math)) == dict.fromkeys(math, 2)
+    for config, splits in math.items():
+        DatasetDict(splits).save_to_disk(tmp_path / "saved" / config)
+    assert prompts("math", tmp_path / "saved") == dict.fromkeys(math, 2)
+    with_default = math | {"": {"train": concatenate_datasets([splits["train"] for splits in math.values()])}}
+    assert prompts("math", hub.save_hub(tmp_path / "lighteval", with_default)) == dict.fromkeys(math, 2)
+    gsm8k = {config: some("gsm8k", config) for config in ("main", "socratic")}
+    for readme in (True, False):
+        assert prompts("gsm8k", hub.save_hub(tmp_path / f"gsm8k{readme}", gsm8k, readme)) == {"main": 2}
+    message = refusal("gsm8k", hub.save_hub(tmp_path / "other", {"socratic": gsm8k["socratic"], "x": gsm8k["main"]}))
+    assert "no configuration main; found socratic, x" in message
+
+
+def test_hidden_labels_of_medmcqa_are_not_read_and_other_kinds_of_question_are_counted(tmp_path, hub):
+    splits = hub.tables("medmcqa", 3)
+    more = [hub.row("medmcqa", "train", n, choice_type="multi") for n in (3, 4)]
+    splits["train"] = concatenate_datasets([splits["train"], hub.table("medmcqa", more)])
+    pool = read("medmcqa", hub.save_hub(tmp_path, {"": splits}))
+    assert (len(pool.train), len(pool.test), pool.skipped, pool.refused) == (3, 3, 2, [])
+    assert all("validation" in problem.prompt for problem in pool.test)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changes", "said"),
+    [
+        ("medmcqa", {"cop": -1}, "column cop: out of range: expected 0 to 3"),
+        ("medmcqa", {"opb": "a drug 2 train"}, "field choices: two options are the same"),
+        ("medmcqa", {"opc": None}, "field choices, option 3: expected text, found NoneType"),
+        ("medqa", {"answer_idx": "E"}, "column answer_idx: out of range: expected A, B, C, D"),
+        ("medqa", {"options": None}, "field choices, option 1"),
+        ("medqa", {"question": " "}, "field prompt: empty"),
+        ("math", {"solution": "It is 2."}, "column solution: no \\boxed{} in it"),
+        ("math", {"solution": "$\\boxed{2"}, "column solution: its last \\boxed{ is never closed"),
+        ("math", {"solution": "$\\boxed{}$"}, "field answer: empty"),
+        ("math", {"problem": None}, "field prompt: expected text, found NoneType"),
+        ("math", {"type": None}, "field label: expected text, found NoneType"),
+        ("gsm8k", {"answer": "It is 2."}, "column answer: no ####"),
+        ("gsm8k", {"answer": None}, "column answer: empty"),
+        ("deepmath", {"topic": None}, "column topic: empty"),
+        ("deepmath", {"final_answer": None}, "field answer: expected text, found NoneType"),
+    ],
+)
+def test_a_row_without_a_usable_gold_is_noted_with_split_and_number(tmp_path, hub, dataset, changes, said):
+    rows = [hub.row(dataset, "train", n, **(changes if n == 2 else {})) for n in range(4)]
+    hub.table(dataset, rows).to_parquet(tmp_path / "rows.parquet")
+    pool = read(dataset, tmp_path / "rows.parquet")
+    assert len(pool.train) == 3
+    (message,) = pool.refused
+    assert message.startswith("rows.parquet, row 2, ")
+    assert said in message
+    assert "What is" not in message
+
+
+def test_nothing_of_local_files_stays_in_the_librarys_cache(tmp_path, hub, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    read("gsm8k", hub.save("gsm8k", tmp_path / "data", "hub"))
+    assert not list(tmp_path.glob("cache/**/*.arrow"))
+
+
+GOOD = [Problem(f"p{n}", f"how many {n}?", str(n), task="math") for n in range(4)]
+
+
+def test_our_own_files_are_read_as_they_are(tmp_path):
+    write_problems(tmp_path / "train.jsonl", GOOD)
+    for source in (tmp_path, tmp_path / "train.jsonl"):
+        pool = read_jsonl(str(source), task_named("math"), True)
+        assert (pool.train, pool.test, pool.refused) == (GOOD, None, [])
+    write_problems(tmp_path / "test.jsonl", GOOD[:1])
+    assert read_jsonl(str(tmp_path), task_named("math"), True).test == GOOD[:1]
+    assert read_jsonl(str(tmp_path), task_named("math"), False).test is None
+
+
+def test_a_line_that_is_no_problem_stops_and_a_bad_gold_is_noted(tmp_path):
+    file = tmp_path / "own.jsonl"
+    write_problems(file, [*GOOD, Problem("c", "which?", "A", choices=("a", "b"), task="math")])
+    pool = read_jsonl(str(file), task_named("math"), True)
+    assert pool.train == GOOD
+    assert pool.refused[0].startswith(f"{file}, line 5, field ")
+    file.write_text('{"id": "a", "prompt": "how many?"}\n')
+    with pytest.raises(ProblemFileError, match=r"own\.jsonl, line 1, field answer: missing"):
+        read_jsonl(str(file), task_named("math"), True)
+    file.write_text("\n")
+    with pytest.raises(SourceError, match=r"own\.jsonl: holds no problem"):
+        read_jsonl(str(file), task_named("math"), True)
+    with pytest.raises(SourceError, match=r"no such file; expected a problem file"):
+        read_jsonl(str(tmp_path), task_named("math"), True)
