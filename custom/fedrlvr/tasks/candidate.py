@@ -32,6 +32,12 @@ def declared_answer(text: str) -> str | None:
 
 
 def _content(text: str, begin: int) -> str | None:
+    end = text.find("}", begin)
+    if end < 0:
+        return None
+    plain = text[begin:end]
+    if "{" not in plain and "\\" not in plain:  # most answers
+        return plain.strip()
     depth = 1
     for token in _TOKEN.finditer(text, begin):
         if token.group()[-1] == "{" and token.group() != "\\{":

@@ -8,30 +8,35 @@ from typing import NamedTuple
 MAX_PARTS = 10
 MAX_GROUPING = 3  # brackets around one expression that are looked through
 
+# (what the text must hold for the pattern to match at all, pattern, replacement)
 _REWRITES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\displaystyle(?![A-Za-z])", " "),
-        (r"\\(?:left|right)(?:\.|(?![A-Za-z]))|\\[bB]igg?[lr]?(?![A-Za-z])", ""),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
-        (r"\\(?:mathrm|textrm|textbf|textit|textnormal|mbox) ?\{", r"\\text{"),
-        (r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),  # once more below: matches cannot overlap
-        (r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),
-        (r"\\!", ""),
-        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))|~", " "),
-        (r"\\text\{([^A-Za-z{}]*)\}", r"\1"),
-        (r"\s+", " "),
-        (r" ?,? ?(?:\\text\{ ?(?:and|or) ?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])) ?", ","),
-        (r"\\frac ?([0-9]) ?([0-9])(?![0-9])", r"\\frac{\1}{\2}"),
-        (r"\\frac ?([0-9]) ?\{", r"\\frac{\1}{"),
-        (r"(\\frac\{[^{}]*\}) ?([0-9])", r"\1{\2}"),
-        (r"\\sqrt ?([0-9])", r"\\sqrt{\1}"),
-        (r"\^\{(\\circ|[0-9A-Za-z])\}", r"^\1"),
-        (r"_\{([0-9A-Za-z])\}", r"_\1"),
+    (sign, re.compile(pattern), replacement)
+    for sign, pattern, replacement in (
+        ("\\displaystyle", r"\\displaystyle(?![A-Za-z])", " "),
+        ("\\left", r"\\left(?:\.|(?![A-Za-z]))", ""),
+        ("\\right", r"\\right(?:\.|(?![A-Za-z]))", ""),
+        ("\\", r"\\[bB]igg?[lr]?(?![A-Za-z])", ""),
+        ("frac", r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        ("binom", r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
+        ("{", r"\\(?:mathrm|textrm|textbf|textit|textnormal|mbox) ?\{", r"\\text{"),
+        (",", r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),
+        (",", r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),  # again: matches do not overlap
+        ("\\!", r"\\!", ""),
+        ("\\", r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))", " "),
+        ("~", r"~", " "),
+        ("\\text", r"\\text\{([^A-Za-z{}]*)\}", r"\1"),
+        ("", r"\s+", " "),
+        ("and", r" ?,? ?(?:\\text\{ ?and ?\}|(?<![A-Za-z\\])and(?![A-Za-z])) ?", ","),
+        ("or", r" ?,? ?(?:\\text\{ ?or ?\}|(?<![A-Za-z\\])or(?![A-Za-z])) ?", ","),
+        ("\\frac", r"\\frac ?([0-9]) ?([0-9])(?![0-9])", r"\\frac{\1}{\2}"),
+        ("\\frac", r"\\frac ?([0-9]) ?\{", r"\\frac{\1}{"),
+        ("\\frac", r"(\\frac\{[^{}]*\}) ?([0-9])", r"\1{\2}"),
+        ("\\sqrt", r"\\sqrt ?([0-9])", r"\\sqrt{\1}"),
+        ("^{", r"\^\{(\\circ|[0-9A-Za-z])\}", r"^\1"),
+        ("_{", r"_\{([0-9A-Za-z])\}", r"_\1"),
         # A space says something between letters and digits only, and after the comma of "100, 200".
-        (r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])", ""),
-        (r", (?![0-9]{3}(?![0-9]))", ","),
+        (" ", r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])", ""),
+        (", ", r", (?![0-9]{3}(?![0-9]))", ","),
     )
 ]
 _WRAPS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
@@ -56,12 +61,13 @@ def normalised(text: str) -> str:
     """
     text = text.translate(_TRANSLATED).strip().removesuffix(".").rstrip()
     for opening, closing in _WRAPS:
-        inner = text[len(opening) : -len(closing)]
-        if text.startswith(opening) and text.endswith(closing) and inner and "$" not in inner:
-            text = inner.strip().removesuffix(".")
-            break
-    if "\\" in text or " " in text or "{" in text or "~" in text or not text.isprintable():
-        for pattern, replacement in _REWRITES:
+        if text.startswith(opening) and text.endswith(closing):
+            inner = text[len(opening) : -len(closing)]
+            if inner and "$" not in inner:
+                text = inner.strip().removesuffix(".")
+                break
+    for sign, pattern, replacement in _REWRITES:
+        if sign in text:
             text = pattern.sub(replacement, text)
     return text.strip()
 

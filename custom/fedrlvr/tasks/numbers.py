@@ -64,9 +64,9 @@ def number(text: str) -> Fraction | None:
         return None
     part = match.groupdict()
     if part["decimal"]:
-        value = Fraction(part["decimal"])
+        value = _decimal(part["decimal"])
     elif part["thousands"]:
-        value = Fraction(part["thousands"].replace(",", ""))
+        value = _decimal(part["thousands"].replace(",", ""))
     elif part["period"]:
         value = _repeating(part["front"] or "0", part["fixed"] or "", part["period"])
     else:
@@ -97,6 +97,11 @@ def is_calculation(text: str) -> bool:
     """Whether an answer in normal form consists of numerals and operators alone, roots and known constants and
     functions included: 2+2, `\\sqrt{16}`, 5!, `\\binom{4}{2}`."""
     return not _LETTER.search(_CALCULATION.sub("", text)) and number(text) is None
+
+
+def _decimal(text: str) -> Fraction:
+    whole, _, places = text.partition(".")
+    return Fraction(int(whole + places), 10 ** len(places))
 
 
 def _fraction(whole: str | None, top: int, low: int) -> Fraction | None:
