@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedrlvr.config import Settings
-from fedrlvr.data.problems import _records, manifest_hash, parse_problem, problem_hash
+from fedrlvr.data.problems import manifest_hash, parse_problem, problem_hash, read_records
 from fedrlvr.types import Problem
 
 MANIFEST = "manifest.json"
@@ -46,9 +46,9 @@ class Manifest(Settings):
     versions: dict[str, str]
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Raises ManifestError."""
-    path = folder / MANIFEST
+def read_manifest(place: Path) -> Manifest:
+    """The manifest at `place`, the file or the folder that it is in. Raises ManifestError."""
+    path = place / MANIFEST if place.is_dir() else place
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -69,13 +69,14 @@ def check_manifest(folder: Path) -> dict[str, list[Problem]]:
         ProblemFileError: a file that cannot be read.
     """
     manifest = read_manifest(folder)
-    return {name: _checked(folder / f"{name}.jsonl", getattr(manifest, name)) for name in SHARED_SETS}
+    return {name: check_set(folder / f"{name}.jsonl", getattr(manifest, name)) for name in SHARED_SETS}
 
 
-def _checked(path: Path, expected: SetManifest) -> list[Problem]:
+def check_set(path: Path, expected: SetManifest) -> list[Problem]:
+    """The problems of `path`, if they are what a manifest expects. Raises as `check_manifest`."""
     problems = []
     missing = dict(expected.records)
-    for where, record in _records(path):
+    for where, record in read_records(path):
         problem = parse_problem(record, where)
         if problem.id not in expected.records:
             raise ManifestError(f"{where}: record {problem.id} is not in the manifest; {_REMEDY}")

@@ -43,7 +43,7 @@ def read_problems(path: Path, task: Task) -> list[Problem]:
             1.0.
     """
     problems: dict[str, Problem] = {}
-    for where, record in _records(path):
+    for where, record in read_records(path):
         problem = parse_problem(record, where)
         if problem.id in problems:
             raise ProblemFileError(f"{where}, field id: stands on an earlier line already")
@@ -56,7 +56,7 @@ def read_problems(path: Path, task: Task) -> list[Problem]:
 
 def task_in(path: Path) -> str | None:
     """The task that a file's first problem names, None if it names none. Raises ProblemFileError."""
-    for where, record in _records(path):
+    for where, record in read_records(path):
         return parse_problem(record, where).task or None
     return None
 
@@ -84,8 +84,8 @@ def manifest_hash(problems: Iterable[Problem]) -> str:
     return hashlib.sha256("".join(problem_hash(problem) + "\n" for problem in problems).encode()).hexdigest()
 
 
-def _records(path: Path) -> Iterable[tuple[str, object]]:
-    """(where, value) of each line that is not blank."""
+def read_records(path: Path) -> Iterable[tuple[str, object]]:
+    """(where, value) of each line that is not blank. Raises ProblemFileError."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # JSON text may hold what splitlines() takes for line ends
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedrlvr.data import rows
-from fedrlvr.data.problems import ProblemFileError, _records, check_gold, parse_problem, task_in
+from fedrlvr.data.problems import ProblemFileError, check_gold, parse_problem, read_records, task_in
 from fedrlvr.data.tables import INTEGER, NUMBER, OPTIONS, TEXT, SourceError, Table, load_tables
 from fedrlvr.tasks import Task
 from fedrlvr.types import Problem
@@ -157,7 +157,7 @@ def read_jsonl(source: str, task: Task, with_test: bool, watch: Watch = lambda r
     for file, collected in ((files["train"], pool.train), (files.get("test"), pool.test)):
         if collected is None:
             continue
-        problems = [(where, parse_problem(record, where)) for where, record in _records(file)]
+        problems = [(where, parse_problem(record, where)) for where, record in read_records(file)]
         if not problems:
             raise SourceError(f"{file}: holds no problem; expected one JSON object a line")
         for where, problem in watch(problems, file.name):

@@ -16,8 +16,8 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
-from fedrlvr.data.manifest import check_manifest
-from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.data.manifest import check_set, read_manifest
+from fedrlvr.data.problems import read_problems
 from fedrlvr.site.engine import read_deepspeed_config
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import Task
@@ -99,16 +99,13 @@ def check_problems(config: SiteConfig, task: Task, manifest: Path | None) -> Ite
             problems = read_problems(path, task)
             labels = len({problem.label for problem in problems})
             yield Finding(name, "ok", f"{len(problems)} {task.name} problems, {labels} labels, golds verified")
-    found = manifest_hash(read_problems(config.public_problems, task))
     if manifest is None:
-        remedy = "give --manifest with the consortium's manifest.json to have it compared"
-        yield Finding("manifest", "warning", f"public set {found[:16]}..., not compared", remedy)
-        return
-    agreed = json.loads(manifest.read_text())["public"]["sha256"]
-    if manifest.parent.resolve() == config.public_problems.parent.resolve():
-        check_manifest(manifest.parent)  # names the edited problem
-    said = "as agreed" if found == agreed else f"{found[:16]}..., agreed was {agreed[:16]}..."
-    yield Finding("manifest", "ok" if found == agreed else "failed", said, "get the public file that was agreed on")
+        remedy = "give --manifest with the consortium's manifest.json to have the public set compared"
+        yield Finding("manifest", "warning", "not compared", remedy)
+    else:
+        agreed = read_manifest(manifest)
+        check_set(config.public_problems, agreed.public)
+        yield Finding("manifest", "ok", f"public set as agreed, {agreed.public.sha256[:16]}...")
 
 
 def model_bytes(config: SiteConfig) -> float:
