@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -17,7 +18,8 @@ SITE_COLOUR, MEAN_COLOUR, GLOBAL_COLOUR = "#9fb4c7", "#2c5f8a", "#c44e2b"
 
 def draw_run(events: Sequence[dict], summary: dict, path: Path) -> None:
     """Write a PNG of a run that was evaluated at least once."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=[1.35, 1], layout="constrained")
+    height = max(4.2, 1.2 + 0.3 * len(_labels(summary))) if _downwards(_labels(summary)) else 4.2
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, height), width_ratios=[1.35, 1], layout="constrained")
     _curves(left, events, summary)
     _matrix(right, summary)
     figure.suptitle(
@@ -64,25 +66,36 @@ def _curves(axes, events, summary) -> None:
 
 
 def _matrix(axes, summary) -> None:
-    rounds = summary["before_averaging"]
+    """pass@1 of base, sites and average (`rows`) by label; labels go downwards where their names need the room."""
     rows = {"base": {label: s["pass@1"] for label, s in summary["base"]["test"].items()}}
-    if rounds:
-        rows |= rounds[-1]["pass@1"]
+    if summary["before_averaging"]:
+        rows |= summary["before_averaging"][-1]["pass@1"]
     if summary["after_averaging"]:
         rows["averaged"] = summary["after_averaging"][-1]["pass@1"]
-    labels = [label for label in rows["base"] if label != "overall"]
-    values = [[row.get(label, float("nan")) for label in labels] for row in rows.values()]
+    labels = _labels(summary)
+    names = [f"type {label}" if len(label) == 1 else label or "(none)" for label in labels]
+    values = np.array([[row.get(label, np.nan) for label in labels] for row in rows.values()])
+    down, ticks = _downwards(labels), (names, list(rows))
+    if down:
+        values, ticks = values.T, (list(rows), names)
     axes.imshow(values, vmin=0, vmax=1, cmap="YlGnBu", aspect="auto")
-    axes.set_xticks(range(len(labels)), [f"type {label}" if len(label) == 1 else label for label in labels])
-    axes.set_yticks(range(len(rows)), list(rows))
-    for y, row in enumerate(values):
-        for x, value in enumerate(row):
-            axes.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.55 else "#222222")
-    for y in (0.5, len(rows) - 1.5):
-        axes.axhline(y, color="white", linewidth=4)
+    axes.set_xticks(range(len(ticks[0])), ticks[0])
+    axes.set_yticks(range(len(ticks[1])), ticks[1])
+    for (y, x), value in np.ndenumerate(values):
+        axes.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.55 else "#222222")
+    for edge in (0.5, len(rows) - 1.5):
+        (axes.axvline if down else axes.axhline)(edge, color="white", linewidth=4)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title("pass@1 by type: base, each site at the end, averaged", fontsize=10, loc="left")
+
+
+def _labels(summary: dict) -> list[str]:
+    return [label for label in summary["base"]["test"] if label != "overall"]
+
+
+def _downwards(labels: list[str]) -> bool:
+    return sum(max(len(label), 6) for label in labels) > 40
 
 
 def _overall(scores: dict) -> float:

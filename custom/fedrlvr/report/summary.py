@@ -62,6 +62,7 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
         "after_averaging": [{"round": e["round"], "pass@1": _by_label(e)} for e in evaluations(events, "global")],
         "bytes": _bytes(events),
         "swap": _swap(events),
+        "verifier": {"timeouts": int(sum(e.get("verifier/timeouts", 0) for e in events if e["event"] == "step"))},
         "drift": [{k: v for k, v in e.items() if k.startswith("drift/")} for e in events if e["event"] == "average"],
         "failures": [{k: e[k] for k in ("site", "task", "reason")} for e in events if e["event"] == "failure"],
         "seconds": _seconds(end, wall_seconds),

@@ -13,9 +13,9 @@ def print_summary(summary: dict, console: Console) -> None:
     for name in ("base", "final"):
         table.add_column(name, justify="right")
     base, final = summary["base"], summary["final"]
-    for label in base["test"]:
+    for label in base["test"] if len(base["test"]) > 2 else ["overall"]:
         table.add_row(
-            f"test, {label}" if label == "overall" else f"test, type {label}",
+            f"test, {label}" if label == "overall" else f"test, type {label or '(none)'}",
             *(_pass(scores["test"].get(label)) for scores in (base, final)),
         )
     for site in base.get("heldout", {}):
@@ -26,19 +26,18 @@ def print_summary(summary: dict, console: Console) -> None:
 
 
 def _print_matrix(summary: dict, console: Console) -> None:
+    """Labels downwards: there may be many, and their names may be long."""
     if not summary["before_averaging"]:
         return
-    last = summary["before_averaging"][-1]["pass@1"]
-    labels = sorted({label for scores in last.values() for label in scores})
-    table = Table(title="every site's own adapter at the end of its last round, by type", title_justify="left")
-    for name in ("site", *labels):
-        table.add_column(name, justify="left" if name == "site" else "right")
-    for site, scores in last.items():
-        table.add_row(site, *(f"{scores[label]:.2f}" for label in labels))
+    columns = dict(summary["before_averaging"][-1]["pass@1"])
     if summary["after_averaging"]:
-        after = summary["after_averaging"][-1]["pass@1"]
-        table.add_section()
-        table.add_row("averaged", *(f"{after[label]:.2f}" for label in labels))
+        columns["averaged"] = summary["after_averaging"][-1]["pass@1"]
+    table = Table(title="every site's own adapter at the end of its last round, by type", title_justify="left")
+    for name in ("type", *columns):
+        table.add_column(name, justify="left" if name == "type" else "right")
+    for label in sorted({label for scores in columns.values() for label in scores} - {"overall"}):
+        values = (scores.get(label) for scores in columns.values())
+        table.add_row(label or "(none)", *("-" if value is None else f"{value:.2f}" for value in values))
     console.print(table)
 
 
