@@ -86,7 +86,7 @@ def test_a_manifest_that_cannot_be_read_is_refused_by_name_and_key(folder):
         with pytest.raises(ManifestError, match=rf"manifest\.json, {said}.*expected it as"):
             read_manifest(folder)
     path.unlink()
-    with pytest.raises(ManifestError, match="cannot be read.*expected the folder of an earlier"):
+    with pytest.raises(ManifestError, match=r"cannot be read.*expected the folder of an earlier"):
         read_manifest(folder)
 
 

@@ -90,8 +90,10 @@ def _shared(folder: Path, task: Task) -> dict:
 
 
 def _read(arguments: argparse.Namespace, task: Task) -> Pool:
+    console = Console(stderr=True)
+
     def watch(rows: Sequence, what: str):
-        return track(rows, f"reading {what}", console=Console(stderr=True), transient=True)
+        return track(rows, f"reading {what}", console=console, transient=True, disable=not console.is_terminal)
 
     with_test = arguments.shared is None
     if arguments.dataset == "jsonl":
@@ -173,7 +175,7 @@ def _sizes(made: Prepared) -> tuple[Counts, dict[str, int]]:
 
 def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: Console) -> None:
     print_partition(*_sizes(made), console)
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in made.removed.items())
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(made.removed.items()))
     console.print(f"left out: {reasons or 'nothing'}", markup=False)
     if pool.test is None and not arguments.shared:
         console.print("test: held out of train, as there is no test split")

@@ -149,7 +149,7 @@ def _built(*names: str, **where) -> Iterator[tuple[str, datasets.Dataset]]:
             yield split, builder.as_dataset(split)
         else:
             features = builder.info.features
-            yield split, datasets.Dataset.from_dict(dict.fromkeys(features, []), features=features)
+            yield split, datasets.Dataset.from_dict({name: [] for name in features}, features=features)
 
 
 def _saved(path: Path) -> Iterable[tuple[str, datasets.Dataset]]:
