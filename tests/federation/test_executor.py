@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fedrlvr.federation.executor import site_file, without_folders
+from fedrlvr.algorithms.lora import spec_hash
+from fedrlvr.federation.executor import SiteExecutor, site_file, without_folders
+from fedrlvr.privacy.guards import Refused
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,19 @@ def test_a_simulated_sites_own_file_goes_before_the_shared_one(tmp_path):
     (tmp_path / "fedrlvr.site-1.yaml").touch()
     assert site_file(tmp_path, "site-1").name == "fedrlvr.site-1.yaml"
     assert site_file(tmp_path, "site-2").name == "fedrlvr.yaml"
+
+
+def test_an_adapter_of_other_shapes_or_settings_is_refused_with_both_hashes(small_job):
+    job = small_job()
+    executor = SiteExecutor(job.model_dump_json(), "manifest")
+    spec = {"a.lora_A.weight": [8, 64], "a.lora_B.weight": [64, 8]}
+    own = spec_hash(spec, job.lora)
+    executor._check_spec(own, dict(reversed(spec.items())))  # the order of names says nothing
+    executor._check_spec(None, spec)  # only the first request of a round carries one
+    for other in (
+        spec_hash(spec | {"a.lora_A.weight": [8, 65]}, job.lora),
+        spec_hash(spec, job.lora.model_copy(update={"alpha": 32.0})),
+        spec_hash({name.replace("a.", "b."): shape for name, shape in spec.items()}, job.lora),
+    ):
+        with pytest.raises(Refused, match=f"the server says {other}, this site's model gives {own}"):
+            executor._check_spec(other, spec)
