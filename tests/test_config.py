@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import inspect
 
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from fedrlvr.config import RENDERING
 from fedrlvr.data.experiment import ExperimentConfig, load_experiment
 from fedrlvr.settings_file import SettingsError
 
@@ -74,6 +78,8 @@ def test_an_unknown_key_names_the_nearest_known_one(load, override, key, nearest
         ("grpo.num_generations=1", "grpo.num_generations"),
         ("optimizer.learning_rate=.nan", "optimizer.learning_rate"),
         ("grpo.loss_type=ppo", "grpo.loss_type"),
+        ("prompt.chat_template_kwargs={chat_template: x}", "prompt.chat_template_kwargs"),
+        ("prompt.chat_template_kwargs={messages: x}", "prompt.chat_template_kwargs"),
     ],
 )
 def test_a_wrong_value_names_file_key_and_what_was_found(load, override, key):
@@ -175,3 +181,8 @@ def test_centralised_has_one_site_that_samples_for_all(load):
 def test_more_sites_needed_than_there_are(load):
     with pytest.raises(SettingsError, match="min_sites is 3, but there are only 2 sites"):
         load("federation.min_sites=3").job(["north", "south"])
+
+
+def test_everything_that_rendering_a_template_takes_for_itself_is_reserved():
+    parameters = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
+    assert {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD} - {"self"} <= RENDERING

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -99,6 +99,26 @@ class VerifierSettings(Settings):
     memory_mb: int = Field(1024, ge=512)
 
 
+# What `apply_chat_template` takes for itself, above all the template: a job brings no code to a site.
+RENDERING = {
+    "conversation",
+    "tools",
+    "documents",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "padding",
+    "truncation",
+    "max_length",
+    "return_tensors",
+    "return_dict",
+    "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
+    "messages",
+}
+
+
 class PromptSettings(Settings):
     """How a prompt becomes tokens, the same at every site. `chat_template`: use the model's own where it has one, or
     never; `chat_template_kwargs` go to it as they are (`{enable_thinking: false}`)."""
@@ -106,6 +126,14 @@ class PromptSettings(Settings):
     chat_template: Literal["auto", "never"] = "auto"
     system_prompt: str | None = None
     chat_template_kwargs: dict[str, bool | int | float | str] = {}
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _only_variables(cls, values: dict) -> dict:
+        taken = sorted(RENDERING & values.keys())
+        if taken:
+            raise ValueError(f"{taken[0]} is not a variable of the model's template; leave it out")
+        return values
 
 
 class FederationSettings(Settings):
