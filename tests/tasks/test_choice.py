@@ -1,0 +1,192 @@
+"""The multiple-choice task: exactly one boxed letter, and options that can be put into other orders."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedrlvr.config import VerifierSettings
+from fedrlvr.tasks import TASKS
+from fedrlvr.tasks.choice import INSTRUCTION
+from fedrlvr.tasks.task import VARIANTS, NotOfThisTask, Verdict
+from fedrlvr.types import Message, Problem
+
+TASK = TASKS["choice"]
+DRUGS = ("Aspirin", "Atropine", "Vitamin K", "Heparin sodium")
+ASKED = Problem("q1", "Which reverses warfarin?", "C", choices=DRUGS)
+
+
+def test_the_prompt_letters_the_options_or_is_the_conversation():
+    assert TASK.prompt(ASKED) == (
+        "Which reverses warfarin?\nA) Aspirin\nB) Atropine\nC) Vitamin K\nD) Heparin sodium\n\n"
+        "Please reason step by step, and put only the letter of the right option within \\boxed{}."
+    )
+    turns = (Message("user", "Which? A) yes B) no"),)
+    assert TASK.prompt(Problem("x", "", "A", choices=("yes", "no"), messages=turns)) == turns
+    assert "\\boxed{}" in INSTRUCTION
+
+
+@pytest.mark.parametrize("content", ["C", " C ", "(C)", "\\text{C}", "\\text{(C)}", "C)", "C.", "\\text{ C }"])
+def test_the_letter_counts_however_it_is_set(content):
+    assert TASK.verify(ASKED, f"A or B? No: \\boxed{{{content}}}.") == Verdict(1.0, "exact")
+
+
+@pytest.mark.parametrize("content", ["Vitamin K", "vitamin  k", "\\text{Vitamin K}", " VITAMIN K "])
+def test_the_text_of_exactly_one_option_counts(content):
+    assert TASK.verify(ASKED, f"\\boxed{{{content}}}") == Verdict(1.0, "equal")
+
+
+def test_a_text_that_two_options_share_is_none():
+    twice = Problem("x", "?", "A", choices=("5 mg", "5  MG", "6 mg"))
+    assert TASK.verify(twice, "\\boxed{5 mg}") == Verdict(0.0, "no option")
+    assert TASK.verify(twice, "\\boxed{6 mg}") == Verdict(0.0, "wrong")
+
+
+def test_a_letter_is_a_letter_even_where_an_option_reads_the_same():
+    crossed = Problem("x", "?", "A", choices=("B", "A"))
+    assert TASK.verify(crossed, "\\boxed{A}").reward == 1.0
+    assert TASK.verify(crossed, "\\boxed{B}").reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ("\\boxed{A}", "wrong"),
+        ("\\boxed{Aspirin}", "wrong"),
+        ("\\boxed{E}", "no option"),
+        ("\\boxed{C or D}", "no option"),
+        ("\\boxed{A, B, C, D}", "no option"),
+        ("\\boxed{ABCD}", "no option"),
+        ("\\boxed{A/C}", "no option"),
+        ("\\boxed{C D}", "no option"),
+        ("\\boxed{c}", "no option"),
+        ("\\boxed{(C}", "no option"),
+        ("\\boxed{\\text{C}", "no box"),
+        ("\\boxed{C) Vitamin K}", "no option"),
+        ("\\boxed{Vitamin}", "no option"),
+        ("\\boxed{not C}", "no option"),
+        ("\\boxed{}", "no option"),
+        ("\\boxed{\\text{}}", "no option"),
+        ("\\boxed{\uff23}", "no option"),
+        ("\\boxed{\u0421}", "no option"),  # a Cyrillic letter
+        ("\\boxed{C\x00}", "no option"),
+        ("\\boxed{C" + " " * 1000 + "x}", "too long"),
+        ("\\boxed{C} \\boxed{C}", "several boxes"),
+        ("\\boxed{A}\\boxed{B}\\boxed{C}\\boxed{D}", "several boxes"),
+        ("\\boxed{\\boxed{C}}", "several boxes"),
+        ("\\boxed{C} \\boxed{", "several boxes"),
+        ("\\boxed{C", "no box"),
+        ("The answer is C", "no box"),
+        ("A patient needs C", "no box"),
+        ("", "no box"),
+        ("\\boxed{" * 20_000, "several boxes"),
+    ],
+    ids=lambda text: ascii(text[:24]),
+)
+def test_anything_else_scores_zero(completion, reason):
+    assert TASK.verify(ASKED, completion) == Verdict(0.0, reason)
+
+
+def test_a_last_line_is_no_fallback_here():
+    assert TASK.configured(VerifierSettings(fallback="last_line")).verify(ASKED, "Answer: C").reward == 0.0
+
+
+@given(st.text(max_size=40), st.text("ABCD(), {}\\boxed", max_size=20))
+def test_any_text_scores_without_an_error(text, content):
+    for completion in (text, f"\\boxed{{{text}}}", f"\\boxed{{{content}}}"):
+        assert TASK.verify(ASKED, completion).reward in (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"choices": ()}, "choices"),
+        ({"choices": ("one",)}, "choices"),
+        ({"answer": "E"}, "answer"),
+        ({"answer": "c"}, "answer"),
+        ({"answer": "AB"}, "answer"),
+        ({"answer": "Vitamin K"}, "answer"),
+        ({"answer": ""}, "answer"),
+    ],
+)
+def test_problems_that_are_none_of_this_task(changes, field):
+    with pytest.raises(NotOfThisTask) as caught:
+        TASK.gold_completion(dataclasses.replace(ASKED, **changes))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("number", range(VARIANTS))
+def test_a_variant_has_the_same_options_and_the_same_right_one(number):
+    shown = TASK.variant(ASKED, number)
+    assert sorted(shown.choices) == sorted(DRUGS)
+    assert shown.choices["ABCD".index(shown.answer)] == "Vitamin K"
+    assert (shown.id, shown.prompt, shown.variant) == (ASKED.id, ASKED.prompt, number)
+    assert shown == TASK.variant(ASKED, number)
+    assert TASK.verify(shown, TASK.gold_completion(shown)).reward == 1.0
+
+
+def test_variant_zero_is_the_file_and_the_others_spread_over_the_orders():
+    assert TASK.variant(ASKED, 0) is ASKED
+    problems = [dataclasses.replace(ASKED, id=f"q{n}") for n in range(50)]
+    shown = [TASK.variant(problem, number) for problem, number in itertools.product(problems, range(1, VARIANTS))]
+    assert len({problem.choices for problem in shown}) == 24
+    for letter in "ABCD":
+        assert sum(problem.answer == letter for problem in shown) / len(shown) == pytest.approx(0.25, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "All of the above",
+        "none of the above",
+        "None of these",
+        "Both A and B",
+        "A and C",
+        "a & b",
+        "A, B and C",
+        "(A) or (B)",
+        "Neither A nor B",
+        "Only A",
+        "B only",
+        "A + C",
+        "All of these options",
+        "Either of the other answers",
+        "A/B",
+        "the above",
+        "any two of the above",
+        "Option B",
+        "All except D",
+        "both",
+        "ALL THE ABOVE",
+        "a,b",
+    ],
+)
+def test_options_that_speak_of_others_keep_the_order(option):
+    problem = dataclasses.replace(ASKED, choices=(*DRUGS[:3], option))
+    speaks = option != "both"
+    assert all((TASK.variant(problem, number) is problem) == speaks for number in range(1, 5))
+
+
+@pytest.mark.parametrize(
+    "option", ["Aspirin and atropine", "5 mg/day", "Both kidneys", "a fever", "Hepatitis B", "pH above 7"]
+)
+def test_ordinary_options_do_not(option):
+    problem = dataclasses.replace(ASKED, choices=(option, "w", "xx", "yy"), answer="A")
+    assert {TASK.variant(problem, number).variant for number in range(1, 5)} == {1, 2, 3, 4}
+
+
+def test_a_conversation_keeps_its_order():
+    problem = dataclasses.replace(ASKED, prompt="", messages=(Message("user", "Which? A) ... D) ..."),))
+    assert TASK.variant(problem, 7) is problem
+
+
+def test_a_variant_of_a_variant_and_numbers_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="already"):
+        TASK.variant(TASK.variant(ASKED, 3), 3)
+    for number in (-1, VARIANTS):
+        with pytest.raises(ValueError, match="0 to 23"):
+            TASK.variant(ASKED, number)

@@ -1,0 +1,49 @@
+"""The comparing process where math-verify is not what it should be."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedrlvr.tasks import judge as judge_module
+from fedrlvr.tasks.judge import Judge, VerifierFault
+
+
+@pytest.fixture
+def judge():
+    made = Judge(1.0, 1024)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("raise ImportError('no sympy')", "no sympy"),
+        ("import os; os._exit(7)", "ended with code 7"),
+        ("parse = lambda *a, **k: []\nverify = lambda *a, **k: True\nLatexExtractionConfig = dict", "says that"),
+    ],
+)
+def test_a_broken_installation_is_a_fault_and_no_reward(judge, tmp_path, monkeypatch, module, text):
+    (tmp_path / "math_verify.py").write_text(module)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(VerifierFault, match=text):
+            judge.compare("x", "y")
+    assert judge._process is None
+
+
+def test_a_process_that_cannot_be_started_is_a_fault(judge, monkeypatch):
+    monkeypatch.setattr(judge_module.sys, "executable", "/nonexistent/python")
+    with pytest.raises(VerifierFault, match="cannot be started"):
+        judge.compare("x", "y")
+
+
+def test_what_libraries_print_does_not_reach_the_channel(judge, tmp_path, monkeypatch):
+    (tmp_path / "math_verify.py").write_text(
+        "import os\nprint('noise', flush=True); os.write(1, b'{}\\n')\n"
+        "LatexExtractionConfig = dict\n"
+        "def parse(text, **options):\n    print('noise', flush=True); os.system('echo noise'); return [text]\n"
+        "def verify(gold, candidate, **options):\n    return 'pi' not in gold[0]\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert judge.compare("x", "y") == "equal"
