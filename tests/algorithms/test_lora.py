@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedrlvr.algorithms.lora import adapter_spec, factor_pairs, initial_adapter
+from fedrlvr.algorithms.lora import adapter_spec, factor_pairs, initial_adapter, spec_hash
+from fedrlvr.config import LoraSettings
 
 SPEC = {
     "m.1.v.lora_A.weight": [4, 64],
@@ -83,3 +84,34 @@ def test_the_initial_adapter_does_not_touch_the_global_random_state():
     torch.manual_seed(5)
     initial_adapter(SPEC, 1)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_specs_hash_does_not_depend_on_how_it_is_held():
+    """Order, and shapes as tuples or as the lists that a message has."""
+    expected = spec_hash(SPEC, LoraSettings())
+    assert spec_hash(dict(reversed(SPEC.items())), LoraSettings()) == expected
+    assert spec_hash({name: tuple(shape) for name, shape in SPEC.items()}, LoraSettings()) == expected
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"m.1.v.lora_A.weight": [4, 65]},
+        {"m.1.v.lora_A.weight": [64, 4]},
+        {"m.2.v.lora_A.weight": [4, 64]},
+        {"r": 9},
+        {"alpha": 17.0},
+        {"dropout": 0.1},
+        {"target_modules": ["v_proj"]},
+        {"target_modules": "all-linear"},
+    ],
+)
+def test_another_name_shape_or_setting_has_another_hash(changed):
+    shapes = {name: value for name, value in changed.items() if name.startswith("m.")}
+    settings = LoraSettings(**{name: value for name, value in changed.items() if name not in shapes})
+    assert spec_hash(SPEC | shapes, settings) != spec_hash(SPEC, LoraSettings())
+
+
+def test_a_lost_layer_has_another_hash():
+    fewer = {name: SPEC[name] for name in SPEC if name.startswith("m.0")}
+    assert spec_hash(fewer, LoraSettings()) != spec_hash(SPEC, LoraSettings())

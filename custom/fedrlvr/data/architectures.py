@@ -6,6 +6,8 @@ from pathlib import Path
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
+from fedrlvr.data.pretrained import brief
+
 ARCHITECTURES = ("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text", "phi", "phi3")
 
 
@@ -26,8 +28,8 @@ def shrunk_config(path: Path, **sizes: int) -> PreTrainedConfig:
     """
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: its config.json cannot be read: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # transformers' and its validators' own
+        raise ValueError(f"{path}: its config.json cannot be read: {brief(error)}") from None
     return shrunk(config, **sizes)
 
 

@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.config import PromptSettings, Settings
 from fedrlvr.data.architectures import ARCHITECTURES, shrunk_config, small_config
+from fedrlvr.data.pretrained import load_tokenizer
 from fedrlvr.data.prompts import end_ids, prompt_ids
 from fedrlvr.data.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 from fedrlvr.streams import seed_of, stream
@@ -85,10 +86,7 @@ def shrunk_model(source: Path, settings: BaseModelSettings, folder: Path) -> Pat
         ValueError: no configuration or tokenizer that transformers knows.
     """
     config = shrunk_config(source, **settings.sizes)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{source}: its tokenizer cannot be read: {' '.join(str(error).split())[:300]}") from None
+    tokenizer = load_tokenizer(source)
     path = folder / f"{source.name}-tiny"
     _save(_random_model(config, settings.seed), tokenizer, path, rebuild=True)
     return path

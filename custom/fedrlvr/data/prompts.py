@@ -69,7 +69,9 @@ def _rendered(
 
 
 def _check_no_control_tokens(tokenizer, messages: tuple[Message, ...]) -> None:
-    for token in tokenizer.all_special_tokens:
+    # A released tokenizer often names but a few of them as special tokens; all are marked so in its vocabulary.
+    marked = {added.content for added in tokenizer.added_tokens_decoder.values() if added.special}
+    for token in sorted(marked.union(tokenizer.all_special_tokens)):
         if any(token in message.content for message in messages):
             raise PromptError(
                 f"a prompt holds {token!r}, which this model reads as a control token; reword the problem"

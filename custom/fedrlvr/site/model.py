@@ -8,9 +8,12 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.config import LoraSettings, PromptSettings
+from fedrlvr.data.pretrained import brief, load_tokenizer
 from fedrlvr.data.prompts import end_ids, prompt_ids
 from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
@@ -82,27 +85,33 @@ def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSetti
     if not (adapter / "adapter_model.safetensors").is_file():
         raise ValueError(f"{adapter}: no adapter_model.safetensors; expected a PEFT adapter directory")
     try:
-        return _policy(PeftModel.from_pretrained(model, adapter, use_safetensors=True), tokenizer, prompt)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(f"{adapter}: does not fit the model in {settings.model_path}: {_brief(error)}") from None
+        adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+        _check_factors(adapted, adapter)
+    except Exception as error:  # PEFT's, torch's, safetensors' own
+        raise ValueError(f"{adapter}: does not fit the model in {settings.model_path}: {brief(error)}") from None
+    return _policy(adapted, tokenizer, prompt)
 
 
 def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Safetensors weights and tokenizer of a local directory: never the network, never pickle, never its own code."""
     path = settings.model_path
     os.environ["HF_HUB_OFFLINE"] = "1"
+    tokenizer = load_tokenizer(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=DTYPES[settings.dtype],
             attn_implementation=settings.attn_implementation,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(f"{path}: cannot be loaded as a causal language model: {_brief(error)}") from None
+    except Exception as error:  # transformers', torch's, safetensors' own
+        raise ValueError(f"{path}: cannot be loaded as a causal language model: {brief(error)}") from None
+    missing = sorted(loaded["missing_keys"])
+    if missing:  # transformers would fill them in at random
+        raise ValueError(f"{path}: {len(missing)} weights are missing, such as {missing[0]}; get the whole checkpoint")
     return model.to(device), tokenizer
 
 
@@ -130,5 +139,11 @@ def _check_targets(model: PreTrainedModel, lora: LoraSettings, path: Path) -> No
             )
 
 
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _check_factors(model: PeftModel, adapter: Path) -> None:
+    """PEFT leaves a layer that the adapter lacks as it is, and a factor that the model has no layer for aside."""
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        found = set(file.keys())
+    expected = set(get_peft_model_state_dict(model))
+    for names, what in ((expected - found, "it lacks"), (found - expected, "the model has no place for its")):
+        if names:
+            raise ValueError(f"{what} {min(names)}")

@@ -18,21 +18,23 @@ class TallyFile:
     """Results by problem id, appended to a file whose first line says what was measured."""
 
     def __init__(self, path: Path, settings: dict):
-        """Raises SettingsError where the file holds another measurement's results."""
+        """Raises SettingsError where the file holds another measurement's results, or something else."""
         self.path, self.settings = path, settings
         self.done: dict[str, Tally] = {}
         lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
         # What comes after the last line end was cut off in the middle; its problem is measured again.
         self._whole = "".join(line + "\n" for line in lines[:-1])
-        head, *rest = lines[:-1] or [""]
-        if head:
-            found = json.loads(head)
-            for name, value in settings.items():
-                if found.get(name) != value:
-                    raise SettingsError(
-                        f"--out {path.parent}: holds a measurement with another {name}; choose another folder"
-                    )
-            self.done = {tally.id: tally for tally in (Tally(**json.loads(line)) for line in rest)}
+        if self._whole:
+            try:
+                found, *rest = map(json.loads, lines[:-1])
+                differing = [name for name, value in settings.items() if found.get(name) != value]
+                self.done = {tally.id: tally for tally in (Tally(**values) for values in rest)}
+            except (ValueError, TypeError, AttributeError):
+                raise SettingsError(f"{path}: not a measurement's results; choose another folder") from None
+            if differing:
+                raise SettingsError(
+                    f"--out {path.parent}: holds a measurement with another {differing[0]}; choose another folder"
+                )
 
     def __enter__(self) -> TallyFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,10 +56,12 @@ class TallyFile:
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """SHA-256 over the JSON files of a model or adapter directory and over a sample of each weight file: enough to tell
-    two apart, in no time however large they are."""
+    """SHA-256 over the JSON files and templates of a model or adapter directory and over a sample of each weight file:
+    enough to tell two apart, in no time however large they are."""
     digest = hashlib.sha256()
-    for path in sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
+    for path in sorted(
+        path for ending in ("json", "jinja", "model", "safetensors") for path in folder.glob(f"*.{ending}")
+    ):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
         with open(path, "rb") as file:
