@@ -115,6 +115,7 @@ RENDERING = {
     "return_dict",
     "return_assistant_tokens_mask",
     "tokenizer_kwargs",
+    "sanitize_control_tokens",
     "messages",
 }
 
