@@ -153,7 +153,7 @@ def test_sets_of_another_task_are_refused(tmp_path, source, capsys):
 def test_bad_golds_are_listed_and_left_out_only_on_request(tmp_path, capsys):
     source = save_math(tmp_path / "math", solution="So SECRET.")
     said = refusal(capsys, source, tmp_path / "out", "--sites", "2")
-    assert "1 rows whose gold cannot be used:" in said
+    assert "rows whose gold cannot be used: 1\n" in said
     assert "train, row 5, column solution: no \\boxed{} in it" in said
     assert "nothing was written; --allow-bad-golds leaves them out" in said
     assert prepare(source, tmp_path / "out", "--sites", "2", "--allow-bad-golds") == 0
@@ -166,7 +166,7 @@ def test_bad_golds_are_listed_and_left_out_only_on_request(tmp_path, capsys):
 def test_of_many_bad_golds_the_first_are_listed_and_the_others_counted(tmp_path, capsys):
     own = own_problems(tmp_path / "own.jsonl", 9, choices=("a", "b"), task="math")
     said = refusal(capsys, own, tmp_path / "out", "--sites", "2", dataset="jsonl")
-    assert "9 rows whose gold cannot be used:" in said
+    assert "rows whose gold cannot be used: 9\n" in said
     assert "own.jsonl, line 5, field choices" in said
     assert "line 6" not in said
     assert "and 4 more" in said

@@ -13,6 +13,7 @@ from typing import get_args
 from rich.console import Console
 from rich.progress import track
 
+from fedrlvr import __version__
 from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest, check_manifest, read_manifest
 from fedrlvr.data.new_folder import check_free, new_folder
 from fedrlvr.data.partition import Partition
@@ -109,7 +110,7 @@ def _refusal(refused: list[str]) -> str:
     more = [f"and {len(refused) - SHOWN} more"] if len(refused) > SHOWN else []
     return "\n  ".join(
         [
-            f"{len(refused)} rows whose gold cannot be used:",
+            f"rows whose gold cannot be used: {len(refused)}",
             *refused[:SHOWN],
             *more,
             "nothing was written; --allow-bad-golds leaves them out",
@@ -129,27 +130,33 @@ def _write(folder: Path, arguments: argparse.Namespace, made: Prepared, task: Ta
         for name in SHARED_SETS:
             write_problems(folder / f"{name}.jsonl", getattr(made, name))
         _write_json(folder / MANIFEST, _manifest(arguments, made, task, pool).model_dump())
-    counts, heldout = _sizes(made)
-    title = f"{arguments.dataset}: {len(made.private)} site{'s' if len(made.private) > 1 else ''}, "
-    title += f"partition {arguments.partition}"
-    title += f" ({arguments.alpha:g})" if arguments.alpha else ""
-    draw_partition(counts, heldout, f"{title}, seed {arguments.seed}", folder / "partition.png")
-    report = {
+    draw_partition(*_sizes(made), _title(arguments), folder / "partition.png")
+    _write_json(folder / "report.json", _report(arguments, made, pool))
+
+
+def _title(arguments: argparse.Namespace) -> str:
+    rule = arguments.partition + (f" ({arguments.alpha:g})" if arguments.alpha else "")
+    sites = "one site" if arguments.sites == 1 else f"{arguments.sites} sites"
+    return f"{arguments.dataset}: {sites}, partition {rule}, seed {arguments.seed}"
+
+
+def _report(arguments: argparse.Namespace, made: Prepared, pool: Pool) -> dict:
+    """What its owner may want to know later; it names problems by id and stays here."""
+    return {
         "dataset": arguments.dataset,
         "arguments": {name: getattr(arguments, name) for name in Plan.model_fields if name != "shared"},
         "counts": made.counts(),
-        "labels": {name: dict(labels) for name, labels in counts.items()},
+        "labels": {name: dict(labels) for name, labels in _sizes(made)[0].items()},
         "removed": dict(made.removed),
         "duplicates": [{"id": name, "set": m.set_name, "of": m.id, "share": m.share} for name, m in made.matches],
         "refused": pool.refused,
     }
-    _write_json(folder / "report.json", report)
 
 
 def _manifest(arguments: argparse.Namespace, made: Prepared, task: Task, pool: Pool) -> Manifest:
     """A manifest goes to every site, so it does not tell where on this machine the data lay."""
     source = _source(arguments)
-    versions = {"fedrlvr": version("fedrlvr"), "code": source_hash(), "datasets": version("datasets")}
+    versions = {"fedrlvr": __version__, "code": source_hash(), "datasets": version("datasets")}
     return Manifest(
         dataset=arguments.dataset,
         source=Path(source).name if Path(source).exists() else source,

@@ -59,7 +59,7 @@ def load_tables(source: str, configs: tuple[str, ...], cache: str) -> tuple[dict
     Raises:
         SourceError: nothing there, not reachable, or not readable.
     """
-    path = Path(source).expanduser()
+    path = Path(source)
     revision = ""
     if not path.exists():
         if not _HUB_ID.fullmatch(source) or path.suffix in READERS:
