@@ -23,10 +23,31 @@ def verdict(gold: str, candidate: str, task=TASK) -> Verdict:
 
 @pytest.mark.parametrize(
     "gold",
-    """\\frac{3}{4}|3\\sqrt{2}|(0,1)|[0,\\infty)|x^2+2x+1|\\begin{pmatrix}1\\\\2\\end{pmatrix}|10\\%|\\$5|90^\\circ
-    |1{,}000|\\text{Evelyn}|11111_2|x=5|5\\text{ cm}|1,2|\\{1,2\\}|1e-7|5/0|\u221a2|4 or 5|$4$|1 2 3|9^9^9^9""".split(
-        "|"
-    ),
+    [
+        "\\frac{3}{4}",
+        "3\\sqrt{2}",
+        "(0,1)",
+        "[0,\\infty)",
+        "x^2+2x+1",
+        "\\begin{pmatrix}1\\\\2\\end{pmatrix}",
+        "10\\%",
+        "\\$5",
+        "90^\\circ",
+        "1{,}000",
+        "\\text{Evelyn}",
+        "11111_2",
+        "x=5",
+        "5\\text{ cm}",
+        "1,2",
+        "\\{1,2\\}",
+        "1e-7",
+        "5/0",
+        "\u221a2",
+        "4 or 5",
+        "$4$",
+        "1 2 3",
+        "9^9^9^9",
+    ],
 )
 def test_a_gold_is_right_against_itself(gold):
     problem = Problem("x", "?", gold)
