@@ -19,6 +19,8 @@ import signal
 import sys
 from functools import lru_cache
 
+from fedrlvr.tasks.quick_parse import install
+
 MAX_REQUESTS = 20_000  # of one child: caches of the libraries grow
 CACHED_GOLDS = 4096
 LIVENESS_INTERVAL = 1000  # milliseconds between looks whether the parent still lives
@@ -135,7 +137,20 @@ def _outcome(gold: str, candidate: str) -> str:
 def _equal(gold: str, candidate: str) -> bool:
     from math_verify import verify
 
-    return bool(verify(_parsed_gold(gold), _parsed(candidate), timeout_seconds=None, raise_on_error=True))
+    golds, candidates = _parsed_gold(gold), _parsed(candidate)
+    if len(golds) == len(candidates) == 1 and _far_apart(golds[0], candidates[0]):
+        return False
+    return bool(verify(golds, candidates, timeout_seconds=None, raise_on_error=True))
+
+
+def _far_apart(one, other) -> bool:
+    """Whether these are two constants of plainly different value: math-verify would try to simplify them for long."""
+    from sympy import Expr
+
+    if not all(isinstance(value, Expr) and value.is_number and value.is_finite for value in (one, other)):
+        return False
+    a, b = complex(one.evalf()), complex(other.evalf())
+    return abs(a - b) > 1e-3 * (1 + abs(a))
 
 
 @lru_cache(CACHED_GOLDS)
@@ -209,6 +224,7 @@ def main(deadline: float, memory_mb: int, parent: int) -> None:
     source, target = _quiet()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
+        install()
         fault = _self_test()
     except Exception as error:  # whatever it is, the client has to hear of it
         fault = f"{type(error).__name__}: {error}"
