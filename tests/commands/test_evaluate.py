@@ -168,7 +168,7 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
     assert main(command()) == 0
     assert main(command("--adapter", adapter)) == 2
     assert "holds a measurement with another adapter; choose another folder" in capsys.readouterr().err
-    assert main(command("--adapter", adapter, "--out", tmp_path / "adapted")) == 0
+    assert main(command("--adapter", adapter, "--out", tmp_path / "adapted", "--batch-size", None)) == 0
     assert result(tmp_path / "adapted")["adapter"] is not None
     assert lines(tmp_path / "adapted") != lines(tmp_path / "out")
 
