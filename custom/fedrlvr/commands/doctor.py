@@ -54,9 +54,9 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
         )
         return
     yield Finding("site file", "ok", f"{path}, model {config.model}")
-    yield from check_machine(config)
     sound = True
     for about, check in (
+        ("machine", lambda: check_machine(config)),
         ("deepspeed", lambda: [check_deepspeed(config)]),
         ("problems", lambda: check_problems(config, _task(config, arguments), arguments.manifest)),
     ):

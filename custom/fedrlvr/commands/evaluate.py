@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -124,8 +125,9 @@ def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, float, int]:
         prompt, verifier = preset.prompt, preset.verifier
         temperature, length = preset.grpo.temperature, preset.grpo.max_completion_length
     temperature = temperature if arguments.temperature is None else arguments.temperature
-    length = arguments.max_completion_length or length
-    if temperature <= 0 or length < 1 or (arguments.batch_size or 1) < 1:
+    length = length if arguments.max_completion_length is None else arguments.max_completion_length
+    rows = 1 if arguments.batch_size is None else arguments.batch_size
+    if not 0 < temperature < math.inf or length < 1 or rows < 1:
         raise SettingsError("--temperature, --max-completion-length and --batch-size must be positive")
     return prompt, verifier, temperature, length
 

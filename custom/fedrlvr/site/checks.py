@@ -54,7 +54,7 @@ def check_versions(constraints: Path | None) -> Iterator[Finding]:
         pins = re.findall(r"^([\w.-]+)==(\S+)", constraints.read_text(), re.MULTILINE)
         found = [(name, pin, _version(name)) for name, pin in pins]
         # A local build tag (2.13.0+cpu, +cu130) is the same release.
-        other = [f"{n} {v} (tested {pin})" for n, pin, v in found if v is not None and v.split("+")[0] != pin]
+        other = [f"{n} {v} (tested {pin})" for n, pin, v in found if v is not None and pin not in (v, v.split("+")[0])]
         yield Finding("tested pins", "warning" if other else "ok", ", ".join(other) or "the same", remedy)
 
 
@@ -76,7 +76,7 @@ def check_machine(config: SiteConfig) -> Iterator[Finding]:
     )
     state = next(p for p in (config.state_dir, *config.state_dir.parents) if p.exists())
     free = shutil.disk_usage(state).free
-    writable = os.access(state, os.W_OK)
+    writable = state.is_dir() and os.access(state, os.W_OK)
     said = f"{free / GIB:.1f} GiB free for {config.state_dir}" + ("" if writable else ", which cannot be written")
     fine = writable and free >= LEAST_DISK
     yield Finding("disk", "ok" if fine else "failed", said, f"state_dir needs {LEAST_DISK // GIB} GiB to write to")

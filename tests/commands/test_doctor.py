@@ -1,0 +1,217 @@
+"""`fedrlvr doctor` as it is called: a good site passes, each thing that is wrong is reported and ends with code 1."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+import yaml
+
+from fedrlvr.cli import main
+from fedrlvr.commands import doctor
+from fedrlvr.site.rehearsal import Rehearsal
+from fedrlvr.site.supervisor import WorkerError
+
+PRESET = {"task": "protocol", "model": "tiny"}
+
+
+@pytest.fixture
+def site(site_files, tmp_path, monkeypatch):
+    """site(changes, preset) -> (exit code, {check: (status, what was said)}); `site.file` is the site's file. Paths
+    in it are relative, as a site would write them."""
+    _, configs = site_files({"site-1": ("A", "B")})
+    values = configs["site-1"].model_dump(mode="json")
+    values = {k: v.removeprefix(f"{tmp_path}/") if isinstance(v, str) else v for k, v in values.items()}
+
+    def examine(changes: dict | None = None, preset: dict | None = None, *flags: str):
+        capsys = examine.capsys
+        examine.file.write_text(yaml.safe_dump(values | (changes or {})))
+        (tmp_path / "preset.yaml").write_text(yaml.safe_dump(PRESET | (preset or {})))
+        given = ["--site-config", str(examine.file), "--config", str(tmp_path / "preset.yaml"), *flags]
+        code = main(["doctor", *given])
+        said = capsys.readouterr()
+        assert said.err == ""
+        lines = said.out.splitlines()
+        findings = {line[8:20].strip(): (line[:8].strip(), line[20:]) for line in lines[:-1] if line[:8].strip()}
+        failed = sum(status == "failed" for status, _ in findings.values())
+        assert lines[-1] == (f"{failed} to fix before this site can take part" if failed else "this site is ready")
+        return code, findings
+
+    examine.file = tmp_path / "fedrlvr.yaml"
+    examine.config = configs["site-1"]
+    return examine
+
+
+@pytest.fixture(autouse=True)
+def shown(request, capsys):
+    if "site" in request.fixturenames:
+        request.getfixturevalue("site").capsys = capsys
+
+
+@pytest.fixture
+def rehearsed(monkeypatch):
+    """Rehearsals that succeed at once, counted."""
+    calls = []
+    monkeypatch.setattr(doctor, "rehearse", lambda *job: calls.append(job) or Rehearsal(1024, 2, 1, 0.5))
+    return calls
+
+
+def statuses(findings: dict) -> dict[str, str]:
+    return {about: status for about, (status, _) in findings.items()}
+
+
+@pytest.fixture
+def nothing_left(site, monkeypatch):
+    """No process and no file of a rehearsal is there afterwards."""
+    folder = tempfile.mkdtemp(prefix="t")  # short: a socket's path has to fit into some hundred characters
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    assert {child.pid for child in psutil.Process().children(recursive=True)} == before
+    assert list(Path(folder).iterdir()) == []
+    assert not site.config.state_dir.exists()
+    Path(folder).rmdir()
+
+
+@pytest.mark.slow
+def test_a_good_site_is_ready_and_is_left_as_it_was(site, nothing_left):
+    code, findings = site(preset={"lora": {"target_modules": ["q_proj"], "r": 2}})
+    assert code == 0
+    assert set(statuses(findings).values()) == {"ok", "warning"}
+    assert findings["manifest"][0] == "warning"
+    status, said = findings["rehearsal"]
+    assert status == "ok"
+    assert said.startswith("2 completions of 3 tokens and a step at learning rate 0 in ")
+    # Two layers of rank 2: A is 2 x 64, B is 128 x 2.
+    assert said.endswith(", 768 LoRA parameters")
+
+
+@pytest.mark.slow
+def test_what_only_the_worker_finds_fails_the_rehearsal_with_its_reason(site, nothing_left):
+    code, findings = site(preset={"lora": {"target_modules": ["no_such_proj"]}})
+    assert code == 1
+    status, said = findings["rehearsal"]
+    assert status == "failed"
+    assert "is called 'no_such_proj'; it has down_proj" in said
+    assert "failed" not in statuses({k: v for k, v in findings.items() if k != "rehearsal"}).values()
+
+
+def test_the_preset_says_what_is_rehearsed(site, rehearsed):
+    assert site(preset={"lora": {"r": 3}, "prompt": {"system_prompt": "think"}})[0] == 0
+    ((job, config, _),) = rehearsed
+    assert (job.lora.r, job.prompt.system_prompt, job.task) == (3, "think", "protocol")
+    assert config.private_problems == site.config.private_problems  # relative paths are taken from the file's folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"privat_problems": "x"}, "privat_problems: unknown setting; did you mean private_problems?"),
+        ({"processes": 0}, "processes: "),
+        ({"public_problems": "data/nowhere.jsonl"}, "public_problems: no such file: "),
+        ({"deepspeed_config": "nowhere.json"}, "deepspeed_config: no such file: "),
+        ({"model_path": "nowhere"}, "model_path: no config.json in "),
+    ],
+)
+def test_a_mistake_in_the_site_file_ends_the_examination(site, rehearsed, changes, said):
+    code, findings = site(changes)
+    assert code == 1
+    status, found = findings["site file"]
+    assert status == "failed"
+    assert said in found
+    assert set(findings) - {"site file"} <= {"python", "packages"}
+    assert rehearsed == []
+
+
+def test_pickle_weights_are_refused_by_name(site, rehearsed, tmp_path):
+    model = shutil.copytree(site.config.model_path, tmp_path / "pickled")
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    code, findings = site({"model_path": str(model)})
+    assert code == 1
+    assert "only pickle weights (pytorch_model.bin), which can run code when loaded" in findings["site file"][1]
+
+
+@pytest.mark.parametrize(
+    ("about", "name", "content", "said"),
+    [
+        ("deepspeed", "deepspeed_config", '{"zero_optimization": {"stage": 3}}', "stage 3 is not supported"),
+        ("deepspeed", "deepspeed_config", '{"optimizer": {}}', "optimizer belongs to the job's settings"),
+        ("deepspeed", "deepspeed_config", "{", "not valid JSON"),
+        ("problems", "test_problems", "", "holds no problem"),
+    ],
+)
+def test_an_unusable_file_is_reported_and_nothing_is_rehearsed(site, rehearsed, about, name, content, said):
+    getattr(site.config, name).write_text(content)
+    code, findings = site()
+    assert code == 1
+    assert findings[about][0] == "failed"
+    assert said in findings[about][1]
+    assert findings["rehearsal"] == ("warning", "not tried")
+    assert rehearsed == []
+
+
+def test_a_bad_gold_is_named_by_file_line_and_field_and_all_else_is_examined_too(site, rehearsed):
+    path = site.config.private_problems
+    lines = path.read_text().splitlines()
+    lines[4] = json.dumps(json.loads(lines[4]) | {"answer": "xx"})
+    path.write_text("\n".join(lines))
+    site.config.deepspeed_config.write_text('{"zero_optimization": {"stage": 3}}')
+    code, findings = site()
+    assert code == 1
+    assert findings["problems"][0] == findings["deepspeed"][0] == "failed"
+    assert f"{path}, line 5, field answer: " in findings["problems"][1]
+
+
+@pytest.mark.parametrize("text", ["{", ""])
+def test_a_model_configuration_that_cannot_be_read_is_reported(site, rehearsed, tmp_path, text):
+    model = shutil.copytree(site.config.model_path, tmp_path / "damaged")
+    (model / "config.json").write_text(text)
+    code, findings = site({"model_path": str(model)})
+    assert code == 1
+    assert "failed" in statuses(findings).values()
+    assert rehearsed == []
+
+
+def test_a_gpu_that_is_not_there_and_memory_that_does_not_suffice_are_reported(site, rehearsed, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    code, findings = site({"device": "cuda"})
+    assert code == 1
+    assert (findings["gpus"][0], findings["memory"][0]) == ("failed", "failed")
+    assert rehearsed == []  # it would start a worker that the machine does not hold
+
+
+def test_a_preset_for_another_model_is_reported(site, rehearsed):
+    code, findings = site(preset={"model": "large"})
+    assert code == 1
+    assert "the preset is for 'large', the site's file offers 'tiny'" in findings["problems"][1]
+
+
+def test_a_rehearsal_that_fails_is_reported(site, monkeypatch):
+    def fail(*job):
+        raise WorkerError("worker died (exit code -9); see log\n  the last words")
+
+    monkeypatch.setattr(doctor, "rehearse", fail)
+    code, findings = site()
+    assert code == 1
+    assert findings["rehearsal"] == ("failed", "worker died (exit code -9); see log")
+
+
+def test_other_versions_than_tested_are_a_warning_only(site, rehearsed, tmp_path):
+    (tmp_path / "constraints.txt").write_text("numpy==0.1\n")
+    code, findings = site(None, None, "--constraints", str(tmp_path / "constraints.txt"))
+    assert code == 0
+    assert findings["tested pins"][0] == "warning"
+    assert "(tested 0.1)" in findings["tested pins"][1]
+
+
+def test_a_constraints_file_that_is_not_there_is_bad_input(tmp_path, capsys):
+    flags = ["--site-config", str(tmp_path / "fedrlvr.yaml"), "--constraints", str(tmp_path / "nowhere.txt")]
+    assert main(["doctor", *flags]) == 2
+    assert capsys.readouterr().err == f"error: --constraints: no such file: {tmp_path / 'nowhere.txt'}\n"

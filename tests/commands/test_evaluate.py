@@ -1,0 +1,220 @@
+"""`fedrlvr evaluate` as it is called: scores that the tallies bear out, gone on from after any interruption."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedrlvr.cli import main
+from fedrlvr.config import LoraSettings, PromptSettings
+from fedrlvr.data.problems import write_problems
+from fedrlvr.site.model import load_policy
+from fedrlvr.site_config import LocalModel
+from fedrlvr.tasks import TASKS
+from fedrlvr.tasks.protocol import Protocol
+
+TASK = TASKS["protocol"]
+SAMPLES = 4
+GOLDS = 12  # every problem's gold is verified when the file is read
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory) -> Path:
+    """Twelve of them, three of each label."""
+    random = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("problems") / "test.jsonl"
+    write_problems(path, [TASK.problem(label, random) for _ in range(3) for label in TASK.labels])
+    return path
+
+
+@pytest.fixture
+def command(model_path, problems, tmp_path):
+    """command(flag, value, ...) -> the arguments, with later flags over earlier ones"""
+
+    def arguments(*flags) -> list[str]:
+        given = {"--model": model_path, "--problems": problems, "--task": "protocol", "--samples": SAMPLES}
+        given |= {"--k": "1,4", "--max-completion-length": 20, "--batch-size": 2 * SAMPLES, "--out": tmp_path / "out"}
+        given |= dict(zip(flags[::2], flags[1::2], strict=True))
+        return ["evaluate", *(str(part) for pair in given.items() if pair[1] is not None for part in pair)]
+
+    return arguments
+
+
+@pytest.fixture
+def adapter(model_path, tmp_path) -> Path:
+    """One that makes a difference."""
+    settings = LocalModel(model_path=model_path)
+    policy = load_policy(settings, LoraSettings(), PromptSettings(), torch.device("cpu"))
+    for parameter in policy.model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+    policy.model.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def lines(folder: Path) -> list[dict]:
+    """The results, without the line that says what was measured."""
+    return [json.loads(line) for line in (folder / "tallies.jsonl").read_text().splitlines()[1:]]
+
+
+def refusal(capsys, arguments: list[str], out: Path) -> str:
+    """The one line said, after an end with code 2; nothing is measured or written."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    assert not out.exists()
+    return line
+
+
+def test_the_scores_are_what_the_tallies_come_to(command, tmp_path, problems, capsys):
+    assert main(command()) == 0
+    found, tallies = result(tmp_path / "out"), lines(tmp_path / "out")
+    wanted = [json.loads(line) for line in problems.read_text().splitlines()]
+    assert [(tally["id"], tally["label"]) for tally in tallies] == [(p["id"], p["label"]) for p in wanted]
+    assert list(found["scores"]) == ["overall", "A", "B", "C", "D"]
+    for label, scores in found["scores"].items():
+        counts = [tally["correct"] for tally in tallies if label in ("overall", tally["label"])]
+        assert scores["problems"] == len(counts) == (12 if label == "overall" else 3)
+        assert scores["reward"] == pytest.approx(sum(counts) / (SAMPLES * len(counts)))
+        for k in (1, 4):
+            expected = np.mean([1 - comb(SAMPLES - c, k) / comb(SAMPLES, k) for c in counts])
+            assert scores[f"pass@{k}"]["mean"] == pytest.approx(expected)
+    assert 0 < found["scores"]["overall"]["reward"] < 1
+    said = capsys.readouterr().out
+    assert f"{found['scores']['overall']['pass@4']['mean']:.3f}" in said
+    assert str(tmp_path / "out" / "evaluation.json") in said
+    assert (found["task"], found["samples"], found["temperature"], found["adapter"]) == ("protocol", 4, 1.0, None)
+
+
+def test_a_second_call_measures_nothing_anew(command, tmp_path, monkeypatch, capsys):
+    assert main(command()) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr("fedrlvr.commands.evaluate.load_trained", lambda *_: pytest.fail("the model was loaded again"))
+    assert main(command()) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_other_ks_of_the_same_samples_need_no_new_measurement(command, tmp_path, monkeypatch, capsys):
+    assert main(command()) == 0
+    monkeypatch.setattr("fedrlvr.commands.evaluate.load_trained", lambda *_: pytest.fail("the model was loaded again"))
+    assert main(command("--k", "2")) == 0
+    assert "pass@2" in result(tmp_path / "out")["scores"]["overall"]
+
+
+def test_interrupted_in_the_middle_it_says_so_and_the_same_command_ends_as_if_uninterrupted(
+    command, tmp_path, monkeypatch, capsys
+):
+    verify, calls = Protocol.verify, []
+
+    def interrupted(task, problem, completion):
+        calls.append(problem.id)
+        if len(calls) == GOLDS + 5 * SAMPLES + 2:
+            raise KeyboardInterrupt
+        return verify(task, problem, completion)
+
+    monkeypatch.setattr(Protocol, "verify", interrupted)
+    assert main(command()) == 130
+    assert capsys.readouterr().err.endswith("error: interrupted\n")
+    assert len(lines(tmp_path / "out")) == 4  # two problems at once; those of the third pair are lost
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+    calls.clear()
+    calls.extend([""] * 1000)
+    assert main(command()) == 0
+    assert len(calls) - 1000 == GOLDS + (12 - 4) * SAMPLES
+    assert main(command("--out", tmp_path / "whole")) == 0
+    for name in ("evaluation.json", "tallies.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_the_same_command_ends_as_if_uninterrupted(command, tmp_path):
+    random = np.random.default_rng(1)
+    drawn = {problem.id: problem for problem in (TASK.problem(label, random) for label in TASK.labels * 25)}
+    write_problems(tmp_path / "many.jsonl", list(drawn.values()))
+    flags = ("--problems", tmp_path / "many.jsonl", "--batch-size", 1)
+    shell = [sys.executable, "-m", "fedrlvr.cli", *command(*flags)]
+    tallies = tmp_path / "out" / "tallies.jsonl"
+    with subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tallies.exists() and tallies.read_text().count("\n") > 5):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert 5 <= len(lines(tmp_path / "out")) < len(drawn)
+    subprocess.run(shell, check=True, capture_output=True, timeout=240)
+    assert main(command(*flags, "--out", tmp_path / "whole")) == 0
+    for name in ("evaluation.json", "tallies.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, adapter, tmp_path, capsys):
+    assert main(command()) == 0
+    assert main(command("--adapter", adapter)) == 2
+    assert "holds a measurement with another adapter; choose another folder" in capsys.readouterr().err
+    assert main(command("--adapter", adapter, "--out", tmp_path / "adapted", "--batch-size", None)) == 0
+    assert result(tmp_path / "adapted")["adapter"] is not None
+    assert lines(tmp_path / "adapted") != lines(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--k", "1,5"), "--k 1,5: pass@k needs 1 <= k <= --samples, which is 4"),
+        (("--k", "0"), "pass@k needs 1 <= k"),
+        (("--k", "many"), "--k many: expected whole numbers with commas"),
+        (("--k", ""), "expected whole numbers with commas"),
+        (("--samples", 0), "--samples, which is 0"),
+        *(((flag, 0), "must be positive") for flag in ("--temperature", "--max-completion-length", "--batch-size")),
+        *((("--temperature", value), "must be positive") for value in ("-1", "nan", "inf")),
+        (("--max-completion-length", -5), "must be positive"),
+        (("--task", "no_such_task"), "no task is called 'no_such_task'; known: arithmetic"),
+        (("--task", None), "does not say which task its problems are for; give --task"),
+        (("--problems", "/nonexistent/test.jsonl"), "/nonexistent/test.jsonl"),
+        (("--model", "/nonexistent"), "model_path: no config.json in /nonexistent"),
+        (
+            ("--adapter", "/nonexistent"),
+            "/nonexistent: no adapter_model.safetensors; expected a PEFT adapter directory",
+        ),
+        (("--config", "/nonexistent.yaml"), "/nonexistent.yaml: cannot be read"),
+        (("--max-completion-length", 507), "the longest prompt's 6 tokens exceed the 512 positions of the model"),
+    ],
+)
+def test_flags_that_cannot_be_used_end_with_one_line_and_nothing_written(command, tmp_path, capsys, flags, said):
+    assert said in refusal(capsys, command(*flags), tmp_path / "out")
+
+
+def test_an_adapter_directory_with_pickle_weights_only_is_refused(command, adapter, tmp_path, capsys):
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    assert "no adapter_model.safetensors" in refusal(capsys, command("--adapter", adapter), tmp_path / "out")
+
+
+def test_problems_say_their_task_themselves_and_a_preset_the_rest(command, problems, tmp_path, capsys):
+    own = tmp_path / "own.jsonl"
+    records = [json.loads(line) | {"task": "protocol"} for line in problems.read_text().splitlines()]
+    own.write_text("".join(json.dumps(record) + "\n" for record in records))
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("{task: protocol, model: tiny, grpo: {temperature: 0.5, max_completion_length: 17}}")
+    flags = ("--task", None, "--problems", own, "--config", preset)
+    assert main(command(*flags, "--max-completion-length", None)) == 0
+    found = result(tmp_path / "out")
+    assert (found["task"], found["temperature"], found["max_completion_length"]) == ("protocol", 0.5, 17)
+    assert main(command(*flags, "--temperature", 0.7, "--out", tmp_path / "warmer")) == 0
+    found = result(tmp_path / "warmer")
+    assert (found["temperature"], found["max_completion_length"]) == (0.7, 20)

@@ -1,0 +1,138 @@
+"""Each check of a site on its own: what is fine, what is not, and by how much."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+from fedrlvr.data.problems import ProblemFileError
+from fedrlvr.site import checks
+from fedrlvr.site.checks import GIB, check_deepspeed, check_machine, check_problems, check_versions, model_bytes
+from fedrlvr.tasks import TASKS
+
+
+@pytest.fixture
+def config(site_files):
+    _, configs = site_files({"site-1": ("A", "B")})
+    return configs["site-1"]
+
+
+def found(findings) -> dict:
+    return {finding.about: finding for finding in findings}
+
+
+def without_gpu(monkeypatch, free: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+
+
+def test_this_environment_is_as_required():
+    findings = found(check_versions(None))
+    assert {name: finding.status for name, finding in findings.items()} == {"python": "ok", "packages": "ok"}
+
+
+def test_a_package_that_is_missing_or_too_old_is_named_with_what_is_needed(monkeypatch):
+    others = {"numpy": "1.26.4", "peft": None}
+    monkeypatch.setattr(checks, "_version", lambda name: others[name] if name in others else version(name))
+    packages = found(check_versions(None))["packages"]
+    assert packages.status == "failed"
+    assert packages.said == "peft missing (needs >=0.21), numpy 1.26.4 (needs >=2)"
+    assert "pip install" in packages.remedy
+
+
+def test_pins_other_than_tested_are_a_warning_that_names_them(tmp_path):
+    pins = tmp_path / "constraints.txt"
+    pins.write_text(f"# tested\nnumpy==0.1\npsutil=={version('psutil')}\nno-such-package==1.0\nrich>=1\n")
+    tested = found(check_versions(pins))["tested pins"]
+    assert (tested.status, tested.said) == ("warning", f"numpy {version('numpy')} (tested 0.1)")
+
+
+@pytest.mark.parametrize("pin", ["2.13.0", "2.13.0+cpu"])
+def test_a_local_build_is_the_release_that_was_tested(tmp_path, monkeypatch, pin):
+    monkeypatch.setattr(checks, "_version", lambda name: "2.13.0+cpu" if name == "torch" else version(name))
+    (tmp_path / "constraints.txt").write_text(f"torch=={pin}\n")
+    assert found(check_versions(tmp_path / "constraints.txt"))["tested pins"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "factor"), [("float32", "float32", 1), ("float32", "bfloat16", 2), ("bfloat16", "float32", 0.5)]
+)
+def test_a_models_memory_is_its_files_scaled_to_the_type_it_is_loaded_in(config, tmp_path, dtype, stored, factor):
+    model = shutil.copytree(config.model_path, tmp_path / "model")
+    values = json.loads((model / "config.json").read_text()) | {"dtype": stored}
+    (model / "config.json").write_text(json.dumps(values))
+    (model / "model-00002.safetensors").write_bytes(bytes(1000))
+    on_disk = (model / "model.safetensors").stat().st_size + 1000
+    assert model_bytes(config.model_copy(update={"model_path": model, "dtype": dtype})) == on_disk * factor
+
+
+@pytest.mark.parametrize(
+    ("processes", "free", "status"), [(1, 1.6, "ok"), (1, 1.4, "failed"), (2, 2.9, "failed"), (2, 3.1, "ok")]
+)
+def test_every_process_needs_the_model_and_its_own_memory(config, monkeypatch, processes, free, status):
+    """1.5 GiB each, beside which the tiny model is nothing."""
+    without_gpu(monkeypatch, int(free * GIB))
+    memory = found(check_machine(config.model_copy(update={"processes": processes})))["memory"]
+    assert memory.status == status
+    assert memory.said == f"{free:.1f} GiB free memory, about {1.5 * processes:.1f} GiB needed to load"
+    assert "smaller model" in memory.remedy
+
+
+@pytest.mark.parametrize(("device", "status"), [("cuda", "failed"), ("auto", "ok"), ("cpu", "ok")])
+def test_a_gpu_is_missed_only_where_one_is_asked_for(config, monkeypatch, device, status):
+    without_gpu(monkeypatch, 8 * GIB)
+    gpus = found(check_machine(config.model_copy(update={"device": device})))["gpus"]
+    assert (gpus.status, gpus.said) == (status, "none")
+
+
+def test_on_a_gpu_its_memory_counts_and_not_the_machines(config, monkeypatch):
+    without_gpu(monkeypatch, 100 * GIB)
+    card = SimpleNamespace(name="H100", total_memory=80 * GIB)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (GIB, 80 * GIB))
+    findings = found(check_machine(config))
+    assert findings["gpus"].said == "H100 80 GiB, H100 80 GiB"
+    assert findings["memory"].status == "failed"
+    assert findings["memory"].said.startswith("1.0 GiB free on GPU 0")
+    assert found(check_machine(config.model_copy(update={"device": "cpu"})))["memory"].status == "ok"
+
+
+@pytest.mark.parametrize(("free", "status"), [(GIB - 1, "failed"), (GIB, "ok")])
+def test_the_disk_is_looked_at_where_the_state_will_lie(config, monkeypatch, free, status):
+    asked = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=free))
+    assert found(check_machine(config))["disk"].status == status
+    assert asked[0] in config.state_dir.parents  # it is not there yet
+    assert not config.state_dir.exists()
+
+
+def test_a_file_where_the_state_should_lie_is_found(config, tmp_path):
+    (tmp_path / "taken").write_text("")
+    disk = found(check_machine(config.model_copy(update={"state_dir": tmp_path / "taken"})))["disk"]
+    assert disk.status == "failed"
+    assert "cannot be written" in disk.said
+
+
+def test_the_path_that_deepspeed_takes_is_told(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert check_deepspeed(config).said == "ZeRO 0, one rank, gloo on CPU, nothing is compiled, float32"
+    config.deepspeed_config.write_text(json.dumps({"zero_optimization": {"stage": 2}}))
+    two = config.model_copy(update={"processes": 2, "dtype": "bfloat16"})
+    assert check_deepspeed(two).said == "ZeRO 2, 2 ranks under torchrun, gloo on CPU, nothing is compiled, bfloat16"
+
+
+def test_problem_files_are_counted_and_their_labels(config):
+    findings = found(check_problems(config, TASKS["protocol"], None))
+    assert findings["private"].said == "16 protocol problems, 2 labels, golds verified"
+    assert findings["heldout"].said == "4 protocol problems, 2 labels, golds verified"
+    assert findings["test"].said == "16 protocol problems, 4 labels, golds verified"
+    config.test_problems.write_text("")
+    with pytest.raises(ProblemFileError, match=r"test.jsonl: holds no problem"):
+        list(check_problems(config, TASKS["protocol"], None))

@@ -1,0 +1,102 @@
+"""The `fedrlvr` command itself: what it lists, what it loads, and its exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from fedrlvr import cli
+from fedrlvr.cli import main
+
+HEAVY = ("torch", "transformers", "peft", "deepspeed", "nvflare", "numpy")
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A command `evaluate` of which only the end is ours: stand_in(what it raises or returns)."""
+
+    def install(ending) -> None:
+        def run(arguments: argparse.Namespace) -> int:
+            if isinstance(ending, BaseException):
+                raise ending
+            return ending
+
+        command = SimpleNamespace(add_arguments=lambda parser: parser.add_argument("--model"), run=run)
+        monkeypatch.setattr(cli, "import_module", lambda name: command)
+
+    return install
+
+
+def test_help_lists_every_command_and_loads_nothing_heavy():
+    """In a fresh interpreter: a person who looks around does not wait for torch."""
+    code = (
+        "import sys\nfrom fedrlvr.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        f"finally:\n    print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert found.stdout.endswith("loaded: []\n")
+    for name, description in cli.COMMANDS.items():
+        (line,) = (line for line in found.stdout.splitlines() if line.split()[:1] == [name])
+        assert description.split()[0] in line
+
+
+@pytest.mark.parametrize("name", ["doctor", "evaluate"])
+def test_a_commands_help_lists_its_flags(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert cli.COMMANDS[name] in " ".join(said.split())
+    assert {"doctor": "--site-config FILE", "evaluate": "--adapter DIR"}[name] in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["--no-such-flag"], ["--", "train"]])
+def test_no_command_or_an_unknown_one_ends_with_code_2_and_the_known_ones(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: fedrlvr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["evaluate"], ["evaluate", "--no-such-flag"], ["doctor", "--site-config"]])
+def test_flags_that_are_missing_or_unknown_end_with_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert f"usage: fedrlvr {arguments[0]}" in capsys.readouterr().err
+
+
+def test_a_commands_own_code_is_the_programs(stand_in):
+    stand_in(1)
+    assert main(["evaluate"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (ValueError("a bad setting"), 2, "error: a bad setting\n"),
+        (FileNotFoundError("no such file: x"), 2, "error: no such file: x\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    ],
+)
+def test_bad_input_is_one_message_and_an_interruption_has_its_own_code(stand_in, capsys, raised, code, said):
+    stand_in(raised)
+    assert main(["evaluate"]) == code
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_mistake_of_ours_is_not_hidden(stand_in):
+    stand_in(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        main(["evaluate"])
+
+
+def test_without_arguments_the_command_lines_are_taken(stand_in, monkeypatch):
+    stand_in(7)
+    monkeypatch.setattr(sys, "argv", ["fedrlvr", "evaluate", "--model", "x"])
+    assert main() == 7
