@@ -31,7 +31,7 @@ def launch(tmp_path, *settings: str, config: Path = DEMO, workspace: str = "work
         ("federation.aggregator=mean", "federation.aggregator: Input should be 'fedit' or 'svd' (found 'mean')"),
         ("swap.keep_incorrect=8", "nothing could ever be swapped"),
         ("exchange.schedule=[0, 99]", "names public step 99, but there are only 16"),
-        ("task=poetry", "no task is called 'poetry'; known: arithmetic, protocol"),
+        ("task=poetry", "no task is called 'poetry'; known: arithmetic, choice, dosage, math, protocol"),
         ("data.public=0", "the public set is empty"),
         ("data.sites={a: [Q], b: [A], c: [B], d: [C]}", "task protocol has no label 'Q'; it has A, B, C, D"),
         ("deepspeed=deepspeed/zero9.json", "deepspeed: no such file"),

@@ -91,7 +91,7 @@ def test_a_repeated_id_is_refused(tmp_path):
     assert "line 2, field id: stands on an earlier line" in message
 
 
-@pytest.mark.parametrize("answer", ["four", "2+2", "5/0", "1,000", "\\sqrt{2}"])
+@pytest.mark.parametrize("answer", ["\\frac{1}{2", "4}", "1" * 301])
 def test_a_gold_answer_that_its_own_verifier_cannot_check_is_refused(tmp_path, answer):
     message = refusal(tmp_path, {"id": "a", "prompt": "how many?", "answer": answer}, task="arithmetic")
     assert "line 1, field answer" in message

@@ -159,3 +159,48 @@ assert _parsed("(x^2+19)(x+1)") and set(modes) == {"SLL", "LL"}, modes
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
+
+
+PAIRS = [
+    r"\sqrt{2}|\frac{2}{\sqrt{2}}",
+    r"\sqrt{2}|1.414214",
+    r"\sqrt{2}|1.41",
+    r"\pi|\frac{22}{7}",
+    r"\pi|\frac{355}{113}",
+    r"1000\sqrt{2}|\sqrt{2}\cdot1000",
+    r"1+\sqrt{3}|1-\sqrt{3}",
+    r"2+3i|3i+2",
+    r"2+3i|2-3i",
+    r"e^{2}|7.389056",
+    r"e^{2}|7.389",
+    r"\ln2|\frac{\ln4}{2}",
+    r"5!|120",
+    r"\binom{5}{2}|10",
+    r"\sqrt{-4}|2i",
+    r"1000000+\sqrt{2}|1000000+\sqrt{3}",
+    r"\frac{1}{0}|\frac{2}{0}",
+    r"\infty|-\infty",
+    r"\infty|\infty",
+    r"2^{10}|1024",
+    r"\sin\frac{\pi}{6}|\frac{1}{2}",
+]
+
+
+def test_what_is_decided_without_simplifying_is_what_math_verify_says():
+    code = """
+import json, sys
+from math_verify import verify
+from fedrlvr.tasks.math_process import _constants_equal, _parsed
+said = []
+for pair in json.load(sys.stdin):
+    one, other = ([*_parsed(text), None][0] for text in pair.split("|"))
+    quick = None if one is None or other is None else _constants_equal(one, other)
+    said.append([pair, quick, bool(verify([one], [other], timeout_seconds=None))])
+print(json.dumps(said))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=json.dumps(PAIRS), capture_output=True, text=True, timeout=120, check=True)
+    said = json.loads(done.stdout)
+    decided = [(pair, quick, slow) for pair, quick, slow in said if quick is not None]
+    assert [(pair, quick) for pair, quick, _ in decided] == [(pair, slow) for pair, _, slow in decided]
+    assert len(decided) >= 9

@@ -138,19 +138,22 @@ def _equal(gold: str, candidate: str) -> bool:
     from math_verify import verify
 
     golds, candidates = _parsed_gold(gold), _parsed(candidate)
-    if len(golds) == len(candidates) == 1 and _far_apart(golds[0], candidates[0]):
-        return False
+    if len(golds) == len(candidates) == 1 and (known := _constants_equal(golds[0], candidates[0])) is not None:
+        return known
     return bool(verify(golds, candidates, timeout_seconds=None, raise_on_error=True))
 
 
-def _far_apart(one, other) -> bool:
-    """Whether these are two constants of plainly different value: math-verify would try to simplify them for long."""
+def _constants_equal(one, other) -> bool | None:
+    """Whether two constants are equal where that is plain: the same once evaluated, or far apart. None otherwise, and
+    for all else: math-verify would simplify either for long."""
     from sympy import Expr
 
     if not all(isinstance(value, Expr) and value.is_number and value.is_finite for value in (one, other)):
-        return False
+        return None
+    if one == other or one.doit() == other.doit():
+        return True
     a, b = complex(one.evalf()), complex(other.evalf())
-    return abs(a - b) > 1e-3 * (1 + abs(a))
+    return False if abs(a - b) > 1e-5 * (1 + abs(a)) else None
 
 
 @lru_cache(CACHED_GOLDS)
