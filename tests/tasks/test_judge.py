@@ -101,6 +101,7 @@ def test_it_works_from_several_threads_at_once(judge):
     assert [found[0] for _, found in threads] == ["equal", "different"] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1], ids=["the process", "its child"])
 def test_killed_between_requests_it_is_replaced(judge, victim):
     assert judge.compare("x+1", "1+x") == "equal"
@@ -110,9 +111,8 @@ def test_killed_between_requests_it_is_replaced(judge, victim):
     wait_until(lambda: gone(old.pid))
 
 
-@pytest.mark.parametrize(
-    "victim", [pytest.param(0, marks=pytest.mark.slow, id="the process"), pytest.param(1, id="its child")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1], ids=["the process", "its child"])
 def test_killed_once_over_a_request_it_tries_again_and_twice_it_gives_up(victim):
     patient = Judge(30.0, 1024)
     try:
@@ -157,6 +157,7 @@ def test_a_process_that_hangs_is_given_up_on(judge, monkeypatch):
     wait_until(lambda: gone(zygote.pid) and gone(child.pid))
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_no_reply_behind(judge, monkeypatch):
     judge.compare("x", "y")
     with monkeypatch.context() as patch:
@@ -182,6 +183,7 @@ def test_equal_limits_share_one_process():
     assert judge_for(DEADLINE, 1024) is not judge_for(DEADLINE, 2048)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_after_a_fork_the_new_process_has_its_own(judge):
     judge.compare("x", "y")
@@ -214,9 +216,8 @@ judge.compare(*{ENDLESS!r})""",
 }
 
 
-@pytest.mark.parametrize(
-    "state", ["idle", "busy", pytest.param("with a copy of the pipe elsewhere", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["idle", "busy", "with a copy of the pipe elsewhere"])
 def test_nothing_outlives_a_parent_that_is_killed(state):
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT.format(then=THEN[state])], stdout=subprocess.PIPE, text=True
@@ -230,6 +231,7 @@ def test_nothing_outlives_a_parent_that_is_killed(state):
     wait_until(lambda: all(gone(p.pid) for p in family), 6)
 
 
+@pytest.mark.slow
 def test_a_parent_that_ends_by_itself_takes_it_along():
     code = PARENT.format(then="")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -122,7 +122,7 @@ def polynomials(count: int) -> list[str]:
     ]
 
 
-ASKED = ANSWERS + polynomials(150)
+ASKED = ANSWERS + polynomials(60)
 
 
 def trees(way: str) -> list[str]:
@@ -133,9 +133,9 @@ def trees(way: str) -> list[str]:
 
 def test_trees_are_the_same_with_and_without():
     plain, quick = trees("plain"), trees("quick")
-    assert len(plain) == len(ASKED) > 200
+    assert len(plain) == len(ASKED) > 130
     assert dict(zip(ASKED, quick, strict=True)) == dict(zip(ASKED, plain, strict=True))
-    assert sum(tree != "[]" for tree in plain) > 190  # most are expressions, and some are not
+    assert sum(tree != "[]" for tree in plain) > 120  # most are expressions, and some are not
 
 
 def test_both_changes_are_in_force_with_the_versions_that_are_installed():
