@@ -1,4 +1,5 @@
-"""The `fedrlvr` command. Bad input ends with one message and code 2, an interruption with 130."""
+"""The `fedrlvr` command. Bad input ends with one message and code 2, a broken installation with 1, an interruption with
+130."""
 
 from __future__ import annotations
 
@@ -30,6 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        from fedrlvr.tasks.judge import VerifierFault
+
+        if not isinstance(error, VerifierFault):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

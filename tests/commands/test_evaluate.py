@@ -193,7 +193,10 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
             "/nonexistent: no adapter_model.safetensors; expected a PEFT adapter directory",
         ),
         (("--config", "/nonexistent.yaml"), "/nonexistent.yaml: cannot be read"),
-        (("--max-completion-length", 507), "the longest prompt's 6 tokens exceed the 512 positions of the model"),
+        (
+            ("--max-completion-length", 507),
+            "problem 1: its prompt of 6 tokens and max_completion_length = 507 exceed the 512 positions of the model",
+        ),
     ],
 )
 def test_flags_that_cannot_be_used_end_with_one_line_and_nothing_written(command, tmp_path, capsys, flags, said):

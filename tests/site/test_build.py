@@ -90,7 +90,7 @@ def test_a_prompt_that_is_too_long_for_the_model_is_named_by_its_place(arithmeti
     with pytest.raises(ValueError) as caught:
         build_trainer(job, "site-1", config, manifest, Ranks())
     said = (
-        f"{name}_problems, problem {number}: its prompt of 492 tokens and grpo.max_completion_length = 21 exceed the "
+        f"{name}_problems, problem {number}: its prompt of 492 tokens and max_completion_length = 21 exceed the "
         "512 positions of the model"  # 490, the mark, the line end that arithmetic puts behind it
     )
     assert str(caught.value) == said

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from transformers import Qwen3Config
 
 from fedrlvr.config import PromptSettings
 from fedrlvr.site.generate import CachedSampler, Sample
@@ -152,13 +153,15 @@ def test_cut_off_answers_timeouts_and_lengths_are_counted(problems):
 )
 def test_as_many_rows_as_half_the_free_memory_holds(monkeypatch, config, dtype_bytes, rows):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=80_000))
-    model = SimpleNamespace(num_hidden_layers=2, num_attention_heads=4, hidden_size=32, vocab_size=120, **config)
+    model = Qwen3Config(num_hidden_layers=2, num_attention_heads=4, hidden_size=32, vocab_size=120)
+    for name in ("num_key_value_heads", "head_dim"):
+        setattr(model, name, config.get(name))
     assert rows_that_fit(model, 10, dtype_bytes, CPU) == rows
 
 
 def test_on_a_gpu_its_own_free_memory_counts(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (160_000, 10**9))
-    config = SimpleNamespace(num_hidden_layers=2, num_key_value_heads=2, head_dim=16, vocab_size=120)
+    config = Qwen3Config(num_hidden_layers=2, num_key_value_heads=2, head_dim=16, vocab_size=120)
     assert rows_that_fit(config, 10, 4, torch.device("cuda", 1)) == 10
     assert asked == [torch.device("cuda", 1)]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from accelerate.utils.memory import should_reduce_batch_size
 from rich.console import Console
 from rich.progress import Progress
 
@@ -20,7 +21,7 @@ from fedrlvr.data.experiment import load_experiment
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.report.evaluation import print_scores, scores_by_label
 from fedrlvr.settings_file import SettingsError
-from fedrlvr.site.build import choose_device
+from fedrlvr.site.build import check_prompts, choose_device
 from fedrlvr.site.generate import CachedSampler
 from fedrlvr.site.model import DTYPES, Policy, load_trained
 from fedrlvr.site.ranks import Ranks
@@ -76,10 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
             "verifier": verifier.model_dump(mode="json"),
         },
     )
-    left = [problem for problem in problems if problem.id not in journal.done]
-    if left:
+    if any(problem.id not in journal.done for problem in problems):
         policy = load_trained(settings, adapter, prompt, choose_device(settings, Ranks()))
-        _measure(policy, task, left, journal, arguments, temperature, length)
+        _measure(policy, task, problems, journal, arguments, temperature, length)
     scores = scores_by_label([journal.done[problem.id] for problem in problems], ks, arguments.seed)
     result = journal.settings | {"scores": scores}
     (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -88,23 +88,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(policy: Policy, task: Task, left, journal: TallyFile, arguments, temperature: float, length: int) -> None:
+def _measure(policy: Policy, task: Task, problems, journal: TallyFile, arguments, temperature, length: int) -> None:
     device = policy.model.device
-    longest = max(len(policy.encode_prompt(task.prompt(problem))) for problem in left)
-    if policy.max_length is not None and longest + length > policy.max_length:
-        raise SettingsError(
-            f"--max-completion-length {length} and the longest prompt's {longest} tokens exceed the "
-            f"{policy.max_length} positions of the model"
-        )
+    longest = check_prompts(arguments.problems.name, problems, policy, task, length)
     size = DTYPES[arguments.dtype].itemsize
     rows = arguments.batch_size or rows_that_fit(policy.model.config, longest + length, size, device)
     sampler = CachedSampler(policy, max(rows, arguments.samples))
     rollouts = Rollouts(policy, sampler, task, Ranks(), length, temperature)
+    left = [problem for problem in problems if problem.id not in journal.done]
     with journal, Progress(console=Console(stderr=True), transient=True) as progress, torch.no_grad():
         bar = progress.add_task("problems", total=len(left))
-        for part in tallies(rollouts, left, arguments.samples, arguments.seed, rows):
-            journal.write(part)
-            progress.advance(bar, len(part))
+        try:
+            for part in tallies(rollouts, left, arguments.samples, arguments.seed, rows):
+                journal.write(part)
+                progress.advance(bar, len(part))
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            raise SettingsError(
+                f"one problem's {arguments.samples} completions do not fit into memory; choose --dtype bfloat16, a "
+                "smaller --max-completion-length or fewer --samples; what was measured is kept"
+            ) from None
 
 
 def _ks(arguments) -> list[int]:

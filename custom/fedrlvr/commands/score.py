@@ -18,7 +18,6 @@ from pathlib import Path
 from fedrlvr.config import VerifierSettings
 from fedrlvr.data.problems import parse_problem
 from fedrlvr.tasks import TASKS, Task, task_named
-from fedrlvr.tasks.judge import VerifierFault
 from fedrlvr.tasks.task import NotOfThisTask, Verdict
 from fedrlvr.types import Problem
 
@@ -42,9 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Returns 0, or 1 where math-verify cannot be used.
+    """Score every line and print a summary on stderr.
 
     Raises:
+        VerifierFault: math-verify cannot be used.
         ValueError: an unknown task, output onto the input, or a line that cannot be scored.
         OSError: a file that cannot be opened or written.
     """
@@ -54,18 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.output}: is the input too, and would be lost")
     reasons: Counter[str] = Counter()
     total = 0.0
-    try:
-        with ExitStack() as files:
-            lines = files.enter_context(arguments.input.open("rb"))
-            output = files.enter_context(arguments.output.open("w")) if arguments.output else sys.stdout
-            for record, verdict in scored(lines, task, str(arguments.input)):
-                # Escaped, so that half a surrogate pair in a field that is none of ours passes through.
-                print(json.dumps(record | verdict._asdict()), file=output)
-                reasons[verdict.reason] += 1
-                total += verdict.reward
-    except VerifierFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 1
+    with ExitStack() as files:
+        lines = files.enter_context(arguments.input.open("rb"))
+        output = files.enter_context(arguments.output.open("w")) if arguments.output else sys.stdout
+        for record, verdict in scored(lines, task, str(arguments.input)):
+            # Escaped, so that half a surrogate pair in a field that is none of ours passes through.
+            print(json.dumps(record | verdict._asdict()), file=output)
+            reasons[verdict.reason] += 1
+            total += verdict.reward
     count = reasons.total()
     shares = ", ".join(f"{reason} {number}" for reason, number in reasons.most_common())
     mean = f", mean reward {total / count:.4f}: {shares}" if count else ""

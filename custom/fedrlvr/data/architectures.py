@@ -61,7 +61,8 @@ def shrunk(
     if values.get("sliding_window"):
         values["sliding_window"] = 32
     if values.get("layer_types"):
-        values["layer_types"] = values["layer_types"][:num_layers]
+        kinds = dict.fromkeys(values["layer_types"])  # one layer of each kind before a second of any
+        values["layer_types"] = [*kinds, *values["layer_types"]][:num_layers]
     for rope in ("rope_parameters", "rope_scaling"):
         if "rope_type" in (values.get(rope) or {}) and values[rope]["rope_type"] != "default":
             values[rope] = {"rope_type": "default", "rope_theta": values[rope].get("rope_theta", 10_000.0)}

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.config import PromptSettings, Settings
 from fedrlvr.data.architectures import ARCHITECTURES, shrunk_config, small_config
@@ -87,8 +87,11 @@ def shrunk_model(source: Path, settings: BaseModelSettings, folder: Path) -> Pat
     """
     config = shrunk_config(source, **settings.sizes)
     tokenizer = load_tokenizer(source)
+    model = _random_model(config, settings.seed)
+    if (source / "generation_config.json").is_file():  # where released models name the tokens that end a turn
+        model.generation_config = GenerationConfig.from_pretrained(source, local_files_only=True)
     path = folder / f"{source.name}-tiny"
-    _save(_random_model(config, settings.seed), tokenizer, path, rebuild=True)
+    _save(model, tokenizer, path, rebuild=True)
     return path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from fedrlvr.config import JobConfig
@@ -16,6 +18,7 @@ from fedrlvr.site.rollouts import Rollouts
 from fedrlvr.site.trainer import SiteProblems, Trainer
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import Task, task_named
+from fedrlvr.types import Problem
 
 
 def read_site_problems(config: SiteConfig, task: Task, manifest: str) -> SiteProblems:
@@ -49,7 +52,13 @@ def build_trainer(job: JobConfig, site: str, config: SiteConfig, manifest: str, 
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
     device = choose_device(config, ranks)
     policy = load_policy(config, job.lora, job.prompt, device)
-    _check_prompts(problems, policy, task, job.grpo.max_completion_length)
+    for name, members in (
+        ("private_problems", problems.private),
+        ("public_problems", list(problems.public.values())),
+        ("test_problems", problems.test),
+        ("heldout_problems", problems.heldout),
+    ):
+        check_prompts(name, members, policy, task, job.grpo.max_completion_length)
     engine = Engine(policy, job.optimizer, deepspeed_config, job.grpo.temperature)
     rollouts = Rollouts(
         policy,
@@ -64,26 +73,28 @@ def build_trainer(job: JobConfig, site: str, config: SiteConfig, manifest: str, 
     return Trainer(job, site, problems, engine, rollouts, step)
 
 
-def _check_prompts(problems: SiteProblems, policy: Policy, task: Task, max_completion_length: int) -> None:
-    """Find now, and not hours later, a prompt that this model cannot take. Problems are named by their place in the
-    file: errors reach the server."""
-    sets = {
-        "private_problems": problems.private,
-        "public_problems": list(problems.public.values()),
-        "test_problems": problems.test,
-        "heldout_problems": problems.heldout,
-    }
-    for name, members in sets.items():
-        for number, problem in enumerate(members, start=1):
-            try:
-                length = len(policy.encode_prompt(task.prompt(problem)))
-            except PromptError as error:
-                raise ValueError(f"{name}, problem {number}: {error}") from None
-            if policy.max_length is not None and length + max_completion_length > policy.max_length:
-                raise ValueError(
-                    f"{name}, problem {number}: its prompt of {length} tokens and grpo.max_completion_length = "
-                    f"{max_completion_length} exceed the {policy.max_length} positions of the model"
-                )
+def check_prompts(
+    name: str, problems: Sequence[Problem], policy: Policy, task: Task, max_completion_length: int
+) -> int:
+    """Find now, and not hours later, a prompt that this model cannot take; returns the longest's number of tokens.
+
+    Raises:
+        ValueError: text with a control token, or no room for the completion. Problems are named by their place in the
+            set called `name`: errors reach the server.
+    """
+    longest = 0
+    for number, problem in enumerate(problems, start=1):
+        try:
+            length = len(policy.encode_prompt(task.prompt(problem)))
+        except PromptError as error:
+            raise ValueError(f"{name}, problem {number}: {error}") from None
+        if policy.max_length is not None and length + max_completion_length > policy.max_length:
+            raise ValueError(
+                f"{name}, problem {number}: its prompt of {length} tokens and max_completion_length = "
+                f"{max_completion_length} exceed the {policy.max_length} positions of the model"
+            )
+        longest = max(longest, length)
+    return longest
 
 
 def choose_device(config: LocalModel, ranks: Ranks) -> torch.device:

@@ -40,7 +40,7 @@ class Policy:
     @property
     def max_length(self) -> int | None:
         """How many tokens of prompt and completion the model has positions for, None if it does not say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text; nothing in it is read as a control token, wherever it came from."""

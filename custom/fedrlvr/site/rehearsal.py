@@ -36,8 +36,8 @@ def rehearse(job: JobConfig, config: SiteConfig, manifest: str) -> Rehearsal:
         "optimizer": {"learning_rate": 0.0},
         "swap": {"keep_incorrect": 1},
     }
-    # The divergence to the base model gives every completion a gradient, right or wrong.
-    changes["grpo"] |= {"num_iterations": 1, "num_minibatches": 1, "beta": 0.01}
+    # With a divergence term every completion takes part in the step: right, wrong or cut off.
+    changes["grpo"] |= {"num_iterations": 1, "num_minibatches": 1, "beta": 0.01, "mask_truncated_completions": False}
     small = JobConfig(**_merged(job.model_dump(), changes))
     with tempfile.TemporaryDirectory(prefix="fedrlvr-doctor-") as folder:
         supervisor = Supervisor(small, "doctor", config.model_copy(update={"state_dir": Path(folder)}), manifest)

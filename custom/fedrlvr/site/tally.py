@@ -61,6 +61,7 @@ def rows_that_fit(config: PreTrainedConfig, length: int, dtype_bytes: int, devic
 
     A row holds keys and values of every layer, and about six float32 copies of one position's logits.
     """
+    config = config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cache = 2 * config.num_hidden_layers * heads * head_dim * length * dtype_bytes
