@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from transformers import Qwen3Config
+from transformers import Qwen2Config, Qwen3Config
 
 from fedrlvr.config import PromptSettings
 from fedrlvr.site.generate import CachedSampler, Sample
@@ -153,9 +153,11 @@ def test_cut_off_answers_timeouts_and_lengths_are_counted(problems):
 )
 def test_as_many_rows_as_half_the_free_memory_holds(monkeypatch, config, dtype_bytes, rows):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=80_000))
-    model = Qwen3Config(num_hidden_layers=2, num_attention_heads=4, hidden_size=32, vocab_size=120)
-    for name in ("num_key_value_heads", "head_dim"):
-        setattr(model, name, config.get(name))
+    kind = Qwen3Config if config["head_dim"] else Qwen2Config  # of which one names its heads' dimension
+    model = kind(num_hidden_layers=2, num_attention_heads=4, hidden_size=32, vocab_size=120)
+    model.num_key_value_heads = config["num_key_value_heads"]
+    if config["head_dim"]:
+        model.head_dim = config["head_dim"]
     assert rows_that_fit(model, 10, dtype_bytes, CPU) == rows
 
 
