@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
+import datasets
 from rich.console import Console
 from rich.progress import track
 
@@ -92,6 +93,8 @@ def _shared(folder: Path, task: Task) -> dict:
 
 def _read(arguments: argparse.Namespace, task: Task) -> Pool:
     console = Console(stderr=True)
+
+    datasets.disable_progress_bars()  # one of the library's for every split of every file; ours is below
 
     def watch(rows: Sequence, what: str):
         return track(rows, f"reading {what}", console=console, transient=True, disable=not console.is_terminal)

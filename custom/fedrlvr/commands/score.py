@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     settings = VerifierSettings(fallback=arguments.fallback, allow_expressions=arguments.allow_expressions)
     task = task_named(arguments.task, settings)
+    if not arguments.input.exists():
+        raise FileNotFoundError(f"--input: no such file: {arguments.input}")
     if arguments.output and arguments.output.exists() and arguments.output.samefile(arguments.input):
         raise ValueError(f"{arguments.output}: is the input too, and would be lost")
     reasons: Counter[str] = Counter()
