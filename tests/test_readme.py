@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from fedrlvr.cli import COMMANDS
+from fedrlvr.data.problems import check_gold, parse_problem
+from fedrlvr.tasks import task_named
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,7 +41,23 @@ def test_both_commands_use_what_is_there():
         assert (ROOT / path).is_file()
 
 
-def test_every_flag_the_readme_names_is_known():
-    source = (ROOT / "custom" / "fedrlvr" / "launch.py").read_text()
-    for flag in ("--method", "--seed", "--config", "--set", "--workspace", "--env", "--rebuild-model"):
-        assert f'"{flag}"' in source
+def test_every_flag_the_readmes_name_is_known():
+    package = ROOT / "custom" / "fedrlvr"
+    sources = [package / "launch.py", *(package / "commands").glob("*.py")]
+    known = set(re.findall(r'"(--[a-z-]+)"', "".join(path.read_text() for path in sources)))
+    for readme in (ROOT / "README.md", *(ROOT / "jobs").glob("*/README.md")):
+        text = re.sub(r"hf download .*?`", "", readme.read_text())  # another program's
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known, readme
+    assert {"--method", "--tiny", "--data", "--samples", "--site-config"} <= known
+
+
+def test_every_command_the_readme_names_is_there():
+    assert set(re.findall(r"`fedrlvr (\w+)", README)) == set(COMMANDS)
+
+
+def test_the_problem_lines_in_the_readme_are_problems():
+    lines = re.search(r"```json\n(.*?)```", README, re.DOTALL)[1].splitlines()
+    problems = [parse_problem(json.loads(line), "README") for line in lines]
+    assert [problem.task for problem in problems] == ["math", "choice"]
+    for problem in problems:
+        check_gold(problem, task_named(problem.task), "README")

@@ -11,7 +11,7 @@ from fedrlvr.site.generate import Generator, Sample
 from fedrlvr.site.model import Policy
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.tasks import Task
-from fedrlvr.tasks.task import TIMEOUT
+from fedrlvr.tasks.task import CUT_OFF
 from fedrlvr.types import Completion, Group, Problem, PublicResponse
 
 
@@ -92,7 +92,7 @@ def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]
         "live_groups": float(live),
         "groups": float(len(groups)),
         "completions": float(len(completions)),
-        "verifier/timeouts": float(sum(c.reason == TIMEOUT for c in completions)),
+        "verifier/timeouts": float(sum(c.reason in CUT_OFF for c in completions)),
         "completions/mean_length": sum(lengths) / len(lengths),
         "completions/clipped_ratio": sum(c.truncated for c in completions) / len(completions),
         "num_tokens": float(sum(lengths)),

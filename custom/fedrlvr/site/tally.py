@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from fedrlvr.site.rollouts import Rollouts
 from fedrlvr.streams import seed_of
-from fedrlvr.tasks.task import TIMEOUT
+from fedrlvr.tasks.task import CUT_OFF
 from fedrlvr.types import Group, Problem
 
 MEMORY_SHARE = 0.5  # of what is free: the estimate leaves out activations and fragmentation
@@ -20,7 +20,8 @@ MEMORY_SHARE = 0.5  # of what is free: the estimate leaves out activations and f
 
 @dataclass(frozen=True)
 class Tally:
-    """What one problem's completions came to; `tokens` are their mean length."""
+    """What one problem's completions came to; `tokens` are their mean length, `timeouts` verifications
+    that were ended by a limit."""
 
     id: str
     label: str
@@ -86,6 +87,6 @@ def _tally(group: Group) -> Tally:
         samples=len(completions),
         correct=group.num_correct,
         truncated=sum(c.truncated for c in completions),
-        timeouts=sum(c.reason == TIMEOUT for c in completions),
+        timeouts=sum(c.reason in CUT_OFF for c in completions),
         tokens=sum(len(c.token_ids) for c in completions) / len(completions),
     )

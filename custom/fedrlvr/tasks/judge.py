@@ -15,7 +15,7 @@ import weakref
 from functools import lru_cache
 from pathlib import Path
 
-from fedrlvr.tasks.task import TIMEOUT
+from fedrlvr.tasks.task import DIED, TIMEOUT
 
 START_DEADLINE = 120.0  # seconds until a new process has to be ready; it imports sympy
 _ROOT = Path(__file__).parents[2]  # where the package lies: the process has to find it too
@@ -48,7 +48,7 @@ class Judge:
         request = json.dumps({"gold": gold, "candidate": candidate}).encode() + b"\n"
         with self._lock:
             try:
-                return self._exchanged(request) or self._exchanged(request) or "died"
+                return self._exchanged(request) or self._exchanged(request) or DIED
             except BaseException:  # an interruption would leave a reply that the next request took for its own
                 self._stop()
                 raise

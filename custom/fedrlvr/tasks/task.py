@@ -10,7 +10,8 @@ import numpy as np
 from fedrlvr.config import VerifierSettings
 from fedrlvr.types import Problem, Prompt
 
-TIMEOUT = "timeout"  # the reason of a verification that was cut off: counted, as it says nothing about the answer
+TIMEOUT, MEMORY, DIED = "timeout", "memory", "died"
+CUT_OFF = frozenset({TIMEOUT, MEMORY, DIED})  # reasons of a verification that was ended: they say nothing of the answer
 VARIANTS = 24  # presentations of one problem that may be told apart: the orders of four options
 
 
