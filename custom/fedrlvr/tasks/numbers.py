@@ -96,7 +96,8 @@ def quantity(text: str) -> Quantity:
 def is_calculation(text: str) -> bool:
     """Whether an answer in normal form consists of numerals and operators alone, roots and known constants and
     functions included: 2+2, `\\sqrt{16}`, 5!, `\\binom{4}{2}`."""
-    return not _LETTER.search(_CALCULATION.sub("", text)) and number(text) is None
+    plain = text.isascii() and text.isprintable()
+    return plain and not _LETTER.search(_CALCULATION.sub("", text)) and number(text) is None
 
 
 def _decimal(text: str) -> Fraction:
