@@ -36,6 +36,7 @@ END_OF_TURN = {
     "phi": "<|end|>",
 }
 CPU = torch.device("cpu")
+DIFFERENT = pytest.mark.parametrize("family", ["qwen3", "gemma2", "phi"], indirect=True)  # whose layers are unlike
 PROMPTS = ("how many figs?", "ana has 3 figs and gets 12 more from ben, who had 40 figs before. how many figs? " * 2)
 
 
@@ -137,6 +138,7 @@ def gradients(engine: Engine, rows: list[Row]) -> tuple[list[torch.Tensor], int]
     return [p.grad.clone() for p in engine.policy.model.parameters() if p.requires_grad], len(runs)
 
 
+@DIFFERENT
 def test_checkpointing_computes_layers_twice_and_the_same_gradient(family):
     _, path = family
     rows = sampled_rows(engine_of(path))
@@ -146,6 +148,7 @@ def test_checkpointing_computes_layers_twice_and_the_same_gradient(family):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
 
 
+@DIFFERENT
 def test_dropout_acts_in_training_only_and_its_mask_is_the_seeds(family):
     _, path = family
     engine = engine_of(path, dropout=0.5)
