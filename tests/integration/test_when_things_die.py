@@ -73,7 +73,7 @@ def test_sites_that_cannot_start_are_named_with_their_reasons_and_the_run_fails(
     assert "only 1 of 3 sites are left, federation.min_sites is 2" in str(failure.value)
     assert "site-2 failed in validate: model_path: no config.json in /nonexistent" in str(failure.value)
     assert "site-3 failed in validate: ProblemFileError: " in str(failure.value)
-    assert "site-3.jsonl, line 2, field answer: missing" in str(failure.value)
+    assert "site-3.jsonl, line 2, field anwser: unknown; known are id, prompt" in str(failure.value)
     assert not helpers.processes_of(simulation.folder.parent)
 
 
