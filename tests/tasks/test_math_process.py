@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from sympy import Expr, Integer
 
 from fedrlvr.tasks import judge as judge_module
 from fedrlvr.tasks.judge import Judge, VerifierFault
+from fedrlvr.tasks.math_process import _constants_equal
 
 
 @pytest.fixture
@@ -47,3 +49,18 @@ def test_what_libraries_print_does_not_reach_the_channel(judge, tmp_path, monkey
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert judge.compare("x", "y") == "equal"
+
+
+class Unwritable(Expr):
+    """A finite constant that has no digits as far as sympy knows."""
+
+    is_number, is_finite = True, True
+
+    def evalf(self, *precision, **options):
+        return self
+
+
+def test_a_constant_without_digits_is_left_to_math_verify():
+    assert _constants_equal(Unwritable(Integer(1)), Unwritable(Integer(2))) is None
+    assert _constants_equal(Unwritable(Integer(1)), Unwritable(Integer(1))) is True
+    assert _constants_equal(Integer(1), Integer(2)) is False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ from fedrlvr.data.prompts import end_ids, prompt_ids
 from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
 
+PROMPTS_KEPT = 4096  # whose tokens are remembered
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -47,7 +50,12 @@ class Policy:
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
     def encode_prompt(self, prompt: Prompt) -> tuple[int, ...]:
-        return prompt_ids(self.tokenizer, prompt, self.prompt)
+        return self._encoded(prompt)
+
+    @cached_property
+    def _encoded(self) -> Callable[[Prompt], tuple[int, ...]]:
+        # Every completion of a group asks for the same prompt again, in every pass over it.
+        return lru_cache(PROMPTS_KEPT)(partial(prompt_ids, self.tokenizer, settings=self.prompt))
 
     def decode(self, token_ids) -> str:
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)

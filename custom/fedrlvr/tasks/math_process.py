@@ -152,7 +152,10 @@ def _constants_equal(one, other) -> bool | None:
         return None
     if one == other or one.doit() == other.doit():
         return True
-    a, b = complex(one.evalf()), complex(other.evalf())
+    try:
+        a, b = complex(one.evalf()), complex(other.evalf())
+    except TypeError:  # a constant that sympy cannot turn into digits: math-verify may know more of it
+        return None
     return False if abs(a - b) > 1e-5 * (1 + abs(a)) else None
 
 

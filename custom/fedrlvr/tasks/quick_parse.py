@@ -35,7 +35,9 @@ def _predict_in_two_stages() -> None:
         def math():
             try:
                 return cheap()
-            except Exception:  # a syntax error comes as a bare one; a real one will come again
+            except (MemoryError, RecursionError):  # would only come again, later
+                raise
+            except Exception:  # latex2sympy reports a syntax error as a bare one; a real one will come again
                 return create(self, latex).math()
 
         parser.math = math
