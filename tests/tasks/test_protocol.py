@@ -132,19 +132,6 @@ def test_executed_asks_for_the_work_not_for_the_right_protocol(completion, faith
     assert TASK.executed(CASE, completion) is faithful
 
 
-def test_everything_the_task_writes_is_in_its_alphabet():
-    random = np.random.default_rng(2)
-    for label in TASK.labels:
-        for problem in problems(label, 50):
-            texts = TASK.prompt(problem) + TASK.gold_completion(problem) + TASK.demonstration(problem, random)
-            assert set(texts) <= set(TASK.alphabet)
-
-
-def test_ids_tell_problems_apart_and_nothing_else():
-    drawn = [problem for label in TASK.labels for problem in problems(label)]
-    assert len({p.id for p in drawn}) == len({p.prompt for p in drawn}) == len(set(drawn))
-
-
 def test_an_unknown_task_is_refused_with_the_known_ones():
     assert task_named("protocol") is TASK
     with pytest.raises(ValueError, match=r"'protocl'; known: arithmetic, .*protocol"):
