@@ -151,6 +151,18 @@ class FederationSettings(Settings):
     max_update_norm: float | None = Field(None, gt=0)
 
 
+class PrivacySettings(Settings):
+    """Example-level differential privacy of the private steps (`mode` dp_grpo; the unit is one private problem).
+
+    Problems are Poisson-sampled, each one's group gradient is clipped to the L2 norm `clip_norm`, and Gaussian noise of
+    standard deviation noise_multiplier * clip_norm is added to their sum.
+    """
+
+    mode: Literal["none", "dp_grpo"] = "none"
+    clip_norm: float = Field(1.0, gt=0)
+    noise_multiplier: float = Field(1.0, gt=0)
+
+
 class EvaluationSettings(Settings):
     """`samples` completions per problem at round ends; `curve_samples` every `every_segments` segments in between."""
 
@@ -177,6 +189,7 @@ class JobConfig(Settings):
     swap: SwapSettings = SwapSettings()
     exchange: ExchangeSettings = ExchangeSettings()
     federation: FederationSettings = FederationSettings()
+    privacy: PrivacySettings = PrivacySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     verifier: VerifierSettings = VerifierSettings()
     prompt: PromptSettings = PromptSettings()

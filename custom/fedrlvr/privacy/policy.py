@@ -1,0 +1,124 @@
+"""A site's privacy policy: what may leave, how much of it, and what a job must bring. One YAML file at the site.
+
+`app_configs/site/` has three of them with comments. A rule that is misspelt is an error, never ignored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fedrlvr.config import Settings
+
+PII = ("birth_date", "email", "iban", "mrn", "nhs", "phone", "ssn")
+
+Delta = Annotated[float, Field(gt=0, lt=1)]
+
+
+class AdapterRules(Settings):
+    """What is done to an adapter's difference before it leaves.
+
+    `clip_norm`: its L2 norm over all tensors is scaled down to this (None: left as it is). `noise_multiplier`: Gaussian
+    noise of standard deviation noise_multiplier * clip_norm on every number. That is differential privacy of the unit
+    *site* (add/remove): what leaves hardly depends on the site's taking part. With `max_epsilon` the site refuses once
+    its releases would together exceed (max_epsilon, delta).
+    """
+
+    clip_norm: float | None = Field(None, gt=0)
+    noise_multiplier: float = Field(0.0, ge=0)
+    max_epsilon: float | None = Field(None, gt=0)
+    delta: Delta = 1e-5
+
+    @model_validator(mode="after")
+    def _noise_needs_a_scale(self) -> AdapterRules:
+        if self.noise_multiplier > 0 and self.clip_norm is None:
+            raise ValueError("adapters.noise_multiplier is relative to adapters.clip_norm, which is not set")
+        if self.max_epsilon is not None and self.noise_multiplier == 0:
+            raise ValueError("adapters.max_epsilon is set, but without adapters.noise_multiplier no epsilon is finite")
+        return self
+
+
+class ResponseRules(Settings):
+    """Which answers to public problems may leave. An answer that breaks a rule is dropped, never mended.
+
+    `share`: whether any may. `propose_from`: sampled from the site's own adapter, or from the averaged one that
+    everybody has, which can tell nothing of this site. Lengths are in characters. `ngram`, `max_shared_ngrams`: an
+    answer with more than so many sequences of `ngram` words (or single words that look like an identifier) in common
+    with the private problems and answers, public problems' own sequences not counted, is dropped; `ngram` 0 switches
+    that off. `pii`: kinds of personal data looked for; `names`: a file of names, one a line; `phone_regions`: countries
+    (ISO 3166) whose national numbers are telephone numbers; `presidio`: also ask Microsoft Presidio (extra `presidio`).
+    """
+
+    share: bool = True
+    propose_from: Literal["local", "global"] = "local"
+    max_length: int = Field(10_000, ge=1, le=100_000)
+    max_per_prompt: int = Field(8, ge=1)
+    max_per_step: int = Field(1_000, ge=1)
+    max_per_job: int | None = Field(None, ge=1)
+    ngram: int = Field(0, ge=0, le=50)
+    max_shared_ngrams: int = Field(0, ge=0)
+    pii: tuple[Literal[PII], ...] = ()
+    phone_regions: tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...] = ("US", "GB")
+    names: Path | None = None
+    presidio: bool = False
+
+
+class MetricRules(Settings):
+    """Which numbers may leave besides. `private_steps`: rewards, losses and so on of steps on private problems.
+    `heldout`: pass@k on the site's own held-out problems, by label, overall only, or not at all. `error_text`: whether
+    an error that goes to the server says what happened, or only that something did.
+    """
+
+    private_steps: bool = True
+    heldout: Literal["by_label", "overall", "none"] = "by_label"
+    error_text: bool = True
+
+
+class TrainingRules(Settings):
+    """What a job has to bring to be let in: with `require` dp_grpo, example-level differential privacy in every private
+    step (unit: one private problem, add/remove). With `max_epsilon` a step that would exceed (max_epsilon, delta) over
+    all this site's jobs on its model is refused.
+    """
+
+    require: Literal["none", "dp_grpo"] = "none"
+    max_epsilon: float | None = Field(None, gt=0)
+    delta: Delta = 1e-5
+
+    @model_validator(mode="after")
+    def _limit_needs_noise(self) -> TrainingRules:
+        if self.max_epsilon is not None and self.require != "dp_grpo":
+            raise ValueError(
+                "training.max_epsilon is set, but a job may come without noise: set training.require: dp_grpo"
+            )
+        return self
+
+
+class SitePolicy(Settings):
+    """`ledger` and `log` are files at the site, outside any job's folder: what was spent, and what left. Relative paths
+    are taken from the folder of the policy's file."""
+
+    ledger: Path = Path("fedrlvr-ledger.jsonl")
+    log: Path = Path("fedrlvr-egress.jsonl")
+    adapters: AdapterRules = AdapterRules()
+    responses: ResponseRules = ResponseRules()
+    metrics: MetricRules = MetricRules()
+    training: TrainingRules = TrainingRules()
+
+    @model_validator(mode="after")
+    def _no_side_door(self) -> SitePolicy:
+        if self.training.require == "dp_grpo" and self.metrics.private_steps:
+            raise ValueError(
+                "training.require is dp_grpo, but exact numbers of private steps would leave beside the noisy adapter: "
+                "set metrics.private_steps: false"
+            )
+        return self
+
+    def rooted(self, folder: Path) -> SitePolicy:
+        """The same policy with its paths made absolute under `folder`."""
+        names = self.responses.names
+        responses = self.responses.model_copy(update={"names": folder / names if names else None})
+        return self.model_copy(
+            update={"ledger": folder / self.ledger, "log": folder / self.log, "responses": responses}
+        )
