@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import transformers
+import yaml
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -24,11 +25,13 @@ from fedrlvr.data.problems import ProblemFileError, read_problems
 from fedrlvr.data.simulated import site_config, site_model, site_problems
 from fedrlvr.federation.checkpoint import write_adapter
 from fedrlvr.federation.simulator import Simulation, SimulationFailed, check_folder
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.report.figure import draw_run
 from fedrlvr.report.progress import Progress
 from fedrlvr.report.summary import summarise
 from fedrlvr.report.table import print_summary
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter
@@ -61,6 +64,7 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="DIR", help="problems: a folder made by `fedrlvr prepare`")
     parser.add_argument("--model", type=Path, metavar="DIR", help="base model: a Hugging Face directory")
     parser.add_argument("--tiny", action="store_true", help="a dry run in minutes: everything small, on a CPU")
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="privacy policy of every simulated site")
     parser.add_argument("--rebuild-model", action="store_true", help="make the base model anew although it is there")
     return parser.parse_args()
 
@@ -95,6 +99,7 @@ def prepare(experiment: ExperimentConfig, args: argparse.Namespace, console: Con
     deepspeed = args.config.resolve().parent / experiment.deepspeed
     if not deepspeed.is_file():
         raise SettingsError(f"deepspeed: no such file: {deepspeed}")
+    policy = _policy(experiment, args)
     folder = _fresh_folder(workspace / f"{experiment.name}-{experiment.method}-seed{experiment.seed}")
     data, source = folder / "data", args.model.resolve() if args.model else None
     try:
@@ -117,6 +122,8 @@ def prepare(experiment: ExperimentConfig, args: argparse.Namespace, console: Con
     sites = {
         name: site_config(name, experiment, data, model_path, deepspeed, folder / "sites" / name) for name in names
     }
+    if policy is not None:
+        sites = {name: _with_policy(config, policy) for name, config in sites.items()}
     public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
     return PreparedRun(folder, job, public_ids, manifest, sites, model_path)
 
@@ -178,6 +185,20 @@ def _final_adapters(simulation: Simulation, prepared: PreparedRun) -> list[Path]
     adapter: Adapter = load_file(rounds[-1] / "adapter_model.safetensors")
     write_adapter(prepared.folder / "adapter", adapter, prepared.job.lora, str(prepared.model_path))
     return [prepared.folder / "adapter"]
+
+
+def _policy(experiment: ExperimentConfig, args: argparse.Namespace) -> SitePolicy | None:
+    path = args.policy or (experiment.policy and args.config.resolve().parent / experiment.policy)
+    return read_policy(path) if path else None
+
+
+def _with_policy(config: SiteConfig, policy: SitePolicy) -> SiteConfig:
+    """A simulated site's own copy of the policy, its log and its ledger, in its own folder."""
+    config.state_dir.mkdir(parents=True)
+    own = policy.model_copy(update={"log": Path("egress.jsonl"), "ledger": Path("ledger.jsonl")})
+    path = config.state_dir / "policy.yaml"
+    path.write_text(yaml.safe_dump(own.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    return config.model_copy(update={"policy": path})
 
 
 def _fresh_folder(path: Path) -> Path:

@@ -50,7 +50,10 @@ class LocalModel(Hardware):
 
 
 class SiteConfig(LocalModel):
-    """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file."""
+    """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file.
+
+    `policy` is the site's privacy policy, which its `local/privacy.json` has FLARE enforce.
+    """
 
     model: str
     private_problems: Path
@@ -59,6 +62,7 @@ class SiteConfig(LocalModel):
     heldout_problems: Path | None = None
     deepspeed_config: Path
     state_dir: Path
+    policy: Path | None = None
 
     def rooted(self, folder: Path) -> SiteConfig:
         """The same settings with every relative path made absolute under `folder`."""
@@ -72,7 +76,8 @@ class SiteConfig(LocalModel):
             FileNotFoundError: naming the setting, the path and what was expected there.
         """
         self.check_model()
-        for name in ("private_problems", "public_problems", "test_problems", "heldout_problems", "deepspeed_config"):
+        problems = ("private_problems", "public_problems", "test_problems", "heldout_problems")
+        for name in (*problems, "deepspeed_config", "policy"):
             path = getattr(self, name)
             if path is not None and not path.is_file():
                 raise FileNotFoundError(f"{name}: no such file: {path}")

@@ -61,6 +61,12 @@ def steps_per_segment(config: JobConfig) -> int:
     return config.federation.local_steps + 1
 
 
+def planned_private_steps(config: JobConfig) -> int:
+    """Private steps of a site over the whole job."""
+    public = METHODS[config.method].public_step
+    return config.total_segments * (config.federation.local_steps + (not public))
+
+
 def _segment(config: JobConfig, index: int, public_ids: list[str]) -> Segment:
     if not METHODS[config.method].public_step:
         return Segment(index, config.federation.local_steps + 1, ())

@@ -18,13 +18,15 @@ class ExperimentConfig(JobConfig):
 
     `data` and `base_model` are made where no prepared folder and no model directory are given; a preset for real ones
     has them in its `tiny` part only. `site` is the machine of every simulated site, `deepspeed` its DeepSpeed file,
-    from the preset's folder.
+    from the preset's folder; so is `policy`, the privacy policy of every simulated site (without one nothing is
+    filtered).
     """
 
     data: GeneratedData | None = None
     base_model: BaseModelSettings | None = None
     site: Hardware = Hardware(threads=1)
     deepspeed: Path = Path("deepspeed/zero0.json")
+    policy: Path | None = None
 
     def job(self, sites: Sequence[str]) -> JobConfig:
         """The job as it is sent to `sites`. `centralised` has one site, which samples as much a step as all together.

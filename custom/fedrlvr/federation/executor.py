@@ -17,9 +17,11 @@ from nvflare.fuel.utils import fobs
 
 from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.config import JobConfig
+from fedrlvr.federation.filters import EGRESS, gate_is_on
 from fedrlvr.federation.messages import answer, check_envelope, envelope, error_answer, read_request
 from fedrlvr.privacy.guards import Refused, check_adapter
 from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.egress import Egress, read_policy
 from fedrlvr.site.supervisor import Aborted, Supervisor, WorkerError
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
@@ -36,6 +38,8 @@ class SiteExecutor(Executor):
         self.job = job
         self.manifest = manifest
         self._supervisor: Supervisor | None = None
+        self._egress: Egress | None = None
+        self._started = False
         self._abort_signal: Signal | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -49,54 +53,86 @@ class SiteExecutor(Executor):
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         began, self._abort_signal = time.monotonic(), abort_signal
         try:
+            self._open(fl_ctx)
             place = envelope(self.manifest, 0, 0)
             check_envelope(shareable, place, keys=("protocol", "version", "source", "manifest"))
             instructions, adapter = read_request(shareable)
-            supervisor = self._running_supervisor(adapter, fl_ctx)
+            supervisor = self._running_supervisor(adapter)
             self._check_spec(instructions.pop("adapter_spec", None), supervisor.adapter_spec)
             if adapter is not None:
                 check_adapter(adapter, supervisor.adapter_spec)
+            self._prepare_egress(task_name, instructions)
             body, delta = supervisor.request({"task": task_name, **instructions}, adapter)
         except Aborted:
             return make_reply(ReturnCode.TASK_ABORTED)
         except (WorkerError, Refused, SettingsError, FileNotFoundError) as reason:
             self.log_error(fl_ctx, f"{task_name}: {reason}")
-            return error_answer(without_folders(str(reason)))
+            return error_answer(without_folders(str(reason)), refusal=isinstance(reason, Refused))
         if task_name == "validate":
             body["adapter_spec"] = supervisor.adapter_spec
         return answer(task_name, shareable, body, delta, time.monotonic() - began)
 
-    def _running_supervisor(self, adapter: Adapter | None, fl_ctx: FLContext) -> Supervisor:
+    def _open(self, fl_ctx: FLContext) -> None:
+        """Read the site's file and its policy, once, and see that the job brings what the policy requires.
+
+        Raises SettingsError, FileNotFoundError, Refused.
+        """
+        if self._supervisor is not None:
+            return
+        site, job = fl_ctx.get_identity_name(), JobConfig.model_validate_json(self.job)
+        path = site_file(Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()), site)
+        config = load_settings(SiteConfig, path).rooted(path.parent)
+        config.check_paths()
+        propose_from = "local"
+        if config.policy is not None:
+            if not gate_is_on(fl_ctx):
+                raise Refused("the site's file names a policy, but its privacy.json does not switch SiteGate on")
+            policy = read_policy(config.policy)
+            self._egress = Egress(site, fl_ctx.get_job_id(), job, config, policy)
+            fl_ctx.set_prop(EGRESS, self._egress, private=True, sticky=True)
+            self._egress.check_job()
+            propose_from = policy.responses.propose_from
+        self._supervisor = Supervisor(
+            job,
+            site,
+            config,
+            self.manifest,
+            aborted=lambda: self._abort_signal is not None and self._abort_signal.triggered,
+            propose_from=propose_from,
+        )
+
+    def _prepare_egress(self, task_name: str, instructions: dict) -> None:
+        """What the gate has to know of the task under way; private steps with noise are paid for before they are
+        taken. Raises BudgetSpent."""
+        if self._egress is None:
+            return
+        self._egress.adapter_spec = self._supervisor.adapter_spec
+        segments = instructions.get("segments", ())
+        self._egress.asked = (
+            {i for segment in segments for i in segment["public_ids"]} if task_name == "propose" else set()
+        )
+        if task_name == "train":
+            self._egress.charge_steps(sum(s["private_steps"] for s in segments), self._supervisor.private_problems)
+
+    def _running_supervisor(self, adapter: Adapter | None) -> Supervisor:
         """The worker, started if need be. A fresh worker knows nothing of the round under way, so one is started only
         for a task that brings all it needs: an adapter, or the very first one.
         """
-        if self._supervisor is None:
-            self._supervisor = self._new_supervisor(fl_ctx)
-            self._supervisor.start()
-        elif not self._supervisor.running:
-            if adapter is None:
+        supervisor = self._supervisor
+        if not supervisor.running:
+            if self._started and adapter is None:
                 raise WorkerError("the worker was lost; it is started again with the next averaged adapter")
-            self._supervisor.start()
-        return self._supervisor
+            supervisor.start()
+            if self._egress is not None and not self._started:
+                self._egress.check_plan(supervisor.private_problems)
+            self._started = True
+        return supervisor
 
     def _check_spec(self, expected: str | None, spec: dict) -> None:
         """Raises Refused where the server's adapter is not of the names, shapes and settings that this site's has."""
         own = spec_hash(spec, JobConfig.model_validate_json(self.job).lora)
         if expected not in (None, own):
             raise Refused(f"adapter spec differs: the server says {expected}, this site's model gives {own}")
-
-    def _new_supervisor(self, fl_ctx: FLContext) -> Supervisor:
-        site = fl_ctx.get_identity_name()
-        path = site_file(Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()), site)
-        config = load_settings(SiteConfig, path).rooted(path.parent)
-        config.check_paths()
-        return Supervisor(
-            JobConfig.model_validate_json(self.job),
-            site,
-            config,
-            self.manifest,
-            aborted=lambda: self._abort_signal is not None and self._abort_signal.triggered,
-        )
 
 
 def without_folders(text: str) -> str:

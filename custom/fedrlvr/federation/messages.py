@@ -21,7 +21,8 @@ from fedrlvr.privacy.guards import Refused
 from fedrlvr.types import Adapter, PublicResponse
 from fedrlvr.version import PROTOCOL, source_hash
 
-ENVELOPE, INSTRUCTIONS, SECONDS, ERROR = "fedrlvr.envelope", "fedrlvr.instructions", "fedrlvr.seconds", "fedrlvr.error"
+ENVELOPE, INSTRUCTIONS, SECONDS = "fedrlvr.envelope", "fedrlvr.instructions", "fedrlvr.seconds"
+ERROR, REFUSAL = "fedrlvr.error", "fedrlvr.refusal"
 
 
 def envelope(manifest: str, round_number: int, segment: int) -> dict:
@@ -95,8 +96,9 @@ def answer(task: str, request_message: Shareable, body: dict, delta: Adapter | N
     return message
 
 
-def error_answer(reason: str) -> Shareable:
-    return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers={ERROR: reason[:2000]})
+def error_answer(reason: str, refusal: bool = False) -> Shareable:
+    """`refusal`: the site would not, for a reason that is about the message or the job; otherwise it could not."""
+    return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers={ERROR: reason[:2000], REFUSAL: refusal})
 
 
 ANSWER_KIND = {

@@ -28,6 +28,19 @@ MARK = "FEDRLVR_RUN"
 POLL = 0.2
 
 
+# What a real site's `local/privacy.json` says, and what has the simulator keep to it.
+SWITCH = {
+    "scopes": [
+        {
+            "name": "fedrlvr",
+            "task_result_filters": [{"path": "fedrlvr.federation.filters.SiteGate", "direction": "out"}],
+        }
+    ],
+    "default_scope": "fedrlvr",
+    "components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.federation.filters.SimulatedSite"}],
+}
+
+
 class SimulationFailed(RuntimeError):
     """The simulated job did not end well; the message says why, as far as the journal knows."""
 
@@ -107,6 +120,8 @@ class Simulation:
         # As at a real site that forbids foreign code: only FLARE's own components and this package's.
         policy = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedrlvr."]}
         (local / "resources.json").write_text(json.dumps(policy, indent=2))
+        if any(config.policy for config in sites.values()):
+            (local / "privacy.json").write_text(json.dumps(SWITCH, indent=2))
         inputs = {
             "job": self.job.model_dump(mode="json"),
             "public_ids": public_ids,

@@ -78,8 +78,8 @@ class MetricRules(Settings):
 
 class TrainingRules(Settings):
     """What a job has to bring to be let in: with `require` dp_grpo, example-level differential privacy in every private
-    step (unit: one private problem, add/remove). With `max_epsilon` a step that would exceed (max_epsilon, delta) over
-    all this site's jobs on its model is refused.
+    step (unit: one private problem, add/remove); a step that would exceed (max_epsilon, delta) over all jobs on the
+    site's model is refused.
     """
 
     require: Literal["none", "dp_grpo"] = "none"
@@ -92,6 +92,8 @@ class TrainingRules(Settings):
             raise ValueError(
                 "training.max_epsilon is set, but a job may come without noise: set training.require: dp_grpo"
             )
+        if self.max_epsilon is None and self.require == "dp_grpo":
+            raise ValueError("training.require is dp_grpo, but any noise would do: set training.max_epsilon")
         return self
 
 

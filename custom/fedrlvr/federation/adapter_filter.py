@@ -1,0 +1,158 @@
+"""A fail-closed privacy filter for the weights of any FLARE PyTorch job, for a site's own `local/privacy.json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.filter import ContentBlockedException, Filter, FilterChainType, FilterContextKey
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
+
+from fedrlvr.privacy.adapter_release import AdapterRelease, adapter_bytes
+from fedrlvr.privacy.egress_log import EgressLog, fingerprint
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.policy import AdapterRules
+from fedrlvr.settings_file import validate_settings
+
+RECEIVED = "fedrlvr.received"
+NUMBERS = {MetaKey.NUM_STEPS_CURRENT_ROUND, MetaKey.CURRENT_ROUND, MetaKey.TOTAL_ROUNDS}
+METRICS = MetaKey.INITIAL_METRICS
+HEADERS = {ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC, "start_round", "current_round", "num_rounds"}
+
+
+class AdapterFilter(Filter):
+    """What is sent back differs from what was received by at most `clip_norm`, with noise if asked for, or not at all.
+
+    Name it twice, with the same arguments: among `task_data_filters`, where it remembers the weights that came and
+    refuses a job whose planned rounds exceed the budget; and among `task_result_filters`, where it lets back exactly
+    the same names, shapes and dtypes, as WEIGHTS or WEIGHT_DIFF, clipped, paid for in the ledger, noised and logged.
+    Everything else is refused.
+
+    Args:
+        model: under which name the ledger counts; releases of one model add up over all jobs.
+        clip_norm, noise_multiplier, max_epsilon, delta: see `fedrlvr.privacy.policy.AdapterRules`.
+        rounds: rounds that a job may have where it does not say so itself (header `num_rounds`).
+        metrics: whether a result may carry `initial_metrics`, numbers under names of at most 64 characters.
+        ledger, log: files; relative to the site's `local` folder.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        clip_norm: float,
+        noise_multiplier: float = 0.0,
+        max_epsilon: float | None = None,
+        delta: float = 1e-5,
+        rounds: int | None = None,
+        metrics: bool = False,
+        ledger: str = "fedrlvr-ledger.jsonl",
+        log: str = "fedrlvr-egress.jsonl",
+    ):
+        """Raises SettingsError for rules that cannot be kept, which ends the job's start at this site."""
+        super().__init__()
+        self.model, self.clip_norm, self.noise_multiplier = model, clip_norm, noise_multiplier
+        self.max_epsilon, self.delta, self.rounds, self.metrics = max_epsilon, delta, rounds, metrics
+        self.ledger, self.log = ledger, log
+        limits = {"clip_norm": clip_norm, "noise_multiplier": noise_multiplier, "max_epsilon": max_epsilon}
+        self._rules = validate_settings(AdapterRules, limits | {"delta": delta}, "AdapterFilter")
+
+    def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        """Raises ContentBlockedException where something may not pass, which FLARE turns into an error without text."""
+        try:
+            if self.get_prop(FilterContextKey.CHAIN_TYPE) == FilterChainType.TASK_DATA_CHAIN:
+                self._remember(shareable, fl_ctx)
+                return shareable
+            return self._released(shareable, fl_ctx)
+        except Refused as reason:
+            self.log_error(fl_ctx, f"refused: {reason}")
+            raise ContentBlockedException(str(reason)) from None
+
+    def _remember(self, shareable: Shareable, fl_ctx: FLContext) -> None:
+        dxo = _dxo(shareable)
+        fl_ctx.set_prop(RECEIVED, dxo.data if dxo.data_kind == DataKind.WEIGHTS else None, private=True, sticky=True)
+        rounds = self.rounds or shareable.get_header("num_rounds")
+        if self._rules.noise_multiplier > 0 and not isinstance(rounds, int):
+            raise Refused("neither the job nor the filter's argument `rounds` says how many rounds are planned")
+        current = shareable.get_header("current_round", 0)
+        self._release(fl_ctx).check_plan((rounds or 1) - (current if isinstance(current, int) else 0))
+
+    def _released(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        code = shareable.get_return_code(ReturnCode.OK)
+        if code != ReturnCode.OK:
+            return make_reply(code if code in vars(ReturnCode).values() else ReturnCode.EXECUTION_EXCEPTION)
+        place = {"site": fl_ctx.get_identity_name(), "job": fl_ctx.get_job_id(), "model": self.model}
+        place |= {"task": str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), "round": shareable.get_header("current_round")}
+        log = EgressLog(self._local(fl_ctx) / self.log)
+        with log.written(**place, kind="adapter") as entry:
+            dxo = _dxo(shareable)
+            self._check_form(shareable, dxo)
+            received = fl_ctx.get_prop(RECEIVED)
+            if not isinstance(received, dict):
+                raise Refused("no weights came with this task, so there is nothing to compare the result with")
+            full = dxo.data_kind == DataKind.WEIGHTS
+            delta, spec = _difference(dxo.data, received, full), {name: list(v.shape) for name, v in received.items()}
+            delta, measured = self._release(fl_ctx)(delta, spec)
+            sent = {name: _like(received[name], delta[name], full) for name in received}
+            payload = adapter_bytes({name: torch.as_tensor(value) for name, value in sent.items()})
+            entry |= {"count": len(sent), "rules": measured, **fingerprint(payload)}
+        return DXO(dxo.data_kind, data=sent, meta=dxo.meta).update_shareable(shareable)
+
+    def _release(self, fl_ctx: FLContext) -> AdapterRelease:
+        ledger = Ledger(self._local(fl_ctx) / self.ledger, fl_ctx.get_identity_name())
+        return AdapterRelease(self._rules, ledger, self.model, fl_ctx.get_job_id())
+
+    def _check_form(self, shareable: Shareable, dxo: DXO) -> None:
+        unknown = sorted(set(shareable) - {"__headers__", "DXO"} | set(shareable["__headers__"]) - HEADERS, key=str)
+        if unknown:
+            raise Refused(f"the result has an unknown part {str(unknown[0])[:80]!r}")
+        if dxo.data_kind not in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
+            raise Refused(f"a result of kind {str(dxo.data_kind)[:80]}, expected WEIGHTS or WEIGHT_DIFF")
+        for name, value in dxo.meta.items():
+            told = name == METRICS and self.metrics and isinstance(value, dict)
+            values = value if told else {name: value}
+            known = told or name in NUMBERS
+            if not known or not all(isinstance(k, str) and len(k) <= 64 and _number(v) for k, v in values.items()):
+                raise Refused(f"the result's meta holds {str(name)[:80]!r}, which is not a number that may leave")
+
+    def _local(self, fl_ctx: FLContext) -> Path:
+        return Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
+
+
+def _dxo(shareable: Shareable) -> DXO:
+    try:
+        return from_shareable(shareable)
+    except ValueError as error:
+        raise Refused(f"not a DXO: {error}") from None
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _difference(data: object, received: Mapping, full: bool) -> dict[str, torch.Tensor]:
+    """Result minus what was received, as float32. Raises Refused for other names, dtypes or containers."""
+    if not isinstance(data, dict) or set(data) != set(received):
+        raise Refused("the result's tensors have other names than those that came")
+    delta = {}
+    for name, value in received.items():
+        if type(data[name]) is not type(value) or data[name].dtype != value.dtype or data[name].shape != value.shape:
+            raise Refused(f"{name} has another type or shape than it came with")
+        result, start = torch.as_tensor(data[name]), torch.as_tensor(value)
+        if not start.is_floating_point():
+            raise Refused(f"{name} holds {start.dtype}: only floating-point numbers can be clipped")
+        delta[name] = (result.double() - start.double() if full else result).float()
+    return delta
+
+
+def _like(start, delta: torch.Tensor, full: bool):
+    """The released tensor in the container and dtype that came."""
+    value = torch.as_tensor(start).double() + delta.double() if full else delta
+    value = value.to(torch.as_tensor(start).dtype)
+    return value.numpy() if isinstance(start, np.ndarray) else value

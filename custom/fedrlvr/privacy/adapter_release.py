@@ -1,0 +1,67 @@
+"""What becomes of an adapter's difference before it leaves: checked, clipped, paid for, noised, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from safetensors.torch import save
+
+from fedrlvr.privacy.accountant import SiteNoise
+from fedrlvr.privacy.guards import Refused, check_adapter
+from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.mechanism import add_noise, clip
+from fedrlvr.privacy.policy import AdapterRules, TrainingRules
+from fedrlvr.types import Adapter
+
+
+@dataclass(frozen=True)
+class AdapterRelease:
+    """One job's releases of one model's adapters. The unit of privacy is the site (add/remove): a difference of L2 norm
+    at most clip_norm, with noise of standard deviation noise_multiplier * clip_norm, is one Gaussian mechanism."""
+
+    rules: AdapterRules
+    ledger: Ledger
+    model: str
+    job: str
+
+    def __call__(self, delta: Adapter, spec: Mapping[str, Sequence[int]]) -> tuple[Adapter, dict]:
+        """The difference as it may leave, and what was measured on the way. Noise is paid for before it is drawn.
+
+        Raises:
+            Refused: not exactly the tensors of `spec` (name -> shape, float32), or not finite.
+            BudgetSpent: one release more would exceed the site's limit.
+            LedgerError: the ledger cannot be trusted or written.
+        """
+        check_adapter(delta, spec)
+        measured: dict = {}
+        if self.rules.clip_norm is not None:
+            delta, norm = clip(delta, self.rules.clip_norm)
+            measured = {"norm": norm, "clipped": int(norm > self.rules.clip_norm)}
+        if self.rules.noise_multiplier > 0:
+            release = SiteNoise(self.rules.noise_multiplier)
+            measured["epsilon"] = self.ledger.charge(
+                self.model, self.job, release, self.rules.delta, self.rules.max_epsilon
+            )
+            delta = add_noise(delta, self.rules.noise_multiplier * self.rules.clip_norm)
+        return delta, measured
+
+    def check_plan(self, rounds: int) -> None:
+        """Raises Refused where so many releases more would exceed the site's limit."""
+        if self.rules.noise_multiplier > 0:
+            check_budget(self.ledger, self.model, SiteNoise(self.rules.noise_multiplier, rounds), self.rules)
+
+
+def check_budget(ledger: Ledger, model: str, planned, rules: AdapterRules | TrainingRules) -> None:
+    """Raises Refused where `planned` on top of what is spent already would exceed the limit of `rules`."""
+    epsilon = ledger.planned(model, [planned], rules.delta)
+    if rules.max_epsilon is not None and epsilon > rules.max_epsilon:
+        raise Refused(
+            f"what this job plans would bring the site to epsilon {epsilon:.4g} at delta {rules.delta:g}, its limit is "
+            f"{rules.max_epsilon:g}: plan fewer rounds or steps, or more noise"
+        )
+
+
+def adapter_bytes(adapter: Adapter) -> bytes:
+    """The adapter as safetensors, names sorted: what is counted and hashed."""
+    return save({name: adapter[name].contiguous() for name in sorted(adapter)})

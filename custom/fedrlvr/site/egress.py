@@ -1,0 +1,172 @@
+"""The one door out of a site: whatever goes to the server is checked, limited, accounted and written down here.
+
+What the rules are is in `privacy/`; this says in which order they act on what a job's worker answered. Fails closed: an
+exception here means that the thing does not leave.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+
+from fedrlvr.algorithms.schedule import planned_private_steps
+from fedrlvr.config import JobConfig
+from fedrlvr.data.problems import read_problems
+from fedrlvr.privacy.accountant import ExampleNoise
+from fedrlvr.privacy.adapter_release import AdapterRelease, adapter_bytes, check_budget
+from fedrlvr.privacy.egress_log import EgressLog, fingerprint
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.metrics import allowed_metrics
+from fedrlvr.privacy.overlap import PrivateIndex
+from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.privacy.responses import Context, screen
+from fedrlvr.settings_file import load_settings
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import task_named
+from fedrlvr.tasks.task import VARIANTS
+from fedrlvr.types import Adapter, Problem
+
+WITHHELD = "the site could not do this task; its own log says why"
+
+
+class Egress:
+    """One job's way out of one site.
+
+    `asked` are the public problems of the step under way, `adapter_spec` the names and shapes of the model's adapter:
+    without them nothing of either kind leaves. `ledger` and `log` are the policy's files; a dry run brings its own.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        job_id: str,
+        job: JobConfig,
+        config: SiteConfig,
+        policy: SitePolicy,
+        ledger: Ledger | None = None,
+        log: EgressLog | None = None,
+    ):
+        self.job, self.config, self.policy = job, config, policy
+        self.ledger, self.log = ledger or Ledger(policy.ledger, site), log or EgressLog(policy.log)
+        self.asked: set[str] = set()
+        self.adapter_spec: dict[str, list[int]] = {}
+        self._place = {"site": site, "job": job_id, "model": config.model}
+        self._release = AdapterRelease(policy.adapters, self.ledger, config.model, job_id)
+
+    def adapter(self, delta: Adapter, **place) -> Adapter:
+        """Exactly the expected tensors; clipped; with noise, and that charged to the ledger before it is released."""
+        with self._written("adapter", place) as entry:
+            delta, measured = self._release(delta, self.adapter_spec)
+            entry |= {"count": len(delta), "rules": measured, **fingerprint(adapter_bytes(delta))}
+            entry["ledger"] = self.ledger.head_hash()  # with this release's charge
+        return delta
+
+    def responses(self, records: object, **place) -> list[dict]:
+        """The answers that pass every rule; the others are dropped and counted."""
+        with self._written("responses", place) as entry:
+            screened = screen(records, self.policy.responses, self._context())
+            entry |= {
+                "count": len(screened.kept),
+                "rules": screened.dropped,
+                **fingerprint(json_bytes(screened.kept)),
+            }
+        self._answers_released += len(screened.kept)
+        return screened.kept
+
+    def metrics(self, data: object, **place) -> dict:
+        """Only numbers under known names, without those that the policy keeps back."""
+        with self._written("metrics", place) as entry:
+            allowed, dropped = allowed_metrics(data, self.policy.metrics)
+            count = len(allowed.get("metrics", allowed.get("scores", ())))
+            entry |= {"count": count, "rules": dropped, **fingerprint(json_bytes(allowed))}
+        return allowed
+
+    def error(self, text: str, refusal: bool, **place) -> str:
+        """What the server is told of an error. A refusal is about the job, and is always told."""
+        with self._written("error", place) as entry:
+            told = text if refusal or self.policy.metrics.error_text else WITHHELD
+            entry |= {"count": 1, "rules": {}, **fingerprint(told.encode())}
+        return told
+
+    def block(self, reason: str, **place) -> None:
+        """Write down that a message was refused before it came to the rules of any kind."""
+        self.log.refused(reason, **self._place, **place, kind="unknown")
+
+    def charge_steps(self, steps: int, private_problems: int) -> None:
+        """Account for private steps with noise before they are taken. Raises BudgetSpent; nothing was charged then."""
+        if self.job.privacy.mode == "dp_grpo" and steps:
+            rules = self.policy.training
+            charge = self._steps(steps, private_problems)
+            self.ledger.charge(self.config.model, self._place["job"], charge, rules.delta, rules.max_epsilon)
+
+    def check_plan(self, private_problems: int) -> None:
+        """Raises Refused where all the private steps that the job plans would not fit into the budget."""
+        if self.job.privacy.mode == "dp_grpo":
+            planned = self._steps(planned_private_steps(self.job), private_problems)
+            check_budget(self.ledger, self.config.model, planned, self.policy.training)
+
+    def check_job(self) -> None:
+        """Raises Refused where the job does not bring what the policy requires, or plans more rounds than the budget
+        for noise on adapters has."""
+        required, mode = self.policy.training.require, self.job.privacy.mode
+        if required == "dp_grpo" and mode != "dp_grpo":
+            raise Refused(f"this site requires privacy.mode: dp_grpo; the job has privacy.mode: {mode}")
+        self._release.check_plan(self.job.federation.rounds)
+
+    def _steps(self, steps: int, private_problems: int) -> ExampleNoise:
+        rate = min(1.0, self.job.grpo.prompts_per_step / private_problems)
+        return ExampleNoise(rate, self.job.privacy.noise_multiplier, self.job.grpo.num_iterations, steps)
+
+    def _context(self) -> Context:
+        return Context(
+            public_ids=frozenset(self._public),
+            asked_ids=frozenset(self.asked),
+            variants=VARIANTS,
+            verify=self._right,
+            index=self._index,
+            released_in_job=self._answers_released,
+            names=self._names,
+        )
+
+    def _right(self, problem_id: str, text: str, variant: int) -> bool:
+        shown = self._task.variant(self._public[problem_id], variant)
+        return self._task.verify(shown, text).reward >= 1.0
+
+    @cached_property
+    def _task(self):
+        return task_named(self.job.task, self.job.verifier)
+
+    @cached_property
+    def _public(self) -> dict[str, Problem]:
+        return {problem.id: problem for problem in read_problems(self.config.public_problems, self._task)}
+
+    @cached_property
+    def _index(self) -> PrivateIndex:
+        paths = [self.config.private_problems, self.config.heldout_problems]
+        private = [problem for path in paths if path for problem in read_problems(path, self._task)]
+        return PrivateIndex.build(private, self._public.values(), self.policy.responses.ngram)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        path = self.policy.responses.names
+        return frozenset(path.read_text(encoding="utf-8").splitlines()) if path else frozenset()
+
+    @cached_property
+    def _answers_released(self) -> int:
+        return self.log.answers_released(self._place["job"])
+
+    def _written(self, kind: str, place: dict) -> AbstractContextManager[dict]:
+        return self.log.written(**self._place, **place, kind=kind, ledger=self.ledger.head_hash())
+
+
+def read_policy(path: Path) -> SitePolicy:
+    """A site's policy file with its paths made absolute. Raises SettingsError, naming the nearest rule to a misspelt
+    one."""
+    return load_settings(SitePolicy, path).rooted(path.resolve().parent)
+
+
+def json_bytes(data) -> bytes:
+    return json.dumps(data, ensure_ascii=False, sort_keys=True).encode()

@@ -1,0 +1,72 @@
+"""A site's policy: the shipped ones load, and what cannot be kept or is misspelt is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.settings_file import SettingsError, load_settings
+
+SHIPPED = Path(__file__).parents[2] / "app_configs" / "site"
+
+
+@pytest.fixture
+def policy_of(tmp_path):
+    def load(**values) -> SitePolicy:
+        path = tmp_path / "policy.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return load_settings(SitePolicy, path)
+
+    return load
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_policy_loads_and_says_why(path):
+    policy = load_settings(SitePolicy, path)
+    assert path.read_text().startswith("# ")
+    assert {"ledger", "log"} <= set(yaml.safe_load(path.read_text()))
+    assert not policy.log.is_absolute()
+
+
+def test_the_shipped_policies_become_stricter():
+    policies = [load_settings(SitePolicy, SHIPPED / f"{name}.yaml") for name in ("open", "clinical", "sealed")]
+    assert [policy.adapters.clip_norm is None for policy in policies] == [True, False, False]
+    assert [policy.responses.ngram > 0 or not policy.responses.share for policy in policies] == [False, True, True]
+    assert [policy.metrics.private_steps for policy in policies] == [True, False, False]
+    assert [policy.training.require for policy in policies] == ["none", "none", "dp_grpo"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"adapters": {"clipnorm": 1.0}}, "adapters.clipnorm: unknown setting; did you mean adapters.clip_norm?"),
+        ({"response": {"share": False}}, "response: unknown setting; did you mean responses?"),
+        ({"responses": {"pii": ["e-mail"]}}, "responses.pii"),
+        ({"responses": {"phone_regions": ["Germany"]}}, "responses.phone_regions"),
+        ({"responses": {"propose_from": "server"}}, "responses.propose_from"),
+        ({"adapters": {"clip_norm": 0}}, "adapters.clip_norm"),
+        ({"adapters": {"clip_norm": float("inf")}}, "adapters.clip_norm"),
+        ({"adapters": {"noise_multiplier": 1.0}}, "relative to adapters.clip_norm, which is not set"),
+        ({"adapters": {"clip_norm": 1.0, "max_epsilon": 8}}, "no epsilon is finite"),
+        ({"adapters": {"delta": 1.0}}, "adapters.delta"),
+        ({"training": {"max_epsilon": 8}}, "set training.require: dp_grpo"),
+        ({"training": {"require": "dp_grpo"}}, "set training.max_epsilon"),
+        ({"training": {"require": "dp_grpo", "max_epsilon": 8}}, "set metrics.private_steps: false"),
+    ],
+)
+def test_a_rule_that_cannot_be_kept_is_an_error(policy_of, values, said):
+    with pytest.raises(SettingsError, match="policy") as error:
+        policy_of(**values)
+    assert said in str(error.value)
+
+
+def test_paths_are_taken_from_the_policys_folder(policy_of):
+    policy = policy_of(log="logs/out.jsonl", ledger="/srv/ledger.jsonl", responses={"names": "names.txt"})
+    rooted = policy.rooted(Path("/site/local"))
+    assert rooted.log == Path("/site/local/logs/out.jsonl")
+    assert rooted.ledger == Path("/srv/ledger.jsonl")
+    assert rooted.responses.names == Path("/site/local/names.txt")
+    assert policy_of().rooted(Path("/site/local")).responses.names is None
