@@ -12,6 +12,7 @@ COMMANDS = {
     "prepare": "make site files, public set and test set from a data set",
     "doctor": "check that a site can take part, and say what to fix",
     "score": "score completions with a task's verifier",
+    "egress": "show what has left this site, or would leave it",
     "evaluate": "measure pass@k of a model, with or without an adapter",
 }
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from fedrlvr.config import JobConfig, LoraSettings
-from fedrlvr.data.experiment import load_experiment
-from fedrlvr.data.problems import manifest_hash, read_problems, task_in
+from fedrlvr.commands.site_job import site_job
+from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
 from fedrlvr.site.rehearsal import TOKENS, rehearse
@@ -77,26 +76,13 @@ def _guarded(about: str, check: Callable) -> Iterator[Finding]:
         yield Finding(about, "failed", str(error) or type(error).__name__)
 
 
-def _job(config: SiteConfig, arguments) -> JobConfig:
-    """The preset's job, or one of our own making with LoRA on all linear layers."""
-    if arguments.config is None:
-        name = task_in(config.public_problems)
-        if name is None:
-            raise SettingsError(f"{config.public_problems} does not say which task it is for; give --config")
-        return JobConfig(task=name, model=config.model, lora=LoraSettings(target_modules="all-linear"))
-    preset = load_experiment(arguments.config)
-    if preset.model != config.model:
-        raise SettingsError(f"model: the preset is for {preset.model!r}, the site's file offers {config.model!r}")
-    return JobConfig(**{name: getattr(preset, name) for name in JobConfig.model_fields})
-
-
 def _task(config: SiteConfig, arguments):
-    job = _job(config, arguments)
+    job = site_job(config, arguments.config)
     return task_named(job.task, job.verifier)
 
 
 def _rehearsal(config: SiteConfig, arguments) -> Finding:
-    job = _job(config, arguments)
+    job = site_job(config, arguments.config)
     manifest = manifest_hash(read_problems(config.public_problems, task_named(job.task, job.verifier)))
     done = rehearse(job, config, manifest)
     said = (

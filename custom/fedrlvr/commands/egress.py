@@ -1,0 +1,147 @@
+"""`fedrlvr egress`: what has left this site, and what would leave it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+
+from fedrlvr.commands.site_job import site_job
+from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
+from fedrlvr.privacy.egress_log import RELEASED, EgressLog
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.dry_run import Outgoing, dry_run
+from fedrlvr.site.egress import read_policy
+from fedrlvr.site.supervisor import WorkerError
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import task_named
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="action")
+    show = actions.add_parser("show", help="summarise the site's egress log and ledger")
+    trial = actions.add_parser("dry-run", help="run one segment here and show what would leave; nothing is sent")
+    for action in (show, trial):
+        action.add_argument("--site-config", type=Path, required=True, metavar="FILE", help="the site's fedrlvr.yaml")
+    trial.add_argument("--config", type=Path, metavar="PRESET", help="the job's preset")
+    trial.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one of its settings")
+    trial.add_argument("--tiny", action="store_true", help="its tiny part")
+    trial.add_argument("--adapter", type=Path, metavar="DIR", help="start from this adapter (default: the job's first)")
+    trial.add_argument("--full", type=Path, metavar="DIR", help="write what would leave into this new folder")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    path = arguments.site_config
+    config = load_settings(SiteConfig, path).rooted(path.resolve().parent)
+    if config.policy is None:
+        raise SettingsError(f"{path}: names no policy, so nothing is filtered or written down; set policy: FILE")
+    policy = read_policy(config.policy)
+    console = Console()
+    if arguments.action == "show":
+        return _show(policy, console)
+    return _dry_run(arguments, config, policy, console)
+
+
+def _show(policy: SitePolicy, console: Console) -> int:
+    """Exit code 1 where the log or the ledger cannot be trusted."""
+    entries = list(EgressLog(policy.log).entries())
+    console.print(f"log: {policy.log}", soft_wrap=True, markup=False, highlight=False)
+    if not entries:
+        console.print("nothing has left, and nothing was refused")
+    else:
+        console.print(f"{len(entries)} messages, {entries[0]['time']} to {entries[-1]['time']}", highlight=False)
+        console.print(_table(entries))
+        for (kind, reason), times in Counter(
+            (entry["kind"], entry["reason"]) for entry in entries if entry["decision"] != RELEASED
+        ).items():
+            console.print(f"refused {times} x {kind}: {reason}", soft_wrap=True, markup=False, highlight=False)
+    return _show_ledger(policy, entries, console)
+
+
+def _table(entries: Iterable[dict]) -> Table:
+    table = Table("job", "kind", "released", "refused", "things", "bytes", "taken out by rule")
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for entry in entries:
+        groups.setdefault((entry["job"], entry["kind"]), []).append(entry)
+    for (job, kind), group in groups.items():
+        released = [entry for entry in group if entry["decision"] == RELEASED]
+        rules: Counter = Counter()
+        for entry in released:
+            rules.update({name: n for name, n in entry["rules"].items() if isinstance(n, int)})
+        taken = ", ".join(f"{name} {count}" for name, count in rules.items() if count) or "-"
+        things, size = (sum(entry[name] for entry in released) for name in ("count", "bytes"))
+        counts = (len(released), len(group) - len(released), things, size)
+        table.add_row(job, kind, *(f"{count:,}" for count in counts), taken)
+    return table
+
+
+def _show_ledger(policy: SitePolicy, entries: list[dict], console: Console) -> int:
+    if not policy.ledger.exists() and not any(entry.get("ledger") for entry in entries):
+        return 0
+    console.print(f"ledger: {policy.ledger}", soft_wrap=True, markup=False, highlight=False)
+    site = entries[-1]["site"] if entries else ""
+    try:
+        ledger = Ledger(policy.ledger, site)
+        check_not_older(ledger, entries)
+        for model in ledger.models():
+            for kind, unit, rules in (
+                (SiteNoise, "site", policy.adapters),
+                (ExampleNoise, "private problem", policy.training),
+            ):
+                if any(isinstance(charge, kind) for charge in ledger.charges(model)):
+                    limit = f"of {rules.max_epsilon:g}" if rules.max_epsilon else "(no limit)"
+                    epsilon = ledger.spent(model, rules.delta, kind)
+                    said = f"{model}: epsilon {epsilon:.4g} {limit} at delta {rules.delta:g}; unit: one {unit}"
+                    console.print(said, markup=False, highlight=False)
+    except Refused as reason:
+        console.print(f"{reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePolicy, console: Console) -> int:
+    config.check_paths()
+    if arguments.full:
+        arguments.full.mkdir(parents=True)
+    job = site_job(config, arguments.config, arguments.set, arguments.tiny)
+    manifest = manifest_hash(read_problems(config.public_problems, task_named(job.task, job.verifier)))
+    adapter = load_file(arguments.adapter / "adapter_model.safetensors") if arguments.adapter else None
+    try:
+        with console.status("the worker evaluates, trains one segment, proposes and submits"):
+            sent = dry_run(job, "dry-run", config, policy, manifest, adapter)
+    except (Refused, WorkerError) as reason:
+        console.print(f"this job would get nothing from this site: {reason}", markup=False, soft_wrap=True)
+        return 1
+    console.print(_would_leave(sent))
+    if arguments.full:
+        for number, outgoing in enumerate(sent):
+            if outgoing.payload is not None:
+                kind = outgoing.entry["kind"]
+                name = f"{number}-{outgoing.entry['task']}-{kind}"
+                name += ".safetensors" if kind == "adapter" else ".json"
+                (arguments.full / name).write_bytes(outgoing.payload)
+        console.print(f"written to {arguments.full}", markup=False, highlight=False, soft_wrap=True)
+    console.print("nothing was sent, and neither log nor ledger was touched")
+    return 0
+
+
+def _would_leave(sent: Iterable[Outgoing]) -> Table:
+    table = Table("task", "kind", "would", "things", "bytes", "sha256", "rules")
+    for outgoing in sent:
+        entry = outgoing.entry
+        if entry["decision"] == RELEASED:
+            rules = ", ".join(f"{n} {v:.3g}" for n, v in entry["rules"].items() if v) or "-"
+            cells = ("leave", f"{entry['count']:,}", f"{entry['bytes']:,}", entry["sha256"][:12], rules)
+        else:
+            cells = ("stay", "-", "-", "-", entry["reason"])
+        table.add_row(entry["task"], entry["kind"], *cells)
+    return table

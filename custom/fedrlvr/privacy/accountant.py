@@ -1,0 +1,106 @@
+"""What releases cost, as (epsilon, delta) differential privacy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fedrlvr.privacy.guards import Refused
+
+
+@dataclass(frozen=True)
+class SiteNoise:
+    """Releases of a clipped vector with Gaussian noise of standard deviation noise_multiplier x clip norm. The unit is
+    the site (add/remove): without it, its difference would be 0."""
+
+    noise_multiplier: float
+    releases: int = 1
+
+
+@dataclass(frozen=True)
+class ExampleNoise:
+    """Private steps of DP-GRPO. The unit is one private problem (add/remove).
+
+    Each of `steps` draws a Poisson sample (every problem with probability `sampling_rate`) and releases `iterations`
+    noisy sums of clipped per-problem gradients of it, each chosen in view of the ones before.
+    """
+
+    sampling_rate: float
+    noise_multiplier: float
+    iterations: int
+    steps: int
+
+
+Charge = SiteNoise | ExampleNoise
+UNITS: dict[type[Charge], str] = {SiteNoise: "site", ExampleNoise: "private problem"}
+
+
+def epsilon(charges: Sequence[Charge], delta: float) -> float:
+    """What `charges`, all of one unit, cost together.
+
+    Raises:
+        ValueError: charges of different units, which do not add up.
+        Refused: DP-GRPO without the package that accounts for it.
+    """
+    kinds = {type(charge) for charge in charges}
+    if len(kinds) > 1:
+        raise ValueError("charges of different units cannot be added up")
+    if kinds == {ExampleNoise}:
+        return _sampled_epsilon(charges, delta)
+    return gaussian_epsilon(math.sqrt(sum(c.releases / c.noise_multiplier**2 for c in charges)), delta)
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """The exact delta(epsilon) of Gaussian mechanisms with mu^2 = sum (sensitivity / std)^2 over all releases.
+
+    Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu): Balle & Wang, ICML 2018, theorem 8; adaptive composition
+    is exact: Dong, Roth & Su, arXiv 1905.02383, corollary 3.3.
+    """
+    return math.exp(_log_delta(mu, epsilon)) if mu > 0 else 0.0
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """The smallest epsilon >= 0 with gaussian_delta(mu, epsilon) <= delta, to 1e-12 relative from above."""
+    if mu == 0 or gaussian_delta(mu, 0.0) <= delta:
+        return 0.0
+    low, high, target = 0.0, 1.0, math.log(delta)
+    while _log_delta(mu, high) > target:
+        low, high = high, 2 * high
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _log_delta(mu, middle) > target else (low, middle)
+    return high
+
+
+def _log_delta(mu: float, epsilon: float) -> float:
+    """In logarithms: both terms overflow or vanish for the epsilons of many releases."""
+    first, second = _log_phi(mu / 2 - epsilon / mu), epsilon + _log_phi(-mu / 2 - epsilon / mu)
+    if second >= first:  # equal but for rounding: there is nothing left of delta
+        return -math.inf
+    return first + math.log1p(-math.exp(second - first))
+
+
+def _log_phi(x: float) -> float:
+    return float(torch.special.log_ndtr(torch.tensor(x, dtype=torch.float64)))
+
+
+def _sampled_epsilon(charges: Iterable[ExampleNoise], delta: float) -> float:
+    """By Renyi accounting of the subsampled Gaussian (Mironov, Talwar & Zhang, arXiv 1908.10530), of dp-accounting.
+
+    The `iterations` noisy sums of one sample are one Gaussian of noise_multiplier / sqrt(iterations) on it: adaptive
+    composition of Gaussians is exact.
+    """
+    try:
+        from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+        from dp_accounting.rdp import RdpAccountant
+    except ImportError:
+        raise Refused("dp_grpo cannot be accounted for here: pip install 'fedrlvr[dp]'") from None
+    accountant = RdpAccountant()
+    for charge in charges:
+        noise = GaussianDpEvent(charge.noise_multiplier / math.sqrt(charge.iterations))
+        if charge.steps:
+            accountant.compose(PoissonSampledDpEvent(charge.sampling_rate, noise), charge.steps)
+    return float(accountant.get_epsilon(delta))

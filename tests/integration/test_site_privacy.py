@@ -1,0 +1,175 @@
+"""Real FLARE runs in which sites have policies and the job knows nothing of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from fedrlvr.data.base_model import BaseModelSettings, base_model
+from fedrlvr.data.problems import read_problems, write_problems
+from fedrlvr.federation.simulator import Simulation
+from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.site.egress import read_policy
+from fedrlvr.tasks import TASKS
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+POLICIES = HERE.parents[1] / "app_configs" / "site"
+
+
+def policy_file(config, name: str, changes: dict | None = None) -> Path:
+    """A shipped policy in the site's own folder, with what else the test wants in it."""
+    values = yaml.safe_load((POLICIES / f"{name}.yaml").read_text()) | (changes or {})
+    config.state_dir.mkdir(parents=True, exist_ok=True)
+    path = config.state_dir / "policy.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def tapped(simulation: Simulation, **environment: str) -> tuple[list[dict], list[dict]]:
+    """Run it; what the server's filters heard, and its journal."""
+    resources = simulation.flare / "local" / "resources.json"
+    allowed = json.loads(resources.read_text())
+    allowed["class_allow_list"].append("wiretap.")
+    resources.write_text(json.dumps(allowed))
+    heard = simulation.folder / "heard.jsonl"
+    done = subprocess.run(
+        [sys.executable, str(HERE / "wiretap.py"), str(simulation.folder), str(heard)],
+        env={**os.environ, "PYTHONPATH": str(HERE), **environment},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    journal = simulation.server_folder / "metrics.jsonl"
+    return [[json.loads(line) for line in path.read_text().splitlines()] for path in (heard, journal)]
+
+
+def test_each_sites_policy_acts_although_the_job_configures_none(site_files, small_job, tmp_path):
+    job = small_job(federation__rounds=2, federation__segments_per_round=1, federation__aggregator="fedit")
+    manifest, sites = site_files({f"site-{i}": (label,) for i, label in enumerate("ABCD", start=1)})
+    plans = {
+        "site-1": ("open", {}),
+        "site-2": ("clinical", {"adapters": {"clip_norm": 1e-3}}),
+        "site-3": ("sealed", {}),  # demands what this job does not bring
+        "site-4": ("open", {"adapters": {"clip_norm": 1e-3, "noise_multiplier": 1.0, "max_epsilon": 6.0}}),
+    }
+    sites = {
+        name: config.model_copy(update={"policy": policy_file(config, *plans[name])}) for name, config in sites.items()
+    }
+    public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
+    heard, events = tapped(Simulation(tmp_path / "run", job, public, manifest, sites))
+    logs = {name: list(EgressLog(read_policy(c.policy).log).entries()) for name, c in sites.items()}
+
+    failures = {(e["site"], e["reason"]) for e in events if e["event"] == "failure"}
+    # Two rounds of noise would cost more than 6 at this multiplier, so site-4's job is not even begun.
+    assert {site for site, _ in failures} == {"site-3", "site-4"}
+    assert ("site-3", "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none") in failures
+    assert any(site == "site-4" and "its limit is 6" in reason for site, reason in failures)
+    assert [e["sites"] for e in events if e["event"] == "average"] == [["site-1", "site-2"]] * 2
+    assert {(e["kind"], e["decision"]) for e in logs["site-3"]} == {("error", "released")}
+
+    of = {name: [h for h in heard if h["from"] == name] for name in sites}
+    steps = [e for e in events if e["event"] == "step"]
+    assert {(e["site"], e["kind"]) for e in steps} == {
+        ("site-1", "private"),
+        ("site-1", "public"),
+        ("site-2", "public"),
+    }
+    base = next(e for e in events if e["event"] == "evaluation" and e["which"] == "base")
+    assert set(base["scores"]["site-1"]["heldout"]) == {"A"}
+    assert set(base["scores"]["site-2"]["heldout"]) == {"all"}
+    for name in ("site-1", "site-2"):
+        # Every message that came is in the site's log as released, and nothing else.
+        assert len(of[name]) == len([e for e in logs[name] if e["decision"] == "released"])
+        kinds = {"METRICS": "metrics", "APP_DEFINED": "responses", "WEIGHT_DIFF": "adapter"}
+        assert [kinds[h["kind"]] for h in of[name]] == [e["kind"] for e in logs[name]]
+    clipped = [e["rules"] for e in logs["site-2"] if e["kind"] == "adapter"]
+    assert [c["clipped"] for c in clipped] == [1, 1]
+    assert all(c["norm"] > 1e-3 for c in clipped)
+
+
+WORDS = [
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "islet",
+    "jolly",
+    "karst",
+    "lotus",
+    "mango",
+    "nacre",
+    "olive",
+    "pearl",
+]
+
+
+def canaries() -> list[str]:
+    """100 texts that nobody would say by chance, in the characters that this task's tokenizer knows."""
+    random = np.random.default_rng(4)
+    phrases = [" ".join(random.choice(WORDS, 7, replace=False)) for _ in range(50)]
+    numbers = [f"mrn {random.integers(10**7, 10**8)}" for _ in range(25)]
+    codes = [f"{WORDS[i % 16]}-{random.integers(100, 999)}-{WORDS[-1 - i % 16]}" for i in range(25)]
+    return [*phrases, *numbers, *codes]
+
+
+@pytest.mark.parametrize(("policy", "leaking"), [("clinical", 0), ("open", 100)])
+def test_hundred_canaries_in_the_models_mouth(site_files, small_job, tmp_path, tmp_path_factory, policy, leaking):
+    task = TASKS["arithmetic"]
+    planted, random = canaries(), np.random.default_rng(5)
+    problems = [task.problem(task.labels[i % 4], random) for i in range(400)]
+    public, rest = list({p.id: p for p in problems}.values())[:8], list({p.id: p for p in problems}.values())[8:]
+    _, sites = site_files({"site-1": ("A",), "site-2": ("B",)})
+    from dataclasses import replace
+
+    for (name, config), part in zip(sites.items(), (rest[:100], rest[100:120]), strict=True):
+        if name == "site-1":
+            part = [replace(p, prompt=f"{canary}. {p.prompt}") for p, canary in zip(part, planted, strict=True)]
+        write_problems(config.private_problems, part)
+        write_problems(config.heldout_problems, rest[120:124])
+        write_problems(config.public_problems, public)
+        write_problems(config.test_problems, rest[124:132])
+    from fedrlvr.data.problems import manifest_hash
+
+    model = base_model(task, task, BaseModelSettings(steps=50, batch_size=16), tmp_path_factory.mktemp("arithmetic"))
+    sites = {
+        name: config.model_copy(update={"policy": policy_file(config, policy), "model_path": model})
+        for name, config in sites.items()
+    }
+    job = small_job(
+        task="arithmetic",
+        federation__segments_per_round=1,
+        exchange__prompts_per_step=8,
+        exchange__max_per_site=16,
+        grpo__max_completion_length=96,
+    )
+    recited = tmp_path / "recited.json"
+    answers = [
+        {"problem_id": p.id, "text": f"{canary}. {task.gold_completion(p)}", "variant": 0}
+        for canary, p in zip(planted, public * 13, strict=False)
+    ]
+    recited.write_text(json.dumps(answers))
+    simulation = Simulation(tmp_path / "run", job, [p.id for p in public], manifest_hash(public), sites)
+    heard, events = tapped(simulation, RECITED=str(recited))
+    from_site_1 = "\n".join(json.dumps(h) for h in heard if h["from"] == "site-1")
+    assert sum(canary in from_site_1 for canary in planted) == leaking
+    (written,) = [e for e in EgressLog(read_policy(sites["site-1"].policy).log).entries() if e["kind"] == "responses"]
+    assert written["count"] == leaking
+    if policy == "clinical":
+        assert sum(written["rules"].values()) == 100
+        assert written["rules"]["overlap"] >= 75
+    assert events[-1]["event"] == "end"
