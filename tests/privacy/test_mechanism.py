@@ -47,9 +47,9 @@ def test_noise_is_gaussian_of_the_given_size_and_independent():
 def test_noise_is_added_and_secret():
     ones = {"a": torch.ones(1000)}
     torch.manual_seed(3)
-    np.random.seed(3)  # noqa: NPY002 - what a server could know
+    np.random.seed(3)
     first = add_noise(ones, 1.0)["a"]
     torch.manual_seed(3)
-    np.random.seed(3)  # noqa: NPY002
+    np.random.seed(3)
     assert not torch.equal(first, add_noise(ones, 1.0)["a"])
     assert float(first.mean()) == pytest.approx(1.0, abs=0.2)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from fedrlvr.commands.site_job import site_job
 from fedrlvr.data.problems import manifest_hash, read_problems
-from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
+from fedrlvr.privacy.accountant import UNITS, ExampleNoise, SiteNoise
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
@@ -85,22 +85,19 @@ def _table(entries: Iterable[dict]) -> Table:
 
 
 def _show_ledger(policy: SitePolicy, entries: list[dict], console: Console) -> int:
-    if not policy.ledger.exists() and not any(entry.get("ledger") for entry in entries):
+    seen = next((entry["ledger"] for entry in reversed(entries) if entry.get("ledger")), "")
+    if not policy.ledger.exists() and not seen:
         return 0
     console.print(f"ledger: {policy.ledger}", soft_wrap=True, markup=False, highlight=False)
-    site = entries[-1]["site"] if entries else ""
+    ledger = Ledger(policy.ledger, site=None)
     try:
-        ledger = Ledger(policy.ledger, site)
-        check_not_older(ledger, entries)
+        ledger.check_knows(seen)
         for model in ledger.models():
-            for kind, unit, rules in (
-                (SiteNoise, "site", policy.adapters),
-                (ExampleNoise, "private problem", policy.training),
-            ):
-                if any(isinstance(charge, kind) for charge in ledger.charges(model)):
+            for kind, rules in ((SiteNoise, policy.adapters), (ExampleNoise, policy.training)):
+                spent = ledger.spent(model, kind, rules.delta)
+                if spent is not None:
                     limit = f"of {rules.max_epsilon:g}" if rules.max_epsilon else "(no limit)"
-                    epsilon = ledger.spent(model, rules.delta, kind)
-                    said = f"{model}: epsilon {epsilon:.4g} {limit} at delta {rules.delta:g}; unit: one {unit}"
+                    said = f"{model}: epsilon {spent:.4g} {limit} at delta {rules.delta:g}; unit: one {UNITS[kind]}"
                     console.print(said, markup=False, highlight=False)
     except Refused as reason:
         console.print(f"{reason}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -117,7 +114,7 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
     adapter = load_file(arguments.adapter / "adapter_model.safetensors") if arguments.adapter else None
     try:
         with console.status("the worker evaluates, trains one segment, proposes and submits"):
-            sent = dry_run(job, "dry-run", config, policy, manifest, adapter)
+            sent = dry_run(job, config, policy, manifest, adapter)
     except (Refused, WorkerError) as reason:
         console.print(f"this job would get nothing from this site: {reason}", markup=False, soft_wrap=True)
         return 1

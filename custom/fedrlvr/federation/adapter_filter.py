@@ -81,7 +81,9 @@ class AdapterFilter(Filter):
         if self._rules.noise_multiplier > 0 and not isinstance(rounds, int):
             raise Refused("neither the job nor the filter's argument `rounds` says how many rounds are planned")
         current = shareable.get_header("current_round", 0)
-        self._release(fl_ctx).check_plan((rounds or 1) - (current if isinstance(current, int) else 0))
+        release = self._release(fl_ctx)
+        release.ledger.check_knows(EgressLog(self._local(fl_ctx) / self.log).last_ledger())
+        release.check_plan((rounds or 1) - (current if isinstance(current, int) else 0))
 
     def _released(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         code = shareable.get_return_code(ReturnCode.OK)
@@ -90,6 +92,7 @@ class AdapterFilter(Filter):
         place = {"site": fl_ctx.get_identity_name(), "job": fl_ctx.get_job_id(), "model": self.model}
         place |= {"task": str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), "round": shareable.get_header("current_round")}
         log = EgressLog(self._local(fl_ctx) / self.log)
+        release = self._release(fl_ctx)
         with log.written(**place, kind="adapter") as entry:
             dxo = _dxo(shareable)
             self._check_form(shareable, dxo)
@@ -98,10 +101,11 @@ class AdapterFilter(Filter):
                 raise Refused("no weights came with this task, so there is nothing to compare the result with")
             full = dxo.data_kind == DataKind.WEIGHTS
             delta, spec = _difference(dxo.data, received, full), {name: list(v.shape) for name, v in received.items()}
-            delta, measured = self._release(fl_ctx)(delta, spec)
+            delta, measured = release(delta, spec)
             sent = {name: _like(received[name], delta[name], full) for name in received}
             payload = adapter_bytes({name: torch.as_tensor(value) for name, value in sent.items()})
             entry |= {"count": len(sent), "rules": measured, **fingerprint(payload)}
+            entry["ledger"] = release.ledger.last_hash()
         return DXO(dxo.data_kind, data=sent, meta=dxo.meta).update_shareable(shareable)
 
     def _release(self, fl_ctx: FLContext) -> AdapterRelease:

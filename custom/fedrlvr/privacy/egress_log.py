@@ -77,6 +77,10 @@ class EgressLog:
         released = (e for e in self.entries() if e["kind"] == "responses" and e["decision"] == RELEASED)
         return sum(entry["count"] for entry in released if entry["job"] == job)
 
+    def last_ledger(self) -> str:
+        """Hash of the ledger's last line when something was last written here, "" where there was none."""
+        return next((e["ledger"] for e in reversed(list(self.entries())) if e.get("ledger")), "")
+
     def _append(self, entry: Mapping) -> None:
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}).encode() + b"\n"
         try:

@@ -48,7 +48,7 @@ class ResponseRules(Settings):
     answer with more than so many sequences of `ngram` words (or single words that look like an identifier) in common
     with the private problems and answers, public problems' own sequences not counted, is dropped; `ngram` 0 switches
     that off. `pii`: kinds of personal data looked for; `names`: a file of names, one a line; `phone_regions`: countries
-    (ISO 3166) whose national numbers are telephone numbers; `presidio`: also ask Microsoft Presidio (extra `presidio`).
+    (ISO 3166) whose national numbers are telephone numbers.
     """
 
     share: bool = True
@@ -62,7 +62,6 @@ class ResponseRules(Settings):
     pii: tuple[Literal[PII], ...] = ()
     phone_regions: tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...] = ("US", "GB")
     names: Path | None = None
-    presidio: bool = False
 
 
 class MetricRules(Settings):

@@ -21,6 +21,8 @@ from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter
 
+NAME = "dry-run"  # of site and job
+
 
 @dataclass(frozen=True)
 class Outgoing:
@@ -33,8 +35,8 @@ class Outgoing:
 class UnspentLedger(Ledger):
     """The site's ledger, only read: what would be charged is added up beside it."""
 
-    def __init__(self, path: Path, site: str):
-        super().__init__(path, site)
+    def __init__(self, path: Path):
+        super().__init__(path, site=None)
         self._pending: list = []
 
     def charge(self, model: str, job: str, new_charge, delta: float, max_epsilon: float | None) -> float:
@@ -47,7 +49,7 @@ class UnspentLedger(Ledger):
 
 
 def dry_run(
-    job: JobConfig, site: str, config: SiteConfig, policy: SitePolicy, manifest: str, adapter: Adapter | None = None
+    job: JobConfig, config: SiteConfig, policy: SitePolicy, manifest: str, adapter: Adapter | None = None
 ) -> list[Outgoing]:
     """Evaluate, train one segment, propose, step, submit, from `adapter` (None: the job's initial one).
 
@@ -57,10 +59,10 @@ def dry_run(
     """
     with tempfile.TemporaryDirectory(prefix="fedrlvr-dry-run-") as folder:
         log = EgressLog(Path(folder) / "egress.jsonl")
-        egress = Egress(site, "dry-run", job, config, policy, UnspentLedger(policy.ledger, site), log)
+        egress = Egress(NAME, NAME, job, config, policy, UnspentLedger(policy.ledger), log)
         egress.check_job()
         elsewhere = config.model_copy(update={"state_dir": Path(folder) / "state"})
-        supervisor = Supervisor(job, site, elsewhere, manifest, propose_from=policy.responses.propose_from)
+        supervisor = Supervisor(job, NAME, elsewhere, manifest, propose_from=policy.responses.propose_from)
         try:
             supervisor.start()
             egress.adapter_spec = supervisor.adapter_spec

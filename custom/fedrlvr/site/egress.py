@@ -21,6 +21,7 @@ from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.metrics import allowed_metrics
 from fedrlvr.privacy.overlap import PrivateIndex
+from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.privacy.responses import Context, screen
 from fedrlvr.settings_file import load_settings
@@ -61,7 +62,7 @@ class Egress:
         with self._written("adapter", place) as entry:
             delta, measured = self._release(delta, self.adapter_spec)
             entry |= {"count": len(delta), "rules": measured, **fingerprint(adapter_bytes(delta))}
-            entry["ledger"] = self.ledger.head_hash()  # with this release's charge
+            entry["ledger"] = self.ledger.last_hash()  # with this release's charge
         return delta
 
     def responses(self, records: object, **place) -> list[dict]:
@@ -110,7 +111,8 @@ class Egress:
 
     def check_job(self) -> None:
         """Raises Refused where the job does not bring what the policy requires, or plans more rounds than the budget
-        for noise on adapters has."""
+        for noise on adapters has; LedgerError where the log has seen a longer ledger than there is."""
+        self.ledger.check_knows(self.log.last_ledger())
         required, mode = self.policy.training.require, self.job.privacy.mode
         if required == "dp_grpo" and mode != "dp_grpo":
             raise Refused(f"this site requires privacy.mode: dp_grpo; the job has privacy.mode: {mode}")
@@ -150,16 +152,16 @@ class Egress:
         return PrivateIndex.build(private, self._public.values(), self.policy.responses.ngram)
 
     @cached_property
-    def _names(self) -> frozenset[str]:
+    def _names(self) -> Names | None:
         path = self.policy.responses.names
-        return frozenset(path.read_text(encoding="utf-8").splitlines()) if path else frozenset()
+        return Names(path.read_text(encoding="utf-8").splitlines()) if path else None
 
     @cached_property
     def _answers_released(self) -> int:
         return self.log.answers_released(self._place["job"])
 
     def _written(self, kind: str, place: dict) -> AbstractContextManager[dict]:
-        return self.log.written(**self._place, **place, kind=kind, ledger=self.ledger.head_hash())
+        return self.log.written(**self._place, **place, kind=kind, ledger=self.ledger.last_hash())
 
 
 def read_policy(path: Path) -> SitePolicy:

@@ -1,0 +1,92 @@
+"""Personal data in a text, by pattern and checksum. Says which kinds are there, never what was found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import phonenumbers
+from stdnum import iban
+from stdnum.gb import nhs
+from stdnum.us import ssn
+
+from fedrlvr.privacy.words import plain, words
+
+_EMAIL = re.compile(
+    r"[\w.+%-]+\s?@\s?[\w-]+(?:\s?\.\s?[\w-]+)+"
+    r"|[\w.+%-]+\s?(?:\(at\)|\[at\]|\bat\b)\s?[\w-]+\s?(?:\(dot\)|\[dot\]|\bdot\b)\s?[a-z]{2,}"
+)
+_IBAN = re.compile(r"\b[a-z]{2}\d{2}(?:[ -]?[a-z0-9]){11,30}")
+_SSN = re.compile(r"(?<!\d)\d{3}[ -]\d{2}[ -]\d{4}(?!\d)")
+_NHS = re.compile(r"(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
+_MRN = re.compile(
+    r"\b(?:mrn|urn|medical\s+record|health\s+record|patient(?:en)?|hospital|case|chart|accession|study|fall|nhs)"
+    r"[\s\-]*(?:id|identifier|no|nr|num|number|nummer|record|file|#)?[\s.:#=\-]*"
+    r"(?=[a-z\d\-/]*\d[a-z\d\-/]*\d[a-z\d\-/]*\d)[a-z]{0,4}[\-/]?\d[a-z\d\-/]{3,}"
+)
+_MONTH = r"(?:jan|feb|mar|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zé]*\.?"
+_DATE = re.compile(
+    rf"(?<![\d.])(?:(?:19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
+    rf"|(?:0?[1-9]|[12]\d|3[01])([-/.])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d"
+    rf"|(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?\.?\s+(?:of\s+)?{_MONTH},?\s+(?:19|20)\d\d"
+    rf"|{_MONTH}\s+(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?,?\s+(?:19|20)\d\d)(?!\d)"
+)
+_BORN = re.compile(
+    r"\b(?:born(?:\s+on)?|d\.?o\.?b\.?|date\s+of\s+birth|birth\s?da(?:te|y)|geb(?:oren|\.)?(?:\s+am)?|n[ée]e?\s+le)"
+    r"[\s:=]*\d{1,4}[-/. ]\s?\d{1,2}[-/. ]\s?\d{2,4}"
+)
+
+
+def personal_data(
+    text: str, kinds: Collection[str], phone_regions: Sequence[str] = (), names: Names | None = None
+) -> set[str]:
+    """Which of `kinds` (see `policy.PII`) stand in `text`; "name" too, if one of `names` does."""
+    spoken = plain(text)
+    found = {kind for kind in kinds if FINDERS[kind](spoken, phone_regions)}
+    return found | ({"name"} if names is not None and names.mentioned(spoken) else set())
+
+
+class Names:
+    """A site's own list of names, found as whole words in any case."""
+
+    def __init__(self, names: Iterable[str]):
+        self._names = {tuple(words(name)) for name in names if words(name)}
+        self._lengths = {len(name) for name in self._names}
+
+    def mentioned(self, text: str) -> bool:
+        spoken = words(text)
+        return any(
+            tuple(spoken[start : start + length]) in self._names
+            for length in self._lengths
+            for start in range(len(spoken) - length + 1)
+        )
+
+
+def _phone(text: str, regions: Sequence[str]) -> bool:
+    """A number valid in one of the regions, or an international one, by the plans that `phonenumbers` knows."""
+    return any(phonenumbers.PhoneNumberMatcher(text, region).has_next() for region in (*regions, None))
+
+
+def _valid(pattern: re.Pattern, valid: Callable[[str], bool]) -> Callable[[str, Sequence[str]], bool]:
+    return lambda text, regions: any(valid(match[0]) for match in pattern.finditer(text))
+
+
+def _iban(text: str, regions: Sequence[str]) -> bool:
+    """What follows an IBAN may look like more of it, so every shorter reading is tried."""
+    candidates = (re.sub(r"[ -]", "", match[0]) for match in _IBAN.finditer(text))
+    return any(iban.is_valid(text[:end].upper()) for text in candidates for end in range(15, len(text) + 1))
+
+
+def _any(*patterns: re.Pattern) -> Callable[[str, Sequence[str]], bool]:
+    return lambda text, regions: any(pattern.search(text) for pattern in patterns)
+
+
+FINDERS: dict[str, Callable[[str, Sequence[str]], bool]] = {
+    "birth_date": _any(_BORN, _DATE),
+    "email": _any(_EMAIL),
+    "iban": _iban,
+    "mrn": _any(_MRN),
+    "nhs": _valid(_NHS, nhs.is_valid),
+    "phone": _phone,
+    "ssn": _valid(_SSN, ssn.is_valid),
+}
