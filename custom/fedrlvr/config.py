@@ -211,6 +211,8 @@ class JobConfig(Settings):
                 f"evaluation.k asks for pass@{max(self.evaluation.k)}, which needs evaluation.samples >= "
                 f"{max(self.evaluation.k)}, not {self.evaluation.samples}"
             )
+        if self.privacy.mode == "dp_grpo":
+            self._check_dp_grpo()
         steps = self.federation.rounds * self.federation.segments_per_round
         schedule = self.exchange.schedule
         if schedule != "every":
@@ -223,6 +225,17 @@ class JobConfig(Settings):
                     "(federation.rounds x federation.segments_per_round, counted from 0)"
                 )
         return self
+
+    def _check_dp_grpo(self) -> None:
+        """One problem may influence its own group's gradient only, or the noise would not hide it."""
+        for key, found, needed in (
+            ("grpo.num_minibatches", self.grpo.num_minibatches, 1),
+            ("grpo.loss_type", self.grpo.loss_type, "dr_grpo"),
+        ):
+            if found != needed:
+                raise ValueError(f"{key} is {found}, but privacy.mode: dp_grpo needs {needed}")
+        if self.grpo.scale_rewards == "batch":
+            raise ValueError("grpo.scale_rewards is batch, but privacy.mode: dp_grpo needs group or none")
 
     @property
     def total_segments(self) -> int:

@@ -119,71 +119,45 @@ def test_wrong_answers_stay(site):
     assert site.log[0]["rules"]["verified"] == len(wrong)
 
 
+# A good message with something in it that does not belong there: other data or meta of its DXO, ...
+DXOS = {
+    "meta": DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA), meta={"response": "Mrs Smith"}),
+    "an unknown kind": DXO(DataKind.ANALYTIC, data={"key": "Mrs Smith"}),
+    "whole weights": DXO(DataKind.WEIGHTS, data=dict(DELTA)),
+    "a collection": DXO(DataKind.COLLECTION, data={"inner": DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA))}),
+    "beside the answers": DXO(DataKind.APP_DEFINED, data={"responses": [], "note": "Mrs Smith"}),
+    "an extra tensor": DXO(DataKind.WEIGHT_DIFF, data=DELTA | {"note": torch.ones(3)}),
+    "a tensor less": DXO(DataKind.WEIGHT_DIFF, data=dict(list(DELTA.items())[:1])),
+    "half precision": DXO(DataKind.WEIGHT_DIFF, data={n: t.half() for n, t in DELTA.items()}),
+    "not finite": DXO(DataKind.WEIGHT_DIFF, data={n: t * float("nan") for n, t in DELTA.items()}),
+    "numbers with text": DXO(DataKind.METRICS, data={"metrics": [STEP | {"reward": "Mrs Smith"}]}),
+    "answers in a text": DXO(DataKind.APP_DEFINED, data={"responses": "Mrs Smith"}),
+}
+# ... or other headers.
+HEADERS = {
+    "an unknown header": ("note", "Mrs Smith"),
+    "a long version": (ENVELOPE, HERE | {"version": "Mrs Smith" * 100}),
+    "a field of the envelope": (ENVELOPE, HERE | {"note": "Mrs Smith"}),
+    "a text for a number": (ENVELOPE, HERE | {"round": "Mrs Smith"}),
+    "no envelope": (ENVELOPE, None),
+    "a text for seconds": (SECONDS, "Mrs Smith"),
+}
+
+
 def smuggle(name: str) -> Shareable:
-    """A good message with something in it that does not belong there."""
     message = result("submit", delta=DELTA)
-    match name:
-        case "meta":
-            dxo = DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA), meta={"response": "Mrs Smith"})
-            dxo.update_shareable(message)
-        case "a second part":
-            message["note"] = "Mrs Smith"
-        case "a header":
-            message.set_header("note", "Mrs Smith")
-        case "a long version":
-            message.set_header(ENVELOPE, HERE | {"version": "Mrs Smith" * 100})
-        case "an envelope's field":
-            message.set_header(ENVELOPE, HERE | {"note": "Mrs Smith"})
-        case "an envelope's type":
-            message.set_header(ENVELOPE, HERE | {"round": "Mrs Smith"})
-        case "no envelope":
-            message.set_header(ENVELOPE, None)
-        case "seconds":
-            message.set_header(SECONDS, "Mrs Smith")
-        case "an unknown kind":
-            DXO(DataKind.ANALYTIC, data={"key": "Mrs Smith"}).update_shareable(message)
-        case "whole weights":
-            DXO(DataKind.WEIGHTS, data=dict(DELTA)).update_shareable(message)
-        case "a collection":
-            inner = DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA))
-            DXO(DataKind.COLLECTION, data={"inner": inner}).update_shareable(message)
-        case "beside the answers":
-            DXO(DataKind.APP_DEFINED, data={"responses": [], "note": "Mrs Smith"}).update_shareable(message)
-        case "an extra tensor":
-            DXO(DataKind.WEIGHT_DIFF, data=DELTA | {"note": torch.ones(3)}).update_shareable(message)
-        case "half precision":
-            DXO(DataKind.WEIGHT_DIFF, data={n: t.half() for n, t in DELTA.items()}).update_shareable(message)
-        case "not finite":
-            DXO(DataKind.WEIGHT_DIFF, data={n: t * float("nan") for n, t in DELTA.items()}).update_shareable(message)
-        case "numbers with text":
-            DXO(DataKind.METRICS, data={"metrics": [STEP | {"reward": "Mrs Smith"}]}).update_shareable(message)
-        case "no DXO":
-            del message["DXO"]
+    if name in DXOS:
+        DXOS[name].update_shareable(message)
+    elif name in HEADERS:
+        message.set_header(*HEADERS[name])
+    elif name == "a second part":
+        message["note"] = "Mrs Smith"
+    else:
+        del message["DXO"]
     return message
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "meta",
-        "a second part",
-        "a header",
-        "a long version",
-        "an envelope's field",
-        "an envelope's type",
-        "no envelope",
-        "seconds",
-        "an unknown kind",
-        "whole weights",
-        "a collection",
-        "beside the answers",
-        "an extra tensor",
-        "half precision",
-        "not finite",
-        "numbers with text",
-        "no DXO",
-    ],
-)
+@pytest.mark.parametrize("name", [*DXOS, *HEADERS, "a second part", "no DXO"])
 def test_anything_more_or_else_is_refused_whole(site, name):
     sent = site().send(smuggle(name))
     assert sent.get_return_code() == ReturnCode.EXECUTION_EXCEPTION

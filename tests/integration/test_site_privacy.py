@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from fedrlvr.data.base_model import BaseModelSettings, base_model
-from fedrlvr.data.problems import read_problems, write_problems
+from fedrlvr.data.problems import manifest_hash, read_problems, write_problems
 from fedrlvr.federation.simulator import Simulation
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.site.egress import read_policy
@@ -98,78 +99,53 @@ def test_each_sites_policy_acts_although_the_job_configures_none(site_files, sma
     assert all(c["norm"] > 1e-3 for c in clipped)
 
 
-WORDS = [
-    "amber",
-    "basil",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "heron",
-    "islet",
-    "jolly",
-    "karst",
-    "lotus",
-    "mango",
-    "nacre",
-    "olive",
-    "pearl",
-]
+WORDS = "amber basil cedar delta ember fjord grove heron islet jolly karst lotus mango nacre olive pearl"
 
 
 def canaries() -> list[str]:
     """100 texts that nobody would say by chance, in the characters that this task's tokenizer knows."""
-    random = np.random.default_rng(4)
-    phrases = [" ".join(random.choice(WORDS, 7, replace=False)) for _ in range(50)]
+    random, words = np.random.default_rng(4), WORDS.split()
+    phrases = [" ".join(random.choice(words, 7, replace=False)) for _ in range(50)]
     numbers = [f"mrn {random.integers(10**7, 10**8)}" for _ in range(25)]
-    codes = [f"{WORDS[i % 16]}-{random.integers(100, 999)}-{WORDS[-1 - i % 16]}" for i in range(25)]
+    codes = [f"{words[i % 16]}-{random.integers(100, 999)}-{words[-1 - i % 16]}" for i in range(25)]
     return [*phrases, *numbers, *codes]
 
 
-@pytest.mark.parametrize(("policy", "leaking"), [("clinical", 0), ("open", 100)])
-def test_hundred_canaries_in_the_models_mouth(site_files, small_job, tmp_path, tmp_path_factory, policy, leaking):
-    task = TASKS["arithmetic"]
-    planted, random = canaries(), np.random.default_rng(5)
-    problems = [task.problem(task.labels[i % 4], random) for i in range(400)]
-    public, rest = list({p.id: p for p in problems}.values())[:8], list({p.id: p for p in problems}.values())[8:]
-    _, sites = site_files({"site-1": ("A",), "site-2": ("B",)})
-    from dataclasses import replace
-
-    for (name, config), part in zip(sites.items(), (rest[:100], rest[100:120]), strict=True):
-        if name == "site-1":
-            part = [replace(p, prompt=f"{canary}. {p.prompt}") for p, canary in zip(part, planted, strict=True)]
-        write_problems(config.private_problems, part)
-        write_problems(config.heldout_problems, rest[120:124])
-        write_problems(config.public_problems, public)
-        write_problems(config.test_problems, rest[124:132])
-    from fedrlvr.data.problems import manifest_hash
-
-    model = base_model(task, task, BaseModelSettings(steps=50, batch_size=16), tmp_path_factory.mktemp("arithmetic"))
-    sites = {
-        name: config.model_copy(update={"policy": policy_file(config, policy), "model_path": model})
-        for name, config in sites.items()
-    }
-    job = small_job(
-        task="arithmetic",
-        federation__segments_per_round=1,
-        exchange__prompts_per_step=8,
-        exchange__max_per_site=16,
-        grpo__max_completion_length=96,
+@pytest.fixture
+def arithmetic_sites(site_files, tmp_path_factory):
+    """Two sites of the arithmetic task; 100 private problems of the first begin with a canary each."""
+    task, random = TASKS["arithmetic"], np.random.default_rng(5)
+    drawn = [task.problem(task.labels[i % 4], random) for i in range(400)]
+    public, test, heldout, *parts = (
+        [*{problem.id: problem for problem in drawn}.values()][a:b]
+        for a, b in ((0, 8), (8, 16), (16, 20), (20, 120), (120, 140))
     )
-    recited = tmp_path / "recited.json"
-    answers = [
-        {"problem_id": p.id, "text": f"{canary}. {task.gold_completion(p)}", "variant": 0}
-        for canary, p in zip(planted, public * 13, strict=False)
+    parts[0] = [replace(p, prompt=f"{canary}. {p.prompt}") for p, canary in zip(parts[0], canaries(), strict=True)]
+    _, sites = site_files({"site-1": ("A",), "site-2": ("B",)})
+    model = base_model(task, task, BaseModelSettings(steps=50, batch_size=16), tmp_path_factory.mktemp("arithmetic"))
+    for config, private in zip(sites.values(), parts, strict=True):
+        for name, problems in (("private", private), ("heldout", heldout), ("public", public), ("test", test)):
+            write_problems(getattr(config, f"{name}_problems"), problems)
+    return public, {name: config.model_copy(update={"model_path": model}) for name, config in sites.items()}
+
+
+@pytest.mark.parametrize(("policy", "leaking"), [("clinical", 0), ("open", 100)])
+def test_a_hundred_canaries_in_the_models_mouth(arithmetic_sites, small_job, tmp_path, policy, leaking):
+    public, sites = arithmetic_sites
+    sites = {name: c.model_copy(update={"policy": policy_file(c, policy)}) for name, c in sites.items()}
+    changes = {"federation__segments_per_round": 1, "exchange__prompts_per_step": 8, "exchange__max_per_site": 16}
+    job = small_job(task="arithmetic", grpo__max_completion_length=96, **changes)
+    gold = TASKS["arithmetic"].gold_completion
+    recited = [
+        {"problem_id": p.id, "text": f"{canary}. {gold(p)}", "variant": 0}
+        for canary, p in zip(canaries(), public * 13, strict=False)
     ]
-    recited.write_text(json.dumps(answers))
+    (tmp_path / "recited.json").write_text(json.dumps(recited))
     simulation = Simulation(tmp_path / "run", job, [p.id for p in public], manifest_hash(public), sites)
-    heard, events = tapped(simulation, RECITED=str(recited))
+    heard, events = tapped(simulation, RECITED=str(tmp_path / "recited.json"))
     from_site_1 = "\n".join(json.dumps(h) for h in heard if h["from"] == "site-1")
-    assert sum(canary in from_site_1 for canary in planted) == leaking
+    assert sum(canary in from_site_1 for canary in canaries()) == leaking
     (written,) = [e for e in EgressLog(read_policy(sites["site-1"].policy).log).entries() if e["kind"] == "responses"]
     assert written["count"] == leaking
-    if policy == "clinical":
-        assert sum(written["rules"].values()) == 100
-        assert written["rules"]["overlap"] >= 75
+    assert written["rules"]["overlap"] == 100 - leaking
     assert events[-1]["event"] == "end"

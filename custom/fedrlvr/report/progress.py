@@ -58,7 +58,7 @@ class Progress:
             self.steps += 1
             self._last, self._note = event, ""
             self._rewards = [*self._rewards, event["reward"]][-4 * self.sites :]
-            self._live = [*self._live, event["live_groups"] / event["groups"]][-4 * self.sites :]
+            self._live = [*self._live, event["live_groups"] / max(event["groups"], 1)][-4 * self.sites :]
         elif event["event"] == "evaluation":
             self._print_once(event["segment"])
         elif event["event"] == "exchange":

@@ -9,6 +9,7 @@ import torch
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.data.prompts import PromptError
+from fedrlvr.site.dp_step import DpStep
 from fedrlvr.site.engine import Engine, read_deepspeed_config
 from fedrlvr.site.generate import CachedSampler
 from fedrlvr.site.grpo_step import GrpoStep
@@ -42,7 +43,9 @@ def read_site_problems(config: SiteConfig, task: Task, manifest: str) -> SitePro
     )
 
 
-def build_trainer(job: JobConfig, site: str, config: SiteConfig, manifest: str, ranks: Ranks) -> Trainer:
+def build_trainer(
+    job: JobConfig, site: str, config: SiteConfig, manifest: str, ranks: Ranks, propose_from: str = "local"
+) -> Trainer:
     """Check everything that can be wrong with the input, then load the model and start DeepSpeed."""
     if config.model != job.model:
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
@@ -70,7 +73,8 @@ def build_trainer(job: JobConfig, site: str, config: SiteConfig, manifest: str, 
         keep_logprobs=config.dtype == "float32",
     )
     step = GrpoStep(engine, task, job.grpo, ranks, config.micro_batch_size)
-    return Trainer(job, site, problems, engine, rollouts, step)
+    dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
+    return Trainer(job, site, problems, engine, rollouts, step, dp_step, propose_from)
 
 
 def check_prompts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -58,15 +58,15 @@ class Engine:
         self.policy = policy
         self.temperature = temperature
         self.device = next(policy.model.parameters()).device
-        self._lora = [p for p in policy.model.parameters() if p.requires_grad]
+        self.lora_parameters = [p for p in policy.model.parameters() if p.requires_grad]
         torch_optimizer = torch.optim.AdamW(
-            self._lora,
+            self.lora_parameters,
             lr=optimizer.learning_rate,
             betas=optimizer.betas,
             eps=optimizer.adam_epsilon,
             weight_decay=optimizer.weight_decay,
         )
-        dtype = self._lora[0].dtype
+        dtype = self.lora_parameters[0].dtype
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=policy.model,
             optimizer=torch_optimizer,
@@ -80,6 +80,7 @@ class Engine:
                 "steps_per_print": 2**31,
             },
         )
+        self._forward: Callable = self._engine
         policy.model.eval()
         self._training_parts = [m for name, m in policy.model.named_modules() if _acts_in_training(name, m)]
 
@@ -103,10 +104,19 @@ class Engine:
                 for part in self._training_parts:
                     part.training = False
 
+    @contextmanager
+    def unhooked(self) -> Iterator[None]:
+        """Forward passes of the bare model: of its own, DeepSpeed allows no gradient but by its own backward."""
+        self._forward = self.policy.model
+        try:
+            yield
+        finally:
+            self._forward = self._engine
+
     def logprobs(self, batch: Batch) -> torch.Tensor:
         """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled."""
         width = batch.completion_ids.shape[1]
-        logits = self._engine(
+        logits = self._forward(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
@@ -132,10 +142,18 @@ class Engine:
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * self._engine.world_size)
 
+    def apply_gradient(self, gradient: Sequence[torch.Tensor]) -> float:
+        """Take an optimizer step with this gradient of the LoRA parameters, the same on every rank; as `step`."""
+        # The gradient of sum(p g) is g, by whatever way DeepSpeed shards and reduces it.
+        pairs = zip(self.lora_parameters, gradient, strict=True)
+        loss = sum((p.float() * g.to(p.device, torch.float32)).sum() for p, g in pairs)
+        self.backward(loss / self._engine.world_size, last=True)
+        return self.step()
+
     def step(self) -> float:
         """Clip, apply, and return the gradient's L2 norm before clipping."""
         # Without ZeRO and in float32 DeepSpeed clips but does not keep the norm; the gradients are whole here then.
-        norms = [p.grad.norm() for p in self._lora if p.grad is not None]
+        norms = [p.grad.norm() for p in self.lora_parameters if p.grad is not None]
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
         return float(norm) if norm else float(torch.stack(norms).norm()) if norms else 0.0

@@ -35,7 +35,7 @@ class GrpoStep:
         Returns the step's metrics (TRL's names; swap/ratio_* over tokens of swapped completions). With no row that
         has a signal, no optimizer step is taken.
         """
-        rows = self._rows(groups)
+        rows = self.rows(groups)
         references = self.score(rows, reference=True) if self.settings.beta > 0 else [None] * len(rows)
         everything = [c for group in groups for c in group.completions]
         minibatches = self.settings.num_minibatches
@@ -68,7 +68,8 @@ class GrpoStep:
         """Log-probabilities of the rows' completions under the policy as it is now, or under the frozen base model."""
         return self.ranks.gather(self.engine.score(self.ranks.share(rows), self.micro_batch_size, reference))
 
-    def _rows(self, groups: Sequence[Group]) -> list[Row]:
+    def rows(self, groups: Sequence[Group]) -> list[Row]:
+        """Every completion that moves the policy, with its advantage."""
         settings = self.settings
         advantages = group_advantages(groups, settings.scale_rewards, settings.negative_advantage_scale)
         return [
@@ -85,11 +86,12 @@ class GrpoStep:
         count = math.ceil(math.ceil(len(rows) / self.ranks.world_size) / self.micro_batch_size)
         parts = [mine[i * self.micro_batch_size : (i + 1) * self.micro_batch_size] for i in range(count)]
         for i, part in enumerate(parts):
-            loss = self._loss(part, size, meter) if part else self._empty_loss(rows[0])
+            loss = self.loss(part, size, meter) if part else self._empty_loss(rows[0])
             self.engine.backward(loss, last=i == count - 1)
         meter.grad_norm(self.engine.step())
 
-    def _loss(self, part, size: StepSize, meter: Meter) -> torch.Tensor:
+    def loss(self, part, size: StepSize, meter: Meter) -> torch.Tensor:
+        """The loss of some rows of a step of the given size, each with its reference log-probabilities or None."""
         settings = self.settings
         batch = collate([row for row, _ in part], self.engine.policy.pad_id, self.engine.device)
         logprobs = self.engine.logprobs(batch)

@@ -80,21 +80,22 @@ class Rollouts:
 
 
 def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]:
-    """TRL's names. `reward_std` is the mean over groups; `live_groups` counts those with any spread."""
+    """TRL's names. `reward_std` is the mean over groups; `live_groups` counts those with any spread. Means over
+    nothing, as of a Poisson sample without a problem, are 0."""
     completions = [c for group in groups for c in group.completions]
     lengths = [len(c.token_ids) for c in completions]
     stds = [torch.tensor(group.rewards).std().item() for group in groups]
     live = sum(len(set(group.rewards)) > 1 for group in groups)
     return {
-        "reward": sum(c.reward for c in completions) / len(completions),
-        "reward_std": sum(stds) / len(stds),
-        "frac_reward_zero_std": 1 - live / len(groups),
+        "reward": sum(c.reward for c in completions) / max(len(completions), 1),
+        "reward_std": sum(stds) / max(len(stds), 1),
+        "frac_reward_zero_std": 1 - live / max(len(groups), 1),
         "live_groups": float(live),
         "groups": float(len(groups)),
         "completions": float(len(completions)),
         "verifier/timeouts": float(sum(c.reason in CUT_OFF for c in completions)),
-        "completions/mean_length": sum(lengths) / len(lengths),
-        "completions/clipped_ratio": sum(c.truncated for c in completions) / len(completions),
+        "completions/mean_length": sum(lengths) / max(len(lengths), 1),
+        "completions/clipped_ratio": sum(c.truncated for c in completions) / max(len(completions), 1),
         "num_tokens": float(sum(lengths)),
         "entropy": entropy,
     }

@@ -38,11 +38,18 @@ class Supervisor:
     """One worker at a time. `start` may be called again after the worker was lost."""
 
     def __init__(
-        self, job: JobConfig, site: str, config: SiteConfig, manifest: str, aborted: Callable[[], bool] = lambda: False
+        self,
+        job: JobConfig,
+        site: str,
+        config: SiteConfig,
+        manifest: str,
+        aborted: Callable[[], bool] = lambda: False,
+        propose_from: str = "local",
     ):
         self.job, self.site, self.config, self.manifest = job, site, config, manifest
-        self.aborted = aborted
+        self.aborted, self.propose_from = aborted, propose_from
         self.adapter_spec: dict | None = None
+        self.private_problems = 0
         self.log_path = config.state_dir / "worker.log"
         self._process: subprocess.Popen | None = None
         self._requests: Connection | None = None
@@ -70,9 +77,10 @@ class Supervisor:
                 "site": self.site,
                 "site_config": self.config.model_dump(mode="json"),
                 "manifest": self.manifest,
+                "propose_from": self.propose_from,
             }
         )
-        self.adapter_spec = answer["adapter_spec"]
+        self.adapter_spec, self.private_problems = answer["adapter_spec"], answer["private_problems"]
 
     def request(self, message: dict, tensors: Adapter | None = None) -> tuple[dict, Adapter | None]:
         """Send one request and wait for its answer.

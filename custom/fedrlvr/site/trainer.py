@@ -10,11 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import KeptPool
 from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.algorithms.swap import fill, replace_all, swap_metrics
 from fedrlvr.config import JobConfig
+from fedrlvr.site.dp_step import DpStep
 from fedrlvr.site.engine import Engine
 from fedrlvr.site.evaluation import Scores, evaluate
 from fedrlvr.site.grpo_step import GrpoStep
@@ -35,21 +38,34 @@ class SiteProblems:
 
 
 class Trainer:
+    """`dp_step` takes the private steps where the job asks for differential privacy; with `propose_from` "global"
+    answers are sampled from the adapter that the server sent."""
+
     def __init__(
-        self, job: JobConfig, site: str, problems: SiteProblems, engine: Engine, rollouts: Rollouts, step: GrpoStep
+        self,
+        job: JobConfig,
+        site: str,
+        problems: SiteProblems,
+        engine: Engine,
+        rollouts: Rollouts,
+        step: GrpoStep,
+        dp_step: DpStep | None = None,
+        propose_from: str = "local",
     ):
         self.job, self.site, self.problems = job, site, problems
-        self.engine, self.rollouts, self.step = engine, rollouts, step
+        self.engine, self.rollouts, self.step, self.dp_step = engine, rollouts, step, dp_step
+        self.propose_from = propose_from
         self.method = METHODS[job.method]
         self.pool = KeptPool(job.exchange.keep_pool, job.exchange.max_per_prompt)
         self._start: Adapter = engine.adapter()
+        self._given = False
         self._proposed: tuple[int, list[Group], float] | None = None
 
     def begin_round(self, adapter: Adapter | None) -> None:
         """Take over the averaged adapter (None: go on with the own one) and forget the round before."""
         if adapter is not None:
             self.engine.load_adapter(adapter)
-        self._start = self.engine.adapter()
+        self._start, self._given = self.engine.adapter(), adapter is not None
         self._proposed = None
         if self.job.optimizer.reset_each_round:
             self.engine.reset_optimizer()
@@ -65,9 +81,15 @@ class Trainer:
         return metrics
 
     def propose(self, segment: Segment) -> list[PublicResponse]:
-        """Answer a public batch, keep the whole groups, and offer the correct completions that ended by themselves."""
-        groups, entropy = self._sample_public(segment)
-        self._proposed = (segment.index, groups, entropy)
+        """Answer a public batch, keep the whole groups, and offer the correct completions that ended by themselves.
+
+        Groups sampled from the server's adapter are not kept: the step is one of the site's own policy.
+        """
+        if self.propose_from == "global":
+            groups = self._sample_globally(segment)
+        else:
+            groups, entropy = self._sample_public(segment)
+            self._proposed = (segment.index, groups, entropy)
         offers = []
         for group in groups:
             texts = dict.fromkeys(c.text for c in group.completions if c.correct and not c.truncated)
@@ -124,14 +146,23 @@ class Trainer:
 
     def _private_step(self, segment: Segment, k: int) -> dict:
         grpo, began = self.job.grpo, time.perf_counter()
+        if self.dp_step is not None:
+            return self._stamped(self._dp_step(self.dp_step), "private", segment, began)
         number = segment.index * segment.private_steps + k
         problems = epoch_batch(
             self.problems.private, number, grpo.prompts_per_step, self.job.seed, self.site, "private"
         )
-        problems = self._shown(problems, "private", number)
+        problems = self._shown(problems, stream(self.job.seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
         metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number)
         return self._stamped(metrics, "private", segment, began)
+
+    def _dp_step(self, step: DpStep) -> dict:
+        """Nothing here comes from the job's seed, which the server knows."""
+        problems = self._shown(step.sample(self.problems.private), np.random.default_rng(step.seed()))
+        groups, entropy = self.rollouts.groups(problems, self.job.grpo.num_generations, step.seed())
+        metrics = step(self._with_old_logprobs(groups), len(self.problems.private))
+        return rollout_metrics(groups, entropy) | metrics
 
     def _public_step(self, segment: Segment, groups: list[Group], entropy: float) -> dict:
         began = time.perf_counter()
@@ -143,15 +174,25 @@ class Trainer:
         )
         return self._stamped(metrics, "public", segment, began)
 
-    def _sample_public(self, segment: Segment) -> tuple[list[Group], float]:
-        problems = self._shown([self.problems.public[i] for i in segment.public_ids], "public", segment.index)
-        return self.rollouts.groups(
-            problems, self.job.grpo.num_generations, self._seed("public rollout", segment.index)
-        )
+    def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
+        random = stream(self.job.seed, self.site, f"{purpose} variants", segment.index)
+        problems = self._shown([self.problems.public[i] for i in segment.public_ids], random)
+        seed = self._seed(f"{purpose} rollout", segment.index)
+        return self.rollouts.groups(problems, self.job.grpo.num_generations, seed)
 
-    def _shown(self, problems: Sequence[Problem], purpose: str, number: int) -> list[Problem]:
+    def _sample_globally(self, segment: Segment) -> list[Group]:
+        """Groups of the adapter that the round began with. They tell nothing that the server, which sent it, could not
+        find out itself."""
+        if not self._given:
+            raise ValueError("propose_from: global needs a round that began with an adapter of the server's")
+        own = self.engine.adapter()
+        self.engine.load_adapter(self._start)
+        groups, _ = self._sample_public(segment, "proposed")
+        self.engine.load_adapter(own)
+        return groups
+
+    def _shown(self, problems: Sequence[Problem], random: np.random.Generator) -> list[Problem]:
         """Each problem in a presentation of this site's own drawing."""
-        random = stream(self.job.seed, self.site, f"{purpose} variants", number)
         return [self.rollouts.task.variant(problem, int(random.integers(VARIANTS))) for problem in problems]
 
     def _swapped(self, segment: Segment, groups: list[Group]) -> list[Group]:

@@ -81,9 +81,18 @@ def _set_up(message: dict, ranks: Ranks):
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     trainer = build_trainer(
-        JobConfig.model_validate(message["job"]), message["site"], config, message["manifest"], ranks
+        JobConfig.model_validate(message["job"]),
+        message["site"],
+        config,
+        message["manifest"],
+        ranks,
+        message["propose_from"],
     )
-    return trainer, {"adapter_spec": adapter_spec(trainer.engine.adapter())}, None
+    answer = {
+        "adapter_spec": adapter_spec(trainer.engine.adapter()),
+        "private_problems": len(trainer.problems.private),
+    }
+    return trainer, answer, None
 
 
 def _die_with_supervisor(address: str) -> None:
