@@ -14,7 +14,7 @@ from fedrlvr.privacy.words import plain, words
 
 _EMAIL = re.compile(
     r"[\w.+%-]+\s?@\s?[\w-]+(?:\s?\.\s?[\w-]+)+"
-    r"|[\w.+%-]+\s?(?:\(at\)|\[at\]|\bat\b)\s?[\w-]+\s?(?:\(dot\)|\[dot\]|\bdot\b)\s?[a-z]{2,}"
+    r"|[\w.+%-]+\s?(?:\(at\)|\[at\]|\bat\b)\s?[\w-]{3,}\s?(?:\(dot\)|\[dot\]|\bdot\b)\s?[a-z]{2,}"
 )
 _IBAN = re.compile(r"\b[a-z]{2}\d{2}(?:[ -]?[a-z0-9]){11,30}")
 _SSN = re.compile(r"(?<!\d)\d{3}[ -]\d{2}[ -]\d{4}(?!\d)")
@@ -63,8 +63,9 @@ class Names:
 
 
 def _phone(text: str, regions: Sequence[str]) -> bool:
-    """A number valid in one of the regions, or an international one, by the plans that `phonenumbers` knows."""
-    return any(phonenumbers.PhoneNumberMatcher(text, region).has_next() for region in (*regions, None))
+    """A number valid in one of the regions, or an international one, grouped as people do there."""
+    grouped = phonenumbers.Leniency.STRICT_GROUPING  # a looser one takes three numbers of a calculation for one
+    return any(phonenumbers.PhoneNumberMatcher(text, r, leniency=grouped).has_next() for r in (*regions, None))
 
 
 def _valid(pattern: re.Pattern, valid: Callable[[str], bool]) -> Callable[[str, Sequence[str]], bool]:
@@ -74,7 +75,11 @@ def _valid(pattern: re.Pattern, valid: Callable[[str], bool]) -> Callable[[str, 
 def _iban(text: str, regions: Sequence[str]) -> bool:
     """What follows an IBAN may look like more of it, so every shorter reading is tried."""
     candidates = (re.sub(r"[ -]", "", match[0]) for match in _IBAN.finditer(text))
-    return any(iban.is_valid(text[:end].upper()) for text in candidates for end in range(15, len(text) + 1))
+    return any(
+        iban.is_valid(text[:end].upper(), check_country=False)
+        for text in candidates
+        for end in range(15, len(text) + 1)
+    )
 
 
 def _any(*patterns: re.Pattern) -> Callable[[str, Sequence[str]], bool]:
@@ -88,5 +93,5 @@ FINDERS: dict[str, Callable[[str, Sequence[str]], bool]] = {
     "mrn": _any(_MRN),
     "nhs": _valid(_NHS, nhs.is_valid),
     "phone": _phone,
-    "ssn": _valid(_SSN, ssn.is_valid),
+    "ssn": _valid(_SSN, lambda number: ssn.is_valid(number.replace(" ", "-"))),
 }

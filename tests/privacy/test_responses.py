@@ -1,0 +1,142 @@
+"""Which answers leave: every rule on its own, their order, and what holds whatever comes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.privacy.overlap import PrivateIndex
+from fedrlvr.privacy.pii import Names
+from fedrlvr.privacy.policy import PII, ResponseRules
+from fedrlvr.privacy.responses import CAPS, RULES, Context, screen
+from fedrlvr.types import Problem
+
+PUBLIC = [Problem("p1", "What is the least prime above ten?", "11"), Problem("p2", "How many bones has a hand?", "27")]
+PRIVATE = [
+    Problem("x1", "A woman of 54 with a rash on both shins came back from Lisbon", "erythema nodosum after sarcoidosis")
+]
+STRICT = ResponseRules(ngram=5, pii=PII)
+
+
+def answer(text: str = "It is 11.", problem: str = "p1", variant: int = 0) -> dict:
+    return {"problem_id": problem, "text": text, "variant": variant}
+
+
+def context(**changes) -> Context:
+    ids = frozenset(problem.id for problem in PUBLIC)
+    known = Context(ids, ids, 24, lambda *_: True, PrivateIndex.build(PRIVATE, PUBLIC, 5))
+    return replace(known, **changes)
+
+
+def outcome(record: object, rules: ResponseRules = STRICT, **changes) -> str | None:
+    """The rule that drops one answer, None if it leaves."""
+    screened = screen([record], rules, context(**changes))
+    broken = [name for name, count in screened.dropped.items() if count]
+    assert len(screened.kept) + len(broken) == 1
+    return broken[0] if broken else None
+
+
+@pytest.mark.parametrize(
+    ("record", "rule"),
+    [
+        (answer(), None),
+        ({"problem_id": "p1", "text": "11"}, "schema"),
+        (answer() | {"logprobs": [-0.1]}, "schema"),
+        (answer() | {"note": "x"}, "schema"),
+        (answer(text=11), "schema"),
+        (answer(problem=["p1"]), "schema"),
+        (answer(variant=24), "schema"),
+        (answer(variant=-1), "schema"),
+        (answer(variant=True), "schema"),
+        (answer(variant=0.0), "schema"),
+        (answer(problem="x1"), "public_id"),
+        (answer("a" * 10_001), "length"),
+        (answer("It is\u200b 11."), "unicode"),
+        (answer("A woman of 54 with a rash: 11"), "overlap"),
+        (answer("Write to ana.lopez@ward7.example: 11"), "pii"),
+    ],
+)
+def test_each_rule(record, rule):
+    assert outcome(record) == rule
+
+
+def test_only_right_answers_to_what_was_asked():
+    assert outcome(answer(), verify=lambda problem_id, text, variant: False) == "verified"
+    assert outcome(answer(), verify=lambda *given: given == ("p1", "It is 11.", 0)) is None
+    assert outcome(answer(), asked_ids=frozenset({"p2"})) == "public_id"
+
+
+def test_names_of_the_sites_list():
+    assert outcome(answer("Ana Lopez says 11."), names=Names(["ana lopez"])) == "pii"
+    assert outcome(answer("Anabel Lopez says 11."), names=Names(["ana lopez"])) is None
+
+
+def test_the_first_rule_that_is_broken_counts():
+    assert outcome(answer("a@b.example " * 2000, problem="x1")) == "public_id"
+    assert list(RULES) == ["not_shared", "schema", "public_id", "length", "verified", "unicode", "overlap", "pii"]
+
+
+def test_an_over_long_text_is_never_read():
+    def explode(*_):
+        raise AssertionError("read")
+
+    assert outcome(answer("a" * 100_001), verify=explode) == "length"
+
+
+def test_caps_count_only_what_leaves():
+    rules = ResponseRules(max_per_prompt=2, max_per_step=3, ngram=5)
+    secret = answer("A woman of 54 with a rash: 11")
+    records = [secret, answer("a"), answer("a "), answer("b"), answer("c"), answer("d", "p2"), answer("e", "p2")]
+    screened = screen(records, rules, context())
+    assert screened.kept == [answer("a"), answer("b"), answer("d", "p2")]
+    expected = {"overlap": 1, "duplicate": 1, "per_prompt": 1, "per_step": 1}
+    assert screened.dropped == dict.fromkeys((*RULES, *CAPS), 0) | expected
+
+
+def test_a_jobs_cap_counts_what_left_before():
+    rules = ResponseRules(max_per_job=10)
+    records = [answer(str(i)) for i in range(5)]
+    assert len(screen(records, rules, context(released_in_job=8)).kept) == 2
+    assert screen(records, rules, context(released_in_job=10)).dropped["per_job"] == 5
+
+
+def test_a_site_that_shares_nothing():
+    screened = screen([answer(), answer("b")], ResponseRules(share=False), context())
+    assert screened.kept == []
+    assert screened.dropped["not_shared"] == 2
+
+
+@pytest.mark.parametrize("records", [None, "text", {"responses": []}, [answer(), "text"], [None]])
+def test_what_is_no_list_of_answers_is_refused_whole(records):
+    with pytest.raises(Refused):
+        screen(records, STRICT, context())
+
+
+def test_a_rule_that_crashes_releases_nothing():
+    with pytest.raises(ZeroDivisionError):
+        screen([answer()], STRICT, context(verify=lambda *_: 1 / 0))
+
+
+TEXTS = st.text(max_size=60) | st.sampled_from(["It is 11.", "a rash on both shins came", "x@y.example", "11\u202e"])
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {"problem_id": st.sampled_from(["p1", "p2", "x1"]), "text": TEXTS, "variant": st.integers(-1, 25)}
+    ),
+    max_size=12,
+)
+
+
+@given(RECORDS, st.integers(1, 4), st.integers(1, 6))
+def test_whatever_comes(records, per_prompt, per_step):
+    rules = STRICT.model_copy(update={"max_per_prompt": per_prompt, "max_per_step": per_step})
+    screened = screen(records, rules, context())
+    assert len(screened.kept) + sum(screened.dropped.values()) == len(records)
+    rest = iter(records)
+    assert all(any(record is other for other in rest) for record in screened.kept)  # in order, and untouched
+    assert len(screened.kept) <= per_step
+    again = screen(screened.kept, rules, context())
+    assert again.kept == screened.kept
