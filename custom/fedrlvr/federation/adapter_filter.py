@@ -71,7 +71,8 @@ class AdapterFilter(Filter):
                 return shareable
             return self._released(shareable, fl_ctx)
         except Refused as reason:
-            self.log_error(fl_ctx, f"refused: {reason}")
+            # Not log_error(): that is an event too, which a job may have sent to the server.
+            self.logger.error("refused: %s", reason)
             raise ContentBlockedException(str(reason)) from None
 
     def _remember(self, shareable: Shareable, fl_ctx: FLContext) -> None:

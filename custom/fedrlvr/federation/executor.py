@@ -66,7 +66,8 @@ class SiteExecutor(Executor):
         except Aborted:
             return make_reply(ReturnCode.TASK_ABORTED)
         except (WorkerError, Refused, SettingsError, FileNotFoundError) as reason:
-            self.log_error(fl_ctx, f"{task_name}: {reason}")
+            # Not log_error(): that is an event too, which a job may have sent to the server past every filter.
+            self.logger.error("%s: %s", task_name, reason)
             return error_answer(without_folders(str(reason)), refusal=isinstance(reason, Refused))
         if task_name == "validate":
             body["adapter_spec"] = supervisor.adapter_spec

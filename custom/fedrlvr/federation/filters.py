@@ -49,7 +49,8 @@ class SiteGate(Filter):
                 return _error(shareable, code, egress, place)
             return _released(shareable, egress, place)
         except Refused as reason:
-            self.log_error(fl_ctx, f"{place['task']}: not released: {reason}")
+            # Not log_error(): that is an event too, which a job may have sent to the server.
+            self.logger.error("%s: not released: %s", place["task"], reason)
             return error_answer(f"refused by the site's privacy policy: {reason}", refusal=True)
 
 

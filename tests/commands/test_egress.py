@@ -1,0 +1,169 @@
+"""`fedrlvr egress` as it is called: what left, and what would."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from fedrlvr.cli import main
+from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
+from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.privacy.ledger import Ledger
+
+PRESET = {
+    "task": "protocol",
+    "model": "tiny",
+    "grpo": {"num_generations": 8, "prompts_per_step": 2, "max_completion_length": 20},
+    "exchange": {"prompts_per_step": 8},
+    "evaluation": {"samples": 1},
+}
+POLICIES = Path(__file__).parents[2] / "app_configs" / "site"
+
+
+@pytest.fixture
+def site(site_files, tmp_path, capsys, monkeypatch):
+    """`site(*arguments)` -> (exit code, standard output, standard error), at a site with a policy."""
+    _, configs = site_files({"site-1": ("A", "B", "C", "D")})
+    monkeypatch.setenv("COLUMNS", "200")
+    local = tmp_path / "local"
+    local.mkdir()
+    config = configs["site-1"].model_dump(mode="json") | {"policy": "policy.yaml"}
+    (local / "fedrlvr.yaml").write_text(yaml.safe_dump(config))
+    (local / "policy.yaml").write_text((POLICIES / "clinical.yaml").read_text())
+    (tmp_path / "preset.yaml").write_text(yaml.safe_dump(PRESET))
+
+    def call(action: str, *arguments: str) -> tuple[int, str, str]:
+        code = main(["egress", action, "--site-config", str(local / "fedrlvr.yaml"), *arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    call.local, call.preset = local, str(tmp_path / "preset.yaml")
+    call.log = EgressLog(local / "fedrlvr-egress.jsonl")
+    call.ledger = Ledger(local / "fedrlvr-ledger.jsonl", "ward-7")
+    return call
+
+
+def write(log: EgressLog, kind: str, count: int, **entry) -> None:
+    place = {"site": "ward-7", "job": "job-1", "kind": kind}
+    with log.written(**place) as line:
+        line |= {"count": count, "bytes": 10 * count, "sha256": "0", "rules": {}} | entry
+
+
+def test_a_summary_of_log_and_ledger(site):
+    write(site.log, "responses", 3, rules={"overlap": 2, "length": 0})
+    write(site.log, "responses", 4, rules={"overlap": 1})
+    site.log.refused("tensor x is missing (1 in all)", site="ward-7", job="job-1", kind="adapter")
+    site.ledger.charge("tiny", "job-1", SiteNoise(2.0, 4), 1e-5, None)
+    site.ledger.charge("tiny", "job-1", ExampleNoise(0.1, 1.0, 1, 5), 1e-5, None)
+    code, out, _ = site("show")
+    assert code == 0
+    assert "3 messages" in out
+    (row,) = [line for line in out.splitlines() if "responses" in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "job-1",
+        "responses",
+        "2",
+        "0",
+        "7",
+        "70",
+        "overlap 3",
+    ]
+    assert "refused 1 x adapter: tensor x is missing (1 in all)" in out
+    assert "tiny: epsilon 4.378 (no limit) at delta 1e-05; unit: one site" in out
+    assert "unit: one private problem" in out
+
+
+def test_nothing_yet(site):
+    code, out, _ = site("show")
+    assert code == 0
+    assert "nothing has left" in out
+    assert "ledger" not in out.split("log:")[1].split("\n", 1)[1]
+
+
+def test_a_ledger_older_than_the_log_is_an_error(site):
+    site.ledger.charge("tiny", "job-1", SiteNoise(2.0), 1e-5, None)
+    write(site.log, "adapter", 2, ledger=site.ledger.last_hash())
+    assert site("show")[0] == 0
+    for path in site.local.glob("fedrlvr-ledger.jsonl*"):
+        path.unlink()
+    code, out, _ = site("show")
+    assert code == 1
+    assert "lines are missing that the egress log has seen" in out
+
+
+def test_a_dry_run_shows_exactly_what_would_leave_and_touches_nothing(site, tmp_path):
+    files = set(site.local.iterdir())
+    code, out, err = site("dry-run", "--config", site.preset, "--full", str(tmp_path / "full"))
+    assert (code, err) == (0, "")
+    assert set(site.local.iterdir()) == files
+    full = {path.name: path for path in (tmp_path / "full").iterdir()}
+    assert sorted(full) == [
+        "0-validate-metrics.json",
+        "1-train-metrics.json",
+        "2-propose-responses.json",
+        "3-swap-metrics.json",
+        "4-submit-adapter.safetensors",
+    ]
+    for path in full.values():
+        assert hashlib.sha256(path.read_bytes()).hexdigest()[:12] in out
+    assert list(json.loads(full["0-validate-metrics.json"].read_text())["scores"]["heldout"]) == ["all"]
+    assert json.loads(full["1-train-metrics.json"].read_text()) == {"metrics": []}  # numbers of private steps stay
+    assert "private_steps 1" in out
+    answers = json.loads(full["2-propose-responses.json"].read_text())
+    assert all(set(answer) == {"problem_id", "text", "variant"} for answer in answers)
+    assert any("lora_A" in name for name in load_file(full["4-submit-adapter.safetensors"]))
+
+
+def test_a_dry_run_says_why_a_job_would_not_be_let_in(site):
+    (site.local / "policy.yaml").write_text((POLICIES / "sealed.yaml").read_text())
+    code, out, _ = site("dry-run", "--config", site.preset)
+    assert code == 1
+    assert "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none" in out
+    assert not site.ledger.path.exists()
+
+
+def test_a_dry_run_under_differential_privacy_spends_nothing(site):
+    (site.local / "policy.yaml").write_text((POLICIES / "sealed.yaml").read_text())
+    noise = ["--set", "privacy={mode: dp_grpo, noise_multiplier: 2.0}", "--set", "federation.rounds=1"]
+    code, out, _ = site("dry-run", "--config", site.preset, *noise)
+    assert code == 0
+    assert "not_shared" in out or "responses" in out
+    assert not site.ledger.path.exists()
+    code, out, _ = site("dry-run", "--config", site.preset, *noise, "--set", "privacy.noise_multiplier=0.1")
+    assert code == 1
+    assert "its limit is 8" in out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda site: (site.local / "policy.yaml").write_text("response: {share: false}"), "did you mean responses?"),
+        (lambda site: (site.local / "policy.yaml").unlink(), "policy.yaml: cannot be read"),
+        (
+            lambda site: (site.local / "fedrlvr-egress.jsonl").write_text("hello\n"),
+            "line 1: not a line of an egress log",
+        ),
+        (
+            lambda site: (site.local / "fedrlvr.yaml").write_text(
+                (site.local / "fedrlvr.yaml").read_text().replace("policy: policy.yaml\n", "")
+            ),
+            "names no policy",
+        ),
+    ],
+)
+def test_bad_input_is_named(site, spoil, said):
+    spoil(site)
+    code, _, err = site("show")
+    assert code == 2
+    assert said in err
+
+
+def test_a_folder_that_is_there_is_not_written_into(site, tmp_path):
+    code, _, err = site("dry-run", "--config", site.preset, "--full", str(tmp_path))
+    assert code == 2
+    assert str(tmp_path) in err
