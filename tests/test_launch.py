@@ -17,7 +17,7 @@ def launch(tmp_path, *settings: str, config: Path = DEMO, workspace: str = "work
     return run(
         Namespace(
             config=config, set=[*TINY, *settings], method=None, seed=None, workspace=tmp_path / workspace,
-            env="sim", rebuild_model=False, data=None, model=None, tiny=False,
+            env="sim", rebuild_model=False, data=None, model=None, tiny=False, policy=None,
         )
     )  # fmt: skip
 

@@ -74,7 +74,7 @@ def test_a_summary_of_log_and_ledger(site):
         "overlap 3",
     ]
     assert "refused 1 x adapter: tensor x is missing (1 in all)" in out
-    assert "tiny: epsilon 4.378 (no limit) at delta 1e-05; unit: one site" in out
+    assert "tiny: epsilon 4.377 (no limit) at delta 1e-05; unit: one site" in out
     assert "unit: one private problem" in out
 
 

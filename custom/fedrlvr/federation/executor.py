@@ -18,6 +18,7 @@ from nvflare.fuel.utils import fobs
 from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.filters import EGRESS, gate_is_on
+from fedrlvr.federation.instructions import check_instructions
 from fedrlvr.federation.messages import answer, check_envelope, envelope, error_answer, read_request
 from fedrlvr.privacy.guards import Refused, check_adapter
 from fedrlvr.settings_file import SettingsError, load_settings
@@ -57,6 +58,7 @@ class SiteExecutor(Executor):
             place = envelope(self.manifest, 0, 0)
             check_envelope(shareable, place, keys=("protocol", "version", "source", "manifest"))
             instructions, adapter = read_request(shareable)
+            instructions = check_instructions(task_name, instructions)
             supervisor = self._running_supervisor(adapter)
             self._check_spec(instructions.pop("adapter_spec", None), supervisor.adapter_spec)
             if adapter is not None:
