@@ -17,7 +17,7 @@ from nvflare.fuel.utils import fobs
 
 from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.config import JobConfig
-from fedrlvr.federation.filters import EGRESS, gate_is_on
+from fedrlvr.federation.filters import EGRESS, check_only_way_out
 from fedrlvr.federation.instructions import check_instructions
 from fedrlvr.federation.messages import answer, check_envelope, envelope, error_answer, read_request
 from fedrlvr.privacy.guards import Refused, check_adapter
@@ -88,8 +88,7 @@ class SiteExecutor(Executor):
         config.check_paths()
         propose_from = "local"
         if config.policy is not None:
-            if not gate_is_on(fl_ctx):
-                raise Refused("the site's file names a policy, but its privacy.json does not switch SiteGate on")
+            check_only_way_out(fl_ctx)
             policy = read_policy(config.policy)
             self._egress = Egress(site, fl_ctx.get_job_id(), job, config, policy)
             fl_ctx.set_prop(EGRESS, self._egress, private=True, sticky=True)

@@ -15,6 +15,7 @@ from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import JobMetaKey
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
+from nvflare.app_common.logging.constants import is_log_streaming_allowed
 from nvflare.private.privacy_manager import PrivacyService
 
 from fedrlvr.federation.messages import ENVELOPE, ERROR, REFUSAL, SECONDS, error_answer
@@ -125,7 +126,18 @@ class SimulatedSite(FLComponent):
             fl_ctx.set_prop(FLContextKey.SCOPE_OBJECT, scope, private=True, sticky=True)
 
 
-def gate_is_on(fl_ctx: FLContext) -> bool:
-    """Whether the site's own filters, those of its `privacy.json`, hold the gate."""
+def check_only_way_out(fl_ctx: FLContext) -> None:
+    """See that nothing goes past the gate.
+
+    Raises:
+        Refused: the site's own filters, those of its `privacy.json`, do not hold the gate; or FLARE would send the
+            site's logs to the server, which it does unless told otherwise.
+    """
     scope = fl_ctx.get_prop(FLContextKey.SCOPE_OBJECT)
-    return scope is not None and any(isinstance(f, SiteGate) for f in scope.task_result_filters[FilterKey.OUT])
+    if scope is None or not any(isinstance(f, SiteGate) for f in scope.task_result_filters[FilterKey.OUT]):
+        raise Refused("the site's file names a policy, but its privacy.json does not switch SiteGate on")
+    if is_log_streaming_allowed(fl_ctx):
+        raise Refused(
+            "the site's file names a policy, but FLARE would send its logs to the server: set allow_log_streaming: false "
+            "in the site's resources.json"
+        )

@@ -28,6 +28,12 @@ MARK = "FEDRLVR_RUN"
 POLL = 0.2
 
 
+# As at a real site that forbids foreign code: only FLARE's own components and this package's; logs stay at the site.
+RESOURCES = {
+    "format_version": 2,
+    "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedrlvr."],
+    "allow_log_streaming": False,
+}
 # What a real site's `local/privacy.json` says, and what has the simulator keep to it.
 SWITCH = {
     "scopes": [
@@ -117,9 +123,7 @@ class Simulation:
         for name, config in sites.items():
             values = config.model_dump(mode="json", exclude_none=True)
             (local / f"fedrlvr.{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-        # As at a real site that forbids foreign code: only FLARE's own components and this package's.
-        policy = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedrlvr."]}
-        (local / "resources.json").write_text(json.dumps(policy, indent=2))
+        (local / "resources.json").write_text(json.dumps(RESOURCES, indent=2))
         if any(config.policy for config in sites.values()):
             (local / "privacy.json").write_text(json.dumps(SWITCH, indent=2))
         inputs = {

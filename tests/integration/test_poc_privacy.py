@@ -1,0 +1,128 @@
+"""`nvflare poc`: a real FLARE server and real clients over a network, whose sites have policies of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.data.problems import read_problems
+from fedrlvr.federation.recipe import PubSwapRecipe
+from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.privacy.mechanism import l2_norm
+from fedrlvr.tasks import TASKS
+
+pytestmark = pytest.mark.slow
+
+POLICIES = Path(__file__).parents[2] / "app_configs" / "site"
+
+
+class Poc:
+    """FLARE's proof-of-concept deployment under `folder`: its command line, its sites' folders, its end."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        places = {"HOME": str(folder / "home"), "NVFLARE_POC_WORKSPACE": str(folder / "poc")}
+        self.environment = {**os.environ, **places, "OMP_NUM_THREADS": "1"}
+        (folder / "home").mkdir(parents=True)
+
+    def __call__(self, *arguments: str) -> dict:
+        """`nvflare --format json ...`: what it answers. Its `start` goes on as a daemon that holds our pipes."""
+        said = self.folder / "said.txt"
+        with open(said, "w") as out:
+            command = ["nvflare", "--format", "json", *arguments]
+            done = subprocess.run(command, env=self.environment, stdout=out, stderr=out, timeout=400, check=False)
+        assert done.returncode == 0, said.read_text()
+        answers = [line for line in said.read_text().splitlines() if line.startswith("{")]
+        return json.loads(answers[-1]) if answers else {}
+
+    def site(self, name: str) -> Path:
+        return self.folder / "poc" / "example_project" / "prod_00" / name
+
+    def processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if str(self.folder) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def stop(self) -> list[psutil.Process]:
+        """Ends it, by force if need be; what had to be ended so."""
+        subprocess.run(["nvflare", "poc", "stop"], env=self.environment, capture_output=True, timeout=120, check=False)
+        deadline = time.monotonic() + 30
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        for process in left:
+            process.kill()
+        return left
+
+
+@pytest.fixture(scope="module")
+def poc(tmp_path_factory):
+    deployment = Poc(tmp_path_factory.mktemp("flare"))
+    deployment("poc", "prepare", "-n", "2", "--force")
+    yield deployment
+    deployment.stop()
+
+
+def settle(local: Path, config, name: str, changes: dict) -> None:
+    """What the README tells a site to put into its local folder."""
+    policy = yaml.safe_load((POLICIES / f"{name}.yaml").read_text()) | changes
+    (local / "policy.yaml").write_text(yaml.safe_dump(policy))
+    (local / "fedrlvr.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json") | {"policy": "policy.yaml"}))
+    shutil.copy(POLICIES / "privacy.json", local)
+    allow(local, allow_log_streaming=False)
+
+
+def allow(local: Path, **more) -> None:
+    """Our classes and no others in a job."""
+    resources = json.loads((local / "resources.json.default").read_text())
+    (local / "resources.json").write_text(json.dumps(resources | {"class_allow_list": ["fedrlvr."]} | more))
+
+
+def run_job(poc: Poc, recipe: PubSwapRecipe, name: str) -> Path:
+    """Submit it, wait for its end, and fetch what the server keeps."""
+    recipe.export(str(poc.folder / "jobs"))
+    job = poc("job", "submit", "-j", str(poc.folder / "jobs" / name))["data"]["job_id"]
+    poc("job", "wait", job, "--timeout", "300", "--interval", "1")
+    poc("job", "download", job, "-o", str(poc.folder / "results"))
+    return next((poc.folder / "results" / job).rglob("fedrlvr"))
+
+
+def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refused(poc, site_files, small_job):
+    manifest, configs = site_files({"site-1": ("A", "B"), "site-2": ("C", "D")})
+    settle(poc.site("site-1") / "local", configs["site-1"], "clinical", {"adapters": {"clip_norm": 1e-3}})
+    settle(poc.site("site-2") / "local", configs["site-2"], "sealed", {})
+    allow(poc.site("server") / "local")
+    poc("poc", "start")
+    public = [problem.id for problem in read_problems(configs["site-1"].public_problems, TASKS["protocol"])]
+    job = small_job(grpo__num_generations=16, federation__aggregator="fedit")
+    kept = run_job(poc, PubSwapRecipe(job, public, manifest), job.name)
+
+    events = [json.loads(line) for line in (kept / "metrics.jsonl").read_text().splitlines()]
+    assert events[-1]["event"] == "end"
+    assert {(e["site"], e["reason"]) for e in events if e["event"] == "failure"} == {
+        ("site-2", "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none")
+    }
+    assert {(e["site"], e["kind"]) for e in events if e["event"] == "step"} == {("site-1", "public")}
+    final = load_file(kept / "rounds" / "0" / "adapter_model.safetensors")
+    start = initial_adapter({name: list(tensor.shape) for name, tensor in sorted(final.items())}, job.seed)
+    moved = l2_norm({name: final[name] - start[name] for name in final})
+    assert 0.99e-3 < moved < 1.01e-3
+    log = list(EgressLog(poc.site("site-1") / "local" / "fedrlvr-egress.jsonl").entries())
+    assert {(e["kind"], e["decision"]) for e in log} == {
+        (kind, "released") for kind in ("metrics", "responses", "adapter")
+    }
+    assert poc.stop() == []
