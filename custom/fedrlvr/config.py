@@ -39,7 +39,7 @@ class GrpoSettings(Settings):
     prompts_per_step: int = Field(8, ge=1)
     max_completion_length: int = Field(256, ge=1)
     temperature: float = Field(1.0, gt=0)
-    num_iterations: int = Field(1, ge=1)
+    num_iterations: int = Field(1, ge=1, le=1000)
     num_minibatches: int = Field(1, ge=1)
     epsilon: float = Field(0.2, gt=0, lt=1)
     epsilon_high: float | None = Field(None, gt=0)
@@ -160,7 +160,7 @@ class PrivacySettings(Settings):
 
     mode: Literal["none", "dp_grpo"] = "none"
     clip_norm: float = Field(1.0, gt=0)
-    noise_multiplier: float = Field(1.0, gt=0)
+    noise_multiplier: float = Field(1.0, ge=0.05, le=1000)
 
 
 class EvaluationSettings(Settings):

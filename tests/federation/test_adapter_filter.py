@@ -83,6 +83,16 @@ def test_whole_weights_differ_from_what_came_by_no_more(tmp_path):
     assert l2_norm(difference) == pytest.approx(1.0, rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", [DataKind.WEIGHTS, DataKind.WEIGHT_DIFF])
+def test_training_in_place_is_clipped_too(tmp_path, kind):
+    weights = {"w": np.zeros(4, np.float32)}
+    job, message = Job(tmp_path), DXO(DataKind.WEIGHTS, data=weights).to_shareable()
+    job.coming.process(message, job.context)
+    weights["w"] += 100  # as FLARE's own NPTrainer does
+    sent = job.send(kind, weights)
+    assert float(np.linalg.norm(sent.data["w"])) == pytest.approx(1.0, rel=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_torch_tensors_of_any_precision(tmp_path, dtype):
     job = Job(tmp_path)
@@ -142,6 +152,9 @@ SPOILT = {
     "a text for a number": {"meta": {"NUM_STEPS_CURRENT_ROUND": "Mrs Smith"}},
     "metrics that are not allowed": {"meta": {"initial_metrics": {"accuracy": 0.5}}},
     "a header": {"spoil": lambda message: message.set_header("note", "Mrs Smith")},
+    "a text for a round": {"spoil": lambda message: message.set_header("start_round", "Mrs Smith")},
+    "a number that says too much": {"meta": {"NUM_STEPS_CURRENT_ROUND": int.from_bytes(b"Mrs Smith", "big")}},
+    "a number without end": {"meta": {"NUM_STEPS_CURRENT_ROUND": 10**400}},
     "a second part": {"spoil": lambda message: message.update({"note": "Mrs Smith"})},
     "no DXO": {"spoil": lambda message: message.pop("DXO")},
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fedrlvr.algorithms.lora import spec_hash
-from fedrlvr.federation.executor import SiteExecutor, site_file, without_folders
+from fedrlvr.federation.executor import SiteExecutor, site_file
+from fedrlvr.federation.messages import without_folders
 from fedrlvr.privacy.guards import Refused
 
 

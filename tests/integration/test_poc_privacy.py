@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from nvflare.fuel.flare_api.flare_api import new_secure_session
 from safetensors.torch import load_file
 
 from fedrlvr.algorithms.lora import initial_adapter
@@ -83,13 +84,10 @@ def settle(local: Path, config, name: str, changes: dict) -> None:
     (local / "policy.yaml").write_text(yaml.safe_dump(policy))
     (local / "fedrlvr.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json") | {"policy": "policy.yaml"}))
     shutil.copy(POLICIES / "privacy.json", local)
-    allow(local, allow_log_streaming=False)
-
-
-def allow(local: Path, **more) -> None:
-    """Our classes and no others in a job."""
+    ours = json.loads((POLICIES / "resources.json").read_text())
     resources = json.loads((local / "resources.json.default").read_text())
-    (local / "resources.json").write_text(json.dumps(resources | {"class_allow_list": ["fedrlvr."]} | more))
+    components = resources["components"] + ours["components"]
+    (local / "resources.json").write_text(json.dumps(resources | ours | {"components": components}))
 
 
 def run_job(poc: Poc, recipe: PubSwapRecipe, name: str) -> Path:
@@ -101,11 +99,23 @@ def run_job(poc: Poc, recipe: PubSwapRecipe, name: str) -> Path:
     return next((poc.folder / "results" / job).rglob("fedrlvr"))
 
 
+def printed(poc: Poc, site: str, file: str) -> str:
+    """What the project's administrator is shown of a file at a site, through the server."""
+    session = new_secure_session("admin@nvidia.com", str(poc.site("admin@nvidia.com")))
+    try:
+        return str(session.cat_target(site, "", file))
+    finally:
+        session.close()
+
+
 def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refused(poc, site_files, small_job):
     manifest, configs = site_files({"site-1": ("A", "B"), "site-2": ("C", "D")})
     settle(poc.site("site-1") / "local", configs["site-1"], "clinical", {"adapters": {"clip_norm": 1e-3}})
     settle(poc.site("site-2") / "local", configs["site-2"], "sealed", {})
-    allow(poc.site("server") / "local")
+    server = poc.site("server") / "local"
+    resources = json.loads((server / "resources.json.default").read_text())
+    allowed = {"class_allow_list": ["fedrlvr.federation.controller.PubSwapController"]}
+    (server / "resources.json").write_text(json.dumps(resources | allowed))
     poc("poc", "start")
     public = [problem.id for problem in read_problems(configs["site-1"].public_problems, TASKS["protocol"])]
     job = small_job(grpo__num_generations=16, federation__aggregator="fedit")
@@ -125,4 +135,7 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     assert {(e["kind"], e["decision"]) for e in log} == {
         (kind, "released") for kind in ("metrics", "responses", "adapter")
     }
+    # FLARE's own shell, which would as well print any other file that the site's process may read.
+    assert "class_allow_list" in printed(poc, "server", "local/resources.json")
+    assert "not a supported shell command" in printed(poc, "site-1", "local/resources.json")
     assert poc.stop() == []

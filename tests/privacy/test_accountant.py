@@ -79,6 +79,34 @@ def test_sampled_steps_add_up_and_sampling_less_costs_less():
     assert epsilon([ExampleNoise(0.05, 1.0, 1, 0)], 1e-5) == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "charge",
+    [
+        ExampleNoise(0.01, 1e-160, 1, 10**6),  # dp-accounting alone: epsilon 0, for ever
+        ExampleNoise(0.01, 1.0, 10**6, 1),  # the same by way of the iterations
+        ExampleNoise(0.01, 1e9, 1, 1),
+        SiteNoise(1e-200),
+        SiteNoise(float("nan")),
+    ],
+)
+def test_noise_that_the_series_cannot_take_is_refused_alone_and_among_others(charge):
+    for charges in ([charge], [type(charge)(*((0.01, 1.0, 1, 1) if type(charge) is ExampleNoise else (1.0,))), charge]):
+        with pytest.raises(Refused, match="cannot be accounted for"):
+            epsilon(charges, 1e-5)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.01, 0.3])
+def test_within_the_bounds_more_noise_never_costs_more(rate):
+    costs = [epsilon([ExampleNoise(rate, noise, 1, 1000)], 1e-5) for noise in (0.05, 0.1, 0.3, 1.0, 3.0, 30.0, 1000.0)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > 10_000
+
+
+def test_a_thousand_equal_charges_are_one():
+    many = epsilon([ExampleNoise(0.05, 1.0, 1, 2)] * 1000, 1e-5)
+    assert many == epsilon([ExampleNoise(0.05, 1.0, 1, 2000)], 1e-5)
+
+
 def test_units_do_not_mix():
     with pytest.raises(ValueError, match="different units"):
         epsilon([SiteNoise(1.0), ExampleNoise(0.1, 1.0, 1, 1)], 1e-5)

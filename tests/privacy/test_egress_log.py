@@ -68,6 +68,16 @@ def test_a_full_disk_is_noticed():
         EgressLog(Path("/dev/full")).refused("x", **PLACE)
 
 
+def test_a_line_cut_short_is_no_line_and_the_next_one_takes_its_place(tmp_path):
+    log = EgressLog(tmp_path / "log")
+    log.refused("first", **PLACE)
+    log.refused("second", **PLACE)
+    os.truncate(log.path, log.path.stat().st_size - 10)
+    assert [entry["reason"] for entry in log.entries()] == ["first"]
+    log.refused("third", **PLACE)
+    assert [entry["reason"] for entry in log.entries()] == ["first", "third"]
+
+
 def test_lines_of_several_processes_do_not_mix(tmp_path):
     log = EgressLog(tmp_path / "log")
     children = []

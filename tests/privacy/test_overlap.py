@@ -91,6 +91,9 @@ DISGUISES = {
     "ligatures": lambda text: text.replace("fi", "\ufb01"),
     "decomposed": lambda text: unicodedata.normalize("NFD", text),
     "underscores": lambda text: text.replace(" ", "_"),
+    "in LaTeX": lambda text: " ".join(f"\\text{{{word}}}" for word in text.split()),
+    "as LaTeX": lambda text: "\\" + text.replace(" ", "\\"),
+    "accents": lambda text: "".join(c + "\u0301" if c.isalpha() else c for c in text),
 }
 
 
@@ -100,6 +103,23 @@ def test_a_private_text_is_found_in_disguise(disguise, private):
     text = " ".join(private)
     assume(len(words(text)) >= 5)
     assert index(text).shared(f"Hence: {disguise(text)}. So 11.") >= 1
+
+
+RUN_TOGETHER = {
+    "joined": lambda text: text.replace(" ", ""),
+    "camel case": lambda text: text.title().replace(" ", ""),
+    "in twos": lambda text: " ".join(text.replace(" ", "")[i : i + 2] for i in range(0, len(text), 2)),
+    "wide gaps": "     ".join,
+    "backwards": lambda text: text[::-1],
+    "joined backwards": lambda text: text[::-1].replace(" ", ""),
+}
+
+
+@pytest.mark.parametrize("disguise", RUN_TOGETHER.values(), ids=RUN_TOGETHER)
+def test_long_sequences_are_found_where_words_do_not_end_as_they_did(disguise):
+    assert index(STORY).shared(f"Hence: {disguise(STORY)}. So 11.") >= 1
+    short = index("1 2 3 4 5")  # too short to be told from any other number
+    assert short.shared("In all 9123458.") == 0
 
 
 @given(st.lists(st.sampled_from([word for word in STORY.split() if len(word) > 1]), min_size=5, max_size=20))
@@ -112,4 +132,4 @@ def test_public_texts_never_count(parts):
 def test_the_index_holds_no_text_and_no_hash_that_another_could_make():
     first, second = index(STORY), index(STORY)
     assert not first.shingles & second.shingles
-    assert all(len(item) == 8 for item in first.shingles)
+    assert all(len(item) == 8 for item in first.shingles | first.heads)

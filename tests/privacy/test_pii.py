@@ -46,6 +46,7 @@ THERE = {
         "BE68-5390-0754-7034",
         "ES9121000418450200051332",
         "AT611904300234573201.",
+        "DE89.3704.0044.0532.0130.00",
     ],
     "ssn": [
         "536-90-4399",
@@ -58,6 +59,9 @@ THERE = {
         "ssn:212-09-9999",
         "508-11-1111;",
         "001-01-0001",
+        "536\u201390\u20134399",
+        "536\\_90\\_4399",
+        "536.90.4399",
     ],
     "nhs": [
         "943 476 5870",
@@ -70,6 +74,7 @@ THERE = {
         "(401-023-2137)",
         "９４３ ４７６ ５８７０",
         "number 943 4765870",
+        "943.476.5870",
     ],
     "mrn": [
         "MRN 4711081",
@@ -84,6 +89,10 @@ THERE = {
         "Fallnummer 1234567",
         "accession number 24-001234",
         "chart 998877",
+        "medical record number is 123456",
+        "record no. 123456",
+        "hosp. no 445566",
+        "mrn\\_4711081",
     ],
     "birth_date": [
         "born 12/5/87",
@@ -195,8 +204,11 @@ def test_names_whole_words_in_any_case_and_spelling():
         "o\u2019neill",
         "MÜLLER",
         "Mu\u0308ller",
-        "A n a, L o p e z",
+        "Muller",
+        "Lopez, Ana",
     ):
-        assert names.mentioned(text) or text.startswith("A n"), text
-    for text in ("Ana and Lopez", "Lopez Ana", "Mullers", "neill"):
+        assert names.mentioned(text), text
+    for text in ("Ana and Lopez", "Mullers", "neill", "AnaLopez"):
         assert not names.mentioned(text)
+    for text in ("EleanorVance", "E l e a n o r, V a n c e", "vance_eleanor", "the ele anor van ce"):
+        assert Names(["Eleanor Vance"]).mentioned(text), text

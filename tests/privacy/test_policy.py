@@ -39,6 +39,10 @@ def test_the_shipped_policies_become_stricter():
     assert [policy.training.require for policy in policies] == ["none", "none", "dp_grpo"]
 
 
+DP = {"require": "dp_grpo", "max_epsilon": 8}
+QUIET = {"private_steps": False, "heldout": "none", "error_text": False}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -54,13 +58,22 @@ def test_the_shipped_policies_become_stricter():
         ({"adapters": {"delta": 1.0}}, "adapters.delta"),
         ({"training": {"max_epsilon": 8}}, "set training.require: dp_grpo"),
         ({"training": {"require": "dp_grpo"}}, "set training.max_epsilon"),
-        ({"training": {"require": "dp_grpo", "max_epsilon": 8}}, "set metrics.private_steps: false"),
+        ({"training": DP}, "metrics.private_steps lets something out"),
+        ({"training": DP, "metrics": QUIET | {"heldout": "overall"}}, "metrics.heldout lets something out"),
+        ({"training": DP, "metrics": QUIET | {"error_text": True}}, "metrics.error_text lets something out"),
+        ({"training": DP, "metrics": QUIET, "responses": {"ngram": 5}}, "set it to 0 (or responses.share: false)"),
+        ({"training": DP, "metrics": QUIET, "responses": {"names": "n.txt"}}, "responses.names lets something out"),
     ],
 )
 def test_a_rule_that_cannot_be_kept_is_an_error(policy_of, values, said):
     with pytest.raises(SettingsError, match="policy") as error:
         policy_of(**values)
     assert said in str(error.value)
+
+
+def test_answers_may_leave_beside_noisy_steps_where_no_private_problem_decides_which(policy_of):
+    assert policy_of(training=DP, metrics=QUIET, responses={"pii": ["email"]}).responses.share
+    assert not policy_of(training=DP, metrics=QUIET, responses={"share": False, "ngram": 5}).responses.share
 
 
 def test_paths_are_taken_from_the_policys_folder(policy_of):

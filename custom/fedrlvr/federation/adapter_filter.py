@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ from fedrlvr.settings_file import validate_settings
 RECEIVED = "fedrlvr.received"
 NUMBERS = {MetaKey.NUM_STEPS_CURRENT_ROUND, MetaKey.CURRENT_ROUND, MetaKey.TOTAL_ROUNDS}
 METRICS = MetaKey.INITIAL_METRICS
-HEADERS = {ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC, "start_round", "current_round", "num_rounds"}
+ROUNDS = {"start_round", "current_round", "num_rounds"}
+HEADERS = {ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC, *ROUNDS}
+MOST = 10**9  # of anything that is counted: a longer number could say anything
 
 
 class AdapterFilter(Filter):
@@ -77,21 +80,24 @@ class AdapterFilter(Filter):
 
     def _remember(self, shareable: Shareable, fl_ctx: FLContext) -> None:
         dxo = _dxo(shareable)
-        fl_ctx.set_prop(RECEIVED, dxo.data if dxo.data_kind == DataKind.WEIGHTS else None, private=True, sticky=True)
+        # A copy: training that works in place would otherwise move what it is compared with.
+        received = deepcopy(dxo.data) if dxo.data_kind == DataKind.WEIGHTS else None
+        fl_ctx.set_prop(RECEIVED, received, private=True, sticky=True)
         rounds = self.rounds or shareable.get_header("num_rounds")
         if self._rules.noise_multiplier > 0 and not isinstance(rounds, int):
             raise Refused("neither the job nor the filter's argument `rounds` says how many rounds are planned")
         current = shareable.get_header("current_round", 0)
         release = self._release(fl_ctx)
         release.ledger.check_knows(EgressLog(self._local(fl_ctx) / self.log).last_ledger())
-        release.check_plan((rounds or 1) - (current if isinstance(current, int) else 0))
+        release.check_plan(max(1, (rounds or 1) - (current if isinstance(current, int) else 0)))
 
     def _released(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         code = shareable.get_return_code(ReturnCode.OK)
         if code != ReturnCode.OK:
             return make_reply(code if code in vars(ReturnCode).values() else ReturnCode.EXECUTION_EXCEPTION)
         place = {"site": fl_ctx.get_identity_name(), "job": fl_ctx.get_job_id(), "model": self.model}
-        place |= {"task": str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), "round": shareable.get_header("current_round")}
+        current = shareable.get_header("current_round")
+        place |= {"task": str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), "round": current if _round(current) else None}
         log = EgressLog(self._local(fl_ctx) / self.log)
         release = self._release(fl_ctx)
         with log.written(**place, kind="adapter") as entry:
@@ -117,6 +123,10 @@ class AdapterFilter(Filter):
         unknown = sorted(set(shareable) - {"__headers__", "DXO"} | set(shareable["__headers__"]) - HEADERS, key=str)
         if unknown:
             raise Refused(f"the result has an unknown part {str(unknown[0])[:80]!r}")
+        for name in ROUNDS:
+            value = shareable.get_header(name)
+            if value is not None and not _round(value):
+                raise Refused(f"the result's header {name} is not a round")
         if dxo.data_kind not in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
             raise Refused(f"a result of kind {str(dxo.data_kind)[:80]}, expected WEIGHTS or WEIGHT_DIFF")
         for name, value in dxo.meta.items():
@@ -137,8 +147,14 @@ def _dxo(shareable: Shareable) -> DXO:
         raise Refused(f"not a DXO: {error}") from None
 
 
+def _round(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST
+
+
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) <= MOST
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _difference(data: object, received: Mapping, full: bool) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import threading
 import time
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from nvflare.fuel.utils import fobs
 
 from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.config import JobConfig
-from fedrlvr.federation.filters import EGRESS, check_only_way_out
+from fedrlvr.federation.filters import EGRESS
 from fedrlvr.federation.instructions import check_instructions
+from fedrlvr.federation.lockdown import check_only_way_out
 from fedrlvr.federation.messages import answer, check_envelope, envelope, error_answer, read_request
 from fedrlvr.privacy.guards import Refused, check_adapter
 from fedrlvr.settings_file import SettingsError, load_settings
@@ -42,6 +43,7 @@ class SiteExecutor(Executor):
         self._egress: Egress | None = None
         self._started = False
         self._abort_signal: Signal | None = None
+        self._lock = threading.Lock()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == EventType.START_RUN:
@@ -52,6 +54,11 @@ class SiteExecutor(Executor):
             self._supervisor.stop()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        """One task at a time: FLARE's auxiliary channel can bring a second one while the first is at work."""
+        with self._lock:
+            return self._execute(task_name, shareable, fl_ctx, abort_signal)
+
+    def _execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         began, self._abort_signal = time.monotonic(), abort_signal
         try:
             self._open(fl_ctx)
@@ -64,13 +71,13 @@ class SiteExecutor(Executor):
             if adapter is not None:
                 check_adapter(adapter, supervisor.adapter_spec)
             self._prepare_egress(task_name, instructions)
-            body, delta = supervisor.request({"task": task_name, **instructions}, adapter)
+            body, delta = supervisor.request({**instructions, "task": task_name}, adapter)
         except Aborted:
             return make_reply(ReturnCode.TASK_ABORTED)
         except (WorkerError, Refused, SettingsError, FileNotFoundError) as reason:
             # Not log_error(): that is an event too, which a job may have sent to the server past every filter.
             self.logger.error("%s: %s", task_name, reason)
-            return error_answer(without_folders(str(reason)), refusal=isinstance(reason, Refused))
+            return error_answer(str(reason), refusal=isinstance(reason, Refused))
         if task_name == "validate":
             body["adapter_spec"] = supervisor.adapter_spec
         return answer(task_name, shareable, body, delta, time.monotonic() - began)
@@ -135,11 +142,6 @@ class SiteExecutor(Executor):
         own = spec_hash(spec, JobConfig.model_validate_json(self.job).lora)
         if expected not in (None, own):
             raise Refused(f"adapter spec differs: the server says {expected}, this site's model gives {own}")
-
-
-def without_folders(text: str) -> str:
-    """File names without the folders they are in: where things lie at a site is nobody else's business."""
-    return re.sub(r"/(?:[^/\s:,;'\"]+/)+", "", text)
 
 
 def site_file(folder: Path, site: str) -> Path:

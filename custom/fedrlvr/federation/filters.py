@@ -11,11 +11,10 @@ from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.event_type import EventType
 from nvflare.apis.filter import ContentBlockedException, Filter
 from nvflare.apis.fl_component import FLComponent
-from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import JobMetaKey
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
-from nvflare.app_common.logging.constants import is_log_streaming_allowed
 from nvflare.private.privacy_manager import PrivacyService
 
 from fedrlvr.federation.messages import ENVELOPE, ERROR, REFUSAL, SECONDS, error_answer
@@ -23,7 +22,7 @@ from fedrlvr.privacy.guards import Refused
 from fedrlvr.site.egress import Egress
 
 EGRESS = "fedrlvr.egress"  # where the executor leaves, in its own process, what the gate needs of the job
-NO_POLICY = "this site's privacy policy could not be read; its own log says why"
+NO_POLICY = "this site's privacy policy is not in force; its own log says why"
 HEADERS = {ENVELOPE, SECONDS, ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC}
 PLACE = {"protocol": int, "version": str, "source": str, "manifest": str, "round": int, "segment": int}
 MAX_WORD = 128  # characters of a text in the envelope
@@ -76,7 +75,8 @@ def _released(shareable: Shareable, egress: Egress, place: dict) -> Shareable:
             raise Refused(reason)
     message = DXO(dxo.data_kind, data=data).to_shareable()
     message.set_header(ENVELOPE, envelope)
-    message.set_header(SECONDS, seconds)
+    # How long private steps took tells how many problems were in them, and how long their completions.
+    message.set_header(SECONDS, seconds if egress.policy.metrics.private_steps else 0.0)
     return message
 
 
@@ -124,20 +124,3 @@ class SimulatedSite(FLComponent):
         if event_type == EventType.ABOUT_TO_START_RUN and simulated and not fl_ctx.get_prop(FLContextKey.SCOPE_OBJECT):
             scope = PrivacyService.get_scope((fl_ctx.get_prop(FLContextKey.JOB_META) or {}).get(JobMetaKey.SCOPE, ""))
             fl_ctx.set_prop(FLContextKey.SCOPE_OBJECT, scope, private=True, sticky=True)
-
-
-def check_only_way_out(fl_ctx: FLContext) -> None:
-    """See that nothing goes past the gate.
-
-    Raises:
-        Refused: the site's own filters, those of its `privacy.json`, do not hold the gate; or FLARE would send the
-            site's logs to the server, which it does unless told otherwise.
-    """
-    scope = fl_ctx.get_prop(FLContextKey.SCOPE_OBJECT)
-    if scope is None or not any(isinstance(f, SiteGate) for f in scope.task_result_filters[FilterKey.OUT]):
-        raise Refused("the site's file names a policy, but its privacy.json does not switch SiteGate on")
-    if is_log_streaming_allowed(fl_ctx):
-        raise Refused(
-            "the site's file names a policy, but FLARE would send its logs to the server: set allow_log_streaming: false "
-            "in the site's resources.json"
-        )

@@ -9,6 +9,7 @@ other side runs the same code on the same public problems in the same place of t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -98,7 +99,13 @@ def answer(task: str, request_message: Shareable, body: dict, delta: Adapter | N
 
 def error_answer(reason: str, refusal: bool = False) -> Shareable:
     """`refusal`: the site would not, for a reason that is about the message or the job; otherwise it could not."""
-    return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers={ERROR: reason[:2000], REFUSAL: refusal})
+    headers = {ERROR: without_folders(reason)[:2000], REFUSAL: refusal}
+    return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers=headers)
+
+
+def without_folders(text: str) -> str:
+    """File names without the folders they are in: where things lie at a site is nobody else's business."""
+    return re.sub(r"/(?:[^/\s:,;'\"]+/)+", "", text)
 
 
 ANSWER_KIND = {

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import psutil
 import yaml
-from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 
 from fedrlvr.config import JobConfig
 from fedrlvr.site_config import SiteConfig
@@ -28,10 +27,13 @@ MARK = "FEDRLVR_RUN"
 POLL = 0.2
 
 
-# As at a real site that forbids foreign code: only FLARE's own components and this package's; logs stay at the site.
+# As at a real site: a job may name our classes and no others, and logs stay where they are.
 RESOURCES = {
     "format_version": 2,
-    "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedrlvr."],
+    "class_allow_list": [
+        "fedrlvr.federation.controller.PubSwapController",
+        "fedrlvr.federation.executor.SiteExecutor",
+    ],
     "allow_log_streaming": False,
 }
 # What a real site's `local/privacy.json` says, and what has the simulator keep to it.
@@ -142,7 +144,12 @@ def check_folder(folder: Path) -> None:
 
 
 def end_run(mark: str) -> None:
-    """Kill every process that carries the run's mark, save the calling one; again, as a dying parent may still fork."""
+    """Kill every process that carries the run's mark, save the calling one; again, as a dying parent may still fork.
+
+    Raises ValueError for an empty mark, which every other process carries.
+    """
+    if not mark:
+        raise ValueError("a run's mark is not empty")
     for _ in range(5):
         found = [process for process in psutil.process_iter() if process.pid != os.getpid() and _carries(process, mark)]
         if not found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,9 @@ ORDERS = [*range(2, 65), *range(68, 257, 4), 512, 1024]
 
 Charge = SiteNoise | ExampleNoise
 UNITS: dict[type[Charge], str] = {SiteNoise: "site", ExampleNoise: "private problem"}
+# Outside of these the series of the accountant lose their meaning: noise of 1e-160 comes out as an epsilon of 0.
+LEAST_NOISE: dict[type[Charge], float] = {SiteNoise: 0.001, ExampleNoise: 0.05}
+MOST_NOISE = 1000.0
 
 
 def epsilon(charges: Sequence[Charge], delta: float) -> float:
@@ -46,14 +50,27 @@ def epsilon(charges: Sequence[Charge], delta: float) -> float:
 
     Raises:
         ValueError: charges of different units, which do not add up.
-        Refused: DP-GRPO without the package that accounts for it.
+        Refused: DP-GRPO without the package that accounts for it, or noise that nothing can account for.
     """
     kinds = {type(charge) for charge in charges}
     if len(kinds) > 1:
         raise ValueError("charges of different units cannot be added up")
-    if kinds == {ExampleNoise}:
-        return _sampled_epsilon(charges, delta)
-    return gaussian_epsilon(math.sqrt(sum(c.releases / c.noise_multiplier**2 for c in charges)), delta)
+    if kinds != {ExampleNoise}:
+        return gaussian_epsilon(math.sqrt(sum(c.releases / _noise(c) ** 2 for c in charges)), delta)
+    spent = _sampled_epsilon(charges, delta)
+    if not spent >= 0:  # a NaN would pass every limit
+        raise Refused(f"the accountant says epsilon {spent}")
+    return spent
+
+
+def _noise(charge: Charge) -> float:
+    """Of all that one sample or one difference gives away: its `iterations` noisy sums are one Gaussian of
+    noise_multiplier / sqrt(iterations), as adaptive composition of Gaussians is exact."""
+    noise = charge.noise_multiplier / math.sqrt(getattr(charge, "iterations", 1))
+    least = LEAST_NOISE[type(charge)]
+    if not least <= noise <= MOST_NOISE:
+        raise Refused(f"noise of {noise:g} cannot be accounted for: {least:g} to {MOST_NOISE:g} can")
+    return noise
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
@@ -93,17 +110,18 @@ def _log_phi(x: float) -> float:
 def _sampled_epsilon(charges: Iterable[ExampleNoise], delta: float) -> float:
     """By Renyi accounting of the subsampled Gaussian (Mironov, Talwar & Zhang, arXiv 1908.10530), of dp-accounting.
 
-    The `iterations` noisy sums of one sample are one Gaussian of noise_multiplier / sqrt(iterations) on it: adaptive
-    composition of Gaussians is exact.
+    Charges that differ only in their steps are composed as one: the cost of an order is the same for each.
     """
     try:
         from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
         from dp_accounting.rdp import RdpAccountant
     except ImportError:
         raise Refused("dp_grpo cannot be accounted for here: pip install 'fedrlvr[dp]'") from None
-    accountant = RdpAccountant(orders=ORDERS)
+    steps: Counter[tuple[float, float]] = Counter()
     for charge in charges:
-        noise = GaussianDpEvent(charge.noise_multiplier / math.sqrt(charge.iterations))
-        if charge.steps:
-            accountant.compose(PoissonSampledDpEvent(charge.sampling_rate, noise), charge.steps)
+        steps[charge.sampling_rate, _noise(charge)] += charge.steps
+    accountant = RdpAccountant(orders=ORDERS)
+    for (rate, noise), count in steps.items():
+        if count:
+            accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), count)
     return float(accountant.get_epsilon(delta))

@@ -55,7 +55,7 @@ class AdapterRelease:
 def check_budget(ledger: Ledger, model: str, planned, rules: AdapterRules | TrainingRules) -> None:
     """Raises Refused where `planned` on top of what is spent already would exceed the limit of `rules`."""
     epsilon = ledger.planned(model, [planned], rules.delta)
-    if rules.max_epsilon is not None and epsilon > rules.max_epsilon:
+    if rules.max_epsilon is not None and not epsilon <= rules.max_epsilon:
         raise Refused(
             f"what this job plans would bring the site to epsilon {epsilon:.4g} at delta {rules.delta:g}, its limit is "
             f"{rules.max_epsilon:g}: plan fewer rounds or steps, or more noise"

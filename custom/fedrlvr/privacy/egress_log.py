@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -54,7 +55,7 @@ class EgressLog:
         self._append(place | {"decision": REFUSED, "reason": reason[:MAX_REASON]})
 
     def entries(self) -> Iterator[dict]:
-        """Every line, oldest first; none where there is no file.
+        """Every whole line, oldest first; none where there is no file.
 
         Raises:
             Refused: a line that is not one of ours, by its number.
@@ -63,6 +64,8 @@ class EgressLog:
             return
         with open(self.path, encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
+                if not line.endswith("\n"):  # cut short: what it was about did not leave
+                    return
                 try:
                     entry = json.loads(line)
                     known = {entry[name] for name in ("decision", "kind", "job")}
@@ -85,8 +88,10 @@ class EgressLog:
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _drop_torn_line(descriptor)
                 written = os.write(descriptor, line)
                 os.fsync(descriptor)
             finally:
@@ -95,6 +100,15 @@ class EgressLog:
             raise Refused(f"the egress log cannot be written ({error.strerror}), so nothing leaves") from None
         if written != len(line):
             raise Refused("the egress log could not be written whole, so nothing leaves; is the disk full?")
+
+
+def _drop_torn_line(descriptor: int) -> None:
+    """Cut off what a crash or a full disk left of a line: whoever wrote it went no further."""
+    size = end = os.fstat(descriptor).st_size
+    while end and os.pread(descriptor, 1, end - 1) != b"\n":
+        end -= 1
+    if end != size:
+        os.ftruncate(descriptor, end)
 
 
 def fingerprint(payload: bytes) -> dict:

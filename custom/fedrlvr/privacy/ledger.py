@@ -48,7 +48,7 @@ class Ledger:
         with self._guarded(), self._chain.locked():
             lines = self._verified()
             total = epsilon([*_charges(lines, model, type(new)), new], delta)
-            if max_epsilon is not None and total > max_epsilon:
+            if max_epsilon is not None and not total <= max_epsilon:
                 spent = epsilon(_charges(lines, model, type(new)), delta)
                 raise BudgetSpent(
                     f"the privacy budget for {model!r} is spent: epsilon {spent:.4g} of {max_epsilon:g} at delta "

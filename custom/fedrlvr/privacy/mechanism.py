@@ -13,8 +13,11 @@ DRAWS = 4  # Gaussians summed for one number of noise
 
 
 def secret_random() -> np.random.Generator:
-    """Randomness that nobody else can draw again: seeded with 256 bits of the operating system's. A job's seed is known
-    to the server, which could take the noise off again or tell who was sampled."""
+    """Randomness that does not follow from anything a job knows: seeded with 256 bits of the operating system's. A
+    job's seed is known to the server, which could take the noise off again or tell who was sampled.
+
+    A fast generator, not a cryptographic one: nobody sees its numbers but under a sum, and the guarantee is as good as
+    that."""
     return np.random.Generator(np.random.PCG64DXSM(secrets.randbits(256)))
 
 

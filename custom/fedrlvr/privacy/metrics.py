@@ -18,17 +18,31 @@ def allowed_metrics(data: object, rules: MetricRules) -> tuple[dict, dict[str, i
     if not isinstance(data, dict):
         raise Refused("metrics must be a mapping")
     if set(data) == STEPS:
-        records = check_steps(data)
-        kept = [record for record in records if rules.private_steps or record["kind"] == "public"]
-        return {"metrics": kept}, {"private_steps": len(records) - len(kept)}
+        return _allowed_steps(data["metrics"], rules)
     if set(data) == SCORES:
-        scores, spec = dict(check_scores(data)), check_spec(data)
-        heldout = scores.pop("heldout", {})
-        told = _told(heldout, rules)
-        return {"scores": scores | ({"heldout": told} if told else {}), "adapter_spec": spec}, {
-            "heldout": len(heldout) - len(told)
-        }
+        return _allowed_scores(data, rules)
     raise Refused("an answer with numbers may hold metrics, or scores and adapter_spec, and nothing else")
+
+
+def _allowed_steps(records: object, rules: MetricRules) -> tuple[dict, dict[str, int]]:
+    """What stays is taken out before anything is looked at: a refusal for its sake would tell of it."""
+    if not isinstance(records, list):
+        raise Refused("metrics must be a list of step records")
+    kept = [r for r in records if rules.private_steps or not (isinstance(r, dict) and r.get("kind") == "private")]
+    return {"metrics": check_steps({"metrics": kept})}, {"private_steps": len(records) - len(kept)}
+
+
+def _allowed_scores(data: dict, rules: MetricRules) -> tuple[dict, dict[str, int]]:
+    scores, spec = data["scores"], check_spec(data)
+    heldout: dict = {}
+    if isinstance(scores, dict) and rules.heldout == "none":
+        heldout = scores.get("heldout", {})
+        scores = {name: part for name, part in scores.items() if name != "heldout"}
+    scores = dict(check_scores({"scores": scores}))
+    heldout = scores.pop("heldout", heldout)
+    told = _told(heldout, rules)
+    allowed = {"scores": scores | ({"heldout": told} if told else {}), "adapter_spec": spec}
+    return allowed, {"heldout": len(heldout) - len(told)}
 
 
 def _told(heldout: dict, rules: MetricRules) -> dict:

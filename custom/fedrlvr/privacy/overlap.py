@@ -10,23 +10,27 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fedrlvr.privacy.words import spelt_out, squeezed, words
+from fedrlvr.privacy.words import readings, spelt_out, squeezed, words
 from fedrlvr.types import Problem
 
 LEAST_WORDS = 3  # a private text shorter than this says nothing that others would not say
 # A word of letters and digits that is so long stands for a person or a record, as does a number of so many digits.
 IDENTIFIER, NUMBER = 5, 7
+# A word sequence of so many letters is looked for in letters without any blanks too. It begins with these many.
+HEAD = 12
 
 
 @dataclass(frozen=True)
 class PrivateIndex:
     """`ngram` words in a row, or all the words of a shorter text; and identifiers, in whatever way they are broken up.
 
-    `lengths` are those of the word sequences, in words; `widths` the same in characters, and `sizes` the identifiers'.
+    `heads` are the beginnings of the word sequences, `HEAD` letters each. `lengths` are those of the word sequences, in
+    words; `widths` the same in characters, and `sizes` the identifiers'.
     """
 
     key: bytes
     shingles: frozenset[bytes]
+    heads: frozenset[bytes]
     identifiers: frozenset[bytes]
     lengths: tuple[int, ...]
     widths: tuple[int, ...]
@@ -37,15 +41,16 @@ class PrivateIndex:
         """An index of the private problems' questions, options and answers, without what stands in a public problem.
         With `ngram` 0 it is empty."""
         key = secrets.token_bytes(16)
-        shingles: dict[bytes, tuple[int, int]] = {}
+        shingles: dict[bytes, tuple[int, int, bytes]] = {}  # length, width, head
         identifiers: dict[bytes, int] = {}
         for text in _texts(private) if ngram else ():
             spoken = words(text)
             size = min(len(spoken), ngram)
             if size >= min(LEAST_WORDS, ngram):
-                shingles |= {_hash(key, gram): (size, len(gram)) for gram in _windows(spoken, size)}
+                grams = list(_windows(spoken, size))
+                shingles |= {_hash(key, gram): (size, len(gram), _hash(key, gram[:HEAD])) for gram in grams}
             identifiers |= {_hash(key, name): len(name) for name in _identifiers(text, spoken)}
-        lengths = {length for length, _ in shingles.values()}
+        lengths = {length for length, _, _ in shingles.values()}
         for text in _texts(public) if ngram else ():
             spoken = words(text)
             for gram in (gram for size in lengths for gram in _windows(spoken, size)):
@@ -55,29 +60,38 @@ class PrivateIndex:
         return cls(
             key,
             frozenset(shingles),
+            frozenset(head for _, width, head in shingles.values() if width >= HEAD),
             frozenset(identifiers),
-            tuple({length for length, _ in shingles.values()}),
-            tuple({width for _, width in shingles.values()}),
+            tuple({length for length, _, _ in shingles.values()}),
+            tuple({width for _, width, _ in shingles.values()}),
             tuple(set(identifiers.values())),
         )
 
     def shared(self, text: str) -> int:
-        """How many different sequences and identifiers of private problems stand in `text`."""
-        spoken, letters = words(text), squeezed(text)
-        grams = {_hash(self.key, gram) for size in self.lengths for gram in _windows(spoken, size)}
-        if spelt_out(text):  # where words end is anybody's guess then
-            grams |= {_hash(self.key, gram) for width in self.widths for gram in _windows(letters, width)}
-        # At every place among letters and digits: an identifier is found however it is spaced or hyphenated.
-        names = {_hash(self.key, name) for size in self.sizes for name in _windows(letters, size)}
+        """How many different sequences and identifiers of private problems stand in `text`, backwards included."""
+        grams, names = set(), set()
+        for reading in readings(text):
+            spoken, letters = words(reading), squeezed(reading)
+            grams |= {_hash(self.key, gram) for size in self.lengths for gram in _windows(spoken, size)}
+            if spelt_out(reading):  # where words end is anybody's guess then
+                grams |= {_hash(self.key, gram) for width in self.widths for gram in _windows(letters, width)}
+            for way in (letters, letters[::-1]):
+                grams |= self._run_together(way)
+                # At every place among letters and digits: an identifier is found however it is spaced or hyphenated.
+                names |= {_hash(self.key, name) for size in self.sizes for name in _windows(way, size)}
         return len(grams & self.shingles) + len(names & self.identifiers)
+
+    def _run_together(self, letters: str) -> set[bytes]:
+        """Hashes of what begins as a word sequence does, of every width that one has."""
+        places = (n for n, head in enumerate(_windows(letters, HEAD)) if _hash(self.key, head) in self.heads)
+        return {_hash(self.key, letters[n : n + width]) for n in places for width in self.widths}
 
 
 def _texts(problems: Iterable[Problem]) -> Iterator[str]:
     for problem in problems:
-        yield problem.prompt
-        yield from (message.content for message in problem.messages if message.role != "system")
-        yield from problem.choices
-        yield problem.answer
+        asked = [message.content for message in problem.messages if message.role != "system"]
+        for text in (problem.prompt, *asked, *problem.choices, problem.answer):
+            yield from readings(text)
 
 
 def _windows(parts: Sequence[str], size: int) -> Iterator[str]:

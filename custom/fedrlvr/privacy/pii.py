@@ -10,18 +10,22 @@ from stdnum import iban
 from stdnum.gb import nhs
 from stdnum.us import ssn
 
-from fedrlvr.privacy.words import plain, words
+from fedrlvr.privacy.words import plain, squeezed, words
 
+LONG_NAME = 9  # letters: shorter ones stand in other words
+
+_DASH = re.compile(r"[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
+_ESCAPED = re.compile(r"\\([_#&%$])")
 _EMAIL = re.compile(
     r"[\w.+%-]+\s?@\s?[\w-]+(?:\s?\.\s?[\w-]+)+"
     r"|[\w.+%-]+\s?(?:\(at\)|\[at\]|\bat\b)\s?[\w-]{3,}\s?(?:\(dot\)|\[dot\]|\bdot\b)\s?[a-z]{2,}"
 )
-_IBAN = re.compile(r"\b[a-z]{2}\d{2}(?:[ -]?[a-z0-9]){11,30}")
-_SSN = re.compile(r"(?<!\d)\d{3}[ -]\d{2}[ -]\d{4}(?!\d)")
-_NHS = re.compile(r"(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
+_IBAN = re.compile(r"\b[a-z]{2}\d{2}(?:[ .-]?[a-z0-9]){11,30}")
+_SSN = re.compile(r"(?<!\d)\d{3}[ ._-]\d{2}[ ._-]\d{4}(?!\d)")
+_NHS = re.compile(r"(?<!\d)\d{3}[ ._-]?\d{3}[ ._-]?\d{4}(?!\d)")
 _MRN = re.compile(
-    r"\b(?:mrn|urn|medical\s+record|health\s+record|patient(?:en)?|hospital|case|chart|accession|study|fall|nhs)"
-    r"[\s\-]*(?:id|identifier|no|nr|num|number|nummer|record|file|#)?[\s.:#=\-]*"
+    r"\b(?:mrn|urn|medical\s+record|health\s+record|patient(?:en)?|hosp(?:ital)?|record|case|chart|accession|study|fall|nhs)"
+    r"[\s._\-]*(?:id|identifier|no|nr|num|number|nummer|record|file|#)?(?:[\s.:#=_\-]*|\s+is\s+)"
     r"(?=[a-z\d\-/]*\d[a-z\d\-/]*\d[a-z\d\-/]*\d)[a-z]{0,4}[\-/]?\d[a-z\d\-/]{3,}"
 )
 _MONTH = r"(?:jan|feb|mar|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zé]*\.?"
@@ -41,24 +45,27 @@ def personal_data(
     text: str, kinds: Collection[str], phone_regions: Sequence[str] = (), names: Names | None = None
 ) -> set[str]:
     """Which of `kinds` (see `policy.PII`) stand in `text`; "name" too, if one of `names` does."""
-    spoken = plain(text)
+    spoken = _ESCAPED.sub(r"\1", _DASH.sub("-", plain(text)))
     found = {kind for kind in kinds if FINDERS[kind](spoken, phone_regions)}
     return found | ({"name"} if names is not None and names.mentioned(spoken) else set())
 
 
 class Names:
-    """A site's own list of names, found as whole words in any case."""
+    """A site's own list of names: found as whole words in any case, the last one first too, and long ones in letters
+    without blanks."""
 
     def __init__(self, names: Iterable[str]):
-        self._names = {tuple(words(name)) for name in names if words(name)}
-        self._lengths = {len(name) for name in self._names}
+        listed = {tuple(words(name)) for name in names if words(name)}
+        self._names = listed | {(name[-1], *name[:-1]) for name in listed}
+        self._joined = {letters for letters in map("".join, self._names) if len(letters) >= LONG_NAME}
 
     def mentioned(self, text: str) -> bool:
-        spoken = words(text)
+        spoken, letters = words(text), squeezed(text)
         return any(
-            tuple(spoken[start : start + length]) in self._names
-            for length in self._lengths
-            for start in range(len(spoken) - length + 1)
+            parts[start : start + length] in known
+            for parts, known in ((tuple(spoken), self._names), (letters, self._joined))
+            for length in {len(name) for name in known}
+            for start in range(len(parts) - length + 1)
         )
 
 
@@ -74,7 +81,7 @@ def _valid(pattern: re.Pattern, valid: Callable[[str], bool]) -> Callable[[str, 
 
 def _iban(text: str, regions: Sequence[str]) -> bool:
     """What follows an IBAN may look like more of it, so every shorter reading is tried."""
-    candidates = (re.sub(r"[ -]", "", match[0]) for match in _IBAN.finditer(text))
+    candidates = (re.sub(r"[ .-]", "", match[0]) for match in _IBAN.finditer(text))
     return any(
         iban.is_valid(text[:end].upper(), check_country=False)
         for text in candidates
@@ -91,7 +98,7 @@ FINDERS: dict[str, Callable[[str, Sequence[str]], bool]] = {
     "email": _any(_EMAIL),
     "iban": _iban,
     "mrn": _any(_MRN),
-    "nhs": _valid(_NHS, nhs.is_valid),
+    "nhs": _valid(_NHS, lambda number: nhs.is_valid(re.sub("[._]", "", number))),
     "phone": _phone,
-    "ssn": _valid(_SSN, lambda number: ssn.is_valid(number.replace(" ", "-"))),
+    "ssn": _valid(_SSN, lambda number: ssn.is_valid(re.sub("[ ._]", "-", number))),
 }

@@ -22,12 +22,12 @@ class AdapterRules(Settings):
 
     `clip_norm`: its L2 norm over all tensors is scaled down to this (None: left as it is). `noise_multiplier`: Gaussian
     noise of standard deviation noise_multiplier * clip_norm on every number. That is differential privacy of the unit
-    *site* (add/remove): what leaves hardly depends on the site's taking part. With `max_epsilon` the site refuses once
-    its releases would together exceed (max_epsilon, delta).
+    *site* (add/remove): the adapters that leave hardly depend on the site's data. Answers and scores have no such
+    noise. With `max_epsilon` the site refuses once its releases would together exceed (max_epsilon, delta).
     """
 
     clip_norm: float | None = Field(None, gt=0)
-    noise_multiplier: float = Field(0.0, ge=0)
+    noise_multiplier: float = Field(0.0, ge=0, le=1000)
     max_epsilon: float | None = Field(None, gt=0)
     delta: Delta = 1e-5
 
@@ -43,12 +43,13 @@ class AdapterRules(Settings):
 class ResponseRules(Settings):
     """Which answers to public problems may leave. An answer that breaks a rule is dropped, never mended.
 
-    `share`: whether any may. `propose_from`: sampled from the site's own adapter, or from the averaged one that
-    everybody has, which can tell nothing of this site. Lengths are in characters. `ngram`, `max_shared_ngrams`: an
-    answer with more than so many sequences of `ngram` words (or single words that look like an identifier) in common
-    with the private problems and answers, public problems' own sequences not counted, is dropped; `ngram` 0 switches
-    that off. `pii`: kinds of personal data looked for; `names`: a file of names, one a line; `phone_regions`: countries
-    (ISO 3166) whose national numbers are telephone numbers.
+    `share`: whether any may. `propose_from`: sampled from the site's own adapter, or from the averaged one that the
+    server has anyway: an answer then tells nothing of this site but which rules it passed. Lengths are in characters.
+    `ngram`, `max_shared_ngrams`: an answer with more than so many sequences of `ngram` words (or single words that look
+    like an identifier) in common with the private problems and answers, public problems' own sequences not counted, is
+    dropped; `ngram` 0 switches that off. With it on, *which* answers are missing tells of private problems: whoever
+    chooses the adapter can ask. `pii`: kinds of personal data looked for; `names`: a file of names, one a line;
+    `phone_regions`: countries (ISO 3166) whose national numbers are telephone numbers.
     """
 
     share: bool = True
@@ -109,11 +110,21 @@ class SitePolicy(Settings):
 
     @model_validator(mode="after")
     def _no_side_door(self) -> SitePolicy:
-        if self.training.require == "dp_grpo" and self.metrics.private_steps:
-            raise ValueError(
-                "training.require is dp_grpo, but exact numbers of private steps would leave beside the noisy adapter: "
-                "set metrics.private_steps: false"
-            )
+        """Where every private problem is to be covered, nothing may leave that was made of them without noise."""
+        if self.training.require != "dp_grpo":
+            return self
+        for key, open_, value in (
+            ("metrics.private_steps", self.metrics.private_steps, "false"),
+            ("metrics.heldout", self.metrics.heldout != "none", "none"),
+            ("metrics.error_text", self.metrics.error_text, "false"),
+            ("responses.ngram", self.responses.share and self.responses.ngram > 0, "0 (or responses.share: false)"),
+            ("responses.names", self.responses.share and self.responses.names, "nothing (or responses.share: false)"),
+        ):
+            if open_:
+                raise ValueError(
+                    f"training.require is dp_grpo, but {key} lets something out that depends on private problems and "
+                    f"has no noise: set it to {value}"
+                )
         return self
 
     def rooted(self, folder: Path) -> SitePolicy:

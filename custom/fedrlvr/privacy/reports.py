@@ -51,10 +51,10 @@ def check_scores(data: dict) -> dict:
             if not isinstance(values, dict) or "pass@1" not in values:
                 raise Refused("a label's scores must hold pass@1")
             if not (_finite(values.get("problems")) and values["problems"] > 0):
-                raise Refused(f"label {label[:80]!r}: problems must be a positive number")
+                raise Refused("a label's scores: problems must be a positive number")
             for name in set(values) - {"problems"}:
                 if not (_PASS.fullmatch(str(name)) and _finite(values[name]) and 0 <= values[name] <= 1):
-                    raise Refused(f"label {label[:80]!r}: {str(name)[:80]!r} is not a pass@k between 0 and 1")
+                    raise Refused(f"a label's scores: {str(name)[:80]!r} is not a pass@k between 0 and 1")
     return scores
 
 

@@ -7,11 +7,19 @@ import unicodedata
 
 _WORD = re.compile(r"[^\W_]+")
 _SPELT = re.compile(r"(?:(?<![^\W_])[^\W_](?:[\W_]{1,3}(?=[^\W_](?![^\W_])))){3,}[^\W_](?![^\W_])")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
 def plain(text: str) -> str:
-    """Compatibility forms unified (full-width letters, ligatures), accents composed, case gone."""
-    return unicodedata.normalize("NFKC", text).casefold()
+    """Compatibility forms unified (full-width letters, ligatures), accents and case gone."""
+    letters = unicodedata.normalize("NFKD", text)
+    return unicodedata.normalize("NFKC", "".join(c for c in letters if unicodedata.category(c) != "Mn")).casefold()
+
+
+def readings(text: str) -> tuple[str, ...]:
+    r"""The text as it stands and, where there is LaTeX in it, without the commands: \text{fever} is read as fever."""
+    bare = _COMMAND.sub(" ", text)
+    return (text,) if bare == text else (text, bare)
 
 
 def words(text: str) -> list[str]:

@@ -7,6 +7,7 @@ numbers that the step returns are not: they are exact, and a site's policy keeps
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,8 @@ class DpStep:
     min(1, prompts_per_step / problems) and `noise_multiplier`, released `num_iterations` times on one sample
     (arXiv 1607.00133, algorithm 1, with a problem's whole group as the example). What a group contributes depends on
     no other: its loss is divided by num_generations x max_completion_length and the sum by the *expected* number of
-    problems. All its randomness is secret: who is sampled, what is sampled, the noise. Rank 0 draws.
+    problems. All its randomness is secret: who is sampled, what is sampled, the noise. Rank 0 draws. Not hidden: how
+    many problems there are, from which the rate follows, and how long a step takes.
     """
 
     def __init__(self, step: GrpoStep, privacy: PrivacySettings, random: np.random.Generator | None = None):
@@ -53,7 +55,7 @@ class DpStep:
         """Train on the groups of the sampled problems, out of `problems`. With none of them there is noise alone.
 
         Returns the step's metrics, of this rank's groups; `dp/grad_norm` is the mean norm of a group's gradient before
-        it is clipped.
+        it is clipped, of those that are finite.
         """
         meter, norms = Meter(), []
         for _ in range(self.step.settings.num_iterations):
@@ -65,10 +67,11 @@ class DpStep:
                 total = [a + b.cpu() for a, b in zip(total, part, strict=True)]
             gradient = self._summed([part + noise for part, noise in zip(total, self._noise(total), strict=True)])
             meter.grad_norm(self.step.engine.apply_gradient([g / self.expected(problems) for g in gradient]))
+        finite = [norm for norm in norms if math.isfinite(norm)]
         return meter.means() | {
             "optimizer_steps": float(meter.steps),
-            "dp/grad_norm": sum(norms) / len(norms) if norms else 0.0,
-            "dp/clipped_fraction": sum(n > self.privacy.clip_norm for n in norms) / len(norms) if norms else 0.0,
+            "dp/grad_norm": sum(finite) / max(len(finite), 1),
+            "dp/clipped_fraction": sum(n > self.privacy.clip_norm for n in finite) / max(len(finite), 1),
         }
 
     def _gradient(self, group: Group, seed: int, meter: Meter) -> list[torch.Tensor]:

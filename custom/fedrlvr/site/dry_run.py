@@ -42,7 +42,7 @@ class UnspentLedger(Ledger):
     def charge(self, model: str, job: str, new_charge, delta: float, max_epsilon: float | None) -> float:
         pending = [charge for charge in self._pending if type(charge) is type(new_charge)]
         epsilon = self.planned(model, [*pending, new_charge], delta)
-        if max_epsilon is not None and epsilon > max_epsilon:
+        if max_epsilon is not None and not epsilon <= max_epsilon:
             raise BudgetSpent(f"epsilon would be {epsilon:.4g}, the limit is {max_epsilon:g}")
         self._pending.append(new_charge)
         return epsilon
