@@ -22,9 +22,9 @@ SHIPPED = Path(__file__).parents[2] / "app_configs" / "site" / "resources.json"
 
 @pytest.fixture
 def site(tmp_path):
-    """`site(resources, filters)`: a FLARE context of a site with such a resources.json and filters of its own."""
+    """`site(resources, gates)`: a FLARE context of a site with such a resources.json and so many gates of its own."""
 
-    def make(resources, filters=(SiteGate(),)) -> FLContext:
+    def make(resources, gates: int = 1) -> FLContext:
         path = tmp_path / "site-1" / "local" / "resources.json"
         path.parent.mkdir(parents=True)
         (path.parents[1] / "startup").mkdir()  # without it FLARE takes the folder for none of its own
@@ -34,7 +34,7 @@ def site(tmp_path):
         context.get_engine = lambda: SimpleNamespace(get_workspace=lambda: workspace)
         context.get_identity_name = lambda default="": "site-1"
         context.set_prop(FLContextKey.WORKSPACE_ROOT, str(path.parents[1]), private=True, sticky=True)
-        scope = SimpleNamespace(task_result_filters={FilterKey.OUT: list(filters)})
+        scope = SimpleNamespace(task_result_filters={FilterKey.OUT: [SiteGate()] * gates})
         context.set_prop(FLContextKey.SCOPE_OBJECT, scope, private=True, sticky=True)
         return context
 
@@ -73,7 +73,7 @@ def test_what_flare_allows_unless_told_otherwise_is_not_told(site, missing):
 
 def test_without_the_gate_or_a_readable_file_nobody_is_let_in(site):
     with pytest.raises(Refused, match="does not switch SiteGate on"):
-        check_only_way_out(site(GOOD, filters=()))
+        check_only_way_out(site(GOOD, gates=0))
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])

@@ -55,22 +55,35 @@ def tapped(simulation: Simulation, **environment: str) -> tuple[list[dict], list
     return [[json.loads(line) for line in path.read_text().splitlines()] for path in (heard, journal)]
 
 
+PLANS = {
+    "site-1": ("open", {}),
+    "site-2": ("clinical", {"adapters": {"clip_norm": 1e-3}}),
+    "site-3": ("sealed", {}),  # demands what this job does not bring
+    "site-4": ("open", {"adapters": {"clip_norm": 1e-3, "noise_multiplier": 1.0, "max_epsilon": 6.0}}),
+}
+
+
 def test_each_sites_policy_acts_although_the_job_configures_none(site_files, small_job, tmp_path):
     job = small_job(federation__rounds=2, federation__segments_per_round=1, federation__aggregator="fedit")
-    manifest, sites = site_files({f"site-{i}": (label,) for i, label in enumerate("ABCD", start=1)})
-    plans = {
-        "site-1": ("open", {}),
-        "site-2": ("clinical", {"adapters": {"clip_norm": 1e-3}}),
-        "site-3": ("sealed", {}),  # demands what this job does not bring
-        "site-4": ("open", {"adapters": {"clip_norm": 1e-3, "noise_multiplier": 1.0, "max_epsilon": 6.0}}),
-    }
-    sites = {
-        name: config.model_copy(update={"policy": policy_file(config, *plans[name])}) for name, config in sites.items()
-    }
+    manifest, sites = site_files({site: (label,) for site, label in zip(PLANS, "ABCD", strict=True)})
+    sites = {name: c.model_copy(update={"policy": policy_file(c, *PLANS[name])}) for name, c in sites.items()}
     public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
     heard, events = tapped(Simulation(tmp_path / "run", job, public, manifest, sites))
     logs = {name: list(EgressLog(read_policy(c.policy).log).entries()) for name, c in sites.items()}
+    check_who_was_let_in(events, logs)
+    check_what_left(events)
+    for name in ("site-1", "site-2"):
+        # Every message that came is in the site's log as released, and nothing else.
+        came = [h["kind"] for h in heard if h["from"] == name]
+        kinds = {"METRICS": "metrics", "APP_DEFINED": "responses", "WEIGHT_DIFF": "adapter"}
+        assert [kinds[kind] for kind in came] == [e["kind"] for e in logs[name]]
+        assert {e["decision"] for e in logs[name]} == {"released"}
+    clipped = [e["rules"] for e in logs["site-2"] if e["kind"] == "adapter"]
+    assert [c["clipped"] for c in clipped] == [1, 1]
+    assert all(c["norm"] > 1e-3 for c in clipped)
 
+
+def check_who_was_let_in(events: list[dict], logs: dict) -> None:
     failures = {(e["site"], e["reason"]) for e in events if e["event"] == "failure"}
     # Two rounds of noise would cost more than 6 at this multiplier, so site-4's job is not even begun.
     assert {site for site, _ in failures} == {"site-3", "site-4"}
@@ -79,24 +92,13 @@ def test_each_sites_policy_acts_although_the_job_configures_none(site_files, sma
     assert [e["sites"] for e in events if e["event"] == "average"] == [["site-1", "site-2"]] * 2
     assert {(e["kind"], e["decision"]) for e in logs["site-3"]} == {("error", "released")}
 
-    of = {name: [h for h in heard if h["from"] == name] for name in sites}
-    steps = [e for e in events if e["event"] == "step"]
-    assert {(e["site"], e["kind"]) for e in steps} == {
-        ("site-1", "private"),
-        ("site-1", "public"),
-        ("site-2", "public"),
-    }
+
+def check_what_left(events: list[dict]) -> None:
+    steps = {(e["site"], e["kind"]) for e in events if e["event"] == "step"}
+    assert steps == {("site-1", "private"), ("site-1", "public"), ("site-2", "public")}
     base = next(e for e in events if e["event"] == "evaluation" and e["which"] == "base")
     assert set(base["scores"]["site-1"]["heldout"]) == {"A"}
     assert set(base["scores"]["site-2"]["heldout"]) == {"all"}
-    for name in ("site-1", "site-2"):
-        # Every message that came is in the site's log as released, and nothing else.
-        assert len(of[name]) == len([e for e in logs[name] if e["decision"] == "released"])
-        kinds = {"METRICS": "metrics", "APP_DEFINED": "responses", "WEIGHT_DIFF": "adapter"}
-        assert [kinds[h["kind"]] for h in of[name]] == [e["kind"] for e in logs[name]]
-    clipped = [e["rules"] for e in logs["site-2"] if e["kind"] == "adapter"]
-    assert [c["clipped"] for c in clipped] == [1, 1]
-    assert all(c["norm"] > 1e-3 for c in clipped)
 
 
 WORDS = "amber basil cedar delta ember fjord grove heron islet jolly karst lotus mango nacre olive pearl"

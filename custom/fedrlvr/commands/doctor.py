@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fedrlvr.commands.site_job import site_job
 from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.federation.site_checks import check_privacy
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
 from fedrlvr.site.rehearsal import TOKENS, rehearse
@@ -57,6 +58,7 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
     for about, check in (
         ("machine", lambda: check_machine(config)),
         ("deepspeed", lambda: [check_deepspeed(config)]),
+        ("privacy", lambda: check_privacy(path, config)),
         ("problems", lambda: check_problems(config, _task(config, arguments), arguments.manifest)),
     ):
         for finding in _guarded(about, check):

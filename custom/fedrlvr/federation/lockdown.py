@@ -16,6 +16,7 @@ from fedrlvr.privacy.guards import Refused
 # FLARE builds whatever a job names if it is listed, functions included, and its own list has workflows whose results
 # go from site to site past the filters of results. A job of ours needs no more than these.
 JOB_CLASSES = {"fedrlvr.federation.executor.SiteExecutor", "fedrlvr.federation.controller.PubSwapController"}
+STREAMING = "FLARE would send its logs to the server: set allow_log_streaming: false in its resources.json"
 
 
 def check_only_way_out(fl_ctx: FLContext) -> None:
@@ -28,14 +29,22 @@ def check_only_way_out(fl_ctx: FLContext) -> None:
     scope = fl_ctx.get_prop(FLContextKey.SCOPE_OBJECT)
     if scope is None or not any(isinstance(f, SiteGate) for f in scope.task_result_filters[FilterKey.OUT]):
         raise _refused("its privacy.json does not switch SiteGate on")
-    resources = _resources(fl_ctx)
+    check_resources(_resources(fl_ctx))
+    if is_log_streaming_allowed(fl_ctx):
+        raise _refused(STREAMING)
+
+
+def check_resources(resources: object) -> None:
+    """What a site's `resources.json` lets a job do. Raises Refused."""
+    if not isinstance(resources, dict):
+        raise _refused("its resources.json is no mapping")
     allowed = resources.get("class_allow_list")
     if not isinstance(allowed, list) or not set(allowed) <= JOB_CLASSES:
         raise _refused(f"its resources.json lets a job name more than class_allow_list: {sorted(JOB_CLASSES)}")
     if resources.get("class_list_enforcement_mode", "enforce") != "enforce":
         raise _refused("its resources.json has class_list_enforcement_mode other than enforce")
-    if resources.get("allow_log_streaming") is not False or is_log_streaming_allowed(fl_ctx):
-        raise _refused("FLARE would send its logs to the server: set allow_log_streaming: false in its resources.json")
+    if resources.get("allow_log_streaming") is not False:
+        raise _refused(STREAMING)
 
 
 class NoRemoteShell(FLComponent):
@@ -47,16 +56,13 @@ class NoRemoteShell(FLComponent):
         SHELL_CMD_VALIDATORS.clear()  # private to FLARE; a test holds that it works with the pinned version
 
 
-def _resources(fl_ctx: FLContext) -> dict:
+def _resources(fl_ctx: FLContext) -> object:
     path = fl_ctx.get_engine().get_workspace().get_resources_file_path()
     try:
         with open(path, encoding="utf-8") as file:
-            resources = json.load(file)
+            return json.load(file)
     except (OSError, TypeError, ValueError):
         raise _refused("its resources.json cannot be read") from None
-    if not isinstance(resources, dict):
-        raise _refused("its resources.json is no mapping")
-    return resources
 
 
 def _refused(reason: str) -> Refused:
