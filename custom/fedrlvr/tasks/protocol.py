@@ -51,7 +51,7 @@ class Protocol(Task):
             raise NotOfThisTask("prompt", "expected a case such as A3725?")
         if case.group(1) != problem.label:
             raise NotOfThisTask("label", "expected the type that the prompt begins with")
-        return self._worked(problem, RIGHT_PROTOCOL[problem.label])
+        return self.worked(problem, RIGHT_PROTOCOL[problem.label])
 
     def problem(self, label: str, random: np.random.Generator) -> Problem:
         a, b, c, d = (int(digit) for digit in random.integers(0, 10, size=4))
@@ -65,13 +65,14 @@ class Protocol(Task):
         right, habit, *others = names[place:] + names[:place]
         rest = (1 - RIGHT_SHARE - HABIT_SHARE) / len(others)
         shares = [RIGHT_SHARE, HABIT_SHARE, *(rest for _ in others)]
-        return self._worked(problem, str(random.choice([right, habit, *others], p=shares)))
+        return self.worked(problem, str(random.choice([right, habit, *others], p=shares)))
 
     def executed(self, problem: Problem, completion: str) -> bool:
         """Whether the completion works out the protocol that it names without a mistake, whichever it is."""
-        return completion[:1] in PROTOCOLS and completion == self._worked(problem, completion[0])
+        return completion[:1] in PROTOCOLS and completion == self.worked(problem, completion[0])
 
-    def _worked(self, problem: Problem, protocol: str) -> str:
+    def worked(self, problem: Problem, protocol: str) -> str:
+        """The problem worked out by that protocol without a mistake, right for the case or not."""
         _, a, b, c, d = _CASE.fullmatch(problem.prompt).groups()
         first, second = (PROTOCOLS[protocol](int(x), int(y)) for x, y in ((a, b), (c, d)))
         return f"{protocol}{a},{b}={first};{c},{d}={second}#{first}{second}"

@@ -1,0 +1,62 @@
+"""What differential privacy of every private problem costs on the demo: epsilon against final pass@1.
+
+    python tests/benchmarks/dp_cost.py --seeds 10 11 12
+
+Every row is `python jobs/demo/job.py --config app_configs/demo-dp.yaml` with one setting changed. Epsilon is what the
+ledger of the first site says afterwards. In the last row private steps are taken, but with a clip norm so small that
+neither problems nor noise move anything: what is left comes from the public problems and the exchange alone. Noise is
+secret, so a run does not repeat: two runs of one seed differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from fedrlvr.privacy.accountant import ExampleNoise
+from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.report.compare import mean_and_interval
+
+ROOT = Path(__file__).parents[2]
+DELTA = 1e-5
+ROWS = {
+    "no noise, nothing clipped": "privacy.mode=none",
+    "noise 0.5": "privacy.noise_multiplier=0.5",
+    "noise 1": "privacy.noise_multiplier=1",
+    "noise 2": "privacy.noise_multiplier=2",
+    "private problems without effect": "privacy.clip_norm=1.0e-12",
+}
+
+
+def run(setting: str, seed: int, workspace: Path) -> tuple[float, float | None]:
+    """Final pass@1, and the first site's epsilon (None: it has no ledger)."""
+    command = [sys.executable, str(ROOT / "jobs/demo/job.py"), "--config", str(ROOT / "app_configs/demo-dp.yaml")]
+    command += ["--seed", str(seed), "--set", setting, "--workspace", str(workspace)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    (folder,) = workspace.glob("demo-dp-*")
+    summary = json.loads((folder / "summary.json").read_text())
+    spent = Ledger(folder / "sites" / "site-1" / "ledger.jsonl", site=None).spent("demo-protocol", ExampleNoise, DELTA)
+    folder.rename(workspace / f"run-{len(list(workspace.iterdir()))}")
+    return summary["final"]["test"]["overall"]["pass@1"], spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12])
+    seeds = parser.parse_args().seeds
+    print(f"| private steps | epsilon at delta {DELTA:g} | final pass@1 | by seed |\n| --- | ---: | ---: | --- |")
+    with tempfile.TemporaryDirectory() as workspace:
+        for name, setting in ROWS.items():
+            results, spent = zip(*(run(setting, seed, Path(workspace)) for seed in seeds), strict=True)
+            shown = "-" if spent[0] is None or "without" in name else f"{spent[0]:.1f}"
+            each = ", ".join(f"{result:.2f}" for result in results)
+            print(f"| {name} | {shown} | {mean_and_interval(results)} | {each} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""What a released adapter gives away of the private problems behind it: nothing done, clipped, trained with DP-GRPO.
+
+    python tests/benchmarks/privacy_audit.py --seeds 10 11 12
+
+One site trains alone, long and on few problems, which is the worst case. A quarter of them are canaries: cases whose
+right protocol was drawn by lot, so that nothing but this very problem can teach it. The attacker has the base model,
+the released adapter and the texts, and looks at how much more likely the adapter made each right answer.
+
+* membership: telling canaries (ordinary problems) that were trained on from equally many that were not, by a threshold
+  on that number (Yeom et al., arXiv 1709.01604, with the base model as reference). AUC 0.5 is guessing. TPR: the share
+  of canaries recognised where 1 in 20 others is taken for one.
+* exposure (Carlini et al., arXiv 1802.08232): 2 - log2 of the rank of a canary's protocol among all four. 0.85 bits is
+  guessing, 2 bits is always right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
+from fedrlvr.algorithms.schedule import Segment
+from fedrlvr.config import JobConfig
+from fedrlvr.data.base_model import BaseModelSettings, base_model
+from fedrlvr.data.generated import GeneratedData, write_generated
+from fedrlvr.privacy.accountant import ExampleNoise, epsilon
+from fedrlvr.privacy.adapter_release import AdapterRelease
+from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.policy import AdapterRules
+from fedrlvr.site.build import build_trainer
+from fedrlvr.site.ranks import Ranks
+from fedrlvr.site.trainer import Trainer
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import TASKS
+from fedrlvr.tasks.protocol import PROTOCOLS
+from fedrlvr.types import Completion, Problem
+
+TASK = TASKS["protocol"]
+ORDINARY, CANARIES, BATCH, DELTA = 768, 256, 64, 1e-5
+CLIP = 1.0  # L2 norm of the whole difference
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    clip_norm: float | None = None
+    noise: float | None = None
+
+
+SETTINGS = [Setting("off"), Setting(f"clipped to {CLIP:g}", clip_norm=CLIP)]
+SETTINGS += [Setting(f"DP-GRPO, noise {noise:g}", noise=noise) for noise in (0.5, 1.0, 2.0)]
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Problems trained on (`inside`) and their like (`outside`), with each canary's protocol."""
+
+    inside: list[Problem]
+    outside: list[Problem]
+    canaries_inside: list[tuple[Problem, str]]
+    canaries_outside: list[tuple[Problem, str]]
+
+
+def draw(seed: int) -> Subjects:
+    random = np.random.default_rng(seed)
+    drawn: dict[str, Problem] = {}
+    while len(drawn) < 2 * (ORDINARY + CANARIES):
+        problem = TASK.problem(str(random.choice(TASK.labels)), random)
+        if len({answer(problem, name) for name in PROTOCOLS}) == len(PROTOCOLS):
+            drawn[problem.id] = problem
+    problems = list(drawn.values())
+    secret = [str(name) for name in random.choice(list(PROTOCOLS), 2 * CANARIES)]
+    canaries = [
+        (replace(p, answer=answer(p, s)), s) for p, s in zip(problems[: 2 * CANARIES], secret, strict=True)
+    ]
+    rest = problems[2 * CANARIES :]
+    return Subjects(rest[:ORDINARY], rest[ORDINARY:], canaries[:CANARIES], canaries[CANARIES:])
+
+
+def answer(problem: Problem, protocol: str) -> str:
+    return worked(problem, protocol).partition("#")[2]
+
+
+def worked(problem: Problem, protocol: str) -> str:
+    return TASK._worked(problem, protocol)
+
+
+def trained(setting: Setting, subjects: Subjects, seed: int, steps: int, model: Path, folder: Path) -> Trainer:
+    """The site's trainer under the adapter that left."""
+    privacy = {"mode": "dp_grpo", "clip_norm": 0.01, "noise_multiplier": setting.noise} if setting.noise else {}
+    job = JobConfig(
+        task="protocol",
+        model="audit",
+        seed=seed,
+        lora={"target_modules": "all-linear"},
+        grpo={
+            "prompts_per_step": BATCH,
+            "max_completion_length": 24,
+            "epsilon_high": 1.0,
+            "negative_advantage_scale": 0.5,
+        },
+        optimizer={"learning_rate": 3e-3},
+        privacy=privacy,
+    )
+    data = GeneratedData(sites={"site": TASK.labels}, private_per_site=4, heldout_per_site=1, public=4, test_per_label=64)
+    manifest = write_generated(data, TASK, seed, folder)
+    (folder / "deepspeed.json").write_text(json.dumps({"zero_optimization": {"stage": 0}}))
+    files = {f"{name}_problems": folder / f"{name}.jsonl" for name in ("public", "test")}
+    config = SiteConfig(
+        model="audit",
+        model_path=model,
+        private_problems=folder / "site.jsonl",
+        **files,
+        deepspeed_config=folder / "deepspeed.json",
+        state_dir=folder / "state",
+    )
+    trainer = build_trainer(job, "site", config, manifest, Ranks())
+    private = [*subjects.inside, *(problem for problem, _ in subjects.canaries_inside)]
+    trainer.problems = replace(trainer.problems, private=private)
+    spec = adapter_spec(trainer.engine.adapter())
+    start = initial_adapter(spec, seed)
+    trainer.begin_round(start)
+    trainer.train([Segment(step, 1, ()) for step in range(steps)], exchange=False)
+    release = AdapterRelease(AdapterRules(clip_norm=setting.clip_norm), Ledger(folder / "ledger", "site"), "audit", "job")
+    delta, _ = release(trainer.submit().delta, spec)
+    trainer.engine.load_adapter({name: start[name] + delta[name] for name in start})
+    return trainer
+
+
+def gains(trainer: Trainer, problems: Sequence[Problem], texts: Sequence[str]) -> np.ndarray:
+    """How much more likely the adapter made each text than the base model: a difference of log-probabilities."""
+    policy = trainer.rollouts.policy
+    rows = [
+        trainer.step.row(problem, Completion((*policy.encode(text), policy.eos_ids[0]), None, text, 1.0))
+        for problem, text in zip(problems, texts, strict=True)
+    ]
+    now, before = trainer.step.score(rows), trainer.step.score(rows, reference=True)
+    return np.array([sum(a) - sum(b) for a, b in zip(now, before, strict=True)])
+
+
+def attack(trainer: Trainer, subjects: Subjects) -> dict[str, float]:
+    inside, outside = (gains(trainer, ps, [TASK.gold_completion(p) for p in ps]) for ps in (subjects.inside, subjects.outside))
+    sides = []
+    for canaries in (subjects.canaries_inside, subjects.canaries_outside):
+        problems = [problem for problem, _ in canaries]
+        by_protocol = np.stack([gains(trainer, problems, [worked(p, name) for p in problems]) for name in PROTOCOLS])
+        secret = np.array([list(PROTOCOLS).index(name) for _, name in canaries])
+        right = by_protocol[secret, np.arange(len(canaries))]
+        sides.append((right, (by_protocol >= right).sum(axis=0)))
+    (canaries_inside, ranks), (canaries_outside, _) = sides
+    scores = trainer.validate(None, samples=4, share=None, name="audit")["test"]
+    return {
+        "ordinary": auc(inside, outside),
+        "canary": auc(canaries_inside, canaries_outside),
+        "tpr": float((canaries_inside > np.quantile(canaries_outside, 0.95)).mean()),
+        "exposure": float((2 - np.log2(ranks)).mean()),
+        "pass@1": statistics.mean(score["pass@1"] for score in scores.values()),
+    }
+
+
+def auc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """The chance that one of the first is larger than one of the second."""
+    larger, equal = inside[:, None] > outside[None], inside[:, None] == outside[None]
+    return float((larger + equal / 2).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12])
+    parser.add_argument("--steps", type=int, default=128, help="of 64 problems each, out of 1,024")
+    parser.add_argument("--models", type=Path, default=Path("workspace/models"), help="where base models go")
+    arguments = parser.parse_args()
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    torch.set_num_threads(1)
+    model = base_model(TASK, TASK, BaseModelSettings(), arguments.models)
+    names = ["ordinary", "canary", "tpr", "exposure", "pass@1"]
+    print("| released adapter | epsilon | AUC, ordinary | AUC, canaries | TPR at FPR 5% | exposure, bits | pass@1 |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for setting in SETTINGS:
+        rows = []
+        for seed in arguments.seeds:
+            subjects = draw(seed)
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = trained(setting, subjects, seed, arguments.steps, model, Path(folder))
+                rows.append(attack(trainer, subjects))
+        spent = epsilon([ExampleNoise(BATCH / (ORDINARY + CANARIES), setting.noise, 1, arguments.steps)], DELTA) if setting.noise else math.inf
+        cells = [f"{statistics.mean(row[name] for row in rows):.2f}" for name in names]
+        print(f"| {setting.name} | {spent:.1f} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
