@@ -1,10 +1,11 @@
 """What a released adapter gives away of the private problems behind it: nothing done, clipped, trained with DP-GRPO.
 
-    python tests/benchmarks/privacy_audit.py --seeds 10 11 12
+    python tests/benchmarks/privacy_audit.py --seeds 10 11 12 13 14
 
-One site trains alone, long and on few problems, which is the worst case. A quarter of them are canaries: cases whose
-right protocol was drawn by lot, so that nothing but this very problem can teach it. The attacker has the base model,
-the released adapter and the texts, and looks at how much more likely the adapter made each right answer.
+One site trains alone, long and on few problems, which is the worst case: 50 times on each of 96. Two thirds of them are
+canaries: cases whose right protocol was drawn by lot, so that nothing but this very problem can teach it. The attacker
+has the base model, the released adapter and the texts, and looks at how much more likely the adapter made each right
+answer.
 
 * membership: telling canaries (ordinary problems) that were trained on from equally many that were not, by a threshold
   on that number (Yeom et al., arXiv 1709.01604, with the base model as reference). AUC 0.5 is guessing. TPR: the share
@@ -37,6 +38,7 @@ from fedrlvr.privacy.accountant import ExampleNoise, epsilon
 from fedrlvr.privacy.adapter_release import AdapterRelease
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import AdapterRules
+from fedrlvr.report.compare import mean_and_interval
 from fedrlvr.site.build import build_trainer
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.trainer import Trainer
@@ -46,8 +48,9 @@ from fedrlvr.tasks.protocol import PROTOCOLS
 from fedrlvr.types import Completion, Problem
 
 TASK = TASKS["protocol"]
-ORDINARY, CANARIES, BATCH, DELTA = 768, 256, 64, 1e-5
-CLIP = 1.0  # L2 norm of the whole difference
+ORDINARY, CANARIES, BATCH, STEPS, DELTA = 32, 64, 16, 300, 1e-5
+CLIP = 3.0  # L2 norm of the whole difference, which is between 7 and 8 unclipped
+GROUP_CLIP = 0.005  # of a group's gradient in DP-GRPO
 
 
 @dataclass(frozen=True)
@@ -80,25 +83,18 @@ def draw(seed: int) -> Subjects:
             drawn[problem.id] = problem
     problems = list(drawn.values())
     secret = [str(name) for name in random.choice(list(PROTOCOLS), 2 * CANARIES)]
-    canaries = [
-        (replace(p, answer=answer(p, s)), s) for p, s in zip(problems[: 2 * CANARIES], secret, strict=True)
-    ]
+    canaries = [(replace(p, answer=answer(p, s)), s) for p, s in zip(problems[: 2 * CANARIES], secret, strict=True)]
     rest = problems[2 * CANARIES :]
     return Subjects(rest[:ORDINARY], rest[ORDINARY:], canaries[:CANARIES], canaries[CANARIES:])
 
 
 def answer(problem: Problem, protocol: str) -> str:
-    return worked(problem, protocol).partition("#")[2]
+    return TASK.worked(problem, protocol).partition("#")[2]
 
 
-def worked(problem: Problem, protocol: str) -> str:
-    return TASK._worked(problem, protocol)
-
-
-def trained(setting: Setting, subjects: Subjects, seed: int, steps: int, model: Path, folder: Path) -> Trainer:
-    """The site's trainer under the adapter that left."""
-    privacy = {"mode": "dp_grpo", "clip_norm": 0.01, "noise_multiplier": setting.noise} if setting.noise else {}
-    job = JobConfig(
+def job(setting: Setting, seed: int) -> JobConfig:
+    privacy = {"mode": "dp_grpo", "clip_norm": GROUP_CLIP, "noise_multiplier": setting.noise} if setting.noise else {}
+    return JobConfig(
         task="protocol",
         model="audit",
         seed=seed,
@@ -112,26 +108,36 @@ def trained(setting: Setting, subjects: Subjects, seed: int, steps: int, model: 
         optimizer={"learning_rate": 3e-3},
         privacy=privacy,
     )
-    data = GeneratedData(sites={"site": TASK.labels}, private_per_site=4, heldout_per_site=1, public=4, test_per_label=64)
-    manifest = write_generated(data, TASK, seed, folder)
+
+
+def site(seed: int, model: Path, folder: Path) -> tuple[SiteConfig, str]:
+    data = {"sites": {"site": TASK.labels}, "private_per_site": 4, "heldout_per_site": 1, "public": 4}
+    manifest = write_generated(GeneratedData(**data, test_per_label=64), TASK, seed, folder)
     (folder / "deepspeed.json").write_text(json.dumps({"zero_optimization": {"stage": 0}}))
-    files = {f"{name}_problems": folder / f"{name}.jsonl" for name in ("public", "test")}
     config = SiteConfig(
         model="audit",
         model_path=model,
         private_problems=folder / "site.jsonl",
-        **files,
+        public_problems=folder / "public.jsonl",
+        test_problems=folder / "test.jsonl",
         deepspeed_config=folder / "deepspeed.json",
         state_dir=folder / "state",
     )
-    trainer = build_trainer(job, "site", config, manifest, Ranks())
+    return config, manifest
+
+
+def trained(setting: Setting, subjects: Subjects, seed: int, model: Path, folder: Path) -> Trainer:
+    """The site's trainer, under the adapter that left."""
+    config, manifest = site(seed, model, folder)
+    trainer = build_trainer(job(setting, seed), "site", config, manifest, Ranks())
+    # In memory only: a canary's answer is not the right one, and no problem file may hold it.
     private = [*subjects.inside, *(problem for problem, _ in subjects.canaries_inside)]
     trainer.problems = replace(trainer.problems, private=private)
     spec = adapter_spec(trainer.engine.adapter())
     start = initial_adapter(spec, seed)
     trainer.begin_round(start)
-    trainer.train([Segment(step, 1, ()) for step in range(steps)], exchange=False)
-    release = AdapterRelease(AdapterRules(clip_norm=setting.clip_norm), Ledger(folder / "ledger", "site"), "audit", "job")
+    trainer.train([Segment(step, 1, ()) for step in range(STEPS)], exchange=False)
+    release = AdapterRelease(AdapterRules(clip_norm=setting.clip_norm), Ledger(folder / "ledger", "site"), "audit", "0")
     delta, _ = release(trainer.submit().delta, spec)
     trainer.engine.load_adapter({name: start[name] + delta[name] for name in start})
     return trainer
@@ -149,23 +155,29 @@ def gains(trainer: Trainer, problems: Sequence[Problem], texts: Sequence[str]) -
 
 
 def attack(trainer: Trainer, subjects: Subjects) -> dict[str, float]:
-    inside, outside = (gains(trainer, ps, [TASK.gold_completion(p) for p in ps]) for ps in (subjects.inside, subjects.outside))
-    sides = []
-    for canaries in (subjects.canaries_inside, subjects.canaries_outside):
-        problems = [problem for problem, _ in canaries]
-        by_protocol = np.stack([gains(trainer, problems, [worked(p, name) for p in problems]) for name in PROTOCOLS])
-        secret = np.array([list(PROTOCOLS).index(name) for _, name in canaries])
-        right = by_protocol[secret, np.arange(len(canaries))]
-        sides.append((right, (by_protocol >= right).sum(axis=0)))
-    (canaries_inside, ranks), (canaries_outside, _) = sides
+    ordinary = [
+        gains(trainer, problems, [TASK.gold_completion(problem) for problem in problems])
+        for problems in (subjects.inside, subjects.outside)
+    ]
+    inside, ranks = canary_gains(trainer, subjects.canaries_inside)
+    outside, _ = canary_gains(trainer, subjects.canaries_outside)
     scores = trainer.validate(None, samples=4, share=None, name="audit")["test"]
     return {
-        "ordinary": auc(inside, outside),
-        "canary": auc(canaries_inside, canaries_outside),
-        "tpr": float((canaries_inside > np.quantile(canaries_outside, 0.95)).mean()),
-        "exposure": float((2 - np.log2(ranks)).mean()),
+        "ordinary": auc(*ordinary),
+        "canary": auc(inside, outside),
+        "tpr": float((inside > np.quantile(outside, 0.95)).mean()),
+        "exposure": float((math.log2(len(PROTOCOLS)) - np.log2(ranks)).mean()),
         "pass@1": statistics.mean(score["pass@1"] for score in scores.values()),
     }
+
+
+def canary_gains(trainer: Trainer, canaries: Sequence[tuple[Problem, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each canary's right answer, and its rank among the answers by all protocols (1: the adapter gained most)."""
+    problems = [problem for problem, _ in canaries]
+    everything = [gains(trainer, problems, [TASK.worked(p, name) for p in problems]) for name in PROTOCOLS]
+    secret = [list(PROTOCOLS).index(name) for _, name in canaries]
+    right = np.stack(everything)[secret, np.arange(len(canaries))]
+    return right, (np.stack(everything) >= right).sum(axis=0)
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -176,14 +188,12 @@ def auc(inside: np.ndarray, outside: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12])
-    parser.add_argument("--steps", type=int, default=128, help="of 64 problems each, out of 1,024")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14])
     parser.add_argument("--models", type=Path, default=Path("workspace/models"), help="where base models go")
     arguments = parser.parse_args()
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     torch.set_num_threads(1)
     model = base_model(TASK, TASK, BaseModelSettings(), arguments.models)
-    names = ["ordinary", "canary", "tpr", "exposure", "pass@1"]
     print("| released adapter | epsilon | AUC, ordinary | AUC, canaries | TPR at FPR 5% | exposure, bits | pass@1 |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for setting in SETTINGS:
@@ -191,11 +201,15 @@ def main() -> None:
         for seed in arguments.seeds:
             subjects = draw(seed)
             with tempfile.TemporaryDirectory() as folder:
-                trainer = trained(setting, subjects, seed, arguments.steps, model, Path(folder))
-                rows.append(attack(trainer, subjects))
-        spent = epsilon([ExampleNoise(BATCH / (ORDINARY + CANARIES), setting.noise, 1, arguments.steps)], DELTA) if setting.noise else math.inf
-        cells = [f"{statistics.mean(row[name] for row in rows):.2f}" for name in names]
-        print(f"| {setting.name} | {spent:.1f} | {' | '.join(cells)} |", flush=True)
+                rows.append(attack(trained(setting, subjects, seed, model, Path(folder)), subjects))
+        cells = [mean_and_interval([row[name] for row in rows]) for name in rows[0]]
+        print(f"| {setting.name} | {spent(setting)} | {' | '.join(cells)} |", flush=True)
+
+
+def spent(setting: Setting) -> str:
+    if setting.noise is None:
+        return "-"
+    return f"{epsilon([ExampleNoise(BATCH / (ORDINARY + CANARIES), setting.noise, 1, STEPS)], DELTA):.1f}"
 
 
 if __name__ == "__main__":
