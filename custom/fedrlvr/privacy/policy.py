@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedrlvr.config import Settings
 
@@ -40,6 +40,23 @@ class AdapterRules(Settings):
         return self
 
 
+class PresidioRules(Settings):
+    """What Presidio looks for besides: `entities` by its names, with a score of `threshold` or more, by the spaCy
+    `model` in a folder of the site's."""
+
+    model: Path
+    language: str = "en"
+    entities: tuple[str, ...] = Field(("PERSON",), min_length=1)
+    threshold: float = Field(0.5, ge=0, le=1)
+
+    @field_validator("entities")
+    @classmethod
+    def _without_the_network(cls, entities: tuple[str, ...]) -> tuple[str, ...]:
+        for name in {"EMAIL_ADDRESS", "URL"} & set(entities):
+            raise ValueError(f"Presidio asks the network about {name}; for e-mail addresses there is pii: [email]")
+        return entities
+
+
 class ResponseRules(Settings):
     """Which answers to public problems may leave. An answer that breaks a rule is dropped, never mended.
 
@@ -49,7 +66,8 @@ class ResponseRules(Settings):
     like an identifier) in common with the private problems and answers, public problems' own sequences not counted, is
     dropped; `ngram` 0 switches that off. With it on, *which* answers are missing tells of private problems: whoever
     chooses the adapter can ask. `pii`: kinds of personal data looked for; `names`: a file of names, one a line;
-    `phone_regions`: countries (ISO 3166) whose national numbers are telephone numbers.
+    `phone_regions`: countries (ISO 3166) whose national numbers are telephone numbers; `presidio`: what else to look
+    for, where 'fedrlvr[pii]' is installed.
     """
 
     share: bool = True
@@ -63,6 +81,7 @@ class ResponseRules(Settings):
     pii: tuple[Literal[PII], ...] = ()
     phone_regions: tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...] = ("US", "GB")
     names: Path | None = None
+    presidio: PresidioRules | None = None
 
 
 class MetricRules(Settings):
@@ -129,8 +148,15 @@ class SitePolicy(Settings):
 
     def rooted(self, folder: Path) -> SitePolicy:
         """The same policy with its paths made absolute under `folder`."""
-        names = self.responses.names
-        responses = self.responses.model_copy(update={"names": folder / names if names else None})
+        answers = self.responses
+        changes: dict = {"names": folder / answers.names if answers.names else None}
+        if answers.presidio:
+            model = folder / answers.presidio.model
+            changes["presidio"] = answers.presidio.model_copy(update={"model": model})
         return self.model_copy(
-            update={"ledger": folder / self.ledger, "log": folder / self.log, "responses": responses}
+            update={
+                "ledger": folder / self.ledger,
+                "log": folder / self.log,
+                "responses": answers.model_copy(update=changes),
+            }
         )

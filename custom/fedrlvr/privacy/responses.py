@@ -29,6 +29,7 @@ class Context:
     index: PrivateIndex
     released_in_job: int = 0
     names: Names | None = None
+    presidio: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def _overlap(record: dict, rules: ResponseRules, context: Context) -> bool:
 
 
 def _pii(record: dict, rules: ResponseRules, context: Context) -> bool:
-    return bool(personal_data(record["text"], rules.pii, rules.phone_regions, context.names))
+    text = record["text"]
+    found = personal_data(text, rules.pii, rules.phone_regions, context.names)
+    return bool(found) or (context.presidio is not None and context.presidio(text))
 
 
 RULES: dict[str, Rule] = {

@@ -23,6 +23,7 @@ from fedrlvr.privacy.metrics import allowed_metrics
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.privacy.presidio import Presidio
 from fedrlvr.privacy.responses import Context, screen
 from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig
@@ -111,8 +112,10 @@ class Egress:
 
     def check_job(self) -> None:
         """Raises Refused where the job does not bring what the policy requires, or plans more rounds than the budget
-        for noise on adapters has; LedgerError where the log has seen a longer ledger than there is."""
+        for noise on adapters has, or a rule cannot be kept here; LedgerError where the log has seen a longer ledger
+        than there is."""
         self.ledger.check_knows(self.log.last_ledger())
+        _ = self._names, self._presidio  # read now, and not when the first answers wait
         required, mode = self.policy.training.require, self.job.privacy.mode
         if required == "dp_grpo" and mode != "dp_grpo":
             raise Refused(f"this site requires privacy.mode: dp_grpo; the job has privacy.mode: {mode}")
@@ -131,6 +134,7 @@ class Egress:
             index=self._index,
             released_in_job=self._answers_released,
             names=self._names,
+            presidio=self._presidio,
         )
 
     def _right(self, problem_id: str, text: str, variant: int) -> bool:
@@ -154,7 +158,15 @@ class Egress:
     @cached_property
     def _names(self) -> Names | None:
         path = self.policy.responses.names
-        return Names(path.read_text(encoding="utf-8").splitlines()) if path else None
+        try:
+            return Names(path.read_text(encoding="utf-8").splitlines()) if path else None
+        except (OSError, UnicodeDecodeError):
+            raise Refused(f"responses.names: {path} cannot be read as text") from None
+
+    @cached_property
+    def _presidio(self) -> Presidio | None:
+        rules = self.policy.responses.presidio
+        return Presidio(rules) if rules and self.policy.responses.share else None
 
     @cached_property
     def _answers_released(self) -> int:

@@ -1,0 +1,71 @@
+"""Presidio as a rule of a site's, with a small spaCy model made here: a real pipeline whose names are a list."""
+
+from __future__ import annotations
+
+import builtins
+import socket
+
+import pytest
+import spacy
+
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.privacy.overlap import PrivateIndex
+from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
+from fedrlvr.privacy.presidio import Presidio
+from fedrlvr.privacy.responses import Context, screen
+from fedrlvr.settings_file import SettingsError, validate_settings
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Eleanor Vance"}])
+    path = tmp_path_factory.mktemp("spacy") / "model"
+    pipeline.to_disk(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*arguments, **named):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_an_answer_with_what_presidio_finds_is_dropped(model):
+    rules = ResponseRules(presidio=PresidioRules(model=model, entities=("PERSON", "CREDIT_CARD")))
+    found = Presidio(rules.presidio)
+    context = Context(
+        frozenset("p"), frozenset("p"), 24, lambda *_: True, PrivateIndex.build([], [], 0), presidio=found
+    )
+    texts = ("It is 11.", "Eleanor Vance is 11.", "Pay 4111 1111 1111 1111 for 11.", "Mail 11 to a@b.org or 8.8.8.8")
+    records = [{"problem_id": "p", "text": text, "variant": 0} for text in texts]
+    screened = screen(records, rules, context)
+    assert [record["text"] for record in screened.kept] == [texts[0], texts[3]]  # the last are not on the list
+    assert screened.dropped["pii"] == 2
+
+
+def test_what_is_missing_is_said_at_the_start(model, tmp_path, monkeypatch):
+    with pytest.raises(Refused, match="no spaCy model in "):
+        Presidio(PresidioRules(model=tmp_path))
+    with pytest.raises(Refused, match=r"PERSONS is not one of .*CREDIT_CARD"):
+        Presidio(PresidioRules(model=model, entities=("PERSONS",)))
+    real = builtins.__import__
+
+    def absent(name, *arguments, **named):
+        if name.startswith("presidio_analyzer"):
+            raise ImportError(name)
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(Refused, match=r"fedrlvr\[pii\]"):
+        Presidio(PresidioRules(model=model))
+
+
+def test_its_place_in_the_policy(tmp_path):
+    policy = validate_settings(SitePolicy, {"responses": {"presidio": {"model": "models/en"}}}, "policy")
+    assert policy.rooted(tmp_path).responses.presidio.model == tmp_path / "models/en"
+    for name in ("URL", "EMAIL_ADDRESS"):
+        with pytest.raises(SettingsError, match="asks the network"):
+            validate_settings(SitePolicy, {"responses": {"presidio": {"model": "m", "entities": [name]}}}, "policy")
