@@ -11,6 +11,7 @@ import pytest
 
 from fedrlvr.cli import COMMANDS
 from fedrlvr.data.problems import check_gold, parse_problem
+from fedrlvr.federation.adapter_filter import AdapterFilter
 from fedrlvr.tasks import task_named
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ def test_both_commands_use_what_is_there():
 
 def test_every_flag_the_readmes_name_is_known():
     package = ROOT / "custom" / "fedrlvr"
-    sources = [package / "launch.py", *(package / "commands").glob("*.py")]
+    sources = [package / "launch.py", *(package / "commands").glob("*.py"), *(ROOT / "tests/benchmarks").glob("*.py")]
     known = set(re.findall(r'"(--[a-z-]+)"', "".join(path.read_text() for path in sources)))
     for readme in (ROOT / "README.md", *(ROOT / "jobs").glob("*/README.md")):
         text = re.sub(r"hf download .*?`", "", readme.read_text())  # another program's
@@ -61,3 +62,13 @@ def test_the_problem_lines_in_the_readme_are_problems():
     assert [problem.task for problem in problems] == ["math", "choice"]
     for problem in problems:
         check_gold(problem, task_named(problem.task), "README")
+
+
+def test_the_filter_in_the_readme_is_one_that_flare_can_build():
+    blocks = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    (scope,) = json.loads(blocks[-1])["scopes"]
+    (coming,), (going,) = scope["task_data_filters"], scope["task_result_filters"]
+    assert coming["args"] == going["args"]
+    assert (coming["direction"], going["direction"]) == ("in", "out")
+    assert coming["path"] == going["path"] == f"{AdapterFilter.__module__}.{AdapterFilter.__name__}"
+    assert AdapterFilter(**coming["args"]).max_epsilon == 8.0

@@ -97,6 +97,13 @@ def test_the_adapter_is_clipped_to_the_sites_norm(site):
     assert site.log[0]["rules"] == {"norm": pytest.approx(0.5 * 14**0.5), "clipped": 1}
 
 
+def test_how_long_private_steps_took_stays_with_their_numbers(site):
+    assert site().send(result("train", {"metrics": [STEP]})).get_header(SECONDS) == 1.5
+    sent = site(metrics={"private_steps": False}).send(result("train", {"metrics": [STEP]}))
+    assert sent.get_header(SECONDS) == 0.0
+    assert from_shareable(sent).data == {"metrics": []}
+
+
 def test_a_site_that_shares_no_answers_stays_in_the_job(site):
     site(responses={"share": False})
     sent = site.send(result("propose", {"responses": site.answers}))

@@ -48,7 +48,9 @@ def test_a_site_set_up_as_told(site):
     assert {about: finding.status for about, finding in findings.items()} == {
         "policy": "ok", "records": "ok", "switch": "ok", "other ways": "ok",
     }  # fmt: skip
-    assert findings["policy"].said.endswith("adapters clipped to 10, answers by 5-grams and 7 patterns")
+    assert findings["policy"].said.endswith(
+        "adapters clipped to 10, answers shared, none with 5 private words in a row, none with 7 kinds of personal data"
+    )
     assert findings["records"].said.startswith("0 messages in ")
     assert not site.log.path.exists()
 

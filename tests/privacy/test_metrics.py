@@ -37,6 +37,17 @@ def test_held_out_scores_by_label_overall_or_not_at_all():
     assert set(ANSWER["scores"]) == {"test", "heldout"}  # the site's own copy is as it was
 
 
+def test_what_stays_decides_nothing_about_the_rest():
+    """Else a refusal would tell of a private step that something was odd about it."""
+    odd = PRIVATE | {"reward": float("nan")}
+    assert allowed_metrics({"metrics": [odd, PUBLIC]}, MetricRules(private_steps=False))[0] == {"metrics": [PUBLIC]}
+    scores = {"scores": {"test": TEST, "heldout": {"HIV": {"problems": 0}}}, "adapter_spec": SPEC}
+    assert allowed_metrics(scores, MetricRules(heldout="none"))[0]["scores"] == {"test": TEST}
+    with pytest.raises(Refused) as refusal:
+        allowed_metrics(scores, MetricRules(heldout="overall"))
+    assert "HIV" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -19,7 +19,7 @@ from fedrlvr.site.dp_step import DpStep
 
 SINGLE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what the fixtures set for one process
 MIXED = [[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]]
-OPEN = {"privacy__mode": "dp_grpo", "privacy__noise_multiplier": 1e-16, "privacy__clip_norm": 1e3}
+DP = {"privacy__mode": "dp_grpo"}
 
 
 class Recorded(DpStep):
@@ -48,7 +48,7 @@ def groups_of(trainer):
 
 
 def dp_step(trainer, seed: int = 0, **privacy) -> Recorded:
-    settings = PrivacySettings(mode="dp_grpo", **privacy)
+    settings = PrivacySettings(mode="dp_grpo").model_copy(update=privacy)  # less noise than a job may ask for
     return Recorded(trainer.step, settings, np.random.default_rng(seed))
 
 
@@ -61,7 +61,7 @@ def flat(gradient) -> torch.Tensor:
 def test_without_noise_and_bound_it_is_the_ordinary_step(make_trainer, small_job, stage, dtype, checkpointing):
     moved = []
     for private in (False, True):
-        job = small_job(**(OPEN if private else {}), optimizer__max_grad_norm=1e9)
+        job = small_job(**(DP if private else {}), optimizer__max_grad_norm=1e9)
         trainer = make_trainer(job, stage=stage, dtype=dtype, gradient_checkpointing=checkpointing, micro_batch_size=3)
         start, groups = trainer.engine.adapter(), trainer._with_old_logprobs(groups_of(trainer))
         if private:
@@ -78,7 +78,7 @@ def test_without_noise_and_bound_it_is_the_ordinary_step(make_trainer, small_job
 
 
 def test_one_problem_more_changes_the_sum_by_at_most_the_clip_norm(make_trainer, small_job):
-    trainer = make_trainer(small_job(**OPEN, optimizer__learning_rate=0.0))
+    trainer = make_trainer(small_job(**DP, optimizer__learning_rate=0.0))
     groups, clip_norm = groups_of(trainer), 1e-3
     sums = []
     for some in (groups, groups[1:], groups[:3], []):
@@ -91,6 +91,24 @@ def test_one_problem_more_changes_the_sum_by_at_most_the_clip_norm(make_trainer,
     assert float(nobody.norm()) < 1e-9
     assert metrics["dp/clipped_fraction"] == 0.0
     assert dp_step(trainer, noise_multiplier=1e-9, clip_norm=clip_norm)(groups, 4)["dp/clipped_fraction"] == 0.5
+
+
+def test_a_gradient_that_is_not_finite_counts_as_none_and_shows_in_no_number(make_trainer, small_job, monkeypatch):
+    trainer = make_trainer(small_job(**DP, optimizer__learning_rate=0.0))
+    step = dp_step(trainer, noise_multiplier=1e-9, clip_norm=1e-3)
+    step(groups_of(trainer)[1:], problems=4)
+    without = flat(step.applied[0])
+    real, calls = step._gradient, []
+
+    def first_is_broken(*arguments):
+        calls.append(arguments)
+        gradient = real(*arguments)
+        return [part * float("nan") for part in gradient] if len(calls) == 1 else gradient
+
+    monkeypatch.setattr(step, "_gradient", first_is_broken)
+    metrics = step(groups_of(trainer), problems=4)
+    torch.testing.assert_close(flat(step.applied[0]), without, atol=1e-8, rtol=1e-4)
+    assert all(np.isfinite(value) for value in metrics.values())
 
 
 def test_noise_has_its_size_whether_anybody_is_there_or_not(make_trainer, small_job):
@@ -145,7 +163,7 @@ def test_a_sample_without_anybody_is_a_step_as_any_other(make_trainer, small_job
         ({"grpo__num_minibatches": 2}, "grpo.num_minibatches is 2, but privacy.mode: dp_grpo needs 1"),
         ({"grpo__loss_type": "grpo"}, "grpo.loss_type is grpo, but privacy.mode: dp_grpo needs dr_grpo"),
         ({"grpo__scale_rewards": "batch"}, "needs group or none"),
-        ({"privacy__noise_multiplier": 0.0}, "greater than 0"),
+        ({"privacy__noise_multiplier": 0.0}, r"greater than or equal to 0\.05"),
     ],
 )
 def test_settings_in_which_one_problem_would_move_others_are_refused(small_job, changes, said):

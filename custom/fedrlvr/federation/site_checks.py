@@ -39,11 +39,17 @@ def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
 
 def _in_words(policy: SitePolicy) -> str:
     adapters, answers = policy.adapters, policy.responses
-    clip = "adapters as they are" if adapters.clip_norm is None else f"adapters clipped to {adapters.clip_norm:g}"
-    noise = f" with noise {adapters.noise_multiplier:g}" if adapters.noise_multiplier else ""
-    shared = "no answers" if not answers.share else f"answers by {answers.ngram}-grams and {len(answers.pii)} patterns"
-    required = f", {policy.training.require} required" if policy.training.require != "none" else ""
-    return f"{clip}{noise}, {shared}{required}"
+    said = ["adapters as they are" if adapters.clip_norm is None else f"adapters clipped to {adapters.clip_norm:g}"]
+    if adapters.noise_multiplier:
+        said.append(f"noise {adapters.noise_multiplier:g}")
+    said.append("answers shared" if answers.share else "no answers")
+    if answers.share and answers.ngram:
+        said.append(f"none with {answers.ngram} private words in a row")
+    if answers.share and answers.pii:
+        said.append(f"none with {len(answers.pii)} kinds of personal data")
+    if policy.training.require != "none":
+        said.append(f"{policy.training.require} required")
+    return ", ".join(said)
 
 
 def _records(policy: SitePolicy) -> Finding:
