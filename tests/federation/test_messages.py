@@ -94,10 +94,19 @@ def test_an_error_answer_is_refused_with_its_reason():
         read_answer("train", make_reply(ReturnCode.TASK_RESULT_FILTER_ERROR), HERE)
 
 
-def test_a_request_of_another_kind_is_refused():
-    message = DXO(DataKind.ANALYTIC, data={"x": 1}).to_shareable()
+@pytest.mark.parametrize(
+    ("dxo", "said"),
+    [
+        (DXO(DataKind.ANALYTIC, data={"x": 1}), "may carry WEIGHTS or APP_DEFINED responses, not ANALYTIC"),
+        (DXO(DataKind.APP_DEFINED, data={"note": "x"}), "not APP_DEFINED"),
+        (None, "the request holds no DXO"),
+    ],
+)
+def test_a_request_of_another_kind_is_refused(dxo, said):
+    message = dxo.to_shareable() if dxo else Shareable()
+    message.setdefault("DXO", "x")
     message.set_header("fedrlvr.instructions", {})
-    with pytest.raises(Refused, match="may carry WEIGHTS or APP_DEFINED, not ANALYTIC"):
+    with pytest.raises(Refused, match=said):
         read_request(message)
 
 

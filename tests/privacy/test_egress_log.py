@@ -44,11 +44,13 @@ def test_answers_of_a_job_are_counted_over_restarts(tmp_path):
     assert EgressLog(tmp_path / "log").answers_released("j1") == 7
 
 
-@pytest.mark.parametrize("line", ["not json", "[]", "3", '{"kind": "adapter"}', '{"time": "x", "job": [1]}'])
+@pytest.mark.parametrize(
+    "line", ["not json", "\udcff\udc80", "[]", "3", '{"kind": "adapter"}', '{"time": "x", "job": [1]}']
+)
 def test_a_line_of_something_else_is_named(tmp_path, line):
     log = EgressLog(tmp_path / "log")
     log.refused("no", **PLACE)
-    with open(log.path, "a") as file:
+    with open(log.path, "a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(line + "\n")
     with pytest.raises(Refused, match="line 2: not a line of an egress log"):
         list(log.entries())

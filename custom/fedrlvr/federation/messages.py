@@ -66,18 +66,18 @@ def request(
 
 
 def read_request(message: Shareable) -> tuple[dict, Adapter | None]:
-    """The instructions (with `responses`, if it carries some) and the adapter, if it carries one."""
+    """The instructions (with `responses`, if it carries some) and the adapter, if it carries one. Raises Refused."""
     instructions = message.get_header(INSTRUCTIONS)
     if not isinstance(instructions, dict):
         raise Refused("the request has no instructions")
     if "DXO" not in message:
         return instructions, None
-    dxo = from_shareable(message)
+    dxo = _dxo(message, "the request")
     if dxo.data_kind == DataKind.WEIGHTS:
         return instructions, dxo.data
-    if dxo.data_kind == DataKind.APP_DEFINED:
+    if dxo.data_kind == DataKind.APP_DEFINED and "responses" in dxo.data:
         return instructions | {"responses": dxo.data["responses"]}, None
-    raise Refused(f"a request may carry WEIGHTS or APP_DEFINED, not {_name(dxo.data_kind)}")
+    raise Refused(f"a request may carry WEIGHTS or APP_DEFINED responses, not {_name(dxo.data_kind)}")
 
 
 def answer(task: str, request_message: Shareable, body: dict, delta: Adapter | None, seconds: float) -> Shareable:
@@ -128,14 +128,18 @@ def read_answer(task: str, message: Shareable, expected: dict) -> tuple[dict, fl
     if code != ReturnCode.OK:
         raise Refused(str(message.get_header(ERROR) or code))
     check_envelope(message, expected)
-    try:
-        dxo = from_shareable(message)
-    except ValueError as error:
-        raise Refused(f"the answer to {task} holds no DXO: {error}") from None
+    dxo = _dxo(message, f"the answer to {task}")
     if dxo.data_kind != ANSWER_KIND[task]:
         raise Refused(f"{task} is answered by {_name(ANSWER_KIND[task])}, not by {_name(dxo.data_kind)}")
     seconds = message.get_header(SECONDS)
     return dxo.data, float(seconds) if isinstance(seconds, int | float) else 0.0
+
+
+def _dxo(message: Shareable, what: str) -> DXO:
+    try:
+        return from_shareable(message)
+    except ValueError as error:
+        raise Refused(f"{what} holds no DXO: {error}") from None
 
 
 def _name(kind: str) -> str:

@@ -62,7 +62,7 @@ class EgressLog:
         """
         if not self.path.exists():
             return
-        with open(self.path, encoding="utf-8") as file:
+        with open(self.path, encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith("\n"):  # cut short: what it was about did not leave
                     return
