@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from fedrlvr.commands.site_job import site_job
 from fedrlvr.data.problems import manifest_hash, read_problems
-from fedrlvr.privacy.accountant import UNITS, ExampleNoise, SiteNoise
+from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
+from fedrlvr.privacy.adapter_release import budget_in_words
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
@@ -96,9 +97,7 @@ def _show_ledger(policy: SitePolicy, entries: list[dict], console: Console) -> i
             for kind, rules in ((SiteNoise, policy.adapters), (ExampleNoise, policy.training)):
                 spent = ledger.spent(model, kind, rules.delta)
                 if spent is not None:
-                    limit = f"of {rules.max_epsilon:g}" if rules.max_epsilon else "(no limit)"
-                    said = f"{model}: epsilon {spent:.4g} {limit} at delta {rules.delta:g}; unit: one {UNITS[kind]}"
-                    console.print(said, markup=False, highlight=False)
+                    console.print(f"{model}: {budget_in_words(spent, rules, kind)}", markup=False, highlight=False)
     except Refused as reason:
         console.print(f"{reason}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
@@ -114,11 +113,13 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
     adapter = load_file(arguments.adapter / "adapter_model.safetensors") if arguments.adapter else None
     try:
         with console.status("the worker evaluates, trains one segment, proposes and submits"):
-            sent = dry_run(job, config, policy, manifest, adapter)
+            sent, costs = dry_run(job, config, policy, manifest, adapter)
     except (Refused, WorkerError) as reason:
         console.print(f"this job would get nothing from this site: {reason}", markup=False, soft_wrap=True)
         return 1
     console.print(_would_leave(sent))
+    for cost in costs:
+        console.print(f"the whole job would bring {config.model} to {cost}", markup=False, highlight=False)
     if arguments.full:
         for number, outgoing in enumerate(sent):
             if outgoing.payload is not None:

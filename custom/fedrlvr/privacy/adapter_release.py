@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from safetensors.torch import save
 
-from fedrlvr.privacy.accountant import SiteNoise
+from fedrlvr.privacy.accountant import UNITS, Charge, SiteNoise
 from fedrlvr.privacy.guards import Refused, check_adapter
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.mechanism import add_noise, clip
@@ -60,6 +60,11 @@ def check_budget(ledger: Ledger, model: str, planned, rules: AdapterRules | Trai
             f"what this job plans would bring the site to epsilon {epsilon:.4g} at delta {rules.delta:g}, its limit is "
             f"{rules.max_epsilon:g}: plan fewer rounds or steps, or more noise"
         )
+
+
+def budget_in_words(epsilon: float, rules: AdapterRules | TrainingRules, kind: type[Charge]) -> str:
+    limit = f"of {rules.max_epsilon:g}" if rules.max_epsilon else "(no limit)"
+    return f"epsilon {epsilon:.4g} {limit} at delta {rules.delta:g}; unit: one {UNITS[kind]}"
 
 
 def adapter_bytes(adapter: Adapter) -> bytes:

@@ -50,8 +50,10 @@ class UnspentLedger(Ledger):
 
 def dry_run(
     job: JobConfig, config: SiteConfig, policy: SitePolicy, manifest: str, adapter: Adapter | None = None
-) -> list[Outgoing]:
+) -> tuple[list[Outgoing], list[str]]:
     """Evaluate, train one segment, propose, step, submit, from `adapter` (None: the job's initial one).
+
+    Returns what would leave, and in words what the whole job would cost of each budget.
 
     Raises:
         Refused: the policy would not let this job in.
@@ -67,7 +69,8 @@ def dry_run(
             supervisor.start()
             egress.adapter_spec = supervisor.adapter_spec
             egress.check_plan(supervisor.private_problems)
-            return _segment(job, config, egress, log, supervisor, adapter)
+            costs = egress.planned_costs(supervisor.private_problems)
+            return _segment(job, config, egress, log, supervisor, adapter), costs
         finally:
             supervisor.stop()
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from fedrlvr.algorithms.schedule import planned_private_steps
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import read_problems
-from fedrlvr.privacy.accountant import ExampleNoise
-from fedrlvr.privacy.adapter_release import AdapterRelease, adapter_bytes, check_budget
+from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
+from fedrlvr.privacy.adapter_release import AdapterRelease, adapter_bytes, budget_in_words, check_budget
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
@@ -109,6 +109,18 @@ class Egress:
         if self.job.privacy.mode == "dp_grpo":
             planned = self._steps(planned_private_steps(self.job), private_problems)
             check_budget(self.ledger, self.config.model, planned, self.policy.training)
+
+    def planned_costs(self, private_problems: int) -> list[str]:
+        """In words, what all that the job plans would bring each budget to."""
+        adapters, planned = self.policy.adapters, []
+        if adapters.noise_multiplier > 0:
+            planned.append((SiteNoise(adapters.noise_multiplier, self.job.federation.rounds), adapters))
+        if self.job.privacy.mode == "dp_grpo":
+            planned.append((self._steps(planned_private_steps(self.job), private_problems), self.policy.training))
+        return [
+            budget_in_words(self.ledger.planned(self.config.model, [charge], rules.delta), rules, type(charge))
+            for charge, rules in planned
+        ]
 
     def check_job(self) -> None:
         """Raises Refused where the job does not bring what the policy requires, or plans more rounds than the budget
