@@ -56,7 +56,7 @@ def test_the_line_says_where_the_run_is_and_how_it_learns(progress):
     progress.feed(step(reward=0.5, live=8.0))
     assert progress.line() == ("round 1/2  segment 1/8  step 2/32  reward 0.38  live groups 62%  time left unknown")
     progress.feed(step(segment=5, reward=1.0, live=0.0))
-    assert progress.line().startswith("round 2/2  segment 6/8  step 3/32  reward 0.58  live groups 42%  ")
+    assert progress.line().startswith("round 2/2  segment 6/8  step 20/32  reward 0.58  live groups 42%  ")
 
 
 def test_the_time_left_follows_the_pace_since_the_first_steps(progress, clock):
@@ -67,6 +67,15 @@ def test_the_time_left_follows_the_pace_since_the_first_steps(progress, clock):
     assert progress.line().endswith("  2:20 left")
     clock.now = 112.0  # nothing came for two seconds: 6 s each
     assert progress.line().endswith("  2:48 left")
+
+
+def test_steps_that_sites_keep_to_themselves_count_when_their_segment_is_over(progress, clock):
+    """Only public steps are told: 2 a segment instead of 4."""
+    for number in range(8):
+        clock.now = 100.0 + 10 * number
+        progress.feed(step(segment=number // 2))
+    assert "step 12/32" in progress.line()  # three segments of four
+    assert progress.line().endswith("  2:20 left")  # 70 s for 10 steps since the first ones, 20 to go
 
 
 def test_the_last_step_leaves_no_time(progress, clock):
@@ -114,7 +123,7 @@ def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
             progress.feed(event)
     lines = printed(progress)
     assert [line.split("  ")[1] for line in lines] == ["segment 1/8", "segment 3/8", "segment 4/8"]
-    assert [line.split("  ")[2] for line in lines] == ["step 1/32", "step 3/32", "step 4/32"]
+    assert [line.split("  ")[2] for line in lines] == ["step 1/32", "step 8/32", "step 12/32"]
     assert lines[0].endswith("7 answers exchanged")
 
 

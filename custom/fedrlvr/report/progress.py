@@ -15,7 +15,8 @@ class Progress:
     def __init__(self, console: Console, rounds: int, segments: int, steps_per_segment: int, sites: int):
         self.console = console
         self.rounds, self.segments, self.sites = rounds, segments, sites
-        self.total_steps = segments * steps_per_segment * sites
+        self.segment_steps = steps_per_segment * sites
+        self.total_steps = segments * self.segment_steps
         self.steps = 0
         self._began: float | None = None
         self._last: dict = {}
@@ -46,7 +47,7 @@ class Progress:
         last = self._last
         return (
             f"round {last['round'] + 1}/{self.rounds}  segment {last['segment'] + 1}/{self.segments}  "
-            f"step {self.steps}/{self.total_steps}  reward {_mean(self._rewards):.2f}  "
+            f"step {self._done()}/{self.total_steps}  reward {_mean(self._rewards):.2f}  "
             f"live groups {_mean(self._live):.0%}  {self._left()}  {self._note}"
         ).rstrip()
 
@@ -72,11 +73,16 @@ class Progress:
             self._printed = segment
             self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
 
+    def _done(self) -> int:
+        """Steps heard of, or those of the segments that are over: a site may keep the numbers of some to itself."""
+        return max(self.steps, self._last.get("segment", 0) * self.segment_steps)
+
     def _left(self) -> str:
-        if self._began is None or self.steps <= self.sites:
+        done = self._done()
+        if self._began is None or done <= self.sites:
             return "time left unknown"
-        rate = (time.monotonic() - self._began) / (self.steps - self.sites)
-        seconds = int(rate * (self.total_steps - self.steps))
+        rate = (time.monotonic() - self._began) / (done - self.sites)
+        seconds = int(rate * (self.total_steps - done))
         return f"{seconds // 60}:{seconds % 60:02d} left"
 
 

@@ -43,13 +43,16 @@ def _print_matrix(summary: dict, console: Console) -> None:
 
 def _print_cost(summary: dict, console: Console) -> None:
     sent, seconds, swap = summary["bytes"], summary["seconds"], summary["swap"]
+    waiting = f"{seconds['waiting']:.0f} s waiting"
+    if seconds["compute"]:
+        asking = f"{seconds['compute']:.0f} s a site at work + {waiting}"
+    else:
+        asking = f"{waiting} for sites that do not say how long they worked"
     console.print(
         f"sent: adapters {_kilobytes(sent['adapter'])}, responses {_kilobytes(sent['responses'])}\n"
         f"swap: {swap['fraction']:.0%} of public completions, {swap['rescued_groups']} of {swap['all_wrong_groups']} "
         f"all-wrong groups rescued\n"
-        f"time: {seconds['wall']:.0f} s = {seconds['compute']:.0f} s a site at work + "
-        f"{seconds['waiting']:.0f} s waiting + "
-        f"{seconds['start_and_stop']:.0f} s starting and stopping"
+        f"time: {seconds['wall']:.0f} s = {asking} + {seconds['start_and_stop']:.0f} s starting and stopping"
     )
     for failure in summary["failures"]:
         console.print(f"failed: {failure['site']} in {failure['task']}: {failure['reason']}", markup=False)
