@@ -50,3 +50,25 @@ def test_an_adapter_of_other_shapes_or_settings_is_refused_with_both_hashes(smal
     ):
         with pytest.raises(Refused, match=f"the server says {other}, this site's model gives {own}"):
             executor._check_spec(other, spec)
+
+
+def test_a_job_that_plans_too_much_is_refused_at_every_task_and_keeps_no_worker(small_job):
+    class Worker:
+        running, private_problems, calls = False, 16, ()
+
+        def start(self):
+            self.running, self.calls = True, (*self.calls, "start")
+
+        def stop(self):
+            self.running, self.calls = False, (*self.calls, "stop")
+
+    class Spent:
+        def check_plan(self, private_problems):
+            raise Refused(f"too much for {private_problems} problems")
+
+    executor = SiteExecutor(small_job().model_dump_json(), "manifest")
+    executor._supervisor, executor._egress = worker, _ = Worker(), Spent()
+    for adapter in (None, {}, None):
+        with pytest.raises(Refused, match="too much for 16 problems"):
+            executor._running_supervisor(adapter)
+    assert worker.calls == ("start", "stop")

@@ -42,6 +42,7 @@ class SiteExecutor(Executor):
         self._supervisor: Supervisor | None = None
         self._egress: Egress | None = None
         self._started = False
+        self._refusal: Refused | None = None
         self._abort_signal: Signal | None = None
         self._lock = threading.Lock()
 
@@ -125,17 +126,28 @@ class SiteExecutor(Executor):
 
     def _running_supervisor(self, adapter: Adapter | None) -> Supervisor:
         """The worker, started if need be. A fresh worker knows nothing of the round under way, so one is started only
-        for a task that brings all it needs: an adapter, or the very first one.
+        for a task that brings all it needs: an adapter, or the very first one. A job that plans too much for the
+        budget, which the worker's count of private problems tells, gets none, now or later.
         """
         supervisor = self._supervisor
+        if self._refusal is not None:
+            raise self._refusal
         if not supervisor.running:
             if self._started and adapter is None:
                 raise WorkerError("the worker was lost; it is started again with the next averaged adapter")
             supervisor.start()
             if self._egress is not None and not self._started:
-                self._egress.check_plan(supervisor.private_problems)
+                self._check_plan(supervisor)
             self._started = True
         return supervisor
+
+    def _check_plan(self, supervisor: Supervisor) -> None:
+        try:
+            self._egress.check_plan(supervisor.private_problems)
+        except Refused as reason:
+            supervisor.stop()
+            self._refusal = reason
+            raise
 
     def _check_spec(self, expected: str | None, spec: dict) -> None:
         """Raises Refused where the server's adapter is not of the names, shapes and settings that this site's has."""
