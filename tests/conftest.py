@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from fedrlvr.config import JobConfig
 from fedrlvr.data.base_model import BaseModelSettings, base_model
 from fedrlvr.data.generated import GeneratedData, write_generated
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
+
+settings.register_profile("patient", deadline=None)  # a slow machine is no failure
+settings.load_profile("patient")
 
 SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 
