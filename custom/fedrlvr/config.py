@@ -15,6 +15,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+# The noise that a job or a site may ask for, relative to the clip norm: outside of it no accountant's series holds.
+LEAST_NOISE, MOST_NOISE = 0.05, 1000.0
+
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -160,7 +163,7 @@ class PrivacySettings(Settings):
 
     mode: Literal["none", "dp_grpo"] = "none"
     clip_norm: float = Field(1.0, gt=0)
-    noise_multiplier: float = Field(1.0, ge=0.05, le=1000)
+    noise_multiplier: float = Field(1.0, ge=LEAST_NOISE, le=MOST_NOISE)
 
 
 class EvaluationSettings(Settings):

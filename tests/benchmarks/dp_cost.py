@@ -4,8 +4,8 @@
 
 Every row is `python jobs/demo/job.py --config app_configs/demo-dp.yaml` with one setting changed. Epsilon is what the
 ledger of the first site says afterwards. In the last row private steps are taken, but with a clip norm so small that
-neither problems nor noise move anything: what is left comes from the public problems and the exchange alone. Noise is
-secret, so a run does not repeat: two runs of one seed differ.
+neither problems nor noise move anything: what is left comes from the public problems and the exchange alone (their
+momentum goes on in private steps). Noise is secret, so a run does not repeat: two runs of one seed differ.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from fedrlvr.report.compare import mean_and_interval
 
 ROOT = Path(__file__).parents[2]
 DELTA = 1e-5
+CONTROL = "private problems without effect"
 ROWS = {
     "no noise, nothing clipped": "privacy.mode=none",
     "noise 0.5": "privacy.noise_multiplier=0.5",
     "noise 1": "privacy.noise_multiplier=1",
     "noise 2": "privacy.noise_multiplier=2",
-    "private problems without effect": "privacy.clip_norm=1.0e-12",
+    CONTROL: "privacy.clip_norm=1.0e-12",
 }
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as workspace:
         for name, setting in ROWS.items():
             results, spent = zip(*(run(setting, seed, Path(workspace)) for seed in seeds), strict=True)
-            shown = "-" if spent[0] is None or "without" in name else f"{spent[0]:.1f}"
+            shown = "-" if spent[0] is None or name == CONTROL else f"{spent[0]:.1f}"
             each = ", ".join(f"{result:.2f}" for result in results)
             print(f"| {name} | {shown} | {mean_and_interval(results)} | {each} |", flush=True)
 

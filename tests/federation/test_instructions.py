@@ -45,6 +45,7 @@ WRONG = {
     "a folder to write to": ("submit", {"state_dir": "/srv"}),
     "two segments to propose": ("propose", {"segments": [SEGMENT, SEGMENT]}),
     "no samples": ("validate", {"samples": 0}),
+    "a block of none": ("validate", {"share": [0, 0]}),
     "three parts of a share": ("validate", {"share": [0, 1, 2]}),
     "an answer with a note": ("swap", {"responses": [ANSWER | {"note": "x"}]}),
     "an endless answer": ("swap", {"responses": [ANSWER | {"text": "x" * 100_001}]}),

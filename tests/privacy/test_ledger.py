@@ -142,6 +142,7 @@ def test_an_older_copy_of_ledger_and_head_is_noticed_by_what_the_log_saw(path):
         {"mechanism": "SiteNoise", "noise_multiplier": float("nan"), "releases": 1},
         {"mechanism": "SiteNoise", "noise_multiplier": 1.0},
         {"mechanism": "ExampleNoise", "sampling_rate": 1.5, "noise_multiplier": 1.0, "iterations": 1, "steps": 1},
+        {"mechanism": "ExampleNoise", "sampling_rate": 0.5, "noise_multiplier": 1.0, "iterations": 0, "steps": 1},
         {"mechanism": "NoNoise"},
         {},
     ],

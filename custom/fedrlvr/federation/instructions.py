@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from fedrlvr.config import Settings
 from fedrlvr.privacy.guards import MAX_TEXT, Refused
@@ -58,6 +58,13 @@ class ValidateOrder(Instructions):
     samples: Annotated[int, Field(ge=1, le=10_000)]
     share: Annotated[list[Count], Field(min_length=2, max_length=2)] | None
     name: Name
+
+    @field_validator("share")
+    @classmethod
+    def _a_block_that_there_is(cls, share: list[int] | None) -> list[int] | None:
+        if share is not None and share[0] >= share[1]:
+            raise ValueError("there is no such block")
+        return share
 
 
 ORDERS: dict[str, type[Instructions]] = {

@@ -21,6 +21,7 @@ import psutil
 import yaml
 
 from fedrlvr.config import JobConfig
+from fedrlvr.federation.lockdown import JOB_CLASSES
 from fedrlvr.site_config import SiteConfig
 
 MARK = "FEDRLVR_RUN"
@@ -28,14 +29,7 @@ POLL = 0.2
 
 
 # As at a real site: a job may name our classes and no others, and logs stay where they are.
-RESOURCES = {
-    "format_version": 2,
-    "class_allow_list": [
-        "fedrlvr.federation.controller.PubSwapController",
-        "fedrlvr.federation.executor.SiteExecutor",
-    ],
-    "allow_log_streaming": False,
-}
+RESOURCES = {"format_version": 2, "class_allow_list": sorted(JOB_CLASSES), "allow_log_streaming": False}
 # What a real site's `local/privacy.json` says, and what has the simulator keep to it.
 SWITCH = {
     "scopes": [

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedrlvr.federation.filters import SiteGate
 from fedrlvr.federation.lockdown import NoRemoteShell, check_resources
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.guards import Refused
@@ -16,8 +17,7 @@ from fedrlvr.site.checks import Finding
 from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 
-GATE = "fedrlvr.federation.filters.SiteGate"
-SHELL = f"{NoRemoteShell.__module__}.{NoRemoteShell.__name__}"
+GATE, SHELL = (f"{named.__module__}.{named.__name__}" for named in (SiteGate, NoRemoteShell))
 EXAMPLES = "app_configs/site/ has examples"
 
 

@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
+from fedrlvr.config import LEAST_NOISE, MOST_NOISE
 from fedrlvr.privacy.guards import Refused
 
 
@@ -19,6 +21,11 @@ class SiteNoise:
 
     noise_multiplier: float
     releases: int = 1
+    least_noise: ClassVar[float] = 0.001  # the closed form holds far below
+
+    @property
+    def noise(self) -> float:
+        return self.noise_multiplier
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,13 @@ class ExampleNoise:
     noise_multiplier: float
     iterations: int
     steps: int
+    least_noise: ClassVar[float] = LEAST_NOISE  # of 1e-160 the series makes an epsilon of 0
+
+    @property
+    def noise(self) -> float:
+        """Of all that one sample gives away: its `iterations` noisy sums are one Gaussian of noise_multiplier /
+        sqrt(iterations), as adaptive composition of Gaussians is exact."""
+        return self.noise_multiplier / math.sqrt(self.iterations)
 
 
 # Whole Renyi orders only: the series for those between them may fail to converge. Any set of orders gives a bound.
@@ -40,9 +54,6 @@ ORDERS = [*range(2, 65), *range(68, 257, 4), 512, 1024]
 
 Charge = SiteNoise | ExampleNoise
 UNITS: dict[type[Charge], str] = {SiteNoise: "site", ExampleNoise: "private problem"}
-# Outside of these the series of the accountant lose their meaning: noise of 1e-160 comes out as an epsilon of 0.
-LEAST_NOISE: dict[type[Charge], float] = {SiteNoise: 0.001, ExampleNoise: 0.05}
-MOST_NOISE = 1000.0
 
 
 def epsilon(charges: Sequence[Charge], delta: float) -> float:
@@ -55,22 +66,16 @@ def epsilon(charges: Sequence[Charge], delta: float) -> float:
     kinds = {type(charge) for charge in charges}
     if len(kinds) > 1:
         raise ValueError("charges of different units cannot be added up")
+    for charge in charges:
+        if not charge.least_noise <= charge.noise <= MOST_NOISE:
+            bounds = f"{charge.least_noise:g} to {MOST_NOISE:g} can"
+            raise Refused(f"noise of {charge.noise:g} cannot be accounted for: {bounds}")
     if kinds != {ExampleNoise}:
-        return gaussian_epsilon(math.sqrt(sum(c.releases / _noise(c) ** 2 for c in charges)), delta)
+        return gaussian_epsilon(math.sqrt(sum(c.releases / c.noise**2 for c in charges)), delta)
     spent = _sampled_epsilon(charges, delta)
     if not spent >= 0:  # a NaN would pass every limit
         raise Refused(f"the accountant says epsilon {spent}")
     return spent
-
-
-def _noise(charge: Charge) -> float:
-    """Of all that one sample or one difference gives away: its `iterations` noisy sums are one Gaussian of
-    noise_multiplier / sqrt(iterations), as adaptive composition of Gaussians is exact."""
-    noise = charge.noise_multiplier / math.sqrt(getattr(charge, "iterations", 1))
-    least = LEAST_NOISE[type(charge)]
-    if not least <= noise <= MOST_NOISE:
-        raise Refused(f"noise of {noise:g} cannot be accounted for: {least:g} to {MOST_NOISE:g} can")
-    return noise
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
@@ -119,7 +124,7 @@ def _sampled_epsilon(charges: Iterable[ExampleNoise], delta: float) -> float:
         raise Refused("dp_grpo cannot be accounted for here: pip install 'fedrlvr[dp]'") from None
     steps: Counter[tuple[float, float]] = Counter()
     for charge in charges:
-        steps[charge.sampling_rate, _noise(charge)] += charge.steps
+        steps[charge.sampling_rate, charge.noise] += charge.steps
     accountant = RdpAccountant(orders=ORDERS)
     for (rate, noise), count in steps.items():
         if count:

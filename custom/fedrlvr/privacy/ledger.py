@@ -128,6 +128,7 @@ def _charge(line: dict, number: int) -> Charge:
         raise BrokenChain(f"line {number} is no charge that this version knows")
     values = {field.name: line.get(field.name) for field in fields(kind)}
     numbers = all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in values.values())
-    if not numbers or values["noise_multiplier"] <= 0 or not 0 <= values.get("sampling_rate", 0) <= 1:
+    possible = numbers and values["noise_multiplier"] > 0 and values.get("iterations", 1) >= 1
+    if not possible or not 0 <= values.get("sampling_rate", 0) <= 1:
         raise BrokenChain(f"line {number} holds an impossible number")
     return kind(**values)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fedrlvr.config import Settings
+from fedrlvr.config import MOST_NOISE, Settings
 
 PII = ("birth_date", "email", "iban", "mrn", "nhs", "phone", "ssn")
 
@@ -27,7 +27,7 @@ class AdapterRules(Settings):
     """
 
     clip_norm: float | None = Field(None, gt=0)
-    noise_multiplier: float = Field(0.0, ge=0, le=1000)
+    noise_multiplier: float = Field(0.0, ge=0, le=MOST_NOISE)
     max_epsilon: float | None = Field(None, gt=0)
     delta: Delta = 1e-5
 
