@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -80,6 +80,7 @@ class Engine:
                 "steps_per_print": 2**31,
             },
         )
+        self._torch_optimizer = getattr(self._optimizer, "optimizer", self._optimizer)  # it may be wrapped
         self._forward: Callable = self._engine
         policy.model.eval()
         self._training_parts = [m for name, m in policy.model.named_modules() if _acts_in_training(name, m)]
@@ -169,9 +170,54 @@ class Engine:
         if hasattr(self._optimizer, "refresh_fp32_params"):
             self._optimizer.refresh_fp32_params()
 
+    @contextmanager
+    def borrowed(self, adapter: Adapter) -> Iterator[None]:
+        """The policy with other factors for a while; factors and optimizer are bit for bit as before afterwards."""
+        own, state = self.adapter(), self.optimizer_state()
+        self.load_adapter(adapter)
+        try:
+            yield
+        finally:
+            self.load_adapter(own)
+            self.load_optimizer_state(state)
+
+    def optimizer_state(self) -> dict[str, torch.Tensor]:
+        """A copy of this rank's share of what the optimizer holds: its parameters (in bfloat16, or under ZeRO, a
+        float32 copy of the adapter's or a part of it) and their moments, by names that other runs use again."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self._optimizer_tensors()}
+
+    def load_optimizer_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put such a copy back, after the adapter that goes with it.
+
+        Raises:
+            ValueError: it is not of an optimizer over these parameters, divided over as many ranks.
+        """
+        for number, parameter in enumerate(self._optimized()):
+            parts = {n.split(".", 1)[1]: t for n, t in state.items() if n.split(".", 1)[0] == str(number)}
+            master = parts.pop("parameter", None)
+            if master is None or master.shape != parameter.shape:
+                raise ValueError("the saved optimizer is not of these parameters on this number of ranks")
+            with torch.no_grad():
+                parameter.copy_(master)
+            device = parameter.device
+            moments = {name: t.clone() if t.dim() == 0 else t.to(device, copy=True) for name, t in parts.items()}
+            if moments:
+                self._torch_optimizer.state[parameter] = moments
+            else:
+                self._torch_optimizer.state.pop(parameter, None)
+
     def reset_optimizer(self) -> None:
         """Forget Adam's moments, as at the start of a round: they belong to the adapter that was averaged away."""
-        getattr(self._optimizer, "optimizer", self._optimizer).state.clear()
+        self._torch_optimizer.state.clear()
+
+    def _optimized(self) -> list[torch.Tensor]:
+        return [parameter for group in self._torch_optimizer.param_groups for parameter in group["params"]]
+
+    def _optimizer_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for number, parameter in enumerate(self._optimized()):
+            yield f"{number}.parameter", parameter
+            for name, tensor in self._torch_optimizer.state.get(parameter, {}).items():
+                yield f"{number}.{name}", tensor
 
     def save_adapter(self, path: Path) -> None:
         """Write the factors as a standard PEFT directory."""

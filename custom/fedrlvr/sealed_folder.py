@@ -1,0 +1,73 @@
+"""Folders that are whole or not there at all: written beside, sealed with every file's hash, synced, renamed.
+
+A crash, a full disk or a file cut short half-way is noticed by the seal, and the folder is then as good as absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+SEAL, UNFINISHED = "seal.json", ".tmp"
+
+
+class BrokenSeal(ValueError):
+    """The folder is not as it was when it was sealed; the message names the file."""
+
+
+def begin(path: Path) -> Path:
+    """An empty folder beside `path`, to be filled and given to `seal`; what an earlier attempt left there is gone."""
+    unfinished = path.with_name(path.name + UNFINISHED)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    return unfinished
+
+
+def seal(path: Path) -> None:
+    """Make what lies in the folder that `begin(path)` gave the folder `path`; an older one there is replaced.
+
+    Raises:
+        OSError: it cannot be written. An older `path` is then as it was.
+    """
+    unfinished = path.with_name(path.name + UNFINISHED)
+    files = sorted(file for file in unfinished.iterdir() if file.name != SEAL)
+    (unfinished / SEAL).write_text(json.dumps({file.name: _digest(file) for file in files}, indent=1))
+    for file in (*files, unfinished / SEAL, unfinished):
+        _sync(file)
+    shutil.rmtree(path, ignore_errors=True)
+    unfinished.rename(path)
+    _sync(path.parent)
+
+
+def check_seal(path: Path) -> None:
+    """Raises BrokenSeal where a file is missing, cut short or altered, or there was never a seal."""
+    try:
+        sealed = json.loads((path / SEAL).read_text())
+        for name, digest in sealed.items():
+            if _digest(path / name) != digest:
+                raise BrokenSeal(f"{path / name} is not as it was written")
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, BrokenSeal):
+            raise
+        raise BrokenSeal(f"{path} is not whole ({error})") from None
+
+
+def sealed_folders(parent: Path, pattern: str = "*") -> list[Path]:
+    """The finished folders in `parent`, by name; whether each is whole, `check_seal` says."""
+    return sorted(path for path in parent.glob(pattern) if path.is_dir() and path.suffix != UNFINISHED)
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
