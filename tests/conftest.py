@@ -110,7 +110,7 @@ def make_trainer(site_files):
     def make(job: JobConfig, site: str = "site-1", labels: tuple[str, ...] = ("A", "B", "C", "D"), **changes):
         manifest, configs = site_files({site: labels}, **changes)
         trainer = build_trainer(job, site, configs[site], manifest, Ranks())
-        trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), job.seed))
+        trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), job.seed), 0)
         return trainer
 
     return make

@@ -14,7 +14,17 @@ PACKAGE = REPOSITORY / "custom" / "fedrlvr"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 EVERYTHING = sorted(p for room in ("custom", "jobs", "poc", "tests") for p in (REPOSITORY / room).rglob("*.py"))
 
-BASE = {"__init__", "types", "config", "streams", "version", "settings_file", "site_config", "sealed_folder"}
+BASE = {
+    "__init__",
+    "types",
+    "config",
+    "streams",
+    "version",
+    "settings_file",
+    "site_config",
+    "sealed_folder",
+    "run_identity",
+}
 ALLOWED = {  # room -> rooms it may import from, besides itself and the base
     "algorithms": set(),
     "privacy": set(),

@@ -135,7 +135,7 @@ def trained(setting: Setting, subjects: Subjects, seed: int, model: Path, folder
     trainer.problems = replace(trainer.problems, private=private)
     spec = adapter_spec(trainer.engine.adapter())
     start = initial_adapter(spec, seed)
-    trainer.begin_round(start)
+    trainer.begin_round(start, 0)
     trainer.train([Segment(step, 1, ()) for step in range(STEPS)], exchange=False)
     release = AdapterRelease(AdapterRules(clip_norm=setting.clip_norm), Ledger(folder / "ledger", "site"), "audit", "0")
     delta, _ = release(trainer.submit().delta, spec)

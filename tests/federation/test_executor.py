@@ -8,6 +8,7 @@ from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.federation.executor import SiteExecutor, site_file
 from fedrlvr.federation.messages import without_folders
 from fedrlvr.privacy.guards import Refused
+from fedrlvr.run_identity import new_run
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_a_simulated_sites_own_file_goes_before_the_shared_one(tmp_path):
 
 def test_an_adapter_of_other_shapes_or_settings_is_refused_with_both_hashes(small_job):
     job = small_job()
-    executor = SiteExecutor(job.model_dump_json(), "manifest")
+    executor = SiteExecutor(job.model_dump_json(), "manifest", new_run())
     spec = {"a.lora_A.weight": [8, 64], "a.lora_B.weight": [64, 8]}
     own = spec_hash(spec, job.lora)
     executor._check_spec(own, dict(reversed(spec.items())))  # the order of names says nothing
@@ -54,7 +55,7 @@ def test_an_adapter_of_other_shapes_or_settings_is_refused_with_both_hashes(smal
 
 def test_a_job_that_plans_too_much_is_refused_at_every_task_and_keeps_no_worker(small_job):
     class Worker:
-        running, private_problems, calls = False, 16, ()
+        running, private_problems, rounds_done, calls = False, 16, 0, ()
 
         def start(self):
             self.running, self.calls = True, (*self.calls, "start")
@@ -63,12 +64,12 @@ def test_a_job_that_plans_too_much_is_refused_at_every_task_and_keeps_no_worker(
             self.running, self.calls = False, (*self.calls, "stop")
 
     class Spent:
-        def check_plan(self, private_problems):
+        def check_plan(self, private_problems, rounds_done):
             raise Refused(f"too much for {private_problems} problems")
 
-    executor = SiteExecutor(small_job().model_dump_json(), "manifest")
+    executor = SiteExecutor(small_job().model_dump_json(), "manifest", new_run())
     executor._supervisor, executor._egress = worker, _ = Worker(), Spent()
-    for adapter in (None, {}, None):
+    for _ in range(3):
         with pytest.raises(Refused, match="too much for 16 problems"):
-            executor._running_supervisor(adapter)
+            executor._running_supervisor()
     assert worker.calls == ("start", "stop")

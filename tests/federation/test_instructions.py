@@ -13,11 +13,17 @@ from fedrlvr.privacy.guards import Refused
 SEGMENT = asdict(Segment(index=3, private_steps=2, public_ids=("p1", "p2")))
 ANSWER = {"problem_id": "p1", "text": "#4", "site": "site-2", "variant": 0}
 GOOD = {
-    "train": {"segments": [SEGMENT, SEGMENT], "exchange": True, "begin_round": False, "adapter_spec": "ab12"},
-    "propose": {"segments": [SEGMENT]},
-    "swap": {"segments": [SEGMENT], "responses": [ANSWER]},
-    "submit": {},
-    "validate": {"samples": 4, "share": [0, 4], "name": "base 0"},
+    "train": {
+        "round": 1,
+        "segments": [SEGMENT, SEGMENT],
+        "exchange": True,
+        "begin_round": False,
+        "adapter_spec": "ab12",
+    },
+    "propose": {"round": 1, "segments": [SEGMENT]},
+    "swap": {"round": 1, "segments": [SEGMENT], "responses": [ANSWER]},
+    "submit": {"round": 1},
+    "validate": {"round": -1, "samples": 4, "share": [0, 4], "name": "base 0"},
 }
 
 
@@ -36,6 +42,8 @@ def test_what_the_controller_says_is_understood(task):
 WRONG = {
     "steps that cancel out": ("train", {"segments": [SEGMENT | {"private_steps": n} for n in (10, -10)]}),
     "a step that is a truth": ("train", {"segments": [SEGMENT | {"private_steps": True}]}),
+    "a round that is none": ("train", {"round": -2}),
+    "a round that is a truth": ("submit", {"round": True}),
     "half a step": ("train", {"segments": [SEGMENT | {"private_steps": 0.5}]}),
     "steps as text": ("train", {"segments": [SEGMENT | {"private_steps": "2"}]}),
     "steps without end": ("train", {"segments": [SEGMENT | {"private_steps": 10**9}]}),

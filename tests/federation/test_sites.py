@@ -40,6 +40,15 @@ def fails(task, message) -> None:
     answers(task, message, error_answer("disk full"))
 
 
+def would_not(task, message) -> None:
+    answers(task, message, error_answer("not this job", refusal=True))
+
+
+def works_too_long(task, message) -> None:
+    task.after_task_sent_cb(None, None)
+    task.completion_status = TaskCompletionStatus.TIMEOUT
+
+
 def never_comes(task, message) -> None:
     pass
 
@@ -68,21 +77,35 @@ def test_good_answers_come_back_in_the_sites_order():
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "reason"),
+    ("behaviour", "reason", "returns"),
     [
-        (fails, "disk full"),
-        (never_comes, "did not come for the task within 0.2 s; is its job process running"),
-        (dies_at_work, r"no answer \(client_dead\)"),
+        (fails, "disk full", True),
+        (would_not, "not this job", False),
+        (never_comes, "did not come for the task within 0.2 s; is its job process running", False),
+        (works_too_long, r"no answer \(timeout\)", True),
+        (dies_at_work, "the site is gone", False),
     ],
 )
-def test_a_site_that_fails_is_out_of_the_round_and_the_others_go_on(behaviour, reason):
-    sites, result, failures = ask(Transport(site_1=answers, site_2=behaviour))
-    assert list(result) == ["site-1"]
-    assert sites.active == ["site-1"]
-    assert [(f["site"], f["task"]) for f in failures] == [("site-2", "train")]
+def test_a_site_that_fails_is_out_and_the_others_go_on(behaviour, reason, returns):
+    """Until the next segment if it tried, until the next round if it did not."""
+    sites, result, failures = ask(Transport(site_1=behaviour, site_2=answers))
+    assert list(result) == ["site-2"]
+    assert sites.active == ["site-2"]
+    assert [(f["site"], f["task"]) for f in failures] == [("site-1", "train")]
     assert re.search(reason, failures[0]["reason"])
+    assert sites.begin_segment() == (["site-1"] if returns else [])
+    assert sites.active == (["site-1", "site-2"] if returns else ["site-2"])
+    assert sites.begin_segment() == []
     sites.begin_round()
     assert sites.active == ["site-1", "site-2"]
+
+
+def test_a_site_that_may_come_back_counts_until_it_is_needed():
+    sites, _, _ = ask(Transport(site_1=fails, site_2=answers), min_sites=2)
+    with pytest.raises(QuorumLost, match=r"only 1 of 2 sites are left"):
+        sites.check_quorum()
+    sites.begin_segment()
+    sites.check_quorum()
 
 
 def test_an_optional_answer_that_is_missing_keeps_its_site_in_the_round():
@@ -104,9 +127,9 @@ def test_an_answer_that_the_check_refuses_is_a_failure():
 
 def test_below_the_quorum_every_failure_is_named():
     with pytest.raises(
-        QuorumLost, match=r"only 1 of 3 sites.*min_sites is 2.*site-1 failed in train: disk full; site-3"
+        QuorumLost, match=r"only 1 of 3 sites.*min_sites is 2.*site-1 failed in train: not this job; site-3"
     ):
-        ask(Transport(site_1=fails, site_2=answers, site_3=dies_at_work), min_sites=2)
+        ask(Transport(site_1=would_not, site_2=answers, site_3=dies_at_work), min_sites=2)
 
 
 def test_an_abort_ends_the_waiting():

@@ -20,6 +20,8 @@ spec.loader.exec_module(helpers)
 
 pytestmark = pytest.mark.slow
 
+FAULTS = Path(__file__).with_name("faults")
+
 
 def journal_of(folder: Path) -> Path:
     return folder / "flare" / "demo" / "server" / "simulate_job" / "fedrlvr" / "metrics.jsonl"
@@ -77,21 +79,67 @@ def test_sites_that_cannot_start_are_named_with_their_reasons_and_the_run_fails(
     assert not helpers.processes_of(simulation.folder.parent)
 
 
-def test_a_worker_killed_in_a_round_is_back_in_the_next(prepared):
-    """Quorum holds without it: the round goes on, the next averaged adapter brings the site back."""
-    simulation = prepared(federation__min_sites=2, federation__segments_per_round=5, exchange__schedule=[])
-    events, killed = [], False
-    for event in simulation.events():
-        if event:
-            events.append(event)
-        if event and event["event"] == "step" and not killed:
-            worker_of(simulation, "site-2").kill()
-            killed = True
-    failures = [e for e in events if e["event"] == "failure"]
-    assert {e["site"] for e in failures} == {"site-2"}
-    assert "worker died (exit code -9)" in failures[0]["reason"] or "worker was lost" in failures[0]["reason"]
-    averaged = [e["sites"] for e in events if e["event"] == "average"]
-    assert averaged == [["site-1", "site-3"], ["site-1", "site-2", "site-3"]]
+@pytest.fixture
+def faults(tmp_path, monkeypatch):
+    """Plan what shall go wrong in the workers of this test's runs; tells which of it has happened."""
+    done = tmp_path / "done"
+    done.mkdir()
+
+    def plan(*planned: dict) -> None:
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")]))
+        monkeypatch.setenv("FEDRLVR_FAULTS_DONE", str(done))
+        monkeypatch.setenv("FEDRLVR_FAULTS", json.dumps(planned))
+
+    plan.happened = lambda: sorted(int(path.name) for path in done.iterdir())
+    return plan
+
+
+SMALL = {
+    "federation__rounds": 2,
+    "federation__segments_per_round": 3,
+    "exchange__schedule": [1, 4],
+    "federation__min_sites": 2,
+}
+
+
+def of(events: list[dict], kind: str) -> list[dict]:
+    return [event for event in events if event["event"] == kind]
+
+
+def final_adapter(simulation: Simulation) -> bytes:
+    last = max((simulation.server_folder / "rounds").iterdir(), key=lambda path: int(path.name))
+    return (last / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"task": "train", "segment": 1, "act": "kill"},
+        {"task": "train", "segment": 0, "act": "crash"},
+        {"task": "swap", "segment": 1, "act": "kill"},
+        {"task": "submit", "round": 0, "act": "kill"},
+    ],
+    ids=lambda fault: f"{fault['act']} in {fault['task']}",
+)
+def test_a_worker_that_dies_at_work_is_back_in_the_next_segment(prepared, faults, fault):
+    faults(fault | {"site": "site-2"})
+    simulation = prepared(**SMALL)
+    events = simulate(simulation)
+    assert faults.happened() == [0]
+    (failure,) = of(events, "failure")
+    assert (failure["site"], failure["task"]) == ("site-2", fault["task"])
+    assert "worker died (exit code" in failure["reason"]
+    averaged = [event["sites"] for event in of(events, "average")]
+    if fault["task"] == "submit":  # its answer was lost, nothing else: it is in the next round from the start
+        assert averaged == [["site-1", "site-3"], ["site-1", "site-2", "site-3"]]
+    else:
+        (back,) = of(events, "back")
+        assert back["sites"] == ["site-2"]
+        assert back["round"] == 0
+        assert averaged == [["site-1", "site-2", "site-3"]] * 2
+    segments = {event["segment"] for event in of(events, "step") if event["site"] == "site-2"}
+    assert segments >= {2, 3, 4, 5}
+    assert events[-1]["event"] == "end"
     assert not helpers.processes_of(simulation.folder.parent)
 
 

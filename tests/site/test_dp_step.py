@@ -186,7 +186,7 @@ from fedrlvr.site_config import SiteConfig
 job, config, manifest, out = sys.argv[1:]
 job, ranks = JobConfig.model_validate_json(job), Ranks.from_environment()
 trainer = build_trainer(job, "site-1", SiteConfig.model_validate_json(config), manifest, ranks)
-trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), 0))
+trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), 0), 0)
 step = DpStep(trainer.step, job.privacy, np.random.default_rng(7))  # only rank 0's draws may count
 if ranks.rank:
     step._random = np.random.default_rng(8)

@@ -40,31 +40,34 @@ def start(site_files, job):
 
 
 def train(supervisor, **message):
-    return supervisor.request(
-        {"task": "train", "segments": [PUBLIC], "exchange": False, "begin_round": False} | message
-    )
+    """A segment of round 0, which begins where the worker knows nothing of it."""
+    order = {"task": "train", "segments": [PUBLIC], "exchange": False, "begin_round": False, "round": 0}
+    return supervisor.request(order | message, initial_adapter(supervisor.adapter_spec, seed=0))
 
 
 def test_a_worker_serves_a_round(start, job):
     supervisor = start()
     theta = initial_adapter(supervisor.adapter_spec, seed=0)
-    request = {"task": "train", "segments": [PUBLIC], "exchange": False, "begin_round": True}
+    request = {"task": "train", "segments": [PUBLIC], "exchange": False, "begin_round": True, "round": 0}
     answer, _ = supervisor.request(request, theta)
     assert [m["kind"] for m in answer["metrics"]] == ["private"]
-    _, delta = supervisor.request({"task": "submit"})
+    _, delta = supervisor.request({"task": "submit", "round": 0})
     assert {n: list(t.shape) for n, t in delta.items()} == supervisor.adapter_spec
-    scores, _ = supervisor.request({"task": "validate", "samples": 1, "share": [0, 1], "name": "x"}, theta)
+    scores, _ = supervisor.request({"task": "validate", "round": 0, "samples": 1, "share": [0, 1], "name": "x"}, theta)
     assert scores["scores"]["test"]["A"]["problems"] == 4
 
 
 def test_an_error_is_answered_and_the_worker_stays(start):
     supervisor = start()
     with pytest.raises(WorkerError, match="unknown task 'dance'"):
-        supervisor.request({"task": "dance"})
+        supervisor.request({"task": "dance", "round": -1})
+    with pytest.raises(WorkerError, match=r"the worker has nothing of round 0 \(it is in none\)"):
+        supervisor.request({"task": "submit", "round": 0})
+    train(supervisor)
     with pytest.raises(WorkerError, match=r"KeyError: 'no-such-problem'"):
-        supervisor.request({"task": "propose", "segments": [PUBLIC | {"public_ids": ["no-such-problem"]}]})
+        supervisor.request({"task": "propose", "round": 0, "segments": [PUBLIC | {"public_ids": ["no-such-problem"]}]})
     assert supervisor.running
-    assert supervisor.request({"task": "submit"})[1]
+    assert supervisor.request({"task": "submit", "round": 0})[1]
 
 
 def test_a_killed_worker_is_an_error_and_can_be_started_again(start):
@@ -146,9 +149,9 @@ def test_two_ranks_are_one_rank(start, small_job):
         supervisor = start(job=job, processes=processes)
         theta = initial_adapter(supervisor.adapter_spec, seed=0)
         segment = PUBLIC | {"private_steps": 2}
-        message = {"task": "train", "segments": [segment], "exchange": False, "begin_round": True}
+        message = {"task": "train", "segments": [segment], "exchange": False, "begin_round": True, "round": 0}
         answer, _ = supervisor.request(message, theta)
-        results.append((answer["metrics"], supervisor.request({"task": "submit"})[1]))
+        results.append((answer["metrics"], supervisor.request({"task": "submit", "round": 0})[1]))
         supervisor.stop()
     (one, delta_one), (two, delta_two) = results
     assert [m["reward"] for m in one] == [m["reward"] for m in two]

@@ -169,6 +169,6 @@ def test_a_new_round_starts_from_the_averaged_adapter(make_trainer, job):
     trainer = make_trainer(job)
     trainer.train([public_segment(trainer)], exchange=False)
     averaged = {name: tensor * 0.5 for name, tensor in trainer.engine.adapter().items()}
-    trainer.begin_round(averaged)
+    trainer.begin_round(averaged, 1)
     assert same(trainer.engine.adapter(), averaged)
     assert not any(bool(tensor.any()) for tensor in trainer.submit().delta.values())

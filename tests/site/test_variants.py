@@ -40,7 +40,7 @@ def trainer(problems, tmp_path, small_job):
     )
     job = small_job(task="choice", grpo__max_completion_length=40)
     trainer = build_trainer(job, "site-1", config, manifest_hash(problems), Ranks())
-    trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), 0))
+    trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), 0), 0)
     return trainer
 
 

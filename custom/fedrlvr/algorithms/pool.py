@@ -56,6 +56,15 @@ class KeptPool:
         answers = self._answers.get(problem_id, [])
         return [answers[int(i)] for i in random.permutation(len(answers))]
 
+    def answers(self) -> list[PublicResponse]:
+        """Everything kept, so that `replace` can put it back in the same order."""
+        return [answer for kept in self._answers.values() for answer in kept]
+
+    def replace(self, answers: Iterable[PublicResponse]) -> None:
+        self._answers = {}
+        for answer in answers:
+            self._answers.setdefault(answer.problem_id, []).append(answer)
+
     def __len__(self) -> int:
         return sum(len(answers) for answers in self._answers.values())
 

@@ -22,11 +22,11 @@ from fedrlvr.federation.instructions import check_instructions
 from fedrlvr.federation.lockdown import check_only_way_out
 from fedrlvr.federation.messages import answer, check_envelope, envelope, error_answer, read_request
 from fedrlvr.privacy.guards import Refused, check_adapter
+from fedrlvr.run_identity import check_run
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.egress import Egress, read_policy
 from fedrlvr.site.supervisor import Aborted, Supervisor, WorkerError
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.types import Adapter
 
 STOP_GRACE = 10.0  # seconds for the worker to save its adapter at the end of a job
 
@@ -34,11 +34,14 @@ STOP_GRACE = 10.0  # seconds for the worker to save its adapter at the end of a 
 class SiteExecutor(Executor):
     """Answers the five tasks, each by its worker's result or by an error that says why."""
 
-    def __init__(self, job: str, manifest: str):
-        """`job` is a JobConfig as JSON, `manifest` the hash of the public problems."""
+    def __init__(self, job: str, manifest: str, run: str, resume: bool = False):
+        """`job` is a JobConfig as JSON, `manifest` the hash of the public problems; `run` and `resume` as for the
+        recipe."""
         super().__init__()
         self.job = job
         self.manifest = manifest
+        self.run = run
+        self.resume = resume
         self._supervisor: Supervisor | None = None
         self._egress: Egress | None = None
         self._started = False
@@ -67,12 +70,13 @@ class SiteExecutor(Executor):
             check_envelope(shareable, place, keys=("protocol", "version", "source", "manifest"))
             instructions, adapter = read_request(shareable)
             instructions = check_instructions(task_name, instructions)
-            supervisor = self._running_supervisor(adapter)
+            supervisor = self._running_supervisor()
             self._check_spec(instructions.pop("adapter_spec", None), supervisor.adapter_spec)
             if adapter is not None:
                 check_adapter(adapter, supervisor.adapter_spec)
             self._prepare_egress(task_name, instructions)
-            body, delta = supervisor.request({**instructions, "task": task_name}, adapter)
+            ledger = self._egress.ledger.last_hash() if self._egress else ""
+            body, delta = supervisor.request({**instructions, "task": task_name, "ledger": ledger}, adapter)
         except Aborted:
             return make_reply(ReturnCode.TASK_ABORTED)
         except (WorkerError, Refused, SettingsError, FileNotFoundError) as reason:
@@ -90,6 +94,10 @@ class SiteExecutor(Executor):
         """
         if self._supervisor is not None:
             return
+        try:
+            run = check_run(self.run)
+        except ValueError as reason:
+            raise Refused(str(reason)) from None
         site, job = fl_ctx.get_identity_name(), JobConfig.model_validate_json(self.job)
         path = site_file(Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()), site)
         config = load_settings(SiteConfig, path).rooted(path.parent)
@@ -109,6 +117,8 @@ class SiteExecutor(Executor):
             self.manifest,
             aborted=lambda: self._abort_signal is not None and self._abort_signal.triggered,
             propose_from=propose_from,
+            run=run,
+            resume=self.resume,
         )
 
     def _prepare_egress(self, task_name: str, instructions: dict) -> None:
@@ -124,26 +134,26 @@ class SiteExecutor(Executor):
         if task_name == "train":
             self._egress.charge_steps(sum(s["private_steps"] for s in segments), self._supervisor.private_problems)
 
-    def _running_supervisor(self, adapter: Adapter | None) -> Supervisor:
-        """The worker, started if need be. A fresh worker knows nothing of the round under way, so one is started only
-        for a task that brings all it needs: an adapter, or the very first one. A job that plans too much for the
-        budget, which the worker's count of private problems tells, gets none, now or later.
+    def _running_supervisor(self) -> Supervisor:
+        """The worker, started if need be; a new one goes on from the last checkpoint of this run. A job that plans too
+        much for the budget, which the worker's count of private problems tells, gets none, now or later.
         """
         supervisor = self._supervisor
         if self._refusal is not None:
             raise self._refusal
         if not supervisor.running:
-            if self._started and adapter is None:
-                raise WorkerError("the worker was lost; it is started again with the next averaged adapter")
             supervisor.start()
-            if self._egress is not None and not self._started:
-                self._check_plan(supervisor)
+            if self._egress is not None:
+                self._check_budgets(supervisor)
             self._started = True
         return supervisor
 
-    def _check_plan(self, supervisor: Supervisor) -> None:
+    def _check_budgets(self, supervisor: Supervisor) -> None:
+        """That there is enough left for the job, and that the ledger knows all that the checkpoint was paid with."""
         try:
-            self._egress.check_plan(supervisor.private_problems)
+            if not self._started:
+                self._egress.check_plan(supervisor.private_problems, supervisor.rounds_done)
+            self._egress.ledger.check_knows(supervisor.ledger)
         except Refused as reason:
             supervisor.stop()
             self._refusal = reason

@@ -19,18 +19,24 @@ Name = Annotated[str, Field(max_length=1000)]
 
 
 class Instructions(Settings):
-    """Of a task that needs none. Strict: neither true nor 1.0 is 1."""
+    """Of any task: the round that it belongs to, -1 before the first. Strict: neither true nor 1.0 is 1."""
 
     model_config = ConfigDict(strict=True)
 
+    round: Annotated[int, Field(ge=-1, le=100_000)]
 
-class SegmentOrder(Instructions):
+
+class SegmentOrder(Settings):
+    model_config = ConfigDict(strict=True)
+
     index: Count
     private_steps: Count
     public_ids: Annotated[tuple[Name, ...], Field(max_length=10_000, strict=False)]
 
 
-class OfferedAnswer(Instructions):
+class OfferedAnswer(Settings):
+    model_config = ConfigDict(strict=True)
+
     problem_id: Name
     text: Annotated[str, Field(max_length=MAX_TEXT)]
     site: Name

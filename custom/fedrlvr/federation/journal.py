@@ -4,23 +4,31 @@ did."""
 from __future__ import annotations
 
 import json
+import shutil
+import threading
 import time
 from pathlib import Path
 
 
 class Journal:
-    """Appends to `metrics.jsonl`. Every line has `event` and `time` (seconds since the journal was opened)."""
+    """Appends to `metrics.jsonl`. Every line has `event` and `time` (seconds since the journal was opened, on top of
+    those of the journal that it continues, if there is one)."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, continued: Path | None = None):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self._began = time.monotonic()
-        self._file = open(folder / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
+        self.path, before = folder / "metrics.jsonl", 0.0
+        if continued is not None:
+            shutil.copyfile(continued, self.path)
+            before = json.loads(self.path.read_text(encoding="utf-8").splitlines()[-1])["time"]
+        self._began = time.monotonic() - before
+        self._lock = threading.Lock()  # late answers are written down by FLARE's own threads
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
 
     def write(self, event: str, **values) -> None:
         line = {"event": event, "time": round(time.monotonic() - self._began, 3), **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with self._lock:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         self._file.close()

@@ -24,6 +24,7 @@ from fedrlvr.version import PROTOCOL, source_hash
 
 ENVELOPE, INSTRUCTIONS, SECONDS = "fedrlvr.envelope", "fedrlvr.instructions", "fedrlvr.seconds"
 ERROR, REFUSAL = "fedrlvr.error", "fedrlvr.refusal"
+MAX_REASON = 2000  # characters
 
 
 def envelope(manifest: str, round_number: int, segment: int) -> dict:
@@ -97,9 +98,13 @@ def answer(task: str, request_message: Shareable, body: dict, delta: Adapter | N
     return message
 
 
+class CouldNot(Refused):
+    """The site tried and failed: it may be able to do the next thing."""
+
+
 def error_answer(reason: str, refusal: bool = False) -> Shareable:
     """`refusal`: the site would not, for a reason that is about the message or the job; otherwise it could not."""
-    headers = {ERROR: without_folders(reason)[:2000], REFUSAL: refusal}
+    headers = {ERROR: without_folders(reason)[:MAX_REASON], REFUSAL: refusal}
     return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers=headers)
 
 
@@ -121,12 +126,13 @@ def read_answer(task: str, message: Shareable, expected: dict) -> tuple[dict, fl
     """The DXO's data and the seconds the site worked.
 
     Raises:
-        Refused: an error answer (with its reason), another envelope than `expected`, no DXO, or another kind than this
-            task's.
+        CouldNot: an error answer of a site that tried, with its reason.
+        Refused: a site that would not, another envelope than `expected`, no DXO, or another kind than this task's.
     """
     code = message.get_return_code(ReturnCode.OK)
     if code != ReturnCode.OK:
-        raise Refused(str(message.get_header(ERROR) or code))
+        would_not = message.get_header(REFUSAL) is True
+        raise (Refused if would_not else CouldNot)(str(message.get_header(ERROR) or code)[:MAX_REASON])
     check_envelope(message, expected)
     dxo = _dxo(message, f"the answer to {task}")
     if dxo.data_kind != ANSWER_KIND[task]:

@@ -22,6 +22,7 @@ import yaml
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.lockdown import JOB_CLASSES
+from fedrlvr.run_identity import new_run
 from fedrlvr.site_config import SiteConfig
 
 MARK = "FEDRLVR_RUN"
@@ -51,8 +52,16 @@ class Simulation:
     """One run under `folder`: `flare/` is FLARE's workspace, `flare.log` what it prints."""
 
     def __init__(
-        self, folder: Path, job: JobConfig, public_ids: list[str], manifest: str, sites: dict[str, SiteConfig]
+        self,
+        folder: Path,
+        job: JobConfig,
+        public_ids: list[str],
+        manifest: str,
+        sites: dict[str, SiteConfig],
+        run: str | None = None,
+        resume: bool = False,
     ):
+        """`run` and `resume` as for the recipe; the run to go on with is then one that was under `folder`, too."""
         check_folder(folder)
         self.folder, self.job = folder, job
         self.flare = folder / "flare" / job.name
@@ -60,7 +69,9 @@ class Simulation:
         self.server_folder = self.flare / "server" / "simulate_job" / "fedrlvr"
         self._mark = uuid.uuid4().hex
         self._process: subprocess.Popen | None = None
-        self._write_inputs(public_ids, manifest, sites)
+        if resume:
+            set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
+        self._write_inputs(public_ids, manifest, sites, run or new_run(), resume)
 
     def events(self) -> Iterator[dict | None]:
         """Start the run and yield the server's journal, line by line as it is written; None when nothing is new.
@@ -69,7 +80,7 @@ class Simulation:
             SimulationFailed: the job ended with an error.
         """
         environment = {**os.environ, MARK: self._mark}
-        with open(self.log_path, "wb") as log:
+        with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fedrlvr.federation.simulator", str(self.folder)],
                 stdin=subprocess.PIPE,
@@ -113,12 +124,15 @@ class Simulation:
             yield None
             time.sleep(POLL)
 
-    def _write_inputs(self, public_ids: list[str], manifest: str, sites: dict[str, SiteConfig]) -> None:
+    def _write_inputs(
+        self, public_ids: list[str], manifest: str, sites: dict[str, SiteConfig], run: str, resume: bool
+    ) -> None:
         local = self.flare / "local"
         local.mkdir(parents=True, exist_ok=True)
         for name, config in sites.items():
             values = config.model_dump(mode="json", exclude_none=True)
             (local / f"fedrlvr.{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        (local / "fedrlvr.server.yaml").write_text(yaml.safe_dump({"state_dir": str(self.folder / "server")}))
         (local / "resources.json").write_text(json.dumps(RESOURCES, indent=2))
         if any(config.policy for config in sites.values()):
             (local / "privacy.json").write_text(json.dumps(SWITCH, indent=2))
@@ -127,8 +141,19 @@ class Simulation:
             "public_ids": public_ids,
             "manifest": manifest,
             "sites": list(sites),
+            "run": run,
+            "resume": resume,
         }
         (self.folder / "job.json").write_text(json.dumps(inputs, indent=2))
+
+
+def set_aside(folder: Path) -> None:
+    """Rename an earlier attempt's folder, if there is one, to the next free `-N`."""
+    number = 1
+    while folder.with_name(f"{folder.name}-{number}").exists():
+        number += 1
+    if folder.exists():
+        folder.rename(folder.with_name(f"{folder.name}-{number}"))
 
 
 def check_folder(folder: Path) -> None:
@@ -180,7 +205,8 @@ def main(folder: Path) -> None:
 
     _end_with_parent(os.environ[MARK])
     inputs = json.loads((folder / "job.json").read_text())
-    recipe = PubSwapRecipe(JobConfig.model_validate(inputs["job"]), inputs["public_ids"], inputs["manifest"])
+    names = ("public_ids", "manifest", "run", "resume")
+    recipe = PubSwapRecipe(JobConfig.model_validate(inputs["job"]), *(inputs[name] for name in names))
     recipe.execute(
         SimEnv(clients=inputs["sites"], num_threads=len(inputs["sites"]), workspace_root=str(folder / "flare"))
     )

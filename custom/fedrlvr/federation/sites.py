@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from nvflare.apis.controller_spec import ClientTask, Task
+from nvflare.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
-from fedrlvr.federation.messages import ENVELOPE, read_answer
+from fedrlvr.federation.messages import ENVELOPE, CouldNot, read_answer
 from fedrlvr.privacy.guards import Refused
 
 Checked = TypeVar("Checked")
@@ -39,19 +39,22 @@ class Asked:
     result: Shareable | None = None
 
     def answered(self, pickup_deadline: float) -> Shareable:
-        """The answer; Refused where there is none, saying how the task ended."""
+        """The answer; Refused where there is none, saying how the task ended; CouldNot where the site was at work."""
         if self.result is not None:
             return self.result
         if not self.fetched:
             raise Refused(
                 f"the site did not come for the task within {pickup_deadline:g} s; is its job process running?"
             )
-        raise Refused(f"no answer ({self.task.completion_status.value})")
+        if self.task.completion_status == TaskCompletionStatus.CLIENT_DEAD:
+            raise Refused("the site is gone: FLARE has not heard of it for too long")
+        raise CouldNot(f"no answer ({self.task.completion_status.value})")
 
 
 @dataclass
 class Sites:
-    """`active` are the sites still in the current round. A site that fails is out until the next round begins."""
+    """`active` are the sites in the segment under way. One that could not do its task is asked again with the next
+    segment (`returning` until then); one that would not, that was refused or never came is out until the next round."""
 
     controller: Controller
     fl_ctx: FLContext
@@ -62,22 +65,29 @@ class Sites:
     pickup_deadline: float
     on_failure: Callable[..., None]
     active: list[str] = field(default_factory=list)
+    returning: list[str] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     asking_seconds: float = 0.0
 
     def begin_round(self) -> None:
-        self.active = list(self.names)
+        self.active, self.returning = list(self.names), []
+
+    def begin_segment(self) -> list[str]:
+        """Take back the sites that could not do a task of the segment before; returns them."""
+        back, self.returning = self.returning, []
+        self.active = [name for name in self.names if name in self.active or name in back]
+        return back
 
     def ask(
         self, task: str, messages: Mapping[str, Shareable], check: Callable[[dict], Checked], optional: bool = False
     ) -> dict[str, Checked]:
         """Send each site its message and wait for all. Returns {site: check(data)} of the good answers, in the order of
         `names`. A site that answers with an error, or whose answer is refused by envelope or `check`, is out of the
-        round; where the answer is `optional` it is counted, and stays.
+        segment or the round; where the answer is `optional` it is counted, and stays.
 
         Raises:
-            QuorumLost: too few sites are left.
+            QuorumLost: too few sites are left, with those that may come back.
             RunAborted: the job was aborted.
         """
         began = time.monotonic()
@@ -92,23 +102,26 @@ class Sites:
                 answers[site] = check(data)
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
-                self.fail(site, task, str(reason), out=not optional)
-        self.check_quorum()
+                self.fail(site, task, str(reason), out=not optional, may_return=isinstance(reason, CouldNot))
+        self.check_quorum(with_returning=True)
         return answers
 
-    def fail(self, site: str, task: str, reason: str, out: bool = True) -> None:
-        """Count a failure and, with `out`, take the site out of the round."""
+    def fail(self, site: str, task: str, reason: str, out: bool = True, may_return: bool = False) -> None:
+        """Count a failure and, with `out`, take the site out: of the segment if it `may_return`, else of the round."""
         self.failures.append({"site": site, "task": task, "reason": reason})
         if out and site in self.active:
             self.active.remove(site)
+            if may_return:
+                self.returning.append(site)
         self.on_failure(site=site, task=task, reason=reason)
 
-    def check_quorum(self) -> None:
-        if len(self.active) < self.min_sites:
+    def check_quorum(self, with_returning: bool = False) -> None:
+        """Raises QuorumLost where fewer than `min_sites` are active, or active or returning."""
+        left = len(self.active) + (len(self.returning) if with_returning else 0)
+        if left < self.min_sites:
             reasons = "; ".join(f"{f['site']} failed in {f['task']}: {f['reason']}" for f in self.failures)
             raise QuorumLost(
-                f"only {len(self.active)} of {len(self.names)} sites are left, "
-                f"federation.min_sites is {self.min_sites}. {reasons}"
+                f"only {left} of {len(self.names)} sites are left, federation.min_sites is {self.min_sites}. {reasons}"
             )
 
     def _send(self, name: str, site: str, message: Shareable) -> Asked:

@@ -7,40 +7,19 @@ from collections.abc import Sequence
 import torch
 
 from fedrlvr.config import JobConfig
-from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.data.prompts import PromptError
 from fedrlvr.site.dp_step import DpStep
 from fedrlvr.site.engine import Engine, read_deepspeed_config
 from fedrlvr.site.generate import CachedSampler
 from fedrlvr.site.grpo_step import GrpoStep
 from fedrlvr.site.model import Policy, load_policy
+from fedrlvr.site.problems import read_site_problems
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.rollouts import Rollouts
-from fedrlvr.site.trainer import SiteProblems, Trainer
+from fedrlvr.site.trainer import Trainer
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.types import Problem
-
-
-def read_site_problems(config: SiteConfig, task: Task, manifest: str) -> SiteProblems:
-    """Read the site's problem files, and refuse a public set that is not the agreed one.
-
-    Raises:
-        ProblemFileError: a file that cannot be used.
-        ValueError: the public file's hash is not the job's.
-    """
-    public = read_problems(config.public_problems, task)
-    if manifest_hash(public) != manifest:
-        raise ValueError(
-            f"public_problems: {config.public_problems} has manifest hash {manifest_hash(public)}, "
-            f"the job says {manifest}; get the public file that the consortium agreed on"
-        )
-    return SiteProblems(
-        private=read_problems(config.private_problems, task),
-        public={problem.id: problem for problem in public},
-        test=read_problems(config.test_problems, task),
-        heldout=read_problems(config.heldout_problems, task) if config.heldout_problems else [],
-    )
 
 
 def build_trainer(

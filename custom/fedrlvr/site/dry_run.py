@@ -97,15 +97,15 @@ def _segment(job, config, egress: Egress, log: EgressLog, supervisor: Supervisor
     outgoing(egress.metrics, json_bytes, "validate", scores | {"adapter_spec": supervisor.adapter_spec})
     egress.charge_steps(segment["private_steps"], supervisor.private_problems)
     metrics, _ = supervisor.request(
-        {"task": "train", "segments": [segment], "exchange": True, "begin_round": True}, adapter
+        {"task": "train", "segments": [segment], "exchange": True, "begin_round": True, "round": 0}, adapter
     )
     outgoing(egress.metrics, json_bytes, "train", metrics)
     egress.asked = set(public)
-    answers, _ = supervisor.request({"task": "propose", "segments": [segment]})
+    answers, _ = supervisor.request({"task": "propose", "round": 0, "segments": [segment]})
     records = [{name: answer[name] for name in ("problem_id", "text", "variant")} for answer in answers["responses"]]
     outgoing(egress.responses, json_bytes, "propose", records)
-    metrics, _ = supervisor.request({"task": "swap", "segments": [segment], "responses": []})
+    metrics, _ = supervisor.request({"task": "swap", "round": 0, "segments": [segment], "responses": []})
     outgoing(egress.metrics, json_bytes, "swap", metrics)
-    _, delta = supervisor.request({"task": "submit"})
+    _, delta = supervisor.request({"task": "submit", "round": 0})
     outgoing(egress.adapter, adapter_bytes, "submit", delta)
     return sent

@@ -104,10 +104,16 @@ class Egress:
             charge = self._steps(steps, private_problems)
             self.ledger.charge(self.config.model, self._place["job"], charge, rules.delta, rules.max_epsilon)
 
-    def check_plan(self, private_problems: int) -> None:
-        """Raises Refused where all the private steps that the job plans would not fit into the budget."""
+    def check_plan(self, private_problems: int, rounds_done: int = 0) -> None:
+        """Raises Refused where all the noisy steps and releases that the job plans, save those of the rounds that an
+        earlier attempt at the same run has done, would not fit into the budgets."""
+        rounds = self.job.federation.rounds - rounds_done
+        if rounds <= 0:
+            return
+        self._release.check_plan(rounds)
         if self.job.privacy.mode == "dp_grpo":
-            planned = self._steps(planned_private_steps(self.job), private_problems)
+            steps = planned_private_steps(self.job) // self.job.federation.rounds * rounds
+            planned = self._steps(steps, private_problems)
             check_budget(self.ledger, self.config.model, planned, self.policy.training)
 
     def planned_costs(self, private_problems: int) -> list[str]:
@@ -123,15 +129,13 @@ class Egress:
         ]
 
     def check_job(self) -> None:
-        """Raises Refused where the job does not bring what the policy requires, or plans more rounds than the budget
-        for noise on adapters has, or a rule cannot be kept here; LedgerError where the log has seen a longer ledger
-        than there is."""
+        """Raises Refused where the job does not bring what the policy requires, or a rule cannot be kept here;
+        LedgerError where the log has seen a longer ledger than there is."""
         self.ledger.check_knows(self.log.last_ledger())
         _ = self._names, self._presidio  # read now, and not when the first answers wait
         required, mode = self.policy.training.require, self.job.privacy.mode
         if required == "dp_grpo" and mode != "dp_grpo":
             raise Refused(f"this site requires privacy.mode: dp_grpo; the job has privacy.mode: {mode}")
-        self._release.check_plan(self.job.federation.rounds)
 
     def _steps(self, steps: int, private_problems: int) -> ExampleNoise:
         rate = min(1.0, self.job.grpo.prompts_per_step / private_problems)

@@ -54,10 +54,10 @@ def _run(supervisor: Supervisor, job: JobConfig) -> Rehearsal:
     adapter = initial_adapter(supervisor.adapter_spec, job.seed)
     segment = {"index": 0, "private_steps": 1, "public_ids": []}
     answer, _ = supervisor.request(
-        {"task": "train", "segments": [segment], "exchange": False, "begin_round": True}, adapter
+        {"task": "train", "segments": [segment], "exchange": False, "begin_round": True, "round": 0}, adapter
     )
     step = answer["metrics"][0]
-    _, delta = supervisor.request({"task": "submit"})
+    _, delta = supervisor.request({"task": "submit", "round": 0})
     moved = sum(float(tensor.abs().sum()) for tensor in delta.values())
     if step["optimizer_steps"] < 1:
         raise WorkerError("no optimizer step was taken")

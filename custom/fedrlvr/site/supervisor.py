@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fedrlvr.config import JobConfig
+from fedrlvr.run_identity import new_run
 from fedrlvr.site.wire import receive, send
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
@@ -35,7 +36,8 @@ class Aborted(RuntimeError):
 
 
 class Supervisor:
-    """One worker at a time. `start` may be called again after the worker was lost."""
+    """One worker at a time. `start` may be called again after the worker was lost: the next one goes on from the last
+    checkpoint of the same `run` (default: one of its own). With `resume` the first one does so, too."""
 
     def __init__(
         self,
@@ -45,11 +47,15 @@ class Supervisor:
         manifest: str,
         aborted: Callable[[], bool] = lambda: False,
         propose_from: str = "local",
+        run: str | None = None,
+        resume: bool = False,
     ):
         self.job, self.site, self.config, self.manifest = job, site, config, manifest
         self.aborted, self.propose_from = aborted, propose_from
+        self.run, self._recover = run or new_run(), resume
         self.adapter_spec: dict | None = None
-        self.private_problems = 0
+        self.private_problems, self.rounds_done = 0, 0
+        self.ledger = ""  # hash of the ledger's last line, as the worker's checkpoint knew it
         self.log_path = config.state_dir / "worker.log"
         self._process: subprocess.Popen | None = None
         self._requests: Connection | None = None
@@ -78,9 +84,13 @@ class Supervisor:
                 "site_config": self.config.model_dump(mode="json"),
                 "manifest": self.manifest,
                 "propose_from": self.propose_from,
+                "run": self.run,
+                "recover": self._recover,
             }
         )
         self.adapter_spec, self.private_problems = answer["adapter_spec"], answer["private_problems"]
+        self.rounds_done, self.ledger = answer["rounds_done"], answer["ledger"]
+        self._recover = True
 
     def request(self, message: dict, tensors: Adapter | None = None) -> tuple[dict, Adapter | None]:
         """Send one request and wait for its answer.

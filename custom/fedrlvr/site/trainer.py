@@ -1,14 +1,16 @@
 """What a site does in a round, as plain methods: begin a round, train, propose, swap, submit, validate.
 
 The trainer takes its engine, rollouts and step as arguments and knows no transport, so it runs alone, under test, or
-behind any. It keeps no random state and no cursor: every draw comes from (seed, site, purpose, segment).
+behind any. It keeps no random state and no cursor: every draw comes from (seed, site, purpose, segment), so what
+`state` returns is all that a run needs to go on from there.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,24 +19,16 @@ from fedrlvr.algorithms.pool import KeptPool
 from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.algorithms.swap import fill, replace_all, swap_metrics
 from fedrlvr.config import JobConfig
+from fedrlvr.site.checkpoint import Place, TrainerState
 from fedrlvr.site.dp_step import DpStep
 from fedrlvr.site.engine import Engine
 from fedrlvr.site.evaluation import Scores, evaluate
 from fedrlvr.site.grpo_step import GrpoStep
+from fedrlvr.site.problems import SiteProblems
 from fedrlvr.site.rollouts import Rollouts, rollout_metrics
 from fedrlvr.streams import epoch_batch, seed_of, stream
 from fedrlvr.tasks.task import VARIANTS
 from fedrlvr.types import Adapter, Completion, Group, Problem, PublicResponse, SiteUpdate
-
-
-@dataclass(frozen=True)
-class SiteProblems:
-    """What a site trains and is measured on. `public` maps the agreed public problems by id."""
-
-    private: list[Problem]
-    public: dict[str, Problem]
-    test: list[Problem]
-    heldout: list[Problem]
 
 
 class Trainer:
@@ -59,10 +53,26 @@ class Trainer:
         self.pool = KeptPool(job.exchange.keep_pool, job.exchange.max_per_prompt)
         self._start: Adapter = engine.adapter()
         self._given = False
+        self.place = Place()
         self._proposed: tuple[int, list[Group], float] | None = None
 
-    def begin_round(self, adapter: Adapter | None) -> None:
+    def state(self) -> TrainerState:
+        engine = self.engine
+        return TrainerState(
+            self.place, self._given, engine.adapter(), self._start, engine.optimizer_state(), self.pool.answers()
+        )
+
+    def restore(self, state: TrainerState) -> None:
+        """Be as when `state` was taken. Raises ValueError where it is not of this engine."""
+        self.engine.load_adapter(state.adapter)
+        self.engine.load_optimizer_state(state.optimizer)
+        self._start, self._given, self.place = state.start, state.given, state.place
+        self._proposed = None
+        self.pool.replace(state.pool)
+
+    def begin_round(self, adapter: Adapter | None, number: int) -> None:
         """Take over the averaged adapter (None: go on with the own one) and forget the round before."""
+        self.place = Place(number, number * self.job.federation.segments_per_round)
         if adapter is not None:
             self.engine.load_adapter(adapter)
         self._start, self._given = self.engine.adapter(), adapter is not None
@@ -78,6 +88,8 @@ class Trainer:
                 metrics.append(self._private_step(segment, k))
             if segment.public_ids and not (exchange and segment is segments[-1]):
                 metrics.append(self._public_step(segment, *self._sample_public(segment)))
+        last = segments[-1].index
+        self.place = Place(self.place.round, last, True) if exchange else Place(self.place.round, last + 1)
         return metrics
 
     def propose(self, segment: Segment) -> list[PublicResponse]:
@@ -109,6 +121,7 @@ class Trainer:
         proposed, self._proposed = self._proposed, None
         groups, entropy = proposed[1:] if proposed and proposed[0] == segment.index else self._sample_public(segment)
         metrics = self._public_step(segment, groups, entropy)
+        self.place = Place(self.place.round, segment.index + 1)
         return metrics | {"exchange/received": float(len(answers))} | rejected
 
     def submit(self) -> SiteUpdate:
@@ -124,9 +137,10 @@ class Trainer:
         `share` = (i, n) evaluates only the i-th of n blocks of the test problems: sites that hold the same adapter
         split the work. The current adapter and optimizer are as before afterwards.
         """
-        own = self.engine.adapter() if adapter is not None else None
-        if adapter is not None:
-            self.engine.load_adapter(adapter)
+        with self.engine.borrowed(adapter) if adapter is not None else nullcontext():
+            return self._evaluate(samples, share, name)
+
+    def _evaluate(self, samples: int, share: tuple[int, int] | None, name: str) -> dict[str, Scores]:
         test = self.problems.test
         if share is not None:
             block, blocks = share
@@ -140,8 +154,6 @@ class Trainer:
         if share is not None and self.problems.heldout:
             seed = seed_of(self.job.seed, "evaluation", name, self.site)
             scores["heldout"] = evaluate(self.rollouts, self.problems.heldout, samples, ks, seed)
-        if own is not None:
-            self.engine.load_adapter(own)
         return scores
 
     def _private_step(self, segment: Segment, k: int) -> dict:
@@ -185,11 +197,8 @@ class Trainer:
         find out itself."""
         if not self._given:
             raise ValueError("propose_from: global needs a round that began with an adapter of the server's")
-        own = self.engine.adapter()
-        self.engine.load_adapter(self._start)
-        groups, _ = self._sample_public(segment, "proposed")
-        self.engine.load_adapter(own)
-        return groups
+        with self.engine.borrowed(self._start):
+            return self._sample_public(segment, "proposed")[0]
 
     def _shown(self, problems: Sequence[Problem], random: np.random.Generator) -> list[Problem]:
         """Each problem in a presentation of this site's own drawing."""

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import traceback
+from contextlib import nullcontext
 from dataclasses import asdict
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -23,50 +24,61 @@ def main(address: str) -> None:
     ranks = Ranks.from_environment()
     _die_with_supervisor(address)
     connection = _connect(address, b"requests") if ranks.rank == 0 else None
-    trainer = None
+    recovery = None
     while True:
         message, tensors = ranks.broadcast(receive(connection) if connection else None)
         if message["task"] == "stop":
             break
         try:
             if message["task"] == "setup":
-                trainer, answer, result = _set_up(message, ranks)
+                recovery, answer, result = _set_up(message, ranks)
             else:
-                answer, result = serve(trainer, message, tensors)
+                answer, result = serve(recovery, message, tensors)
         except Exception as error:
             # Whatever went wrong is the answer to this one request: the supervisor decides what it means for the site.
             traceback.print_exc()
             answer, result = {"error": f"{type(error).__name__}: {error}"}, None
         if connection:
             send(connection, answer, result)
-    if trainer is not None and ranks.rank == 0:
-        trainer.engine.save_adapter(Path(message["state_dir"]) / "adapter")
+    if recovery is not None and ranks.rank == 0:
+        recovery.trainer.engine.save_adapter(Path(message["state_dir"]) / "adapter")
 
 
-def serve(trainer, message: dict, tensors: Adapter | None) -> tuple[dict, Adapter | None]:
-    """One of the five tasks: plain data in, plain data out."""
+def serve(recovery, message: dict, tensors: Adapter | None) -> tuple[dict, Adapter | None]:
+    """One of the five tasks: plain data in, plain data out. What moved the policy is saved before it is answered."""
     from fedrlvr.algorithms.schedule import Segment
     from fedrlvr.types import PublicResponse
 
-    if trainer is None:
+    if recovery is None:
         raise RuntimeError("the worker was not set up, or its set-up failed")
+    trainer, task, ledger = recovery.trainer, message["task"], message.get("ledger", "")
     segments = [Segment(s["index"], s["private_steps"], tuple(s["public_ids"])) for s in message.get("segments", ())]
-    match message["task"]:
+    if task == "train":
+        recovery.enter_round(message["round"], message["begin_round"], tensors, ledger)
+    elif tensors is None and message["round"] >= 0:
+        recovery.expect_round(message["round"])
+    match task:
         case "train":
-            if message["begin_round"]:
-                trainer.begin_round(tensors)
-            return {"metrics": trainer.train(segments, message["exchange"])}, None
+            return {"metrics": _kept(trainer.train(segments, message["exchange"]), recovery, ledger)}, None
         case "propose":
             return {"responses": [asdict(response) for response in trainer.propose(segments[0])]}, None
         case "swap":
             answers = [PublicResponse(**response) for response in message["responses"]]
-            return {"metrics": [trainer.swap(segments[0], answers)]}, None
+            return {"metrics": _kept([trainer.swap(segments[0], answers)], recovery, ledger)}, None
         case "submit":
             return {}, trainer.submit().delta
         case "validate":
             share = tuple(message["share"]) if message["share"] else None
-            return {"scores": trainer.validate(tensors, message["samples"], share, message["name"])}, None
-    raise ValueError(f"unknown task {message['task']!r}")
+            before_the_first = message["round"] < 0
+            with trainer.engine.policy.model.disable_adapter() if before_the_first else nullcontext():
+                return {"scores": trainer.validate(tensors, message["samples"], share, message["name"])}, None
+    raise ValueError(f"unknown task {task!r}")
+
+
+def _kept(metrics: list[dict], recovery, ledger: str) -> list[dict]:
+    if not recovery.keep(ledger) and metrics:
+        metrics[-1]["checkpoint/failed"] = 1.0
+    return metrics
 
 
 def _set_up(message: dict, ranks: Ranks):
@@ -74,25 +86,32 @@ def _set_up(message: dict, ranks: Ranks):
 
     from fedrlvr.algorithms.lora import adapter_spec
     from fedrlvr.config import JobConfig
+    from fedrlvr.run_identity import run_identity
     from fedrlvr.site.build import build_trainer
+    from fedrlvr.site.checkpoint import SiteCheckpoints
+    from fedrlvr.site.recovery import Recovery
     from fedrlvr.site_config import SiteConfig
 
     config = SiteConfig.model_validate(message["site_config"])
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    trainer = build_trainer(
-        JobConfig.model_validate(message["job"]),
-        message["site"],
-        config,
-        message["manifest"],
-        ranks,
-        message["propose_from"],
-    )
+    job, site, manifest = JobConfig.model_validate(message["job"]), message["site"], message["manifest"]
+    trainer = build_trainer(job, site, config, manifest, ranks, message["propose_from"])
+    spec = adapter_spec(trainer.engine.adapter())
+    identity = run_identity(job, manifest, site=site, spec=spec, processes=ranks.world_size)
+    checkpoints = SiteCheckpoints(config.state_dir / "checkpoints", message["run"], identity, ranks)
+    recovery = Recovery(trainer, checkpoints)
+    if message["recover"]:
+        recovery.recover()
+    else:
+        checkpoints.clear()
     answer = {
-        "adapter_spec": adapter_spec(trainer.engine.adapter()),
+        "adapter_spec": spec,
         "private_problems": len(trainer.problems.private),
+        "rounds_done": max(0, trainer.place.round),
+        "ledger": recovery.ledger,
     }
-    return trainer, answer, None
+    return recovery, answer, None
 
 
 def _die_with_supervisor(address: str) -> None:

@@ -1,0 +1,62 @@
+"""On a worker's PYTHONPATH this makes it die, hang or run out of disk in the middle of its work, where a plan says so.
+
+FEDRLVR_FAULTS is a JSON list of {"site", "task", "segment" or "round", "rank", "act", "after"}; every fault happens
+once, which a file in FEDRLVR_FAULTS_DONE remembers. The acts are real: signals, exits, a limit that the kernel keeps.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+ACTS = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "hang": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "crash": lambda: os._exit(17),
+}
+
+
+def _watch() -> None:
+    from fedrlvr.site.ranks import Ranks
+
+    faults, done = json.loads(os.environ["FEDRLVR_FAULTS"]), Path(os.environ["FEDRLVR_FAULTS_DONE"])
+    broadcast, site = Ranks.broadcast, []
+
+    def received(self, item):
+        item = broadcast(self, item)
+        if isinstance(item, tuple) and isinstance(item[0], dict):
+            message = item[0]
+            site[:] = [message["site"]] if message["task"] == "setup" else site
+            for number, fault in enumerate(faults):
+                mark = done / str(number)
+                if _due(fault, site, message, self.rank) and not mark.exists():
+                    mark.touch()
+                    _act(fault)
+        return item
+
+    Ranks.broadcast = received
+
+
+def _due(fault: dict, site: list, message: dict, rank: int) -> bool:
+    segments = message.get("segments") or [{}]
+    here = {"task": message["task"], "round": message.get("round"), "segment": segments[-1].get("index")}
+    wanted = {name: fault[name] for name in here if name in fault}
+    return site == [fault["site"]] and fault.get("rank", 0) == rank and wanted.items() <= here.items()
+
+
+def _act(fault: dict) -> None:
+    if fault["act"] == "disk":
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # bytes; a log line still fits
+    elif "after" in fault:
+        threading.Timer(fault["after"], ACTS[fault["act"]]).start()
+    else:
+        ACTS[fault["act"]]()
+
+
+if "fedrlvr.site.worker" in " ".join(sys.orig_argv) and os.environ.get("FEDRLVR_FAULTS"):
+    _watch()
