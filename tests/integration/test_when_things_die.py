@@ -20,6 +20,7 @@ spec.loader.exec_module(helpers)
 
 pytestmark = pytest.mark.slow
 
+RUN = "0123456789abcdef"
 FAULTS = Path(__file__).with_name("faults")
 
 
@@ -52,12 +53,14 @@ def simulate(simulation: Simulation) -> list[dict]:
 def prepared(site_files, small_job, tmp_path):
     """A simulation of three sites whose files a test may spoil before it starts."""
 
-    def prepare(spoil=lambda sites: None, **changes) -> Simulation:
+    def prepare(spoil=lambda sites: None, folder="run", resume=False, **changes) -> Simulation:
         job = small_job(**({"federation__rounds": 2, "federation__segments_per_round": 1} | changes))
         manifest, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
         public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
+        states = {site: tmp_path / f"{folder}-sites" / site for site in sites}
+        sites = {name: config.model_copy(update={"state_dir": states[name]}) for name, config in sites.items()}
         spoil(sites)
-        return Simulation(tmp_path / "run", job, public, manifest, sites)
+        return Simulation(tmp_path / folder, job, public, manifest, sites, RUN, resume)
 
     return prepare
 
@@ -111,41 +114,75 @@ def final_adapter(simulation: Simulation) -> bytes:
     return (last / "adapter_model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"task": "train", "segment": 1, "act": "kill"},
-        {"task": "train", "segment": 0, "act": "crash"},
-        {"task": "swap", "segment": 1, "act": "kill"},
-        {"task": "submit", "round": 0, "act": "kill"},
-    ],
-    ids=lambda fault: f"{fault['act']} in {fault['task']}",
-)
-def test_a_worker_that_dies_at_work_is_back_in_the_next_segment(prepared, faults, fault):
-    faults(fault | {"site": "site-2"})
-    simulation = prepared(**SMALL)
+def test_workers_that_die_at_work_are_back_in_the_next_segment(prepared, faults):
+    """Killed, crashed, hanging, and one rank of two: each costs its task, nothing more, and the others go on."""
+    planned = [
+        {"site": "site-1", "task": "train", "segment": 0, "act": "kill"},
+        {"site": "site-2", "task": "swap", "segment": 1, "act": "crash"},
+        {"site": "site-3", "task": "submit", "round": 0, "act": "kill"},
+        {"site": "site-1", "task": "train", "segment": 3, "act": "hang"},
+        {"site": "site-2", "task": "train", "segment": 4, "act": "kill", "rank": 1},
+    ]
+    faults(*planned)
+
+    def two_ranks(sites):
+        sites["site-2"] = sites["site-2"].model_copy(update={"processes": 2})
+
+    simulation = prepared(two_ranks, **SMALL, federation__step_deadline=20)
     events = simulate(simulation)
-    assert faults.happened() == [0]
-    (failure,) = of(events, "failure")
-    assert (failure["site"], failure["task"]) == ("site-2", fault["task"])
-    assert "worker died (exit code" in failure["reason"]
-    averaged = [event["sites"] for event in of(events, "average")]
-    if fault["task"] == "submit":  # its answer was lost, nothing else: it is in the next round from the start
-        assert averaged == [["site-1", "site-3"], ["site-1", "site-2", "site-3"]]
-    else:
-        (back,) = of(events, "back")
-        assert back["sites"] == ["site-2"]
-        assert back["round"] == 0
-        assert averaged == [["site-1", "site-2", "site-3"]] * 2
-    segments = {event["segment"] for event in of(events, "step") if event["site"] == "site-2"}
-    assert segments >= {2, 3, 4, 5}
+    assert faults.happened() == [0, 1, 2, 3, 4]
+    failures = of(events, "failure")
+    assert [(e["site"], e["task"]) for e in failures] == [(fault["site"], fault["task"]) for fault in planned]
+    reasons = [e["reason"] for e in failures]
+    assert "worker died (exit code -9)" in reasons[0]
+    assert "worker died (exit code" in reasons[1]
+    assert "no answer within federation.step_deadline = 20 s" in reasons[3]
+    assert "worker died" in reasons[4] or "Connection" in reasons[4]  # whichever is noticed first
+    assert [(e["segment"], e["sites"]) for e in of(events, "back")] == [
+        (1, ["site-1"]),
+        (2, ["site-2"]),
+        (4, ["site-1"]),
+        (5, ["site-2"]),
+    ]
+    assert [e["sites"] for e in of(events, "average")] == [["site-1", "site-2"], ["site-1", "site-2", "site-3"]]
+    done = {site: {e["segment"] for e in of(events, "step") if e["site"] == site} for site in ("site-1", "site-2")}
+    assert done == {"site-1": {1, 2, 4, 5}, "site-2": {0, 1, 2, 3, 5}}
     assert events[-1]["event"] == "end"
     assert not helpers.processes_of(simulation.folder.parent)
 
 
-def worker_of(simulation: Simulation, site: str):
-    """A site's worker is the process that writes its worker log."""
-    for process in helpers.processes_of(simulation.folder.parent):
-        if any(file.path.endswith(f"{site}/worker.log") for file in process.open_files()):
-            return process
-    raise AssertionError(f"{site} has no worker")
+def test_a_worker_killed_between_tasks_costs_nothing_and_a_lost_run_is_resumed_to_the_same_bytes(
+    prepared, faults, tmp_path
+):
+    """Three runs of one job: undisturbed; with workers killed whenever they had answered; killed whole in the second
+    round, and resumed."""
+    calm = prepared(folder="calm", **SMALL)
+    assert simulate(calm)[-1]["event"] == "end"
+
+    moments = [("site-1", "train", 0), ("site-2", "train", 1), ("site-3", "propose", 1), ("site-1", "swap", 4)]
+    faults(*({"site": s, "task": t, "segment": n, "act": "kill", "answered": True} for s, t, n in moments))
+    stirred = prepared(folder="stirred", **SMALL)
+    assert not of(simulate(stirred), "failure")
+    assert faults.happened() == [0, 1, 2, 3]
+    assert final_adapter(stirred) == final_adapter(calm)
+
+    lost = prepared(folder="lost", **SMALL)
+    for event in lost.events():
+        if event and event["event"] == "step" and event["segment"] == 4:
+            break
+    lost.close()
+    assert not helpers.processes_of(lost.folder)
+    # What the last second wrote is damaged: the sites' newest checkpoints are cut short.
+    for newest in [sorted(path.glob("*-segment-*"))[-1] for path in tmp_path.glob("lost-sites/*/checkpoints/*")]:
+        cut_short(newest / "adapter.safetensors")
+    again = prepared(folder="lost", resume=True, **SMALL)
+    events = simulate(again)
+    assert of(events, "resumed")[0]["after"] == 0
+    assert [e["round"] for e in of(events, "average")] == [0, 1]
+    assert final_adapter(again) == final_adapter(calm)
+    assert not helpers.processes_of(tmp_path)
+
+
+def cut_short(file: Path) -> None:
+    with open(file, "r+b") as handle:
+        handle.truncate(file.stat().st_size // 2)

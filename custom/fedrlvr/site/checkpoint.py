@@ -23,6 +23,10 @@ KEPT_ROUNDS, KEPT_NEWEST = 2, 2
 BEGINNING = "-begins"
 
 
+class NotThere(RuntimeError):
+    """The worker is not where a message needs it, and cannot come there by itself."""
+
+
 @dataclass(frozen=True, order=True)
 class Place:
     """How far a site is: in which round (-1: before the first), how many of the job's segments are done, and whether of

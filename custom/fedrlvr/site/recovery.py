@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedrlvr.site.checkpoint import SiteCheckpoints
+from fedrlvr.site.checkpoint import NotThere, SiteCheckpoints
 from fedrlvr.site.trainer import Trainer
 from fedrlvr.types import Adapter
-
-
-class NotThere(RuntimeError):
-    """The worker is not where the message needs it, and cannot come there by itself."""
 
 
 @dataclass

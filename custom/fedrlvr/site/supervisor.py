@@ -107,6 +107,8 @@ class Supervisor:
             answer, result = self._wait(time.monotonic() + self.job.federation.step_deadline)
         except (EOFError, OSError):
             raise self._lost("died") from None
+        if answer.get("broken"):
+            self.stop()  # it ends by itself, but must not be asked again before it has
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer, result

@@ -15,9 +15,12 @@ from dataclasses import asdict
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
+from fedrlvr.site.checkpoint import NotThere
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.wire import receive, send
 from fedrlvr.types import Adapter
+
+BROKEN = 5  # exit code
 
 
 def main(address: str) -> None:
@@ -29,6 +32,7 @@ def main(address: str) -> None:
         message, tensors = ranks.broadcast(receive(connection) if connection else None)
         if message["task"] == "stop":
             break
+        broken = False
         try:
             if message["task"] == "setup":
                 recovery, answer, result = _set_up(message, ranks)
@@ -37,11 +41,21 @@ def main(address: str) -> None:
         except Exception as error:
             # Whatever went wrong is the answer to this one request: the supervisor decides what it means for the site.
             traceback.print_exc()
-            answer, result = {"error": f"{type(error).__name__}: {error}"}, None
+            broken = _half_done(message["task"], error, ranks)
+            answer, result = {"error": f"{type(error).__name__}: {error}", "broken": broken}, None
         if connection:
             send(connection, answer, result)
+        if broken:
+            sys.stderr.flush()
+            os._exit(BROKEN)
     if recovery is not None and ranks.rank == 0:
         recovery.trainer.engine.save_adapter(Path(message["state_dir"]) / "adapter")
+
+
+def _half_done(task: str, error: Exception, ranks: Ranks) -> bool:
+    """Whether an error may have left the policy between two places, or the ranks out of step with each other. Then only
+    a new worker, from the last checkpoint, can be trusted."""
+    return not isinstance(error, NotThere) and (task in ("train", "swap") or ranks.world_size > 1)
 
 
 def serve(recovery, message: dict, tensors: Adapter | None) -> tuple[dict, Adapter | None]:

@@ -1,7 +1,8 @@
 """On a worker's PYTHONPATH this makes it die, hang or run out of disk in the middle of its work, where a plan says so.
 
-FEDRLVR_FAULTS is a JSON list of {"site", "task", "segment" or "round", "rank", "act", "after"}; every fault happens
-once, which a file in FEDRLVR_FAULTS_DONE remembers. The acts are real: signals, exits, a limit that the kernel keeps.
+FEDRLVR_FAULTS is a JSON list of {"site", "task", "segment" or "round", "rank", "act", "after" or "answered"}: when the
+task comes, so many seconds later, or when it has been answered. Every fault happens once, which a file in
+FEDRLVR_FAULTS_DONE remembers. The acts are real: signals, exits, a limit that the kernel keeps.
 """
 
 import json
@@ -19,10 +20,11 @@ ACTS = {
 
 
 def _watch() -> None:
+    from fedrlvr.site import wire
     from fedrlvr.site.ranks import Ranks
 
     faults, done = json.loads(os.environ["FEDRLVR_FAULTS"]), Path(os.environ["FEDRLVR_FAULTS_DONE"])
-    broadcast, site = Ranks.broadcast, []
+    broadcast, send, site, later = Ranks.broadcast, wire.send, [], []
 
     def received(self, item):
         item = broadcast(self, item)
@@ -33,10 +35,18 @@ def _watch() -> None:
                 mark = done / str(number)
                 if _due(fault, site, message, self.rank) and not mark.exists():
                     mark.touch()
-                    _act(fault)
+                    if fault.get("answered"):
+                        later.append(fault)
+                    else:
+                        _act(fault)
         return item
 
-    Ranks.broadcast = received
+    def sent(*arguments):
+        send(*arguments)
+        while later:
+            _act(later.pop())
+
+    Ranks.broadcast, wire.send = received, sent
 
 
 def _due(fault: dict, site: list, message: dict, rank: int) -> bool:
