@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fedrlvr.config import JobConfig
+from fedrlvr.site.launcher import worker_command, worker_environment
 from fedrlvr.site.wire import receive, send
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
@@ -66,7 +66,7 @@ class Supervisor:
         with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder, socket.socket(socket.AF_UNIX) as server:
             address = str(Path(folder) / "worker")
             server.bind(address)
-            server.listen(self.config.processes + 1)
+            server.listen()
             server.settimeout(POLL)
             self._launch(address)
             self._accept(server)
@@ -92,6 +92,8 @@ class Supervisor:
         """
         if self._process is None or self._requests is None:
             raise WorkerError("the worker is not running")
+        if self._process.poll() is not None:  # its ranks may have outlived their launcher; nothing watches them now
+            raise self._lost("died")
         try:
             send(self._requests, message, tensors)
             answer, result = self._wait(time.monotonic() + self.job.federation.step_deadline)
@@ -120,35 +122,20 @@ class Supervisor:
         process.wait()
 
     def _launch(self, address: str) -> None:
-        command = [sys.executable, "-m", "fedrlvr.site.worker", address]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        if self.config.threads is not None:
-            environment["OMP_NUM_THREADS"] = str(self.config.threads)
-        if self.config.processes > 1:
-            command[1:2] = [
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                f"--nproc-per-node={self.config.processes}",
-                "-m",
-            ]
-        else:  # what a launcher would set; port 0 lets the only process choose a free one
-            environment |= {
-                "RANK": "0",
-                "WORLD_SIZE": "1",
-                "LOCAL_RANK": "0",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": "0",
-            }
-        with open(self.log_path, "ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
+        command, environment = worker_command(self.config, address), worker_environment(self.config)
+        try:
+            with open(self.log_path, "ab") as log:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                )
+        except OSError as error:
+            raise WorkerError(f"worker.launch: cannot start {command[0]}: {error.strerror or error}") from None
 
     def _accept(self, server: socket.socket) -> None:
-        """One lifeline per rank, and rank 0's request connection; each says first which it is."""
+        """Lifelines of all ranks that reach this machine, then rank 0's request connection, which comes when all have
+        met; each says first which it is."""
         deadline = time.monotonic() + START_DEADLINE
-        while len(self._lifelines) < self.config.processes or self._requests is None:
+        while self._requests is None:
             try:
                 connection = Connection(server.accept()[0].detach())
             except TimeoutError:
