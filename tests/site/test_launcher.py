@@ -146,8 +146,15 @@ def test_a_killed_launcher_leaves_no_rank(start, launch):
         time.sleep(0.1)
 
 
+def writes_under(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return any(file.path.startswith(str(folder)) for file in process.open_files())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
 @pytest.mark.slow
-def test_ranks_that_a_launcher_puts_into_sessions_of_their_own_die_with_the_supervisor(site_files, job):
+def test_ranks_that_a_launcher_puts_into_sessions_of_their_own_die_with_the_supervisor(site_files, job, tmp_path):
     """No process group holds them, as under a container or a batch system: their lifelines do."""
     manifest, configs = site_files({"site-1": ("A",)}, worker={"launch": f"setsid --wait {TORCHRUN}"}, processes=2)
     config = SiteConfig.model_validate(dict(configs["site-1"]))
@@ -164,8 +171,8 @@ def test_ranks_that_a_launcher_puts_into_sessions_of_their_own_die_with_the_supe
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     deadline = time.monotonic() + 30
-    while alive := [p for p in psutil.process_iter(["cmdline"]) if "fedrlvr.site.worker" in (p.info["cmdline"] or ())]:
-        assert time.monotonic() < deadline, [p.info["cmdline"] for p in alive]
+    while alive := [process for process in psutil.process_iter() if writes_under(process, tmp_path)]:
+        assert time.monotonic() < deadline, [process.cmdline() for process in alive]
         time.sleep(0.2)
 
 

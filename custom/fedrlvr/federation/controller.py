@@ -27,6 +27,7 @@ from fedrlvr.algorithms.pool import pool_for
 from fedrlvr.algorithms.schedule import Leg, plan_round
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.checkpoint import write_adapter
+from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.journal import Journal
 from fedrlvr.federation.messages import adapter_bytes, envelope, request, response_bytes
 from fedrlvr.federation.sites import QuorumLost, RunAborted, Sites
@@ -65,15 +66,16 @@ class PubSwapController(Controller):
         self._journal.write("late", site=client.name, task=task_name, count=self._late)
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        federation = self._config.federation
+        deadlines = Deadlines.of(self._config)
         self._sites = Sites(
             controller=self,
             fl_ctx=fl_ctx,
             abort_signal=abort_signal,
             names=sorted(client.name for client in fl_ctx.get_engine().get_clients()),
-            min_sites=federation.min_sites,
-            deadline=federation.step_deadline,
-            pickup_deadline=federation.pickup_deadline,
+            min_sites=self._config.federation.min_sites,
+            deadline=deadlines.task,
+            first_deadline=deadlines.first_task,
+            pickup_deadline=deadlines.pickup,
             on_failure=lambda **failure: self._journal.write("failure", **failure),
         )
         try:

@@ -7,6 +7,7 @@ from nvflare.recipe.spec import Recipe
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.controller import PubSwapController
+from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.executor import SiteExecutor
 
 TASKS = ["train", "propose", "swap", "submit", "validate"]
@@ -30,5 +31,6 @@ class PubSwapRecipe(Recipe):
         fed_job.to_server(PubSwapController(settings, public_ids, manifest))
         fed_job.to_clients(SiteExecutor(settings, manifest), tasks=TASKS)
         super().__init__(fed_job)
-        # FLARE's default of 2 s between a site's questions for work would be most of a small task's time.
-        self.add_server_config({"server": {"task_request_interval": 0.2}})
+        deadlines = Deadlines.of(job)
+        self.add_server_config(deadlines.server_config())
+        self.add_client_config(deadlines.client_config())

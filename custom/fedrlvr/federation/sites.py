@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from fedrlvr.privacy.guards import Refused
 Checked = TypeVar("Checked")
 
 POLL = 0.05
-GRACE = 60.0  # seconds a site's own deadline may fire before the server's does
 
 
 class QuorumLost(RuntimeError):
@@ -51,7 +51,11 @@ class Asked:
 
 @dataclass
 class Sites:
-    """`active` are the sites still in the current round. A site that fails is out until the next round begins."""
+    """`active` are the sites still in the current round. A site that fails is out until the next round begins.
+
+    `deadline` and `first_deadline` are for answers of sites whose worker runs, or may have to be started: one that has
+    answered nothing since it began, or since it failed.
+    """
 
     controller: Controller
     fl_ctx: FLContext
@@ -59,12 +63,14 @@ class Sites:
     names: list[str]
     min_sites: int
     deadline: float
+    first_deadline: float
     pickup_deadline: float
     on_failure: Callable[..., None]
     active: list[str] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     asking_seconds: float = 0.0
+    _at_work: set[str] = field(default_factory=set)
 
     def begin_round(self) -> None:
         self.active = list(self.names)
@@ -90,6 +96,7 @@ class Sites:
                 result = asked[site].answered(self.pickup_deadline)
                 data, seconds = read_answer(task, result, messages[site].get_header(ENVELOPE))
                 answers[site] = check(data)
+                self._at_work.add(site)
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
                 self.fail(site, task, str(reason), out=not optional)
@@ -99,6 +106,7 @@ class Sites:
     def fail(self, site: str, task: str, reason: str, out: bool = True) -> None:
         """Count a failure and, with `out`, take the site out of the round."""
         self.failures.append({"site": site, "task": task, "reason": reason})
+        self._at_work.discard(site)
         if out and site in self.active:
             self.active.remove(site)
         self.on_failure(site=site, task=task, reason=reason)
@@ -120,7 +128,7 @@ class Sites:
         def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
             asked.result, client_task.result = client_task.result, None
 
-        timeout = int(self.deadline + GRACE)
+        timeout = math.ceil(self.deadline if site in self._at_work else self.first_deadline)
         asked.task = Task(name, message, timeout=timeout, after_task_sent_cb=fetch, result_received_cb=keep)
         self.controller.send(asked.task, self.fl_ctx, targets=[site])
         return asked

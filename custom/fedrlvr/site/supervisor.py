@@ -23,7 +23,6 @@ from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
 
 POLL = 0.05  # seconds between looks at the abort signal and at the process
-START_DEADLINE = 600.0  # importing torch and loading a large model from a slow disk
 
 
 class WorkerError(RuntimeError):
@@ -62,6 +61,8 @@ class Supervisor:
     def start(self) -> None:
         """Launch the worker and set it up. Raises WorkerError with the reason if that fails."""
         self.stop()
+        limit = self.job.federation.start_deadline
+        deadline, late = time.monotonic() + limit, f"did not start within {limit:g} s"
         self.config.state_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder, socket.socket(socket.AF_UNIX) as server:
             address = str(Path(folder) / "worker")
@@ -69,8 +70,8 @@ class Supervisor:
             server.listen()
             server.settimeout(POLL)
             self._launch(address)
-            self._accept(server)
-        answer, _ = self.request(
+            self._accept(server, deadline, late)
+        answer, _ = self._ask(
             {
                 "task": "setup",
                 "job": self.job.model_dump(mode="json"),
@@ -78,7 +79,10 @@ class Supervisor:
                 "site_config": self.config.model_dump(mode="json"),
                 "manifest": self.manifest,
                 "propose_from": self.propose_from,
-            }
+            },
+            None,
+            deadline,
+            late,
         )
         self.adapter_spec, self.private_problems = answer["adapter_spec"], answer["private_problems"]
 
@@ -90,13 +94,18 @@ class Supervisor:
                 two the worker is gone.
             Aborted: the abort signal was seen; the worker is gone.
         """
+        limit = self.job.federation.step_deadline
+        late = f"gave no answer within federation.step_deadline = {limit:g} s"
+        return self._ask(message, tensors, time.monotonic() + limit, late)
+
+    def _ask(self, message: dict, tensors: Adapter | None, deadline: float, late: str) -> tuple[dict, Adapter | None]:
         if self._process is None or self._requests is None:
             raise WorkerError("the worker is not running")
         if self._process.poll() is not None:  # its ranks may have outlived their launcher; nothing watches them now
             raise self._lost("died")
         try:
             send(self._requests, message, tensors)
-            answer, result = self._wait(time.monotonic() + self.job.federation.step_deadline)
+            answer, result = self._wait(deadline, late)
         except (EOFError, OSError):
             raise self._lost("died") from None
         if "error" in answer:
@@ -131,22 +140,21 @@ class Supervisor:
         except OSError as error:
             raise WorkerError(f"worker.launch: cannot start {command[0]}: {error.strerror or error}") from None
 
-    def _accept(self, server: socket.socket) -> None:
+    def _accept(self, server: socket.socket, deadline: float, late: str) -> None:
         """Lifelines of all ranks that reach this machine, then rank 0's request connection, which comes when all have
         met; each says first which it is."""
-        deadline = time.monotonic() + START_DEADLINE
         while self._requests is None:
             try:
                 connection = Connection(server.accept()[0].detach())
             except TimeoutError:
-                self._check_start(deadline)
+                self._check_start(deadline, late)
                 continue
             if connection.recv_bytes() == b"requests":
                 self._requests = connection
             else:
                 self._lifelines.append(connection)
 
-    def _check_start(self, deadline: float) -> None:
+    def _check_start(self, deadline: float, late: str) -> None:
         if self.aborted():
             self.stop()
             raise Aborted("aborted while the worker started")
@@ -154,9 +162,9 @@ class Supervisor:
             # Before its set-up a worker has seen nothing private, so its last words may be told.
             raise self._lost(f"died while starting: {self._last_line()}")
         if time.monotonic() > deadline:
-            raise self._lost(f"did not start within {START_DEADLINE:.0f} s")
+            raise self._lost(late)
 
-    def _wait(self, deadline: float) -> tuple[dict, Adapter | None]:
+    def _wait(self, deadline: float, late: str) -> tuple[dict, Adapter | None]:
         connection = self._requests
         while not connection.poll(POLL):
             if self.aborted():
@@ -165,9 +173,7 @@ class Supervisor:
             if self._process.poll() is not None and not connection.poll(0):
                 raise EOFError
             if time.monotonic() > deadline:
-                raise self._lost(
-                    f"gave no answer within federation.step_deadline = {self.job.federation.step_deadline:g} s"
-                )
+                raise self._lost(late)
         return receive(connection)
 
     def _lost(self, how: str) -> WorkerError:
