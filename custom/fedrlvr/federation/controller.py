@@ -32,7 +32,7 @@ from fedrlvr.federation.journal import Journal
 from fedrlvr.federation.messages import adapter_bytes, envelope, request, response_bytes
 from fedrlvr.federation.sites import QuorumLost, RunAborted, Sites
 from fedrlvr.privacy.guards import check_adapter, check_responses
-from fedrlvr.privacy.reports import check_scores, check_spec, check_steps
+from fedrlvr.privacy.reports import check_base_model, check_scores, check_spec, check_steps
 from fedrlvr.tasks.task import VARIANTS
 from fedrlvr.types import Adapter, PublicResponse, SiteUpdate
 
@@ -105,11 +105,16 @@ class PubSwapController(Controller):
     def _welcome(self) -> Adapter:
         """Measure the base model, learn the adapter's shapes (the sites must agree), draw the one initial adapter."""
         self._sites.begin_round()
-        specs = self._validate("base", 0, split=True, check=lambda data: (check_scores(data), check_spec(data)))
-        texts = Counter(json.dumps(spec, sort_keys=True) for _, spec in specs.values())
-        agreed = json.loads(texts.most_common(1)[0][0])
-        for site, (_, spec) in specs.items():
-            if spec != agreed:
+        answers = self._validate(
+            "base", 0, split=True, check=lambda data: (check_scores(data), check_base_model(data), check_spec(data))
+        )
+        models = Counter(model for _, model, _ in answers.values())
+        specs = Counter(json.dumps(spec, sort_keys=True) for _, _, spec in answers.values())
+        usual, agreed = models.most_common(1)[0][0], json.loads(specs.most_common(1)[0][0])
+        for site, (_, model, spec) in answers.items():
+            if model != usual:
+                self._sites.fail(site, "validate", f"base model differs: most sites have {usual}, this one {model}")
+            elif spec != agreed:
                 self._sites.fail(site, "validate", "its adapter has other tensors or shapes than most sites'")
         self._sites.check_quorum()
         self._spec = dict(sorted(agreed.items()))

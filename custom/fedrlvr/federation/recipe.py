@@ -20,16 +20,17 @@ class PubSwapRecipe(Recipe):
         job: the algorithm's settings; nothing about any site's files or hardware.
         public_ids: the public problems' ids, in the manifest's order.
         manifest: the public problems' hash, by which every site checks that it has the same ones.
+        base_model: the fingerprint that every site's model must have; without one, the same at most sites.
 
     The package is expected to be installed at every participant, so the job carries no code ("not BYOC").
     """
 
-    def __init__(self, job: JobConfig, public_ids: list[str], manifest: str):
+    def __init__(self, job: JobConfig, public_ids: list[str], manifest: str, base_model: str | None = None):
         fed_job = FedJob(name=job.name, min_clients=job.federation.min_sites)
         fed_job.job.set_app_packages(["fedrlvr"])
         settings = job.model_dump_json()
         fed_job.to_server(PubSwapController(settings, public_ids, manifest))
-        fed_job.to_clients(SiteExecutor(settings, manifest), tasks=TASKS)
+        fed_job.to_clients(SiteExecutor(settings, manifest, base_model), tasks=TASKS)
         super().__init__(fed_job)
         deadlines = Deadlines.of(job)
         self.add_server_config(deadlines.server_config())
