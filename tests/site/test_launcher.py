@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.config import FederationSettings
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site.launcher import take_place, worker_command, worker_environment
 from fedrlvr.site.supervisor import Supervisor, WorkerError
@@ -93,13 +94,13 @@ def left() -> list[psutil.Process]:
 
 
 @pytest.fixture
-def start(site_files, job):
-    """Start supervised workers by `launch`, and check at the end that no process is left."""
+def start(site_files, small_job):
+    """Start supervised workers by `launch`, with keys of the job changed; check at the end that no process is left."""
     supervisors = []
 
-    def make(launch: str, site: str = "site-1", **changes) -> Supervisor:
-        manifest, configs = site_files({site: ("A", "B")}, worker={"launch": launch}, **changes)
-        supervisor = Supervisor(job, site, SiteConfig.model_validate(dict(configs[site])), manifest)
+    def make(launch: str, site: str = "site-1", processes: int = 1, **changes) -> Supervisor:
+        manifest, configs = site_files({site: ("A", "B")}, worker={"launch": launch}, processes=processes)
+        supervisor = Supervisor(small_job(**changes), site, SiteConfig.model_validate(dict(configs[site])), manifest)
         supervisors.append(supervisor)
         supervisor.start()
         return supervisor
@@ -199,3 +200,19 @@ def test_a_rank_out_of_reach_does_without_a_lifeline_unless_it_is_the_first(star
 def test_a_launcher_that_is_not_there_is_said_so(start):
     with pytest.raises(WorkerError, match=r"worker.launch: cannot start no-such-launcher: No such file or directory"):
         start("no-such-launcher -m {worker}")
+
+
+@pytest.mark.slow
+def test_a_launcher_that_starts_no_worker_is_ended_at_the_start_deadline(start, monkeypatch):
+    monkeypatch.setattr(FederationSettings, "start_deadline", 1.0)
+    with pytest.raises(WorkerError, match=r"worker did not start within 1 s; see .*worker.log"):
+        start("python -c 'import time; time.sleep(600)' {worker}")
+    assert not left()
+
+
+@pytest.mark.slow
+def test_a_model_that_loads_longer_than_a_step_may_take_is_no_failure(start, small_job):
+    """Loading comes under the start's deadline, not under the step's, which here nothing could meet."""
+    supervisor = start("python -m {worker}", federation__step_deadline=1e-3)
+    with pytest.raises(WorkerError, match=r"no answer within federation.step_deadline = 0.001 s"):
+        one_step(supervisor)
