@@ -10,6 +10,7 @@ from importlib import import_module
 
 COMMANDS = {
     "prepare": "make site files, public set and test set from a data set",
+    "site": "set up a FLARE site's folder, or the server's",
     "doctor": "check that a site can take part, and say what to fix",
     "score": "score completions with a task's verifier",
     "egress": "show what has left this site, or would leave it",

@@ -141,7 +141,7 @@ class PromptSettings(Settings):
 
 
 class FederationSettings(Settings):
-    """`step_deadline`: seconds a site may work on one task; `pickup_deadline`: seconds until it has to come for it."""
+    """`step_deadline`: seconds a site may work on one task. Every other time-out follows from it (`Deadlines`)."""
 
     rounds: int = Field(2, ge=1)
     segments_per_round: int = Field(12, ge=1)
@@ -150,8 +150,12 @@ class FederationSettings(Settings):
     aggregator: Literal["fedit", "svd"] = "svd"
     min_sites: int = Field(1, ge=1)
     step_deadline: float = Field(3600.0, gt=0)
-    pickup_deadline: float = Field(300.0, gt=0)
     max_update_norm: float | None = Field(None, gt=0)
+
+    @property
+    def start_deadline(self) -> float:
+        """Seconds a worker may take to load its libraries and its model: a slow disk is no failure."""
+        return max(600.0, self.step_deadline)
 
 
 class PrivacySettings(Settings):

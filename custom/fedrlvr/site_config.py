@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from string import Formatter
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fedrlvr.config import Settings
 
@@ -49,6 +51,43 @@ class LocalModel(Hardware):
             )
 
 
+WORKER = "{worker}"
+PLACEHOLDERS = {"worker", "processes", "port"}
+
+
+class WorkerSettings(Settings):
+    """How a site starts its worker.
+
+    `launch` is a command without a shell. `{worker}`, an argument of its own, stands for the module to run and its
+    argument; `{processes}` for the number of ranks, `{port}` for a free port of this machine.
+    """
+
+    launch: str | None = None
+
+    @field_validator("launch")
+    @classmethod
+    def _check_launch(cls, launch: str | None) -> str | None:
+        if launch is None:
+            return None
+        try:
+            words = shlex.split(launch)
+            parsed = [part for word in words for part in Formatter().parse(word)]
+        except ValueError as error:
+            raise ValueError(f"cannot be read as a command: {error}") from None
+        for _, name, form, conversion in parsed:
+            if name is not None and (name not in PLACEHOLDERS or form or conversion):
+                raise ValueError(f"unknown placeholder {{{name}}}; known are {{worker}}, {{processes}} and {{port}}")
+        if words.count(WORKER) != 1 or sum(name == "worker" for _, name, _, _ in parsed) != 1:
+            raise ValueError("must name {worker} exactly once, as an argument of its own: the module, after -m")
+        return launch
+
+    def command(self, worker: list[str], processes: int, port: int) -> list[str]:
+        """`launch`, split and filled in."""
+        words = shlex.split(self.launch)
+        filled = ([word.format(processes=processes, port=port)] if word != WORKER else worker for word in words)
+        return [argument for arguments in filled for argument in arguments]
+
+
 class SiteConfig(LocalModel):
     """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file.
 
@@ -63,6 +102,7 @@ class SiteConfig(LocalModel):
     deepspeed_config: Path
     state_dir: Path
     policy: Path | None = None
+    worker: WorkerSettings = WorkerSettings()
 
     def rooted(self, folder: Path) -> SiteConfig:
         """The same settings with every relative path made absolute under `folder`."""

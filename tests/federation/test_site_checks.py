@@ -23,7 +23,7 @@ def site(site_files, tmp_path):
     """`site()` -> {check: finding}, of a site set up with the shipped clinical files; `site.local` is their folder."""
     local = tmp_path / "local"
     local.mkdir()
-    for name in ("privacy.json", "resources.json", "clinical.yaml"):
+    for name in ("privacy.json", "resources.json", "authorization.json", "clinical.yaml"):
         shutil.copy(SHIPPED / name, local)
     _, configs = site_files({"site-1": ("A",)})
 
@@ -46,13 +46,26 @@ def edit(path: Path, **values) -> None:
 def test_a_site_set_up_as_told(site):
     findings = site()
     assert {about: finding.status for about, finding in findings.items()} == {
-        "policy": "ok", "records": "ok", "switch": "ok", "other ways": "ok",
+        "policy": "ok", "records": "ok", "switch": "ok", "other ways": "ok", "byoc": "ok",
     }  # fmt: skip
     assert findings["policy"].said.endswith(
         "adapters clipped to 10, answers shared, none with 5 private words in a row, none with 7 kinds of personal data"
     )
     assert findings["records"].said.startswith("0 messages in ")
     assert not site.log.path.exists()
+
+
+def test_a_site_where_jobs_may_bring_code_is_warned(site):
+    (site.local / "authorization.json").rename(site.local / "authorization.json.default")
+    assert site()["byoc"].status == "ok"
+    edit(site.local / "authorization.json.default", permissions={"lead": {"view": "any", "byoc": "o:site"}})
+    finding = site()["byoc"]
+    assert finding.status == "warning"
+    assert finding.said == "its authorization.json lets jobs bring code (byoc lead: o:site)"
+    (site.local / "authorization.json.default").unlink()
+    assert site()["byoc"].said == f"{site.local} has no authorization.json"
+    (site.local / "authorization.json").write_text("{")
+    assert site()["byoc"].said.endswith("authorization.json: cannot be read")
 
 
 def test_no_policy_is_a_warning(site):

@@ -62,7 +62,7 @@ def ask(transport: Transport, min_sites=1, check=lambda data: data, optional=Fal
     failures = []
     sites = Sites(
         transport, None, SimpleNamespace(triggered=triggered), sorted(transport.behaviour), min_sites,
-        deadline=10.0, pickup_deadline=0.2, on_failure=lambda **failure: failures.append(failure),
+        deadline=10.0, first_deadline=70.0, pickup_deadline=0.2, on_failure=lambda **failure: failures.append(failure),
     )  # fmt: skip
     sites.begin_round()
     result = sites.ask("train", {site: request(HERE, {}) for site in sites.names}, check, optional)
@@ -106,6 +106,26 @@ def test_a_site_that_may_come_back_counts_until_it_is_needed():
         sites.check_quorum()
     sites.begin_segment()
     sites.check_quorum()
+
+
+def test_a_site_has_time_to_start_a_worker_until_it_has_answered_and_after_it_failed():
+    timeouts = {"site-1": [], "site-2": []}
+    broken = set()
+
+    def act(site):
+        def behave(task, message):
+            timeouts[site].append(task.timeout)
+            (fails if site in broken else answers)(task, message)
+
+        return behave
+
+    sites, _, _ = ask(Transport(site_1=act("site-1"), site_2=act("site-2")))
+    for failing in ({"site-2"}, set(), set()):
+        broken |= failing
+        broken &= failing
+        sites.begin_round()
+        sites.ask("train", {site: request(HERE, {}) for site in sites.names}, lambda data: data)
+    assert timeouts == {"site-1": [70, 10, 10, 10], "site-2": [70, 10, 70, 10]}
 
 
 def test_an_optional_answer_that_is_missing_keeps_its_site_in_the_round():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from nvflare.fuel.flare_api.flare_api import new_secure_session
 from safetensors.torch import load_file
 
 from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.cli import main
 from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.recipe import PubSwapRecipe
 from fedrlvr.privacy.egress_log import EgressLog
@@ -23,8 +23,6 @@ from fedrlvr.privacy.mechanism import l2_norm
 from fedrlvr.tasks import TASKS
 
 pytestmark = pytest.mark.slow
-
-POLICIES = Path(__file__).parents[2] / "app_configs" / "site"
 
 
 class Poc:
@@ -79,15 +77,11 @@ def poc(tmp_path_factory):
 
 
 def settle(local: Path, config, name: str, changes: dict) -> None:
-    """What the README tells a site to put into its local folder."""
-    policy = yaml.safe_load((POLICIES / f"{name}.yaml").read_text()) | changes
+    """What the README tells a site to do, with its own paths and a rule of its own."""
+    assert main(["site", "init", str(local), "--policy", name]) == 0
+    policy = yaml.safe_load((local / "policy.yaml").read_text()) | changes
     (local / "policy.yaml").write_text(yaml.safe_dump(policy))
     (local / "fedrlvr.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json") | {"policy": "policy.yaml"}))
-    shutil.copy(POLICIES / "privacy.json", local)
-    ours = json.loads((POLICIES / "resources.json").read_text())
-    resources = json.loads((local / "resources.json.default").read_text())
-    components = resources["components"] + ours["components"]
-    (local / "resources.json").write_text(json.dumps(resources | ours | {"components": components}))
 
 
 def run_job(poc: Poc, recipe: PubSwapRecipe, name: str) -> Path:
@@ -113,9 +107,8 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     settle(poc.site("site-1") / "local", configs["site-1"], "clinical", {"adapters": {"clip_norm": 1e-3}})
     settle(poc.site("site-2") / "local", configs["site-2"], "sealed", {})
     server = poc.site("server") / "local"
-    resources = json.loads((server / "resources.json.default").read_text())
-    allowed = {"class_allow_list": ["fedrlvr.federation.controller.PubSwapController"]}
-    (server / "resources.json").write_text(json.dumps(resources | allowed))
+    (server / "resources.json").unlink()  # FLARE's own, for this deployment only
+    assert main(["site", "init", str(server), "--server"]) == 0
     poc("poc", "start")
     public = [problem.id for problem in read_problems(configs["site-1"].public_problems, TASKS["protocol"])]
     job = small_job(grpo__num_generations=16, federation__aggregator="fedit")
@@ -138,4 +131,13 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     # FLARE's own shell, which would as well print any other file that the site's process may read.
     assert "class_allow_list" in printed(poc, "server", "local/resources.json")
     assert "not a supported shell command" in printed(poc, "site-1", "local/resources.json")
+    # The same job with code of its own is let in nowhere.
+    app = next((poc.folder / "jobs" / job.name).glob("app*"))
+    (app / "custom").mkdir()
+    (app / "custom" / "smuggled.py").write_text("")
+    smuggled = poc("job", "submit", "-j", str(poc.folder / "jobs" / job.name))["data"]["job_id"]
+    with pytest.raises(AssertionError, match="FINISHED:FAILED_TO_RUN"):
+        poc("job", "wait", smuggled, "--timeout", "120", "--interval", "1")
+    said = (poc.site("server") / "log.txt").read_text()
+    assert all(f"{site}: NVFLARE_ERROR: BYOC not permitted" in said for site in ("site-1", "site-2"))
     assert poc.stop() == []

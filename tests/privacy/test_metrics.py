@@ -16,7 +16,8 @@ HELDOUT = {
     "gout": {"problems": 1, "pass@1": 1.0, "pass@4": 1.0},
     "scurvy": {"problems": 3, "pass@1": 0.0, "pass@4": 0.5},
 }
-ANSWER = {"scores": {"test": TEST, "heldout": HELDOUT}, "adapter_spec": SPEC}
+ABOUT = {"adapter_spec": SPEC, "base_model": "0123456789abcdef"}
+ANSWER = {"scores": {"test": TEST, "heldout": HELDOUT}} | ABOUT
 
 
 def test_numbers_of_private_steps_stay_where_the_policy_says_so():
@@ -32,7 +33,7 @@ def test_held_out_scores_by_label_overall_or_not_at_all():
     assert allowed["scores"]["heldout"] == {"all": {"problems": 4, "pass@1": 0.25, "pass@4": 0.625}}
     assert dropped == {"heldout": 1}
     allowed, dropped = allowed_metrics(ANSWER, MetricRules(heldout="none"))
-    assert allowed == {"scores": {"test": TEST}, "adapter_spec": SPEC}
+    assert allowed == {"scores": {"test": TEST}} | ABOUT
     assert dropped == {"heldout": 2}
     assert set(ANSWER["scores"]) == {"test", "heldout"}  # the site's own copy is as it was
 
@@ -41,7 +42,7 @@ def test_what_stays_decides_nothing_about_the_rest():
     """Else a refusal would tell of a private step that something was odd about it."""
     odd = PRIVATE | {"reward": float("nan")}
     assert allowed_metrics({"metrics": [odd, PUBLIC]}, MetricRules(private_steps=False))[0] == {"metrics": [PUBLIC]}
-    scores = {"scores": {"test": TEST, "heldout": {"HIV": {"problems": 0}}}, "adapter_spec": SPEC}
+    scores = {"scores": {"test": TEST, "heldout": {"HIV": {"problems": 0}}}} | ABOUT
     assert allowed_metrics(scores, MetricRules(heldout="none"))[0]["scores"] == {"test": TEST}
     with pytest.raises(Refused) as refusal:
         allowed_metrics(scores, MetricRules(heldout="overall"))
@@ -59,8 +60,10 @@ def test_what_stays_decides_nothing_about_the_rest():
         {"metrics": [PUBLIC | {"patient name": 1.0}]},
         {"metrics": [{"kind": "public"}]},
         {"scores": {"test": TEST}},
-        {"scores": {"test": TEST, "train": TEST}, "adapter_spec": SPEC},
-        {"scores": {"test": TEST}, "adapter_spec": {"a": ["text", 2]}},
+        {"scores": {"test": TEST}, "adapter_spec": SPEC},
+        {"scores": {"test": TEST, "train": TEST}} | ABOUT,
+        {"scores": {"test": TEST}} | ABOUT | {"adapter_spec": {"a": ["text", 2]}},
+        {"scores": {"test": TEST}} | ABOUT | {"base_model": "John Doe, born 01"},
         ANSWER | {"responses": []},
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedrlvr.privacy.guards import Refused
-from fedrlvr.privacy.reports import check_scores, check_spec, check_steps
+from fedrlvr.privacy.reports import check_base_model, check_scores, check_spec, check_steps
 
 STEP = {"kind": "private", "segment": 0, "reward": 0.5, "live_groups": 1.0, "groups": 2.0, "swap/fraction": 0.1}
 SCORES = {"test": {"A": {"problems": 4, "pass@1": 0.5, "pass@4": 1.0}}}
@@ -66,3 +66,10 @@ def test_scores_that_are_refused(scores):
 def test_adapter_shapes_that_are_refused(spec):
     with pytest.raises(Refused):
         check_spec({"adapter_spec": spec})
+
+
+def test_a_base_model_is_named_by_its_fingerprint_and_nothing_else():
+    assert check_base_model({"base_model": "0123456789abcdef"}) == "0123456789abcdef"
+    for told in (None, "", "0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF", "patient 12345678", 16):
+        with pytest.raises(Refused):
+            check_base_model({"base_model": told})

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-
 import pytest
 
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.tally import Tally
-from fedrlvr.site.tally_file import TallyFile, weights_fingerprint
+from fedrlvr.site.tally_file import TallyFile
 
 SETTINGS = {"model": "a1", "adapter": None, "temperature": 0.7, "samples": 2, "prompt": {"system_prompt": None}}
 TALLIES = [Tally(f"p{i}", "é", 2, i % 3, 0, 0, 4.5 + i) for i in range(4)]
@@ -86,49 +83,3 @@ def test_a_file_that_is_no_measurement_is_left_alone(path, line):
     with pytest.raises(SettingsError, match="choose another folder"):
         TallyFile(path, SETTINGS)
     assert path.read_text() == line + "\n"
-
-
-@pytest.fixture
-def fingerprinted(model_path, tmp_path):
-    """A copy of the model that can be edited: edited(name, edit) -> the fingerprint afterwards."""
-    model = shutil.copytree(model_path, tmp_path / "model")
-
-    def edited(name: str, edit) -> str:
-        content = (model / name).read_bytes() if (model / name).exists() else b""
-        (model / name).write_bytes(edit(content))
-        return weights_fingerprint(model)
-
-    return edited
-
-
-def flipped(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-def test_equal_directories_have_equal_fingerprints_and_any_change_shows(model_path, tmp_path, fingerprinted):
-    before = weights_fingerprint(model_path)
-    assert weights_fingerprint(shutil.copytree(model_path, tmp_path / "elsewhere")) == before
-    size = (model_path / "model.safetensors").stat().st_size
-    seen = [
-        before,
-        fingerprinted("model.safetensors", lambda content: flipped(content, size // 2)),
-        fingerprinted("model.safetensors", lambda content: content + b"\0"),
-        fingerprinted("tokenizer.json", lambda content: content + b" "),
-        fingerprinted("config.json", lambda content: json.dumps(json.loads(content) | {"rms_norm_eps": 1}).encode()),
-        fingerprinted("chat_template.jinja", lambda content: b"{{ messages[0]['content'] }}"),
-        fingerprinted("chat_template.jinja", lambda content: b"{{ messages[0]['content'] }}!"),
-        fingerprinted("another.safetensors", lambda content: b""),
-    ]
-    assert len(set(seen)) == len(seen)
-    fingerprinted("README.md", lambda content: b"about")
-    assert fingerprinted("another.safetensors", lambda content: b"") == seen[-1]
-
-
-def test_one_changed_weight_in_the_middle_of_a_large_file_shows(tmp_path):
-    """Three samples' worth: the middle one is looked at."""
-    weights = tmp_path / "model.safetensors"
-    content = bytes(3 << 20)
-    weights.write_bytes(content)
-    before = weights_fingerprint(tmp_path)
-    weights.write_bytes(flipped(content, 3 << 19))
-    assert weights_fingerprint(tmp_path) != before

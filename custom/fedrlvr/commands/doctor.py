@@ -14,6 +14,7 @@ from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.federation.site_checks import check_privacy
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
+from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.rehearsal import TOKENS, rehearse
 from fedrlvr.site.supervisor import WorkerError
 from fedrlvr.site_config import SiteConfig
@@ -48,12 +49,13 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
     try:
         config = load_settings(SiteConfig, path).rooted(path.resolve().parent)
         config.check_paths()
+        fingerprint = model_fingerprint(config.model_path)
     except (SettingsError, OSError) as error:
         yield Finding(
             "site file", "failed", str(error), "correct it and run this again; nothing further can be checked"
         )
         return
-    yield Finding("site file", "ok", f"{path}, model {config.model}")
+    yield Finding("site file", "ok", f"{path}, model {config.model}, base model {fingerprint}")
     sound = True
     for about, check in (
         ("machine", lambda: check_machine(config)),

@@ -22,12 +22,13 @@ from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.report.evaluation import print_scores, scores_by_label
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.build import check_prompts, choose_device
+from fedrlvr.site.fingerprint import weights_fingerprint
 from fedrlvr.site.generate import CachedSampler
 from fedrlvr.site.model import DTYPES, Policy, load_trained
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.rollouts import Rollouts
 from fedrlvr.site.tally import rows_that_fit, tallies
-from fedrlvr.site.tally_file import TallyFile, weights_fingerprint
+from fedrlvr.site.tally_file import TallyFile
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import Task, task_named
 

@@ -13,6 +13,7 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from fedrlvr.config import JobConfig
+from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.journal import Journal
 from fedrlvr.federation.rounds import Rounds
 from fedrlvr.federation.run_store import RunStore, runs_folder
@@ -74,15 +75,16 @@ class PubSwapController(Controller):
         Rounds(self._config, self.public_ids, self.manifest, sites, self._journal, store, folder).run(kept, self.run)
 
     def _sites(self, abort_signal: Signal, fl_ctx: FLContext) -> Sites:
-        federation = self._config.federation
+        deadlines = Deadlines.of(self._config)
         return Sites(
             controller=self,
             fl_ctx=fl_ctx,
             abort_signal=abort_signal,
             names=sorted(client.name for client in fl_ctx.get_engine().get_clients()),
-            min_sites=federation.min_sites,
-            deadline=federation.step_deadline,
-            pickup_deadline=federation.pickup_deadline,
+            min_sites=self._config.federation.min_sites,
+            deadline=deadlines.task,
+            first_deadline=deadlines.first_task,
+            pickup_deadline=deadlines.pickup,
             on_failure=lambda **failure: self._journal.write("failure", **failure),
         )
 

@@ -25,6 +25,7 @@ from fedrlvr.privacy.guards import Refused, check_adapter
 from fedrlvr.run_identity import check_run
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.egress import Egress, read_policy
+from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.supervisor import Aborted, Supervisor, WorkerError
 from fedrlvr.site_config import SiteConfig
 
@@ -34,14 +35,16 @@ STOP_GRACE = 10.0  # seconds for the worker to save its adapter at the end of a 
 class SiteExecutor(Executor):
     """Answers the five tasks, each by its worker's result or by an error that says why."""
 
-    def __init__(self, job: str, manifest: str, run: str, resume: bool = False):
-        """`job` is a JobConfig as JSON, `manifest` the hash of the public problems; `run` and `resume` as for the
-        recipe."""
+    def __init__(self, job: str, manifest: str, run: str, resume: bool = False, base_model: str | None = None):
+        """`job` is a JobConfig as JSON, `manifest` the hash of the public problems; `run`, `resume` and `base_model` as
+        for the recipe."""
         super().__init__()
         self.job = job
         self.manifest = manifest
         self.run = run
         self.resume = resume
+        self.base_model = base_model
+        self._own_model: str | None = None
         self._supervisor: Supervisor | None = None
         self._egress: Egress | None = None
         self._started = False
@@ -84,7 +87,7 @@ class SiteExecutor(Executor):
             self.logger.error("%s: %s", task_name, reason)
             return error_answer(str(reason), refusal=isinstance(reason, Refused))
         if task_name == "validate":
-            body["adapter_spec"] = supervisor.adapter_spec
+            body |= {"adapter_spec": supervisor.adapter_spec, "base_model": self._own_model}
         return answer(task_name, shareable, body, delta, time.monotonic() - began)
 
     def _open(self, fl_ctx: FLContext) -> None:
@@ -110,6 +113,9 @@ class SiteExecutor(Executor):
             fl_ctx.set_prop(EGRESS, self._egress, private=True, sticky=True)
             self._egress.check_job()
             propose_from = policy.responses.propose_from
+        self._own_model = model_fingerprint(config.model_path)
+        if self.base_model not in (None, self._own_model):
+            raise Refused(f"base model differs: the job is for {self.base_model}, this site has {self._own_model}")
         self._supervisor = Supervisor(
             job,
             site,

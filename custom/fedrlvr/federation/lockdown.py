@@ -8,7 +8,9 @@ from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FilterKey, FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.logging.constants import is_log_streaming_allowed
+from nvflare.fuel.sec.authz import parse_policy_config
 from nvflare.private.fed.client.shell_cmd import SHELL_CMD_VALIDATORS
+from nvflare.security.security import COMMAND_CATEGORIES
 
 from fedrlvr.federation.filters import SiteGate
 from fedrlvr.privacy.guards import Refused
@@ -45,6 +47,21 @@ def check_resources(resources: object) -> None:
         raise _refused("its resources.json has class_list_enforcement_mode other than enforce")
     if resources.get("allow_log_streaming") is not False:
         raise _refused(STREAMING)
+
+
+def check_authorization(authorization: object) -> None:
+    """What a site's `authorization.json` lets people do, as FLARE reads it. Raises Refused where a job may bring code:
+    past that, no filter protects anything."""
+    policy, error = parse_policy_config(authorization, COMMAND_CATEGORIES)
+    if policy is None:
+        raise Refused(f"its authorization.json: {error}")
+    allowed = [
+        f"{role}: {said}"
+        for role, rights in policy.role_rights.items()
+        if (said := rights.get("*", rights.get("byoc", "none"))) not in ("none", "no")
+    ]
+    if allowed:
+        raise Refused(f"its authorization.json lets jobs bring code (byoc {', '.join(allowed)})")
 
 
 class NoRemoteShell(FLComponent):

@@ -7,6 +7,7 @@ from nvflare.recipe.spec import Recipe
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.controller import PubSwapController
+from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.executor import SiteExecutor
 from fedrlvr.run_identity import check_run, new_run
 
@@ -22,12 +23,19 @@ class PubSwapRecipe(Recipe):
         manifest: the public problems' hash, by which every site checks that it has the same ones.
         run: the run's name, by which server and sites find again what they keep of it; default: a new one.
         resume: go on with `run` after its last completed round, in place of an earlier job that did not end well.
+        base_model: the fingerprint that every site's model must have; without one, the same at most sites.
 
     The package is expected to be installed at every participant, so the job carries no code ("not BYOC").
     """
 
     def __init__(
-        self, job: JobConfig, public_ids: list[str], manifest: str, run: str | None = None, resume: bool = False
+        self,
+        job: JobConfig,
+        public_ids: list[str],
+        manifest: str,
+        run: str | None = None,
+        resume: bool = False,
+        base_model: str | None = None,
     ):
         if resume and run is None:
             raise ValueError("resume: which run? give its name as run=")
@@ -36,7 +44,8 @@ class PubSwapRecipe(Recipe):
         fed_job.job.set_app_packages(["fedrlvr"])
         settings = job.model_dump_json()
         fed_job.to_server(PubSwapController(settings, public_ids, manifest, run, resume))
-        fed_job.to_clients(SiteExecutor(settings, manifest, run, resume), tasks=TASKS)
+        fed_job.to_clients(SiteExecutor(settings, manifest, run, resume, base_model), tasks=TASKS)
         super().__init__(fed_job)
-        # FLARE's default of 2 s between a site's questions for work would be most of a small task's time.
-        self.add_server_config({"server": {"task_request_interval": 0.2}})
+        deadlines = Deadlines.of(job)
+        self.add_server_config(deadlines.server_config())
+        self.add_client_config(deadlines.client_config())

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +18,14 @@ from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
 from fedrlvr.algorithms.schedule import Leg, plan_round
 from fedrlvr.config import JobConfig
+from fedrlvr.federation.agreement import agreement
 from fedrlvr.federation.checkpoint import write_adapter
 from fedrlvr.federation.journal import Journal
 from fedrlvr.federation.messages import adapter_bytes, envelope, request, response_bytes
 from fedrlvr.federation.run_store import CompletedRound, RunStore
 from fedrlvr.federation.sites import Sites
 from fedrlvr.privacy.guards import check_adapter, check_responses
-from fedrlvr.privacy.reports import check_scores, check_spec, check_steps
+from fedrlvr.privacy.reports import check_base_model, check_scores, check_spec, check_steps
 from fedrlvr.tasks.task import VARIANTS
 from fedrlvr.types import Adapter, PublicResponse, SiteUpdate
 
@@ -76,26 +75,23 @@ class Rounds:
 
     def _welcome(self) -> Adapter:
         """Measure the base model, learn the adapter's shapes, draw the one initial adapter."""
-        self._agree(self._validate("base", 0, split=True, check=_scores_and_spec, before_the_first=True))
+        self._agree(self._validate("base", 0, split=True, check=_scores_and_model, before_the_first=True))
         return initial_adapter(self._spec, self.config.seed)
 
     def _welcome_back(self, kept: CompletedRound) -> tuple[Adapter, int]:
         """Measure what the run had come to, which the job that did so may not have lived to do."""
         self._round, last = kept.number, self._last_segment(kept.number)
         which, segment = ("global", last) if self._method.average else ("base", 0)
-        answers = self._validate(which, segment, adapter=kept.adapter, split=True, check=_scores_and_spec)
+        answers = self._validate(which, segment, adapter=kept.adapter, split=True, check=_scores_and_model)
         self._agree(answers)
         return check_adapter(kept.adapter, self._spec), kept.number + 1
 
-    def _agree(self, answers: dict[str, tuple[dict, dict]]) -> None:
-        """All sites must have the adapter's shapes that most of them have."""
-        texts = Counter(json.dumps(spec, sort_keys=True) for _, spec in answers.values())
-        agreed = json.loads(texts.most_common(1)[0][0]) if texts else {}
-        for site, (_, spec) in answers.items():
-            if spec != agreed:
-                self.sites.fail(site, "validate", "its adapter has other tensors or shapes than most sites'")
+    def _agree(self, answers: dict[str, tuple[dict, str, dict]]) -> None:
+        agreed, dissenters = agreement({site: (model, spec) for site, (_, model, spec) in answers.items()})
+        for site, reason in dissenters.items():
+            self.sites.fail(site, "validate", reason)
         self.sites.check_quorum()
-        self._spec = dict(sorted(agreed.items()))
+        self._spec = agreed
 
     def _last_segment(self, number: int) -> int:
         return (number + 1) * self.config.federation.segments_per_round - 1
@@ -245,5 +241,5 @@ class Rounds:
                 self.journal.write("step", round=self._round, site=site, **record)
 
 
-def _scores_and_spec(data: dict) -> tuple[dict, dict]:
-    return check_scores(data), check_spec(data)
+def _scores_and_model(data: dict) -> tuple[dict, str, dict]:
+    return check_scores(data), check_base_model(data), check_spec(data)

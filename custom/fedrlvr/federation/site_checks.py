@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedrlvr.federation.filters import SiteGate
-from fedrlvr.federation.lockdown import NoRemoteShell, check_resources
+from fedrlvr.federation.lockdown import NoRemoteShell, check_authorization, check_resources
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
@@ -18,7 +18,7 @@ from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 
 GATE, SHELL = (f"{named.__module__}.{named.__name__}" for named in (SiteGate, NoRemoteShell))
-EXAMPLES = "app_configs/site/ has examples"
+EXAMPLES = "`fedrlvr site init` writes it"
 
 
 def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
@@ -35,6 +35,7 @@ def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
     yield _records(policy)
     yield _switch(site_file.resolve().parent / "privacy.json")
     yield from _flare(site_file.resolve().parent)
+    yield _foreign_code(site_file.resolve().parent)
 
 
 def _in_words(policy: SitePolicy) -> str:
@@ -94,3 +95,16 @@ def _flare(local: Path) -> Iterator[Finding]:
     if shell:
         said = "the server can print any file that FLARE's process may read (cat, grep)"
         yield Finding("shell", "warning", said, f"name {SHELL} under components in resources.json")
+
+
+def _foreign_code(local: Path) -> Finding:
+    """FLARE's default lets a project's administrator bring code, and so does a file that says nothing of it."""
+    path = next((p for p in (local / "authorization.json", local / "authorization.json.default") if p.is_file()), None)
+    try:
+        if path is None:
+            raise Refused(f"{local} has no authorization.json")
+        check_authorization(json.loads(path.read_text(encoding="utf-8")))
+        return Finding("byoc", "ok", "no role may bring code")
+    except (OSError, ValueError) as reason:
+        said = str(reason) if isinstance(reason, Refused) else f"{path}: cannot be read"
+        return Finding("byoc", "warning", said, f"byoc: none for every role in authorization.json; {EXAMPLES}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from fedrlvr.privacy.guards import Refused
 Checked = TypeVar("Checked")
 
 POLL = 0.05
-GRACE = 60.0  # seconds a site's own deadline may fire before the server's does
 
 
 class QuorumLost(RuntimeError):
@@ -54,7 +54,11 @@ class Asked:
 @dataclass
 class Sites:
     """`active` are the sites in the segment under way. One that could not do its task is asked again with the next
-    segment (`returning` until then); one that would not, that was refused or never came is out until the next round."""
+    segment (`returning` until then); one that would not, that was refused or never came is out until the next round.
+
+    `deadline` and `first_deadline` are for answers of sites whose worker runs, or may have to be started: one that has
+    answered nothing since it began, or since it failed.
+    """
 
     controller: Controller
     fl_ctx: FLContext
@@ -62,6 +66,7 @@ class Sites:
     names: list[str]
     min_sites: int
     deadline: float
+    first_deadline: float
     pickup_deadline: float
     on_failure: Callable[..., None]
     active: list[str] = field(default_factory=list)
@@ -69,6 +74,7 @@ class Sites:
     failures: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     asking_seconds: float = 0.0
+    _at_work: set[str] = field(default_factory=set)
 
     def begin_round(self) -> None:
         self.active, self.returning = list(self.names), []
@@ -100,6 +106,7 @@ class Sites:
                 result = asked[site].answered(self.pickup_deadline)
                 data, seconds = read_answer(task, result, messages[site].get_header(ENVELOPE))
                 answers[site] = check(data)
+                self._at_work.add(site)
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
                 self.fail(site, task, str(reason), out=not optional, may_return=isinstance(reason, CouldNot))
@@ -109,6 +116,7 @@ class Sites:
     def fail(self, site: str, task: str, reason: str, out: bool = True, may_return: bool = False) -> None:
         """Count a failure and, with `out`, take the site out: of the segment if it `may_return`, else of the round."""
         self.failures.append({"site": site, "task": task, "reason": reason})
+        self._at_work.discard(site)
         if out and site in self.active:
             self.active.remove(site)
             if may_return:
@@ -133,7 +141,7 @@ class Sites:
         def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
             asked.result, client_task.result = client_task.result, None
 
-        timeout = int(self.deadline + GRACE)
+        timeout = math.ceil(self.deadline if site in self._at_work else self.first_deadline)
         asked.task = Task(name, message, timeout=timeout, after_task_sent_cb=fetch, result_received_cb=keep)
         self.controller.send(asked.task, self.fl_ctx, targets=[site])
         return asked

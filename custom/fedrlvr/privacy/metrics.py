@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.policy import MetricRules
-from fedrlvr.privacy.reports import check_scores, check_spec, check_steps
+from fedrlvr.privacy.reports import check_base_model, check_scores, check_spec, check_steps
 
-STEPS, SCORES = {"metrics"}, {"scores", "adapter_spec"}
+STEPS, SCORES = {"metrics"}, {"scores", "adapter_spec", "base_model"}
 
 
 def allowed_metrics(data: object, rules: MetricRules) -> tuple[dict, dict[str, int]]:
     """The part of a METRICS answer that may leave, and how many records or labels each rule took out of it.
 
     Raises:
-        Refused: anything but step records, or scores with the adapter's shapes.
+        Refused: anything but step records, or scores with the adapter's shapes and the base model's fingerprint.
     """
     if not isinstance(data, dict):
         raise Refused("metrics must be a mapping")
@@ -21,7 +21,7 @@ def allowed_metrics(data: object, rules: MetricRules) -> tuple[dict, dict[str, i
         return _allowed_steps(data["metrics"], rules)
     if set(data) == SCORES:
         return _allowed_scores(data, rules)
-    raise Refused("an answer with numbers may hold metrics, or scores and adapter_spec, and nothing else")
+    raise Refused("an answer with numbers may hold metrics, or scores, adapter_spec and base_model, and nothing else")
 
 
 def _allowed_steps(records: object, rules: MetricRules) -> tuple[dict, dict[str, int]]:
@@ -33,7 +33,7 @@ def _allowed_steps(records: object, rules: MetricRules) -> tuple[dict, dict[str,
 
 
 def _allowed_scores(data: dict, rules: MetricRules) -> tuple[dict, dict[str, int]]:
-    scores, spec = data["scores"], check_spec(data)
+    scores, about = data["scores"], {"adapter_spec": check_spec(data), "base_model": check_base_model(data)}
     heldout: dict = {}
     if isinstance(scores, dict) and rules.heldout == "none":
         heldout = scores.get("heldout", {})
@@ -41,7 +41,7 @@ def _allowed_scores(data: dict, rules: MetricRules) -> tuple[dict, dict[str, int
     scores = dict(check_scores({"scores": scores}))
     heldout = scores.pop("heldout", heldout)
     told = _told(heldout, rules)
-    allowed = {"scores": scores | ({"heldout": told} if told else {}), "adapter_spec": spec}
+    allowed = {"scores": scores | ({"heldout": told} if told else {}), **about}
     return allowed, {"heldout": len(heldout) - len(told)}
 
 

@@ -9,6 +9,7 @@ from fedrlvr.privacy.guards import Refused
 
 _NAME = re.compile(r"[a-z_]+(/[a-z_]+)?")
 _PASS = re.compile(r"pass@[1-9][0-9]*")
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 MAX_RECORDS = 10_000
 MAX_LABELS = 1_000
 
@@ -72,6 +73,18 @@ def check_spec(data: dict) -> dict[str, list[int]]:
         if not isinstance(name, str) or not whole:
             raise Refused(f"adapter_spec: {str(name)[:80]!r} must have two positive dimensions")
     return spec
+
+
+def check_base_model(data: dict) -> str:
+    """A site's base model, by its fingerprint.
+
+    Raises:
+        Refused: anything but 16 hex digits.
+    """
+    fingerprint = data.get("base_model")
+    if not isinstance(fingerprint, str) or not _FINGERPRINT.fullmatch(fingerprint):
+        raise Refused("base_model must be a fingerprint of 16 hex digits")
+    return fingerprint
 
 
 def _finite(value: object) -> bool:

@@ -87,6 +87,8 @@ def check_deepspeed(config: SiteConfig) -> Finding:
     stage = read_deepspeed_config(config.deepspeed_config).get("zero_optimization", {}).get("stage", 0)
     gpu = torch.cuda.is_available() and config.device != "cpu"
     ranks = f"{config.processes} ranks under torchrun" if config.processes > 1 else "one rank"
+    if config.worker.launch is not None:
+        ranks = f"started by {config.worker.launch.split()[0]}"
     backend = "nccl on GPU" if gpu else "gloo on CPU, nothing is compiled"
     return Finding("deepspeed", "ok", f"ZeRO {stage}, {ranks}, {backend}, {config.dtype}")
 

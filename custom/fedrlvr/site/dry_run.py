@@ -16,6 +16,7 @@ from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import BudgetSpent, Ledger
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.site.egress import Egress, json_bytes
+from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.supervisor import Supervisor
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
@@ -92,9 +93,10 @@ def _segment(job, config, egress: Egress, log: EgressLog, supervisor: Supervisor
 
     # One test problem stands for all: what leaves of them are scores either way.
     scores, _ = supervisor.request(
-        {"task": "validate", "samples": job.evaluation.samples, "share": [0, tests], "name": "dry run"}, adapter
+        {"task": "validate", "round": 0, "samples": job.evaluation.samples, "share": [0, tests], "name": "dry run"}, adapter
     )
-    outgoing(egress.metrics, json_bytes, "validate", scores | {"adapter_spec": supervisor.adapter_spec})
+    about = {"adapter_spec": supervisor.adapter_spec, "base_model": model_fingerprint(config.model_path)}
+    outgoing(egress.metrics, json_bytes, "validate", scores | about)
     egress.charge_steps(segment["private_steps"], supervisor.private_problems)
     metrics, _ = supervisor.request(
         {"task": "train", "segments": [segment], "exchange": True, "begin_round": True, "round": 0}, adapter

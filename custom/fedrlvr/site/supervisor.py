@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,12 +18,12 @@ from pathlib import Path
 
 from fedrlvr.config import JobConfig
 from fedrlvr.run_identity import new_run
+from fedrlvr.site.launcher import worker_command, worker_environment
 from fedrlvr.site.wire import receive, send
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
 
 POLL = 0.05  # seconds between looks at the abort signal and at the process
-START_DEADLINE = 600.0  # importing torch and loading a large model from a slow disk
 
 
 class WorkerError(RuntimeError):
@@ -68,15 +67,17 @@ class Supervisor:
     def start(self) -> None:
         """Launch the worker and set it up. Raises WorkerError with the reason if that fails."""
         self.stop()
+        limit = self.job.federation.start_deadline
+        deadline, late = time.monotonic() + limit, f"did not start within {limit:g} s"
         self.config.state_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder, socket.socket(socket.AF_UNIX) as server:
             address = str(Path(folder) / "worker")
             server.bind(address)
-            server.listen(self.config.processes + 1)
+            server.listen()
             server.settimeout(POLL)
             self._launch(address)
-            self._accept(server)
-        answer, _ = self.request(
+            self._accept(server, deadline, late)
+        answer, _ = self._ask(
             {
                 "task": "setup",
                 "job": self.job.model_dump(mode="json"),
@@ -86,7 +87,10 @@ class Supervisor:
                 "propose_from": self.propose_from,
                 "run": self.run,
                 "recover": self._recover,
-            }
+            },
+            None,
+            deadline,
+            late,
         )
         self.adapter_spec, self.private_problems = answer["adapter_spec"], answer["private_problems"]
         self.rounds_done, self.ledger = answer["rounds_done"], answer["ledger"]
@@ -100,11 +104,18 @@ class Supervisor:
                 two the worker is gone.
             Aborted: the abort signal was seen; the worker is gone.
         """
+        limit = self.job.federation.step_deadline
+        late = f"gave no answer within federation.step_deadline = {limit:g} s"
+        return self._ask(message, tensors, time.monotonic() + limit, late)
+
+    def _ask(self, message: dict, tensors: Adapter | None, deadline: float, late: str) -> tuple[dict, Adapter | None]:
         if self._process is None or self._requests is None:
             raise WorkerError("the worker is not running")
+        if self._process.poll() is not None:  # its ranks may have outlived their launcher; nothing watches them now
+            raise self._lost("died")
         try:
             send(self._requests, message, tensors)
-            answer, result = self._wait(time.monotonic() + self.job.federation.step_deadline)
+            answer, result = self._wait(deadline, late)
         except (EOFError, OSError):
             raise self._lost("died") from None
         if answer.get("broken"):
@@ -132,46 +143,30 @@ class Supervisor:
         process.wait()
 
     def _launch(self, address: str) -> None:
-        command = [sys.executable, "-m", "fedrlvr.site.worker", address]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        if self.config.threads is not None:
-            environment["OMP_NUM_THREADS"] = str(self.config.threads)
-        if self.config.processes > 1:
-            command[1:2] = [
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                f"--nproc-per-node={self.config.processes}",
-                "-m",
-            ]
-        else:  # what a launcher would set; port 0 lets the only process choose a free one
-            environment |= {
-                "RANK": "0",
-                "WORLD_SIZE": "1",
-                "LOCAL_RANK": "0",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": "0",
-            }
-        with open(self.log_path, "ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
+        command, environment = worker_command(self.config, address), worker_environment(self.config)
+        try:
+            with open(self.log_path, "ab") as log:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                )
+        except OSError as error:
+            raise WorkerError(f"worker.launch: cannot start {command[0]}: {error.strerror or error}") from None
 
-    def _accept(self, server: socket.socket) -> None:
-        """One lifeline per rank, and rank 0's request connection; each says first which it is."""
-        deadline = time.monotonic() + START_DEADLINE
-        while len(self._lifelines) < self.config.processes or self._requests is None:
+    def _accept(self, server: socket.socket, deadline: float, late: str) -> None:
+        """Lifelines of all ranks that reach this machine, then rank 0's request connection, which comes when all have
+        met; each says first which it is."""
+        while self._requests is None:
             try:
                 connection = Connection(server.accept()[0].detach())
             except TimeoutError:
-                self._check_start(deadline)
+                self._check_start(deadline, late)
                 continue
             if connection.recv_bytes() == b"requests":
                 self._requests = connection
             else:
                 self._lifelines.append(connection)
 
-    def _check_start(self, deadline: float) -> None:
+    def _check_start(self, deadline: float, late: str) -> None:
         if self.aborted():
             self.stop()
             raise Aborted("aborted while the worker started")
@@ -179,9 +174,9 @@ class Supervisor:
             # Before its set-up a worker has seen nothing private, so its last words may be told.
             raise self._lost(f"died while starting: {self._last_line()}")
         if time.monotonic() > deadline:
-            raise self._lost(f"did not start within {START_DEADLINE:.0f} s")
+            raise self._lost(late)
 
-    def _wait(self, deadline: float) -> tuple[dict, Adapter | None]:
+    def _wait(self, deadline: float, late: str) -> tuple[dict, Adapter | None]:
         connection = self._requests
         while not connection.poll(POLL):
             if self.aborted():
@@ -190,9 +185,7 @@ class Supervisor:
             if self._process.poll() is not None and not connection.poll(0):
                 raise EOFError
             if time.monotonic() > deadline:
-                raise self._lost(
-                    f"gave no answer within federation.step_deadline = {self.job.federation.step_deadline:g} s"
-                )
+                raise self._lost(late)
         return receive(connection)
 
     def _lost(self, how: str) -> WorkerError:

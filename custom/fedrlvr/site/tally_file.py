@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict
@@ -10,8 +9,6 @@ from pathlib import Path
 
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.tally import Tally
-
-SAMPLE = 1 << 20  # bytes looked at in the middle of a weight file
 
 
 class TallyFile:
@@ -53,19 +50,3 @@ class TallyFile:
             self.done[tally.id] = tally
         self._file.flush()
         os.fsync(self._file.fileno())
-
-
-def weights_fingerprint(folder: Path) -> str:
-    """SHA-256 over the JSON files and templates of a model or adapter directory and over a sample of each weight file:
-    enough to tell two apart, in no time however large they are."""
-    digest = hashlib.sha256()
-    for path in sorted(
-        path for ending in ("json", "jinja", "model", "safetensors") for path in folder.glob(f"*.{ending}")
-    ):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with open(path, "rb") as file:
-            if path.suffix == ".safetensors":
-                file.seek(max(0, size // 2 - SAMPLE // 2))
-            digest.update(file.read(SAMPLE))
-    return digest.hexdigest()

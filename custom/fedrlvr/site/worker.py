@@ -1,13 +1,13 @@
 """The resident process of a site: holds model and optimizer, serves one request after another, every rank in step.
 
-Started by `supervisor.py` as `python -m fedrlvr.site.worker ADDRESS`, alone or under torchrun. The first request is the
+Started by `supervisor.py` as `python -m fedrlvr.site.worker ADDRESS`, alone or by a launcher. The first request is the
 set-up. Every request is answered, by its result or by its error; when the supervisor is gone, so is the worker.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import threading
 import traceback
 from contextlib import nullcontext
@@ -16,6 +16,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
 from fedrlvr.site.checkpoint import NotThere
+from fedrlvr.site.launcher import take_place
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.wire import receive, send
 from fedrlvr.types import Adapter
@@ -24,8 +25,10 @@ BROKEN = 5  # exit code
 
 
 def main(address: str) -> None:
-    ranks = Ranks.from_environment()
+    take_place()
     _die_with_supervisor(address)
+    ranks = Ranks.from_environment()
+    ranks.gather([None])  # all have met: every lifeline that there will be is there before the request connection
     connection = _connect(address, b"requests") if ranks.rank == 0 else None
     recovery = None
     while True:
@@ -46,7 +49,6 @@ def main(address: str) -> None:
         if connection:
             send(connection, answer, result)
         if broken:
-            sys.stderr.flush()
             os._exit(BROKEN)
     if recovery is not None and ranks.rank == 0:
         recovery.trainer.engine.save_adapter(Path(message["state_dir"]) / "adapter")
@@ -129,8 +131,21 @@ def _set_up(message: dict, ranks: Ranks):
 
 
 def _die_with_supervisor(address: str) -> None:
-    """Hold a second connection whose only use is to break when the supervisor dies, however it dies."""
-    lifeline = _connect(address, b"lifeline")
+    """Hold a second connection whose only use is to break when the supervisor dies, however it dies.
+
+    Raises:
+        RuntimeError: this is rank 0, and the supervisor is out of its reach.
+    """
+    try:
+        lifeline = _connect(address, b"lifeline")
+    except OSError as error:
+        if os.environ["RANK"] == "0":
+            raise RuntimeError(
+                f"rank 0 does not reach its supervisor at {address} ({error.strerror or error}); worker.launch must "
+                "start it on the machine of the site's FLARE client, with that folder in sight"
+            ) from None
+        # A rank on another machine has no lifeline and needs none: the next collective breaks when rank 0 is gone.
+        return
 
     def watch(lifeline: Connection) -> None:
         try:
@@ -148,4 +163,7 @@ def _connect(address: str, purpose: bytes) -> Connection:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("--local_rank", "--local-rank", help="given by DeepSpeed's launcher; LOCAL_RANK says the same")
+    main(parser.parse_args().address)

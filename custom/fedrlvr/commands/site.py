@@ -1,0 +1,105 @@
+"""`fedrlvr site init`: a FLARE site's folder becomes one that can take part, or says which of its files is in the
+way."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from fedrlvr.data.prepared import HELDOUT, SHARED
+from fedrlvr.federation.site_kit import POLICIES, SITE_FILE, server_kit, site_kit, write_new
+from fedrlvr.settings_file import SettingsError
+
+FILLED_BY = {
+    "--model": ["model"],
+    "--model-path": ["model_path"],
+    "--data": ["private_problems", "public_problems", "test_problems"],
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="action")
+    init = actions.add_parser("init", help="write what a site needs into its local/ folder; never over anything")
+    init.add_argument("folder", type=Path, metavar="DIR", help="the site's local/ folder, as FLARE provisioned it")
+    kind = init.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--policy", choices=POLICIES, help="what may leave the site")
+    kind.add_argument("--server", action="store_true", help="DIR is the server's: let it run our controller only")
+    init.add_argument("--model", metavar="NAME", help="the name by which jobs ask for the model")
+    init.add_argument("--model-path", type=Path, metavar="DIR", help="the model's Hugging Face directory")
+    init.add_argument("--data", type=Path, metavar="DIR", help="a folder made by `fedrlvr prepare`")
+    init.add_argument("--site", metavar="NAME", help="whose problems to take, where --data holds several sites'")
+    init.add_argument("--state-dir", type=Path, metavar="DIR", help="where checkpoints and the worker's log go")
+    init.add_argument("--processes", type=int, metavar="N", help="ranks of the worker: one for each GPU")
+    init.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    init.add_argument("--dtype", choices=("float32", "bfloat16"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    folder, console = arguments.folder, Console(highlight=False, markup=False, soft_wrap=True)
+    _check_folder(folder)
+    settings = _settings(arguments)
+    if arguments.server and settings:
+        raise SettingsError("--server takes no settings of a site")
+    kit = server_kit(folder) if arguments.server else site_kit(folder, arguments.policy, settings)
+    write_new(folder, kit)
+    console.print(f"wrote {', '.join(kit)} into {folder}")
+    for line in _server_next() if arguments.server else _site_next(folder, settings):
+        console.print(line)
+    return 0
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: no such directory; expected the local/ folder of a FLARE site")
+    if (folder / "local").is_dir():
+        raise SettingsError(f"{folder}: holds a folder local; did you mean {folder / 'local'}?")
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """What the command line says of the site file's settings. Paths become absolute: they are the caller's."""
+    settings = {"model": arguments.model, "model_path": arguments.model_path, "state_dir": arguments.state_dir}
+    settings |= {name: getattr(arguments, name) for name in ("processes", "device", "dtype")}
+    if arguments.data:
+        settings |= _problems(arguments.data, arguments.site)
+    elif arguments.site:
+        raise SettingsError("--site: says whose problems to take from --data; give that too")
+    if arguments.processes is not None and arguments.processes < 1:
+        raise SettingsError(f"--processes: expected 1 or more, found {arguments.processes}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    return {name: value.resolve() if isinstance(value, Path) else value for name, value in given.items()}
+
+
+def _problems(data: Path, site: str | None) -> dict[str, Path]:
+    """The problem files in a prepared folder. Raises SettingsError where it is not clear whose."""
+    names = sorted(path.name.removesuffix(".jsonl") for path in data.glob("*.jsonl"))
+    sites = [name for name in names if name not in SHARED and not name.endswith(HELDOUT)]
+    missing = [f"{name}.jsonl" for name in SHARED if name not in names]
+    if missing or not sites:
+        raise SettingsError(
+            f"--data: no {(missing or ['site-1.jsonl'])[0]} in {data}; expected a folder made by prepare"
+        )
+    if site is None and len(sites) > 1:
+        raise SettingsError(f"--data: {data} holds problems of {', '.join(sites)}; say whose with --site")
+    site = site or sites[0]
+    if site not in sites:
+        raise SettingsError(f"--site: {data} holds problems of {', '.join(sites)}, not of {site}")
+    found = {"private_problems": site, "public_problems": "public", "test_problems": "test"}
+    if site + HELDOUT in names:
+        found["heldout_problems"] = site + HELDOUT
+    return {setting: data / f"{name}.jsonl" for setting, name in found.items()}
+
+
+def _site_next(folder: Path, settings: dict[str, object]) -> list[str]:
+    lines = []
+    if not (folder / "resources.json.default").exists():
+        lines.append("there is no resources.json.default: resources.json has our entries only, add those of your site")
+    open_settings = [f"{', '.join(names)} ({flag})" for flag, names in FILLED_BY.items() if names[0] not in settings]
+    if open_settings:
+        lines.append(f"still to be filled in in {SITE_FILE}: {'; '.join(open_settings)}")
+    return [*lines, f"next: fedrlvr doctor --site-config {folder / SITE_FILE} --config PRESET --manifest MANIFEST"]
+
+
+def _server_next() -> list[str]:
+    return ["next: start the server; jobs that name other classes than our controller are refused"]

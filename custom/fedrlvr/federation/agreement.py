@@ -1,0 +1,26 @@
+"""What the sites of a job must have in common, by what most of them have."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+
+from fedrlvr.algorithms.lora import AdapterSpec
+
+
+def agreement(said: Mapping[str, tuple[str, AdapterSpec]]) -> tuple[AdapterSpec, dict[str, str]]:
+    """From each site's base-model fingerprint and adapter shapes: the agreed shapes, names sorted, and the sites that
+    have something else, with the reason. Where as many say one thing as another, the first site's is taken."""
+    if not said:
+        return {}, {}
+    usual = Counter(model for model, _ in said.values()).most_common(1)[0][0]
+    specs = Counter(json.dumps(spec, sort_keys=True) for _, spec in said.values())
+    agreed = json.loads(specs.most_common(1)[0][0])
+    dissenters = {}
+    for site, (model, spec) in said.items():
+        if model != usual:
+            dissenters[site] = f"base model differs: most sites have {usual}, this one {model}"
+        elif spec != agreed:
+            dissenters[site] = "its adapter has other tensors or shapes than most sites'"
+    return agreed, dissenters

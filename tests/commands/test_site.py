@@ -1,0 +1,119 @@
+"""`fedrlvr site init` as it is called: what is there afterwards, what it says, and that it writes over nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedrlvr.cli import main
+from fedrlvr.settings_file import load_settings
+from fedrlvr.site.egress import read_policy
+from fedrlvr.site_config import SiteConfig
+
+KIT = ["authorization.json", "deepspeed.json", "fedrlvr.yaml", "policy.yaml", "privacy.json", "resources.json"]
+
+
+@pytest.fixture
+def local(tmp_path) -> Path:
+    folder = tmp_path / "ward-7" / "local"
+    folder.mkdir(parents=True)
+    (folder / "resources.json.default").write_text('{"format_version": 2, "components": []}')
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("public", "test", "north", "north.heldout"):
+        (folder / f"{name}.jsonl").touch()
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("policy", ["clinical", "open", "sealed"])
+def test_a_sites_folder_is_set_up(local, data, capsys, policy):
+    given = ["--model", "tiny", "--model-path", str(data), "--data", str(data), "--processes", "2"]
+    assert main(["site", "init", str(local), "--policy", policy, *given]) == 0
+    assert names(local) == sorted([*KIT, "resources.json.default"])
+    config = load_settings(SiteConfig, local / "fedrlvr.yaml").rooted(local)
+    assert (config.model, config.model_path, config.processes) == ("tiny", data, 2)
+    assert (config.private_problems, config.heldout_problems) == (data / "north.jsonl", data / "north.heldout.jsonl")
+    assert (config.public_problems, config.test_problems) == (data / "public.jsonl", data / "test.jsonl")
+    assert config.deepspeed_config.is_file()
+    assert read_policy(config.policy).responses.share == (policy != "sealed")
+    said = capsys.readouterr().out
+    assert "still to be filled in" not in said
+    assert said.endswith(
+        f"next: fedrlvr doctor --site-config {local / 'fedrlvr.yaml'} --config PRESET --manifest MANIFEST\n"
+    )
+
+
+def test_what_is_left_to_fill_in_is_said(local, capsys):
+    (local / "resources.json.default").unlink()
+    assert main(["site", "init", str(local), "--policy", "open", "--model", "tiny"]) == 0
+    said = capsys.readouterr().out
+    assert "there is no resources.json.default: resources.json has our entries only" in said
+    left = "model_path (--model-path); private_problems, public_problems, test_problems (--data)\n"
+    assert f"still to be filled in in fedrlvr.yaml: {left}" in said
+
+
+@pytest.mark.parametrize("name", KIT)
+def test_nothing_is_written_where_one_of_the_files_is_there(local, capsys, name):
+    (local / name).write_text("mine")
+    before = names(local)
+    assert main(["site", "init", str(local), "--policy", "clinical"]) == 2
+    assert f"{local} has {name} already; nothing was written" in capsys.readouterr().err
+    assert names(local) == before
+    assert (local / name).read_text() == "mine"
+
+
+def test_a_servers_folder_is_set_up(local, capsys):
+    assert main(["site", "init", str(local), "--server"]) == 0
+    assert names(local) == ["resources.json", "resources.json.default"]
+    allowed = json.loads((local / "resources.json").read_text())["class_allow_list"]
+    assert allowed == ["fedrlvr.federation.controller.PubSwapController"]
+    assert main(["site", "init", str(local), "--server"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--data", "DATA", "--site", "south"], "--site: DATA holds problems of north, not of south"),
+        (["--data", "LOCAL"], "--data: no public.jsonl in LOCAL; expected a folder made by prepare"),
+        (["--site", "north"], "--site: says whose problems to take from --data"),
+        (["--processes", "0"], "--processes: expected 1 or more, found 0"),
+    ],
+)
+def test_a_flag_that_does_not_fit_is_bad_input_and_nothing_is_written(local, data, capsys, given, said):
+    places = {"DATA": str(data), "LOCAL": str(local)}
+    assert main(["site", "init", str(local), "--policy", "open", *(places.get(flag, flag) for flag in given)]) == 2
+    for name, place in places.items():
+        said = said.replace(name, place)
+    assert said in capsys.readouterr().err
+    assert names(local) == ["resources.json.default"]
+
+
+def test_a_folder_of_several_sites_needs_a_name(local, data, capsys):
+    (data / "south.jsonl").touch()
+    assert main(["site", "init", str(local), "--policy", "open", "--data", str(data)]) == 2
+    assert "holds problems of north, south; say whose with --site" in capsys.readouterr().err
+    assert main(["site", "init", str(local), "--policy", "open", "--data", str(data), "--site", "south"]) == 0
+    values = yaml.safe_load((local / "fedrlvr.yaml").read_text())
+    assert values["private_problems"] == str(data / "south.jsonl")
+    assert "heldout_problems" not in values
+
+
+def test_another_folder_than_local_is_bad_input(local, capsys):
+    assert main(["site", "init", str(local.parent), "--policy", "open"]) == 2
+    assert f"did you mean {local}?" in capsys.readouterr().err
+    assert main(["site", "init", str(local / "nowhere"), "--server"]) == 2
+    assert "expected the local/ folder of a FLARE site" in capsys.readouterr().err
+    assert main(["site", "init", str(local), "--server", "--model", "x"]) == 2
+    assert "--server takes no settings of a site" in capsys.readouterr().err
