@@ -28,6 +28,7 @@ from fedrlvr.algorithms.schedule import Leg, plan_round
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.checkpoint import write_adapter
 from fedrlvr.federation.journal import Journal
+from fedrlvr.federation.live_journal import serve_journal
 from fedrlvr.federation.messages import adapter_bytes, envelope, request, response_bytes
 from fedrlvr.federation.sites import QuorumLost, RunAborted, Sites
 from fedrlvr.privacy.guards import check_adapter, check_responses
@@ -54,6 +55,7 @@ class PubSwapController(Controller):
         torch.set_num_threads(1)  # sums in one fixed order: a run repeats byte for byte
         self._folder = Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id())) / "fedrlvr"
         self._journal = Journal(self._folder)
+        serve_journal(fl_ctx.get_engine(), self._folder / "metrics.jsonl")
         self._late = 0
         self._round = 0
 
