@@ -196,7 +196,7 @@ class Submission:
         kept = Path(found or "") / "workspace" / "fedrlvr"
         if found and (kept / "metrics.jsonl").is_file():
             shutil.rmtree(self.server_folder, ignore_errors=True)
-            shutil.copytree(kept, self.server_folder)
+            shutil.move(kept, self.server_folder)
 
     def _judge(self, meta: dict) -> None:
         if self._stopped is not None:
