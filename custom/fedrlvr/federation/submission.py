@@ -77,10 +77,17 @@ class Submission:
             meta = yield from self._follow()
             self._over = True
             self._fetch()
-            rest = read_events(self.server_folder / "metrics.jsonl", self._told, limited=False)
+            rest = self._unheard()
             self._take(rest)
             yield from rest
             self._judge(meta)
+        except SubmissionFailed:
+            raise
+        except RunFailed:
+            if self.job_id is not None:
+                self._over = True  # for us
+                self._note(f"job {self.job_id} goes on at the server without us")
+            raise
         finally:
             self.close()
 
@@ -197,6 +204,12 @@ class Submission:
         if found and (kept / "metrics.jsonl").is_file():
             shutil.rmtree(self.server_folder, ignore_errors=True)
             shutil.move(kept, self.server_folder)
+
+    def _unheard(self) -> list[dict]:
+        try:
+            return read_events(self.server_folder / "metrics.jsonl", self._told, limited=False)
+        except ValueError as error:
+            raise SubmissionFailed(f"the journal that came with the result is none: {error}") from None
 
     def _judge(self, meta: dict) -> None:
         if self._stopped is not None:
