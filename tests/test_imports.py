@@ -33,7 +33,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself and the base
     "site": {"tasks", "data", "privacy", "algorithms"},
     "federation": {"site", "tasks", "data", "privacy", "algorithms"},
 }
-OUTER = {"report", "launch", "cli", "commands"}  # may import anything
+OUTER = {"report", "launch", "environments", "cli", "commands"}  # may import anything
 ONLY_IN = {"nvflare": "federation", "deepspeed": "site", "peft": "site"}
 FRAMEWORKS = ("nvflare", "deepspeed", "transformers", "peft")
 

@@ -13,13 +13,14 @@ DEMO = Path(__file__).parents[1] / "app_configs" / "demo.yaml"
 TINY = ["base_model.steps=1", "base_model.batch_size=4"]
 
 
-def launch(tmp_path, *settings: str, config: Path = DEMO, workspace: str = "workspace") -> int:
-    return run(
-        Namespace(
-            config=config, set=[*TINY, *settings], method=None, seed=None, workspace=tmp_path / workspace,
-            env="sim", rebuild_model=False, data=None, model=None, tiny=False, policy=None,
-        )
+def launch(
+    tmp_path, *settings: str, config: Path = DEMO, workspace: str = "workspace", env: str = "sim", **given
+) -> int:
+    values = Namespace(
+        config=config, set=[*TINY, *settings], method=None, seed=None, workspace=tmp_path / workspace,
+        env=env, poc=None, kit=None, rebuild_model=False, data=None, model=None, tiny=False, policy=None,
     )  # fmt: skip
+    return run(Namespace(**vars(values) | given))
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,21 @@ def test_a_config_that_is_not_there(tmp_path, capsys):
 def test_a_workspace_that_flare_cannot_use(tmp_path, capsys):
     assert launch(tmp_path, workspace="with space") == 2
     assert "--workspace: FLARE's simulator cannot work under a path with a space" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "message"),
+    [
+        ("poc", {}, "no proof of concept in"),
+        ("poc", {"method": "centralised"}, "--method centralised: all problems in one place"),
+        ("prod", {"method": "centralised"}, "--method centralised: all problems in one place"),
+        ("prod", {"policy": DEMO}, "--policy: has no effect with --env prod, where each site has its own"),
+        ("prod", {}, "--env prod needs --kit DIR: your own startup kit"),
+        ("prod", {"kit": Path("nowhere")}, "--env prod needs --data DIR: the consortium's public.jsonl"),
+        ("prod", {"kit": Path("nowhere"), "data": Path("nowhere")}, "nowhere: is no administrator's startup kit"),
+    ],
+)
+def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
+    assert launch(tmp_path, env=env, **given) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("workspace/*"))

@@ -1,52 +1,31 @@
-"""From a preset to a finished run: problems and base model made, job simulated, result reported. What `jobs/*/job.py`
-call."""
+"""From a preset to a finished run: problems and base model made, job run where it was asked for, result reported. What
+`jobs/*/job.py` call."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import shutil
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import transformers
-import yaml
 from rich.console import Console
-from safetensors.torch import load_file
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.schedule import steps_per_segment
-from fedrlvr.config import JobConfig
-from fedrlvr.data.experiment import ExperimentConfig, load_experiment
-from fedrlvr.data.problems import ProblemFileError, read_problems
-from fedrlvr.data.simulated import site_config, site_model, site_problems
-from fedrlvr.federation.checkpoint import write_adapter
-from fedrlvr.federation.simulator import Simulation, SimulationFailed, check_folder
-from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.report.figure import draw_run
+from fedrlvr.data.experiment import load_experiment
+from fedrlvr.data.problems import ProblemFileError
+from fedrlvr.environments.prepared_run import PreparedRun
+from fedrlvr.environments.simulated import simulate
+from fedrlvr.environments.submitted import submit_to_poc, submit_to_production
+from fedrlvr.federation.poc import PocError
+from fedrlvr.federation.run import Run, RunFailed
 from fedrlvr.report.progress import Progress
-from fedrlvr.report.summary import summarise
-from fedrlvr.report.table import print_summary
+from fedrlvr.report.run_folder import report
 from fedrlvr.settings_file import SettingsError
-from fedrlvr.site.egress import read_policy
-from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import task_named
-from fedrlvr.types import Adapter
 
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """What a simulation needs. `model_path` is where the base model lies, for the adapter that is taken home."""
-
-    folder: Path
-    job: JobConfig
-    public_ids: list[str]
-    manifest: str
-    sites: dict[str, SiteConfig]
-    model_path: Path
+ENVIRONMENTS = {"sim": simulate, "poc": submit_to_poc, "prod": submit_to_production}
 
 
 def arguments(description: str, config: Path) -> argparse.Namespace:
@@ -60,7 +39,14 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     parser.add_argument(
         "--workspace", type=Path, default=Path("workspace"), help="where runs and models go (default: %(default)s)"
     )
-    parser.add_argument("--env", choices=["sim"], default="sim", help="where to run: FLARE's simulator")
+    parser.add_argument(
+        "--env",
+        choices=list(ENVIRONMENTS),
+        default="sim",
+        help="where to run: FLARE's simulator, the proof of concept that poc/run.py started, or production",
+    )
+    parser.add_argument("--poc", type=Path, metavar="DIR", help="the proof of concept (default: WORKSPACE/poc)")
+    parser.add_argument("--kit", type=Path, metavar="DIR", help="in production: your startup kit")
     parser.add_argument("--data", type=Path, metavar="DIR", help="problems: a folder made by `fedrlvr prepare`")
     parser.add_argument("--model", type=Path, metavar="DIR", help="base model: a Hugging Face directory")
     parser.add_argument("--tiny", action="store_true", help="a dry run in minutes: everything small, on a CPU")
@@ -77,62 +63,22 @@ def run(args: argparse.Namespace) -> int:
     transformers.utils.logging.disable_progress_bar()
     try:
         experiment = load_experiment(args.config, args.set, args.tiny, method=args.method, seed=args.seed)
-        prepared = prepare(experiment, args, console)
-        simulation = Simulation(prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, prepared.sites)
-    except (SettingsError, ProblemFileError, ValueError, OSError) as error:
+        started, prepared = ENVIRONMENTS[args.env](experiment, args, console)
+    except (SettingsError, ProblemFileError, PocError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("error: interrupted before the run began", file=sys.stderr)
         return 130
-    return follow(simulation, prepared, console)
+    return follow(started, prepared, console)
 
 
-def prepare(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> PreparedRun:
-    """Claim a fresh folder for the run, write every site's files, and make or find the base model.
-
-    A run that cannot begin leaves no folder behind.
-    """
-    workspace = args.workspace.resolve()
-    check_folder(workspace)
-    task = task_named(experiment.task, experiment.verifier)
-    deepspeed = args.config.resolve().parent / experiment.deepspeed
-    if not deepspeed.is_file():
-        raise SettingsError(f"deepspeed: no such file: {deepspeed}")
-    policy = _policy(experiment, args)
-    folder = _fresh_folder(workspace / f"{experiment.name}-{experiment.method}-seed{experiment.seed}")
-    data, source = folder / "data", args.model.resolve() if args.model else None
-    try:
-        names, manifest = site_problems(experiment, task, args.data, args.tiny, data)
-        job = experiment.job(names)
-        if METHODS[job.method].pooled_data:
-            names = ["pooled"]
-        model_path = site_model(
-            experiment,
-            task,
-            source,
-            args.tiny,
-            workspace / "models",
-            args.rebuild_model,
-            _model_progress(console),
-        )
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-    sites = {
-        name: site_config(name, experiment, data, model_path, deepspeed, folder / "sites" / name) for name in names
-    }
-    if policy is not None:
-        sites = {name: _with_policy(config, policy) for name, config in sites.items()}
-    public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
-    return PreparedRun(folder, job, public_ids, manifest, sites, model_path)
-
-
-def follow(simulation: Simulation, prepared: PreparedRun, console: Console) -> int:
+def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     """Show the run's progress, then its result; what was done before a failure is kept and reported too."""
     job, began = prepared.job, time.monotonic()
+    sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
     console.print(
-        f"{job.method}, {len(prepared.sites)} sites, seed {job.seed}; FLARE's log: {simulation.log_path}",
+        f"{job.method}, {sites}seed {job.seed}; FLARE's log: {started.log_path}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -141,83 +87,19 @@ def follow(simulation: Simulation, prepared: PreparedRun, console: Console) -> i
     progress = Progress(console, job.federation.rounds, job.total_segments, steps_per_segment(job), len(prepared.sites))
     try:
         with progress:
-            for event in simulation.events():
+            for event in started.events():
                 progress.feed(event)
                 if event:
                     events.append(event)
-    except SimulationFailed as error:
+    except RunFailed as error:
         failure = str(error)
     except KeyboardInterrupt:
         failure = "interrupted"
     finally:
+        started.close()
         if events:
-            report(events, time.monotonic() - began, simulation, prepared, console)
+            report(events, time.monotonic() - began, started.server_folder, prepared, console)
     if failure:
-        print(f"error: the run did not finish: {failure}\nFLARE's log: {simulation.log_path}", file=sys.stderr)
+        print(f"error: the run did not finish: {failure}\nFLARE's log: {started.log_path}", file=sys.stderr)
         return 130 if failure == "interrupted" else 1
     return 0
-
-
-def report(events: list[dict], seconds: float, simulation: Simulation, prepared: PreparedRun, console: Console) -> None:
-    """Write metrics, summary, picture and adapter into the run's folder, and print the table."""
-    folder = prepared.folder
-    shutil.copyfile(simulation.server_folder / "metrics.jsonl", folder / "metrics.jsonl")
-    summary = summarise(events, seconds)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    if summary["base"]:
-        draw_run(events, summary, folder / "pass_at_1.png")
-    if summary["final"]:
-        print_summary(summary, console)
-    for adapter in _final_adapters(simulation, prepared):
-        console.print(f"adapter:  {adapter}", markup=False, highlight=False, soft_wrap=True)
-    for name in ("summary.json", "metrics.jsonl", "pass_at_1.png"):
-        if (folder / name).exists():
-            console.print(f"{name + ':':<14} {folder / name}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _final_adapters(simulation: Simulation, prepared: PreparedRun) -> list[Path]:
-    """The last averaged adapter, with the base model's place in it; without averaging, each site's own, at the site."""
-    if not METHODS[prepared.job.method].average:
-        return [path for path in (config.state_dir / "adapter" for config in prepared.sites.values()) if path.exists()]
-    rounds = sorted((simulation.server_folder / "rounds").glob("[0-9]*"), key=lambda path: int(path.name))
-    if not rounds:
-        return []
-    adapter: Adapter = load_file(rounds[-1] / "adapter_model.safetensors")
-    write_adapter(prepared.folder / "adapter", adapter, prepared.job.lora, str(prepared.model_path))
-    return [prepared.folder / "adapter"]
-
-
-def _policy(experiment: ExperimentConfig, args: argparse.Namespace) -> SitePolicy | None:
-    path = args.policy or (experiment.policy and args.config.resolve().parent / experiment.policy)
-    return read_policy(path) if path else None
-
-
-def _with_policy(config: SiteConfig, policy: SitePolicy) -> SiteConfig:
-    """A simulated site's own copy of the policy, its log and its ledger, in its own folder."""
-    config.state_dir.mkdir(parents=True)
-    own = policy.model_copy(update={"log": Path("egress.jsonl"), "ledger": Path("ledger.jsonl")})
-    path = config.state_dir / "policy.yaml"
-    path.write_text(yaml.safe_dump(own.model_dump(mode="json", exclude_none=True), sort_keys=False))
-    return config.model_copy(update={"policy": path})
-
-
-def _fresh_folder(path: Path) -> Path:
-    """`path`, or `path-2`, `path-3`, ...: an earlier run's results are never written over."""
-    number, candidate = 1, path
-    while True:
-        try:
-            candidate.mkdir(parents=True)
-            return candidate
-        except FileExistsError:
-            number += 1
-            candidate = path.with_name(f"{path.name}-{number}")
-
-
-def _model_progress(console: Console):
-    def show(step: int, steps: int, loss: float) -> None:
-        if step == 1:
-            console.print(f"making the base model: {steps} supervised steps", highlight=False)
-        elif step % 100 == 0:
-            console.print(f"  step {step}/{steps}  loss {loss:.3f}", highlight=False)
-
-    return show

@@ -45,7 +45,7 @@ def exchange(segment: int, offered=7) -> dict:
 
 def test_before_the_first_step_the_line_says_what_goes_on(progress):
     assert progress.line() == "starting sites"
-    progress.feed({"event": "start"})
+    progress.feed({"event": "start", "sites": ["site-1", "site-2"]})
     assert progress.line() == "measuring the base model"
     progress.feed(None)
     assert progress.line() == "measuring the base model"
@@ -105,7 +105,7 @@ def test_an_exchange_is_noted_until_the_next_step(progress):
 def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
     with progress:
         for event in (
-            {"event": "start"},
+            {"event": "start", "sites": ["site-1", "site-2"]},
             evaluation(0),  # of the base model: nothing to tell yet
             step(0),
             exchange(0),

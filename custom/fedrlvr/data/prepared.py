@@ -24,13 +24,11 @@ def copy_prepared(
         ManifestError: public or test file are not those of the folder's manifest.
         ProblemFileError: a file that cannot be used, or no site file at all.
     """
+    sites = sites_in(source)
     check_manifest(source)
     sets = {path.name.removesuffix(".jsonl"): read_problems(path, task) for path in sorted(source.glob("*.jsonl"))}
     if limit is not None:
         sets = {name: problems[: _enough(name, limit)] for name, problems in sets.items()}
-    sites = [name for name in sets if name not in SHARED and not name.endswith(HELDOUT)]
-    if not sites:
-        raise ProblemFileError(f"{source}: holds no site's problems (site-1.jsonl, ...)")
     if pooled:
         for ending in ("", HELDOUT):
             parts = [sets.pop(site + ending) for site in sites if site + ending in sets]
@@ -39,6 +37,15 @@ def copy_prepared(
     for name, problems in sets.items():
         write_problems(folder / f"{name}.jsonl", problems)
     return sites, manifest_hash(sets["public"])
+
+
+def sites_in(source: Path) -> list[str]:
+    """The names of the sites whose problems are there. Raises ProblemFileError where there are none."""
+    names = sorted(path.name.removesuffix(".jsonl") for path in source.glob("*.jsonl"))
+    sites = [name for name in names if name not in SHARED and not name.endswith(HELDOUT)]
+    if not sites:
+        raise ProblemFileError(f"{source}: holds no site's problems (site-1.jsonl, ...)")
+    return sites
 
 
 def _enough(name: str, limit: GeneratedData) -> int:

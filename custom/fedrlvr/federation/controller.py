@@ -15,6 +15,7 @@ from nvflare.fuel.utils import fobs
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.journal import Journal
+from fedrlvr.federation.live_journal import serve_journal
 from fedrlvr.federation.rounds import Rounds
 from fedrlvr.federation.run_store import RunStore, runs_folder
 from fedrlvr.federation.sites import QuorumLost, RunAborted, Sites
@@ -40,6 +41,9 @@ class PubSwapController(Controller):
         self._config = JobConfig.model_validate_json(self.job)
         fobs.register(TensorDecomposer)
         torch.set_num_threads(1)  # sums in one fixed order: a run repeats byte for byte
+        engine = fl_ctx.get_engine()
+        self._folder = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id())) / "fedrlvr"
+        serve_journal(engine, self._folder / "metrics.jsonl")
         self._journal: Journal | None = None
         self._late = 0
 
@@ -63,16 +67,17 @@ class PubSwapController(Controller):
 
     def _run(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Open the run's files, see what an earlier job has done of it, and go on from there."""
-        workspace = fl_ctx.get_engine().get_workspace()
+        root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
         identity = run_identity(self._config, self.manifest)
-        store = RunStore(runs_folder(Path(workspace.get_root_dir())), check_run(self.run), identity)
+        store = RunStore(runs_folder(root), check_run(self.run), identity)
         if not self.resume:
             store.clear()
         kept = store.latest()
-        folder = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "fedrlvr"
-        self._journal = Journal(folder, kept.journal if kept else None)
+        self._journal = Journal(self._folder, kept.journal if kept else None)
         sites = self._sites(abort_signal, fl_ctx)
-        Rounds(self._config, self.public_ids, self.manifest, sites, self._journal, store, folder).run(kept, self.run)
+        Rounds(self._config, self.public_ids, self.manifest, sites, self._journal, store, self._folder).run(
+            kept, self.run
+        )
 
     def _sites(self, abort_signal: Signal, fl_ctx: FLContext) -> Sites:
         deadlines = Deadlines.of(self._config)

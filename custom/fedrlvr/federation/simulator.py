@@ -13,19 +13,18 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import yaml
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.lockdown import JOB_CLASSES
+from fedrlvr.federation.processes import MARK, end_marked, new_mark
+from fedrlvr.federation.run import RunFailed
 from fedrlvr.run_identity import new_run
 from fedrlvr.site_config import SiteConfig
 
-MARK = "FEDRLVR_RUN"
 POLL = 0.2
 
 
@@ -44,7 +43,7 @@ SWITCH = {
 }
 
 
-class SimulationFailed(RuntimeError):
+class SimulationFailed(RunFailed):
     """The simulated job did not end well; the message says why, as far as the journal knows."""
 
 
@@ -67,7 +66,7 @@ class Simulation:
         self.flare = folder / "flare" / job.name
         self.log_path = folder / "flare.log"
         self.server_folder = self.flare / "server" / "simulate_job" / "fedrlvr"
-        self._mark = uuid.uuid4().hex
+        self._mark = new_mark()
         self._process: subprocess.Popen | None = None
         if resume:
             set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
@@ -104,7 +103,7 @@ class Simulation:
     def close(self) -> None:
         """End whatever of this run is still there."""
         if self._process is not None:
-            end_run(self._mark)
+            end_marked(self._mark)
             self._process.wait()
             self._process.stdin.close()
 
@@ -162,37 +161,11 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"--workspace: FLARE's simulator cannot work under a path with a space in it: {folder}")
 
 
-def end_run(mark: str) -> None:
-    """Kill every process that carries the run's mark, save the calling one; again, as a dying parent may still fork.
-
-    Raises ValueError for an empty mark, which every other process carries.
-    """
-    if not mark:
-        raise ValueError("a run's mark is not empty")
-    for _ in range(5):
-        found = [process for process in psutil.process_iter() if process.pid != os.getpid() and _carries(process, mark)]
-        if not found:
-            return
-        for process in found:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs(found, timeout=3)
-
-
-def _carries(process: psutil.Process, mark: str) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
-
-
 def _end_with_parent(mark: str) -> None:
     def watch() -> None:
         while os.read(0, 1):  # not through sys.stdin, whose lock the interpreter wants at its end
             pass
-        end_run(mark)
+        end_marked(mark)
         os._exit(4)
 
     threading.Thread(target=watch, daemon=True).start()

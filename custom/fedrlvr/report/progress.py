@@ -14,9 +14,8 @@ class Progress:
 
     def __init__(self, console: Console, rounds: int, segments: int, steps_per_segment: int, sites: int):
         self.console = console
-        self.rounds, self.segments, self.sites = rounds, segments, sites
-        self.segment_steps = steps_per_segment * sites
-        self.total_steps = segments * self.segment_steps
+        self.rounds, self.segments, self.steps_per_segment = rounds, segments, steps_per_segment
+        self._set_sites(sites)
         self.steps = 0
         self._began: float | None = None
         self._last: dict = {}
@@ -53,6 +52,7 @@ class Progress:
 
     def _take(self, event: dict) -> None:
         if event["event"] == "start":
+            self._set_sites(len(event["sites"]))
             self._note = "measuring the base model"
         elif event["event"] == "step":
             self._began = self._began or time.monotonic()
@@ -67,6 +67,12 @@ class Progress:
             self._print_once(event["segment"])
         elif event["event"] == "failure":
             self.console.print(f"{event['site']} failed in {event['task']}: {event['reason']}", markup=False)
+
+    def _set_sites(self, sites: int) -> None:
+        """Who takes part is sure only when the run starts."""
+        self.sites = sites
+        self.segment_steps = self.steps_per_segment * sites
+        self.total_steps = self.segments * self.segment_steps
 
     def _print_once(self, segment: int) -> None:
         if self._display is None and self._last and segment > self._printed:

@@ -93,7 +93,8 @@ def _segment(job, config, egress: Egress, log: EgressLog, supervisor: Supervisor
 
     # One test problem stands for all: what leaves of them are scores either way.
     scores, _ = supervisor.request(
-        {"task": "validate", "round": 0, "samples": job.evaluation.samples, "share": [0, tests], "name": "dry run"}, adapter
+        {"task": "validate", "round": 0, "samples": job.evaluation.samples, "share": [0, tests], "name": "dry run"},
+        adapter,
     )
     about = {"adapter_spec": supervisor.adapter_spec, "base_model": model_fingerprint(config.model_path)}
     outgoing(egress.metrics, json_bytes, "validate", scores | about)

@@ -1,0 +1,123 @@
+"""On a FLARE server: a proof of concept on this machine, whose sites' files are written here, or production, where the
+lead has the consortium's public part and nothing of any site."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.config import JobConfig
+from fedrlvr.data.experiment import ExperimentConfig
+from fedrlvr.data.manifest import check_manifest
+from fedrlvr.data.prepared import sites_in
+from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.environments.prepared_run import PreparedRun, fresh_folder
+from fedrlvr.environments.simulated import prepare_sites
+from fedrlvr.federation.poc import Poc
+from fedrlvr.federation.session import open_kit
+from fedrlvr.federation.site_files import write_site_config
+from fedrlvr.federation.submission import Submission
+from fedrlvr.settings_file import SettingsError
+from fedrlvr.tasks import task_named
+
+
+def submit_to_poc(
+    experiment: ExperimentConfig, args: argparse.Namespace, console: Console
+) -> tuple[Submission, PreparedRun]:
+    """Write what each site of the running proof of concept says of its model and problems, which it reads anew for
+    every job. Its policy stays its own, and what it keeps is in its own folder."""
+    _check_arguments(experiment, args)
+    poc = Poc(args.poc or args.workspace / "poc")
+    deployment = poc.running()
+    sites = deployment.project.sites
+    if args.data is None:
+        experiment = deal_labels(experiment, sites, _say(console))
+    else:
+        _check_names(sites_in(args.data), sites)
+    prepared = prepare_sites(experiment, args, console)
+    configs = {}
+    for name, config in prepared.sites.items():
+        local = deployment.kit(name) / "local"
+        configs[name] = config.model_copy(update={"state_dir": local / "state" / prepared.folder.name})
+        write_site_config(local, configs[name])
+    console.print(f"proof of concept at localhost:{deployment.project.port}, {poc.folder}", **_PLAIN)
+    connect = open_kit(deployment.kit(deployment.project.lead))
+    return _submission(replace(prepared, sites=configs), connect, console)
+
+
+def submit_to_production(
+    experiment: ExperimentConfig, args: argparse.Namespace, console: Console
+) -> tuple[Submission, PreparedRun]:
+    """The consortium's public and test set, checked against its manifest, say which problems a job is about."""
+    _check_arguments(experiment, args)
+    for flag, value, what in (
+        ("--kit", args.kit, "your own startup kit, as `nvflare provision` made it"),
+        ("--data", args.data, "the consortium's public.jsonl, test.jsonl and manifest.json"),
+    ):
+        if value is None:
+            raise SettingsError(f"--env prod needs {flag} DIR: {what}")
+    connect = open_kit(args.kit.resolve())
+    task = task_named(experiment.task, experiment.verifier)
+    public = check_manifest(args.data)["public"]
+    for name in ("public", "test"):
+        read_problems(args.data / f"{name}.jsonl", task)
+    base_model = str(args.model.resolve()) if args.model else experiment.model
+    job = JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
+    with fresh_folder(args.workspace.resolve(), experiment) as folder:
+        prepared = PreparedRun(folder, job, [p.id for p in public], manifest_hash(public), base_model)
+    console.print(f"production, with the kit of {args.kit.resolve().name}", **_PLAIN)
+    return _submission(prepared, connect, console)
+
+
+def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Callable[[str], None]) -> ExperimentConfig:
+    """The preset's labels dealt over these sites in turn, unless it has as many sites; `min_sites` follows down."""
+    if experiment.data is None:
+        return experiment
+    dealt = dict(zip(sites, experiment.data.sites.values(), strict=False))
+    if len(experiment.data.sites) != len(sites):
+        labels = list(dict.fromkeys(label for some in experiment.data.sites.values() for label in some))
+        count = max(len(labels), len(sites))
+        turns = [(sites[i % len(sites)], labels[i % len(labels)]) for i in range(count)]
+        dealt = {site: tuple(label for name, label in turns if name == site) for site in sites}
+        say("labels dealt: " + "; ".join(f"{site} {', '.join(some)}" for site, some in dealt.items()))
+    federation = experiment.federation
+    if federation.min_sites > len(sites):
+        say(f"federation.min_sites: {federation.min_sites} in the preset, now {len(sites)}, as many as there are sites")
+        federation = federation.model_copy(update={"min_sites": len(sites)})
+    data = experiment.data.model_copy(update={"sites": dealt})
+    return experiment.model_copy(update={"data": data, "federation": federation})
+
+
+def _check_arguments(experiment: ExperimentConfig, args: argparse.Namespace) -> None:
+    """What only a simulation can do. Raises SettingsError."""
+    if METHODS[experiment.method].pooled_data:
+        raise SettingsError(
+            f"--method {experiment.method}: all problems in one place, which --env {args.env} is there to avoid; use "
+            "--env sim"
+        )
+    if args.policy:
+        raise SettingsError(f"--policy: has no effect with --env {args.env}, where each site has its own")
+
+
+def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
+    if set(found) != set(expected):
+        raise SettingsError(
+            f"--data: holds problems of {', '.join(sorted(found))}, but the proof of concept has "
+            f"{', '.join(sorted(expected))}; expected a file NAME.jsonl for each of these and no other"
+        )
+
+
+def _submission(prepared: PreparedRun, connect: Callable, console: Console) -> tuple[Submission, PreparedRun]:
+    job, ids, manifest = prepared.job, prepared.public_ids, prepared.manifest
+    return Submission(prepared.folder, job, ids, manifest, connect, _say(console)), prepared
+
+
+_PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}
+
+
+def _say(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(text, **_PLAIN)

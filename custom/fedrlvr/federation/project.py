@@ -1,0 +1,99 @@
+"""A federation's project file: names filled into a template, and read again."""
+
+from __future__ import annotations
+
+import copy
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+LOOPBACK = "localhost"  # a server of this name listens on loopback only
+FIRST_PORT = 8002
+
+
+class ProjectError(ValueError):
+    """A project file, or names for one, that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """Who takes part. `admin` may shut the system down, `lead` may submit jobs."""
+
+    name: str
+    server: str
+    port: int
+    sites: tuple[str, ...]
+    admin: str
+    lead: str
+
+
+def fill_project(template: dict, server: str, port: int, sites: Sequence[str]) -> dict:
+    """`template` with another server, port and other sites, each an organisation of its own with an org admin.
+
+    Raises ProjectError.
+    """
+    _check_sites(sites)
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", server):
+        raise ProjectError(f"--server-host {server!r}: expected a host name, such as flare.example.org")
+    project = copy.deepcopy(template)
+    kept = [p for p in project["participants"] if p["type"] != "client" and p.get("role") != "org_admin"]
+    for participant in kept:
+        if participant["type"] == "server":
+            participant |= {"name": server, "fed_learn_port": port}
+    for site in sites:
+        org = site.replace("-", "_")
+        kept.append({"name": site, "type": "client", "org": org, "allow_log_streaming": False})
+        kept.append({"name": f"it@{site.replace('_', '-')}.org", "type": "admin", "org": org, "role": "org_admin"})
+    project["participants"] = kept
+    return project
+
+
+def read_project(path: Path) -> Project:
+    """Raises ProjectError for a file that does not name one server, its sites, a project admin and a lead."""
+    try:
+        values = yaml.safe_load(path.read_text())
+        people = values["participants"]
+        (server,) = (p for p in people if p["type"] == "server")
+        return Project(
+            name=values["name"],
+            server=server["name"],
+            port=server["fed_learn_port"],
+            sites=tuple(p["name"] for p in people if p["type"] == "client"),
+            admin=next(p["name"] for p in people if p.get("role") == "project_admin"),
+            lead=next(p["name"] for p in people if p.get("role") == "lead"),
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration):
+        raise ProjectError(f"{path}: is no project file with a server, sites, a project admin and a lead") from None
+
+
+def free_port(wanted: int | None) -> int:
+    """`wanted`, or the first one from 8002 on that nobody listens at on this machine. Raises ProjectError."""
+    for port in [wanted] if wanted else range(FIRST_PORT, FIRST_PORT + 100):
+        if is_free(port):
+            return port
+    place = f"port {wanted} is" if wanted else f"ports {FIRST_PORT} to {FIRST_PORT + 99} are"
+    raise ProjectError(f"--port: {place} taken on this machine; end what listens there, or choose another --port")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are over do not count
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _check_sites(sites: Sequence[str]) -> None:
+    for site in sites:
+        if not re.fullmatch(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+)*", site):
+            raise ProjectError(f"site name {site!r}: use letters and digits, with single - or _ between them")
+        if site in ("public", "test", "pooled", "server"):
+            raise ProjectError(f"site name {site!r} means something else here; choose another")
+    if not sites or len(set(sites)) < len(sites):
+        raise ProjectError(f"sites: expected at least one name, none twice (found {', '.join(sites) or 'none'})")

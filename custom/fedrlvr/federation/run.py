@@ -1,0 +1,24 @@
+"""What every environment offers of a run: its journal as it is written, what the server keeps of it, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+
+class RunFailed(RuntimeError):
+    """The job did not end well; the message says why, as far as that is known."""
+
+
+class Run(Protocol):
+    """A simulation or a submission. `server_folder` holds `metrics.jsonl` and `rounds/` once the run is closed."""
+
+    log_path: Path
+    server_folder: Path
+
+    def events(self) -> Iterator[dict | None]:
+        """Start the run and yield the server's journal as it grows; None when nothing is new. Raises RunFailed."""
+
+    def close(self) -> None:
+        """End whatever of the run is still there, and fetch what it left."""

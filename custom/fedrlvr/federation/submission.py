@@ -1,0 +1,231 @@
+"""Run the recipe on a FLARE server, in a proof of concept or in production: submitted with an administrator's kit,
+followed live, its result brought home."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    InternalError,
+    InvalidJobDefinition,
+    JobNotDone,
+    JobNotFound,
+    JobNotRunning,
+    NoReply,
+)
+from nvflare.fuel.flare_api.flare_api import Session
+
+from fedrlvr.config import JobConfig
+from fedrlvr.federation.live_journal import TOPIC, BadAnswer, check_answer, read_events
+from fedrlvr.federation.run import RunFailed
+from fedrlvr.federation.session import Line
+
+POLL = 1.0
+FORGOTTEN = 120.0  # seconds that a job may be marked as running while the server runs no such job
+REFUSED = (AuthenticationError, AuthorizationError, InternalError, InvalidJobDefinition, JobNotDone, JobNotFound)
+T = TypeVar("T")
+
+
+class SubmissionFailed(RunFailed):
+    """The submitted job did not end well; the message is FLARE's own reason, or the journal's."""
+
+
+class Submission:
+    """One run under `folder`: `flare/` holds the job as submitted and as it came back, `flare.log` what FLARE says."""
+
+    def __init__(
+        self,
+        folder: Path,
+        job: JobConfig,
+        public_ids: list[str],
+        manifest: str,
+        connect: Callable[[], Session],
+        note: Callable[[str], None] = lambda text: None,
+        poll: float = POLL,
+    ):
+        self.folder, self.job = folder, job
+        self.flare = folder / "flare"
+        self.flare.mkdir(parents=True)
+        self.log_path = folder / "flare.log"
+        self.server_folder = self.flare / "server"
+        self.job_id: str | None = None
+        self._note, self._poll = note, poll
+        self._line = Line(connect, self.log_path, note)
+        self._told, self._waiting = 0, ""
+        self._stopped: str | None = None
+        self._live = True
+        self._over = self._closed = False
+        self.job_folder = self._export(public_ids, manifest)
+
+    def events(self) -> Iterator[dict | None]:
+        """Submit the job and yield the server's journal as it grows; None when nothing is new.
+
+        Raises:
+            SubmissionFailed: refused, never scheduled, or ended with an error.
+            RunFailed: the server is out of reach; the job goes on without us.
+        """
+        try:
+            self._submit()
+            meta = yield from self._follow()
+            self._over = True
+            self._fetch()
+            rest = self._unheard()
+            self._take(rest)
+            yield from rest
+            self._judge(meta)
+        except SubmissionFailed:
+            raise
+        except RunFailed:
+            if self.job_id is not None:
+                self._over = True  # for us
+                self._note(f"job {self.job_id} goes on at the server without us")
+            raise
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Abort the job if it is not over, wait for its end and bring home what it left; then hang up."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self.job_id is not None and not self._over:
+                self._abort()
+        except SubmissionFailed as reason:
+            self._note(str(reason))
+        except RunFailed as reason:
+            self._note(f"{reason}; job {self.job_id} goes on at the server")
+        finally:
+            self._line.close()
+
+    def _ask(self, what: str, question: Callable[[Session], T]) -> T:
+        try:
+            return self._line.call(question)
+        except RunFailed:
+            raise
+        except (*REFUSED, RuntimeError) as error:
+            raise SubmissionFailed(f"{what}: {error}") from error
+
+    def _submit(self) -> None:
+        clients = self._ask("the server does not say who is there", lambda s: s.get_connected_client_list())
+        names, least = sorted(client.name for client in clients), self.job.federation.min_sites
+        self._note(f"sites connected: {', '.join(names) or 'none'}")
+        if len(names) < least:
+            self._note(f"the server waits until {least} sites are (federation.min_sites)")
+        self.job_id = self._ask("the server did not take the job", lambda s: s.submit_job(str(self.job_folder)))
+        self._note(f"job {self.job_id} submitted")
+
+    def _follow(self) -> Iterator[dict | None]:
+        """Yields events until the job is over; returns what FLARE knows of it then."""
+        forgotten = None
+        while True:
+            meta = self._meta()
+            if meta["status"].startswith("FINISHED"):
+                return meta
+            try:
+                if self._live and meta["status"] == "RUNNING":
+                    yield from self._news()
+                forgotten = None
+            except JobNotRunning:
+                forgotten = forgotten or time.monotonic()
+                if time.monotonic() - forgotten > FORGOTTEN:
+                    self._over = True
+                    raise SubmissionFailed(
+                        f"the server runs no job {self.job_id} although it is marked as running: it was started anew "
+                        f"since; what the job did is in its workspace there, {self.job_id}/fedrlvr"
+                    ) from None
+            yield None
+            time.sleep(self._poll)
+
+    def _meta(self) -> dict:
+        meta = self._ask(f"no word of job {self.job_id}", lambda session: session.get_job_meta(self.job_id))
+        if not isinstance(meta, dict) or not isinstance(meta.get("status"), str):
+            raise SubmissionFailed(f"the server's answer on job {self.job_id} has no status")
+        waiting = _last(meta.get("schedule_history")) if meta["status"] == "SUBMITTED" else ""
+        if waiting not in ("", self._waiting):
+            self._waiting = waiting
+            self._note(f"the job waits to be scheduled: {waiting}")
+        return meta
+
+    def _news(self) -> Iterator[dict]:
+        """What the journal has that was not told yet. A job that has only just begun has no one to ask."""
+        while True:
+            question = {"from": self._told}
+            try:
+                answer = self._line.call(lambda session, q=question: session.do_app_command(self.job_id, TOPIC, q))
+                events = check_answer(answer, self._told)
+            except (InternalError, NoReply):
+                return
+            except AuthorizationError:
+                self._note("not allowed to follow the run live: the server's authorization.json gives no app_command")
+                self._live = False
+                return
+            except BadAnswer as reason:
+                raise SubmissionFailed(str(reason)) from None
+            if not events:
+                return
+            self._keep(events)
+            self._take(events)
+            yield from events
+
+    def _take(self, events: list[dict]) -> None:
+        self._told += len(events)
+        for event in events:
+            if event["event"] == "stopped":
+                self._stopped = str(event.get("reason"))
+
+    def _keep(self, events: list[dict]) -> None:
+        """On disk as soon as heard, should the rest never come."""
+        self.server_folder.mkdir(exist_ok=True)
+        with open(self.server_folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(event) + "\n" for event in events)
+
+    def _abort(self) -> None:
+        self._note(f"aborting job {self.job_id}")
+        with suppress(JobNotRunning):  # over by now: its status says
+            self._ask(f"job {self.job_id} was not aborted", lambda session: session.abort_job(self.job_id))
+        while not self._meta()["status"].startswith("FINISHED"):
+            time.sleep(self._poll)
+        self._fetch()
+
+    def _fetch(self) -> None:
+        """Bring home what the server keeps of the job; nothing where it never began."""
+        what = f"the result of job {self.job_id} cannot be downloaded"
+        found = self._ask(what, lambda session: session.download_job_result(self.job_id, str(self.flare)))
+        kept = Path(found or "") / "workspace" / "fedrlvr"
+        if found and (kept / "metrics.jsonl").is_file():
+            shutil.rmtree(self.server_folder, ignore_errors=True)
+            shutil.move(kept, self.server_folder)
+
+    def _unheard(self) -> list[dict]:
+        try:
+            return read_events(self.server_folder / "metrics.jsonl", self._told, limited=False)
+        except ValueError as error:
+            raise SubmissionFailed(f"the journal that came with the result is none: {error}") from None
+
+    def _judge(self, meta: dict) -> None:
+        if self._stopped is not None:
+            raise SubmissionFailed(self._stopped)
+        if meta["status"] != "FINISHED:COMPLETED":
+            details = meta.get("job_deploy_detail")
+            said = "; ".join(map(str, details)) if isinstance(details, list) else _last(meta.get("schedule_history"))
+            raise SubmissionFailed(f"job {self.job_id} {meta['status']}: {said or 'FLARE says no more'}")
+
+    def _export(self, public_ids: list[str], manifest: str) -> Path:
+        from fedrlvr.federation.recipe import PubSwapRecipe  # FLARE's recipes look at the program's own arguments
+
+        with open(self.log_path, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            PubSwapRecipe(self.job, public_ids, manifest).export(str(self.flare / "job"))
+        return self.flare / "job" / self.job.name
+
+
+def _last(history: object) -> str:
+    return str(history[-1]) if isinstance(history, list) and history else ""

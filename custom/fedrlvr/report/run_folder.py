@@ -1,0 +1,50 @@
+"""What a run leaves in its folder: metrics, summary, picture and adapter."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from safetensors.torch import load_file
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.environments.prepared_run import PreparedRun
+from fedrlvr.federation.checkpoint import write_adapter
+from fedrlvr.report.figure import draw_run
+from fedrlvr.report.summary import summarise
+from fedrlvr.report.table import print_summary
+from fedrlvr.types import Adapter
+
+
+def report(
+    events: Sequence[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Console
+) -> None:
+    """Write metrics, summary, picture and adapter into the run's folder, and print the table."""
+    folder = prepared.folder
+    shutil.copyfile(server_folder / "metrics.jsonl", folder / "metrics.jsonl")
+    summary = summarise(events, seconds)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    if summary["base"]:
+        draw_run(events, summary, folder / "pass_at_1.png")
+    if summary["final"]:
+        print_summary(summary, console)
+    for adapter in _final_adapters(server_folder, prepared):
+        console.print(f"adapter:  {adapter}", markup=False, highlight=False, soft_wrap=True)
+    for name in ("summary.json", "metrics.jsonl", "pass_at_1.png"):
+        if (folder / name).exists():
+            console.print(f"{name + ':':<14} {folder / name}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _final_adapters(server_folder: Path, prepared: PreparedRun) -> list[Path]:
+    """The last averaged adapter, with the base model's place in it; without averaging, each site's own, at the site."""
+    if not METHODS[prepared.job.method].average:
+        return [path for path in (config.state_dir / "adapter" for config in prepared.sites.values()) if path.exists()]
+    rounds = sorted((server_folder / "rounds").glob("[0-9]*"), key=lambda path: int(path.name))
+    if not rounds:
+        return []
+    adapter: Adapter = load_file(rounds[-1] / "adapter_model.safetensors")
+    write_adapter(prepared.folder / "adapter", adapter, prepared.job.lora, prepared.base_model)
+    return [prepared.folder / "adapter"]

@@ -1,0 +1,243 @@
+"""From nothing to a federation of hospitals and down again, on this machine: provisioned with mutual TLS, the package
+installed from its wheel, policy clinical, a job followed live, a job with code of its own refused. Exit code 1 if
+anything is not as it should be.
+
+python poc/rehearse.py                                # minutes; everything in workspace/rehearsal
+python poc/rehearse.py --set federation.rounds=1      # any setting of app_configs/demo.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import transformers
+from rich.console import Console
+from rich.markup import escape
+
+from fedrlvr.data.consortium import write_consortium
+from fedrlvr.data.experiment import ExperimentConfig, load_experiment
+from fedrlvr.data.simulated import practice_for, site_config, site_model
+from fedrlvr.environments.submitted import deal_labels
+from fedrlvr.federation.deployment import Deployment
+from fedrlvr.federation.project import LOOPBACK, free_port, is_free, read_project
+from fedrlvr.federation.provisioning import provision
+from fedrlvr.federation.run import RunFailed
+from fedrlvr.federation.session import Line, open_kit
+from fedrlvr.federation.site_files import settle_site, write_site_config
+from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.settings_file import SettingsError
+from fedrlvr.tasks import task_named
+
+ROOT = Path(__file__).resolve().parents[1]
+PRESET = ROOT / "app_configs" / "demo.yaml"
+HOSPITALS = ["hospital-a", "hospital-b"]
+CLEAN = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # no source tree by another way
+
+
+class NotAsExpected(Exception):
+    """What a step found."""
+
+
+def expect(condition: object, otherwise: str) -> None:
+    if not condition:
+        raise NotAsExpected(otherwise)
+
+
+class Rehearsal:
+    """Its steps, in order; each returns the sentence that is printed."""
+
+    def __init__(self, out: Path, settings: list[str], console: Console):
+        self.out, self.console, self.settings = out, console, [*settings, f"federation.min_sites={len(HOSPITALS)}"]
+        self.experiment: ExperimentConfig = deal_labels(
+            load_experiment(PRESET, self.settings), HOSPITALS, lambda text: None
+        )
+        self.consortium, self.environment = out / "consortium", out / "environment"
+        self.deployment: Deployment | None = None
+
+    def provisioned(self) -> str:
+        kits = provision(ROOT / "poc" / "project.yml", self.out / "kits", LOOPBACK, free_port(None), HOSPITALS)
+        project = read_project(self.out / "kits" / "project.yml")
+        self.deployment = Deployment(kits, project, self.environment / "bin" / "python3", CLEAN)
+        return f"{len(list(kits.iterdir()))} startup kits, mutual TLS, port {project.port} on loopback"
+
+    def wheel_installed(self) -> str:
+        source = self.out / "source"  # a copy: building leaves files behind
+        source.mkdir()
+        for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source)
+        shutil.copytree(ROOT / "custom", source / "custom", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+        self._run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", self.out / "wheels", source)
+        shutil.rmtree(source)
+        (wheel,) = (self.out / "wheels").glob("*.whl")
+        python = self.environment / "bin" / "python"
+        self._run(sys.executable, "-m", "venv", self.environment)
+        pins = ROOT / "app_configs" / "constraints.txt"
+        self._run(python, "-m", "pip", "install", "-q", "--no-compile", "-c", pins, wheel)
+        place = self._run(python, "-c", "import fedrlvr; print(fedrlvr.__file__)").strip()
+        expect(place.startswith(str(self.environment)), f"the package is loaded from {place}, not from the wheel")
+        return f"{wheel.name} ({wheel.stat().st_size / 1000:.0f} kB) in a virtual environment of its own"
+
+    def files_written(self) -> str:
+        task = task_named(self.experiment.task, self.experiment.verifier)
+        private = self.out / "private"
+        write_consortium(self.experiment.data, practice_for(task), self.experiment.seed, self.consortium, private)
+        model = site_model(self.experiment, task, None, False, self.out / "models", False, lambda *progress: None)
+        for name in HOSPITALS:
+            kit = self.deployment.kit(name)
+            shutil.copytree(model, kit / "model")
+            shutil.copytree(self.consortium, kit / "data")
+            for file in (f"{name}.jsonl", f"{name}.heldout.jsonl"):
+                shutil.move(private / file, kit / "data")
+            shutil.copy(PRESET.parent / self.experiment.deepspeed, kit / "local" / "deepspeed.json")
+            config = site_config(
+                name, self.experiment, kit / "data", kit / "model", kit / "local" / "deepspeed.json", kit / "state"
+            )
+            settle_site(kit / "local", ROOT / "app_configs" / "site", "clinical")
+            write_site_config(kit / "local", config)
+        return f"policy clinical, no code of others; each hospital has its own problems and a copy of {model.name}"
+
+    def started(self) -> str:
+        self.deployment.start()
+        return f"server and {', '.join(HOSPITALS)} registered"
+
+    def job_run(self) -> str:
+        lead = self.deployment.kit(self.deployment.project.lead)
+        command = [self.environment / "bin" / "python", ROOT / "jobs" / "demo" / "job.py", "--env", "prod"]
+        command += ["--kit", lead, "--data", self.consortium, "--workspace", self.out]
+        for setting in self.settings:
+            command += ["--set", setting]
+        live = self._follow(command)
+        (folder,) = self.out.glob("demo-*")
+        summary = json.loads((folder / "summary.json").read_text())
+        expect(summary["finished"] and summary["sites"] == HOSPITALS, "the run did not finish at both hospitals")
+        expect(summary["failures"] == [], f"failures: {summary['failures']}")
+        expect((folder / "adapter" / "adapter_model.safetensors").exists(), "no adapter came home")
+        expect(live, "nothing was heard of the run before its end")
+        released = 0
+        for name in HOSPITALS:
+            entries = list(EgressLog(self.deployment.kit(name) / "local" / "fedrlvr-egress.jsonl").entries())
+            expect({e["kind"] for e in entries} >= {"metrics", "adapter"}, f"{name}'s log does not tell what left")
+            released += len(entries)
+        final = summary["final"]["test"]["overall"]["pass@1"]
+        return f"adapter home, pass@1 {final:.2f}; {live} lines heard live; {released} entries in the hospitals' logs"
+
+    def code_refused(self) -> str:
+        (folder,) = self.out.glob("demo-*")
+        job = self.out / "byoc" / "demo"
+        shutil.copytree(folder / "flare" / "job" / "demo", job, ignore=shutil.ignore_patterns(".__nvfl*"))
+        (job / "app" / "custom").mkdir()
+        (job / "app" / "custom" / "extra.py").write_text("PROBLEMS = None\n")
+        line = Line(open_kit(self.deployment.kit(self.deployment.project.lead)), self.out / "byoc" / "flare.log")
+        try:
+            number = line.call(lambda session: session.submit_job(str(job)))
+            meta = line.call(lambda session: session.wait_for_job(number, timeout=120, poll_interval=0.5))
+        finally:
+            line.close()
+        details = meta.get("job_deploy_detail") or []
+        expect(meta["status"] != "FINISHED:COMPLETED", f"a job with code of its own ran: {meta['status']}")
+        for name in HOSPITALS:
+            refusal = [text for text in details if text.startswith(f"{name}: ") and "BYOC" in text]
+            expect(refusal, f"{name} did not refuse it for its code: {details}")
+        return f'{meta["status"]}; "{details[-1]}"' if len(details) == 1 else "; ".join(details)
+
+    def stopped(self) -> str:
+        forced = self.deployment.stop()
+        expect(not forced, f"{forced} processes had to be ended by force")
+        expect(not self.deployment.processes(), "processes are left")
+        expect(is_free(self.deployment.project.port), f"port {self.deployment.project.port} is still listened at")
+        return "no process and no port left"
+
+    def _run(self, *command: object) -> str:
+        done = subprocess.run([str(part) for part in command], env=CLEAN, capture_output=True, text=True, check=False)
+        expect(done.returncode == 0, f"{Path(str(command[0])).name} ended with {done.returncode}: {done.stderr[-800:]}")
+        return done.stdout
+
+    def _follow(self, command: list) -> int:
+        """Run it, showing what it says; how many lines of progress it gave."""
+        live = 0
+        with subprocess.Popen(
+            [str(part) for part in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=CLEAN | {"PYTHONUNBUFFERED": "1"},
+        ) as job:
+            for text in job.stdout:
+                live += text.startswith("round ")
+                self.console.print(f"    {text.rstrip()}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        expect(job.returncode == 0, f"the job ended with code {job.returncode}")
+        return live
+
+
+STEPS: list[tuple[str, Callable[[Rehearsal], str]]] = [
+    ("provision", Rehearsal.provisioned),
+    ("install the wheel", Rehearsal.wheel_installed),
+    ("write the hospitals' files", Rehearsal.files_written),
+    ("start", Rehearsal.started),
+    ("submit, follow, download", Rehearsal.job_run),
+    ("submit code", Rehearsal.code_refused),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the demo"
+    )
+    parser.add_argument(
+        "--workspace", type=Path, default=Path("workspace/rehearsal"), help="default: %(default)s, anew"
+    )
+    args = parser.parse_args()
+    out, console = args.workspace.resolve(), Console()
+    logging.disable(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()
+    if out.exists():
+        parser.error(f"--workspace: {out} is there already; an earlier rehearsal's results are never written over")
+    try:
+        rehearsal = Rehearsal(out, args.set, console)
+    except SettingsError as error:
+        parser.error(str(error))
+    out.mkdir(parents=True)
+    return rehearse(rehearsal, console)
+
+
+def rehearse(rehearsal: Rehearsal, console: Console) -> int:
+    """Every step, until one is not as expected; whatever was started is stopped in any case."""
+    began, failed = time.monotonic(), False
+    try:
+        for name, step in STEPS:
+            if not _step(name, lambda step=step: step(rehearsal), console):
+                failed = True
+                break
+    except KeyboardInterrupt:
+        failed = True
+    finally:
+        if rehearsal.deployment is not None:
+            failed |= not _step("stop", rehearsal.stopped, console)
+    what = "[bold red]not as expected[/]" if failed else "[bold green]as expected[/]"
+    console.print(f"\n{what}, {time.monotonic() - began:.0f} s; everything is in {rehearsal.out}", soft_wrap=True)
+    return int(failed)
+
+
+def _step(name: str, act: Callable[[], str], console: Console) -> bool:
+    console.print(f"[bold]{name}[/]")
+    began = time.monotonic()
+    try:
+        said, mark = act(), "[green]✓[/]"
+    except (NotAsExpected, RunFailed, RuntimeError, ValueError, OSError) as error:
+        said, mark = str(error), "[red]✗[/]"
+    console.print(f"  {mark} {time.monotonic() - began:6.1f} s  {escape(said)}", highlight=False, soft_wrap=True)
+    return mark == "[green]✓[/]"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

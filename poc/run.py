@@ -1,0 +1,81 @@
+"""A proof of concept: FLARE's real server and sites on this machine, as processes of their own, on loopback with TLS.
+
+python poc/run.py up                       # three sites, policy open, in workspace/poc
+python jobs/demo/job.py --env poc          # the same job that the simulator runs
+python poc/run.py down
+python poc/run.py demo --seed 3            # all of that; what is not known here goes to jobs/demo/job.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from fedrlvr.federation.deployment import DeploymentError
+from fedrlvr.federation.poc import Poc, PocError
+from fedrlvr.federation.project import ProjectError
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATES = ROOT / "app_configs" / "site"
+
+
+def main() -> int:
+    args, rest = _arguments()
+    poc = Poc(args.workspace)
+    try:
+        if args.command == "down":
+            return _down(poc)
+        _up(poc, args)
+        if args.command == "up":
+            return 0
+        try:
+            return _demo(poc, rest)
+        finally:
+            _down(poc)
+    except (PocError, ProjectError, DeploymentError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _arguments() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=["up", "demo", "down"])
+    parser.add_argument("--sites", type=int, default=3, help="how many (default: %(default)s)")
+    parser.add_argument("--policy", choices=sorted(p.stem for p in TEMPLATES.glob("*.yaml")), help="default: open")
+    parser.add_argument("--port", type=int, help="default: the first free one from 8002 on")
+    parser.add_argument("--workspace", type=Path, default=Path("workspace/poc"), help="default: %(default)s")
+    args, rest = parser.parse_known_args()
+    if rest and args.command != "demo":
+        parser.error(f"unknown: {' '.join(rest)}")
+    return args, rest
+
+
+def _up(poc: Poc, args: argparse.Namespace) -> None:
+    sites = [f"site-{number}" for number in range(1, args.sites + 1)]
+    began = poc.up(ROOT / "poc" / "project.yml", TEMPLATES, sites, args.policy, args.port)
+    state = "is up" if began else "was up already"
+    print(f"proof of concept {state}: {', '.join(sites)} at localhost:{poc.project.port}, in {poc.folder}", flush=True)
+
+
+def _demo(poc: Poc, rest: list[str]) -> int:
+    command = [sys.executable, str(ROOT / "jobs" / "demo" / "job.py"), "--env", "poc", "--poc", str(poc.folder)]
+    job = subprocess.Popen([*command, "--workspace", str(poc.folder.parent), *rest])
+    while True:
+        try:
+            return job.wait()
+        except KeyboardInterrupt:
+            continue  # the job was told so too, and has to abort at the server before this goes down
+
+
+def _down(poc: Poc) -> int:
+    forced = poc.deployment.stop()
+    print("proof of concept is down" + (f", {forced} processes by force" if forced else ""), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
