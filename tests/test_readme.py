@@ -44,7 +44,8 @@ def test_both_commands_use_what_is_there():
 
 def test_every_flag_the_readmes_name_is_known():
     package = ROOT / "custom" / "fedrlvr"
-    sources = [package / "launch.py", *(package / "commands").glob("*.py"), *(ROOT / "tests/benchmarks").glob("*.py")]
+    scripts = [path for folder in ("poc", "tests/benchmarks") for path in (ROOT / folder).glob("*.py")]
+    sources = [package / "launch.py", *(package / "commands").glob("*.py"), *scripts]
     known = set(re.findall(r'"(--[a-z-]+)"', "".join(path.read_text() for path in sources)))
     for readme in (ROOT / "README.md", *(ROOT / "jobs").glob("*/README.md")):
         text = re.sub(r"hf download .*?`", "", readme.read_text())  # another program's

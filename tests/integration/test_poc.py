@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -18,9 +19,12 @@ from fedrlvr.federation.poc import Poc
 from fedrlvr.federation.project import free_port, is_free
 from fedrlvr.privacy.egress_log import EgressLog
 
-from .conftest import ROOT, SMALL, processes_of
-
 pytestmark = pytest.mark.slow
+
+spec = importlib.util.spec_from_file_location("demo_conftest", Path(__file__).with_name("conftest.py"))
+demo = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(demo)
+ROOT, SMALL, processes_of = demo.ROOT, demo.SMALL, demo.processes_of
 
 SITES = "data.sites={site-1: [A, C], site-2: [B, D]}"  # what dealing the demo's labels over two sites gives
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, SMALL, processes_of
-
 pytestmark = pytest.mark.slow
+
+spec = importlib.util.spec_from_file_location("demo_conftest", Path(__file__).with_name("conftest.py"))
+demo = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(demo)
+ROOT, SMALL, processes_of = demo.ROOT, demo.SMALL, demo.processes_of
 
 
 def test_everything_is_as_expected_and_nothing_is_left(tmp_path):

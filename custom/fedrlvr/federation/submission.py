@@ -103,6 +103,8 @@ class Submission:
             self._note(str(reason))
         except RunFailed as reason:
             self._note(f"{reason}; job {self.job_id} goes on at the server")
+        except KeyboardInterrupt:  # a second one
+            self._note(f"not waited for: job {self.job_id} may go on at the server")
         finally:
             self._line.close()
 
@@ -149,7 +151,8 @@ class Submission:
         meta = self._ask(f"no word of job {self.job_id}", lambda session: session.get_job_meta(self.job_id))
         if not isinstance(meta, dict) or not isinstance(meta.get("status"), str):
             raise SubmissionFailed(f"the server's answer on job {self.job_id} has no status")
-        waiting = _last(meta.get("schedule_history")) if meta["status"] == "SUBMITTED" else ""
+        tried = _last(meta.get("schedule_history")) if meta["status"] == "SUBMITTED" else ""
+        waiting = tried.split(": ", 1)[-1]  # without the time of the try
         if waiting not in ("", self._waiting):
             self._waiting = waiting
             self._note(f"the job waits to be scheduled: {waiting}")
