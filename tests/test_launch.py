@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fedrlvr.config import JobConfig
+from fedrlvr.environments.prepared_run import PreparedRun, load_run
 from fedrlvr.launch import run
 
 DEMO = Path(__file__).parents[1] / "app_configs" / "demo.yaml"
@@ -19,6 +21,7 @@ def launch(
     values = Namespace(
         config=config, set=[*TINY, *settings], method=None, seed=None, workspace=tmp_path / workspace,
         env=env, poc=None, kit=None, rebuild_model=False, data=None, model=None, tiny=False, policy=None,
+        resume_from=None,
     )  # fmt: skip
     return run(Namespace(**vars(values) | given))
 
@@ -72,3 +75,39 @@ def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
     assert launch(tmp_path, env=env, **given) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("workspace/*"))
+
+
+def a_run(folder: Path) -> Path:
+    job = JobConfig(task="protocol", model="tiny")
+    PreparedRun(folder, job, ["p1"], "hash", "models/tiny").save()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seed": 3}, "--seed: the run that --resume-from names has it; leave it out"),
+        ({"tiny": True}, "--tiny, --rebuild-model: the run that --resume-from names is made"),
+        ({"set": ["grpo.epsilon=0.3"]}, "only evaluation.* and federation.{max_update_norm,min_sites,rounds,step_dea"),
+        ({"set": ["federation.round=3"]}, "federation.round: unknown setting; did you mean federation.rounds?"),
+    ],
+)
+def test_what_a_resumed_run_cannot_take(tmp_path, capsys, given, message):
+    assert launch(tmp_path, **{"env": None, "set": [], "resume_from": a_run(tmp_path)} | given) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_only_a_runs_folder_can_be_resumed(tmp_path, capsys):
+    for content in (None, "{}", "[]", '{"job": {}, "sites": {}}', "not JSON"):
+        if content is not None:
+            (tmp_path / "run.json").write_text(content)
+        assert launch(tmp_path, env=None, resume_from=tmp_path) == 2
+        assert "is no run's folder, such as workspace/demo-pubswap-seed0" in capsys.readouterr().err
+
+
+def test_a_run_is_found_again_as_it_was_with_what_may_change_changed(tmp_path):
+    prepared = load_run(a_run(tmp_path))
+    assert prepared.folder == tmp_path
+    assert (prepared.public_ids, prepared.manifest, prepared.environment) == (["p1"], "hash", "sim")
+    changed = load_run(tmp_path, ["federation.min_sites=2", "federation.rounds=5", "evaluation.samples=2"])
+    assert (changed.run, changed.job.federation.rounds, changed.job.federation.min_sites) == (prepared.run, 5, 2)

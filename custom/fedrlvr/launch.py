@@ -17,6 +17,7 @@ from fedrlvr.algorithms.schedule import steps_per_segment
 from fedrlvr.data.experiment import load_experiment
 from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.environments.prepared_run import PreparedRun
+from fedrlvr.environments.resumed import resume
 from fedrlvr.environments.simulated import simulate
 from fedrlvr.environments.submitted import submit_to_poc, submit_to_production
 from fedrlvr.federation.poc import PocError
@@ -42,8 +43,7 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     parser.add_argument(
         "--env",
         choices=list(ENVIRONMENTS),
-        default="sim",
-        help="where to run: FLARE's simulator, the proof of concept that poc/run.py started, or production",
+        help="where to run: FLARE's simulator (default), the proof of concept that poc/run.py started, or production",
     )
     parser.add_argument("--poc", type=Path, metavar="DIR", help="the proof of concept (default: WORKSPACE/poc)")
     parser.add_argument("--kit", type=Path, metavar="DIR", help="in production: your startup kit")
@@ -51,6 +51,12 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, metavar="DIR", help="base model: a Hugging Face directory")
     parser.add_argument("--tiny", action="store_true", help="a dry run in minutes: everything small, on a CPU")
     parser.add_argument("--policy", type=Path, metavar="FILE", help="privacy policy of every simulated site")
+    parser.add_argument(
+        "--resume-from",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run in this folder after its last completed round",
+    )
     parser.add_argument("--rebuild-model", action="store_true", help="make the base model anew although it is there")
     return parser.parse_args()
 
@@ -62,8 +68,11 @@ def run(args: argparse.Namespace) -> int:
     logging.disable(logging.WARNING)  # libraries' notes on this machine would tear the progress line apart
     transformers.utils.logging.disable_progress_bar()
     try:
-        experiment = load_experiment(args.config, args.set, args.tiny, method=args.method, seed=args.seed)
-        started, prepared = ENVIRONMENTS[args.env](experiment, args, console)
+        if args.resume_from is not None:
+            started, prepared = resume(args, console)
+        else:
+            experiment = load_experiment(args.config, args.set, args.tiny, method=args.method, seed=args.seed)
+            started, prepared = ENVIRONMENTS[args.env or "sim"](experiment, args, console)
     except (SettingsError, ProblemFileError, PocError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -100,6 +109,10 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
         if events:
             report(events, time.monotonic() - began, started.server_folder, prepared, console)
     if failure:
-        print(f"error: the run did not finish: {failure}\nFLARE's log: {started.log_path}", file=sys.stderr)
+        print(
+            f"error: the run did not finish: {failure}\nFLARE's log: {started.log_path}\n"
+            f"To go on after its last completed round: --resume-from {prepared.folder}",
+            file=sys.stderr,
+        )
         return 130 if failure == "interrupted" else 1
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -30,7 +31,22 @@ def simulate(
     sites = prepared.sites
     if policy is not None:
         sites = {name: _with_policy(config, policy) for name, config in sites.items()}
-    return Simulation(prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, sites), prepared
+    prepared = replace(prepared, sites=sites)
+    return simulation(prepared, args, console), prepared
+
+
+def simulation(prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False) -> Simulation:
+    """The run in the simulator, from its beginning or from where it came to."""
+    prepared.save()
+    return Simulation(
+        prepared.folder,
+        prepared.job,
+        prepared.public_ids,
+        prepared.manifest,
+        prepared.sites,
+        prepared.run,
+        resume,
+    )
 
 
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> PreparedRun:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -43,10 +44,19 @@ def submit_to_poc(
     for name, config in prepared.sites.items():
         local = deployment.kit(name) / "local"
         configs[name] = config.model_copy(update={"state_dir": local / "state" / prepared.folder.name})
-        write_site_config(local, configs[name])
+    prepared = replace(prepared, sites=configs, environment="poc", place=str(poc.folder))
+    return again_to_poc(prepared, args, console), prepared
+
+
+def again_to_poc(prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False) -> Submission:
+    """The run in its proof of concept, which has to be up, from its beginning or from where it came to."""
+    poc = Poc(Path(prepared.place))
+    deployment = poc.running()
+    _check_names(list(prepared.sites), deployment.project.sites)
+    for name, config in prepared.sites.items():
+        write_site_config(deployment.kit(name) / "local", config)
     console.print(f"proof of concept at localhost:{deployment.project.port}, {poc.folder}", **_PLAIN)
-    connect = open_kit(deployment.kit(deployment.project.lead))
-    return _submission(replace(prepared, sites=configs), connect, console)
+    return _submission(prepared, open_kit(deployment.kit(deployment.project.lead)), console, resume)
 
 
 def submit_to_production(
@@ -60,7 +70,8 @@ def submit_to_production(
     ):
         if value is None:
             raise SettingsError(f"--env prod needs {flag} DIR: {what}")
-    connect = open_kit(args.kit.resolve())
+    kit = args.kit.resolve()
+    open_kit(kit)
     task = task_named(experiment.task, experiment.verifier)
     public = check_manifest(args.data)["public"]
     for name in ("public", "test"):
@@ -68,9 +79,21 @@ def submit_to_production(
     base_model = str(args.model.resolve()) if args.model else experiment.model
     job = JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
-        prepared = PreparedRun(folder, job, [p.id for p in public], manifest_hash(public), base_model)
-    console.print(f"production, with the kit of {args.kit.resolve().name}", **_PLAIN)
-    return _submission(prepared, connect, console)
+        prepared = PreparedRun(
+            folder, job, [p.id for p in public], manifest_hash(public), base_model, environment="prod", place=str(kit)
+        )
+    return again_to_production(prepared, args, console), prepared
+
+
+def again_to_production(
+    prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False
+) -> Submission:
+    """The run in production, with the kit that it was submitted with or the one that is given."""
+    if args.kit is not None:
+        prepared = replace(prepared, place=str(args.kit.resolve()))
+    connect = open_kit(Path(prepared.place))
+    console.print(f"production, with the kit of {Path(prepared.place).name}", **_PLAIN)
+    return _submission(prepared, connect, console, resume)
 
 
 def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Callable[[str], None]) -> ExperimentConfig:
@@ -111,9 +134,18 @@ def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
         )
 
 
-def _submission(prepared: PreparedRun, connect: Callable, console: Console) -> tuple[Submission, PreparedRun]:
-    job, ids, manifest = prepared.job, prepared.public_ids, prepared.manifest
-    return Submission(prepared.folder, job, ids, manifest, connect, _say(console)), prepared
+def _submission(prepared: PreparedRun, connect: Callable, console: Console, resume: bool) -> Submission:
+    prepared.save()
+    return Submission(
+        prepared.folder,
+        prepared.job,
+        prepared.public_ids,
+        prepared.manifest,
+        connect,
+        _say(console),
+        run=prepared.run,
+        resume=resume,
+    )
 
 
 _PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}

@@ -82,6 +82,8 @@ class Rounds:
         """Measure what the run had come to, which the job that did so may not have lived to do."""
         self._round, last = kept.number, self._last_segment(kept.number)
         which, segment = ("global", last) if self._method.average else ("base", 0)
+        if self._method.average:  # this job's own folder may come to hold no other
+            self._leave(kept.number, kept.adapter)
         answers = self._validate(which, segment, adapter=kept.adapter, split=True, check=_scores_and_model)
         self._agree(answers)
         return check_adapter(kept.adapter, self._spec), kept.number + 1
@@ -124,9 +126,12 @@ class Rounds:
     def _keep(self, number: int, adapter: Adapter, began: float) -> None:
         """From here on the round is done, whatever happens."""
         if self._method.average:
-            write_adapter(self.folder / "rounds" / str(number), adapter, self.config.lora, self.config.model)
+            self._leave(number, adapter)
         self.journal.write("round", round=number, seconds=time.monotonic() - began)
         self.store.save(number, adapter, self.journal.path)
+
+    def _leave(self, number: int, adapter: Adapter) -> None:
+        write_adapter(self.folder / "rounds" / str(number), adapter, self.config.lora, self.config.model)
 
     def _train(self, leg: Leg, begin_round: bool, start: Adapter, back: list[str]) -> None:
         """Every site works through the leg. `start` is what the round begins with; a site that is `back` gets it, too,

@@ -22,3 +22,12 @@ class Run(Protocol):
 
     def close(self) -> None:
         """End whatever of the run is still there, and fetch what it left."""
+
+
+def set_aside(folder: Path) -> None:
+    """Rename an earlier attempt's folder, if there is one, to the next free `-N`."""
+    number = 1
+    while folder.with_name(f"{folder.name}-{number}").exists():
+        number += 1
+    if folder.exists():
+        folder.rename(folder.with_name(f"{folder.name}-{number}"))

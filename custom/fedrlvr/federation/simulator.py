@@ -21,7 +21,7 @@ import yaml
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.lockdown import JOB_CLASSES
 from fedrlvr.federation.processes import MARK, end_marked, new_mark
-from fedrlvr.federation.run import RunFailed
+from fedrlvr.federation.run import RunFailed, set_aside
 from fedrlvr.run_identity import new_run
 from fedrlvr.site_config import SiteConfig
 
@@ -144,15 +144,6 @@ class Simulation:
             "resume": resume,
         }
         (self.folder / "job.json").write_text(json.dumps(inputs, indent=2))
-
-
-def set_aside(folder: Path) -> None:
-    """Rename an earlier attempt's folder, if there is one, to the next free `-N`."""
-    number = 1
-    while folder.with_name(f"{folder.name}-{number}").exists():
-        number += 1
-    if folder.exists():
-        folder.rename(folder.with_name(f"{folder.name}-{number}"))
 
 
 def check_folder(folder: Path) -> None:

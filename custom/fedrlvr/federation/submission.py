@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,10 +25,12 @@ from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.live_journal import TOPIC, BadAnswer, check_answer, read_events
-from fedrlvr.federation.run import RunFailed
+from fedrlvr.federation.run import RunFailed, set_aside
 from fedrlvr.federation.session import Line
+from fedrlvr.federation.submitted_job import export_job, is_alive, why_ended, why_waiting
 
 POLL = 1.0
+JOB_ID = "job_id"  # the file that remembers it
 FORGOTTEN = 120.0  # seconds that a job may be marked as running while the server runs no such job
 REFUSED = (AuthenticationError, AuthorizationError, InternalError, InvalidJobDefinition, JobNotDone, JobNotFound)
 T = TypeVar("T")
@@ -50,9 +52,14 @@ class Submission:
         connect: Callable[[], Session],
         note: Callable[[str], None] = lambda text: None,
         poll: float = POLL,
+        run: str | None = None,
+        resume: bool = False,
     ):
+        """`run` and `resume` as for the recipe; the run to go on with is then one that was submitted from `folder`."""
         self.folder, self.job = folder, job
         self.flare = folder / "flare"
+        if resume:
+            set_aside(self.flare)
         self.flare.mkdir(parents=True)
         self.log_path = folder / "flare.log"
         self.server_folder = self.flare / "server"
@@ -63,7 +70,9 @@ class Submission:
         self._stopped: str | None = None
         self._live = True
         self._over = self._closed = False
-        self.job_folder = self._export(public_ids, manifest)
+        remembered = folder / JOB_ID
+        self._earlier = remembered.read_text().strip() if resume and remembered.exists() else None
+        self.job_folder = export_job(self.flare / "job", self.log_path, job, public_ids, manifest, run, resume)
 
     def events(self) -> Iterator[dict | None]:
         """Submit the job and yield the server's journal as it grows; None when nothing is new.
@@ -117,12 +126,17 @@ class Submission:
             raise SubmissionFailed(f"{what}: {error}") from error
 
     def _submit(self) -> None:
+        if self._earlier is not None and is_alive(self._line, self._earlier):
+            self.job_id = self._earlier
+            self._note(f"job {self.job_id} is not over: followed again")
+            return
         clients = self._ask("the server does not say who is there", lambda s: s.get_connected_client_list())
         names, least = sorted(client.name for client in clients), self.job.federation.min_sites
         self._note(f"sites connected: {', '.join(names) or 'none'}")
         if len(names) < least:
             self._note(f"the server waits until {least} sites are (federation.min_sites)")
         self.job_id = self._ask("the server did not take the job", lambda s: s.submit_job(str(self.job_folder)))
+        (self.folder / JOB_ID).write_text(self.job_id)
         self._note(f"job {self.job_id} submitted")
 
     def _follow(self) -> Iterator[dict | None]:
@@ -151,8 +165,7 @@ class Submission:
         meta = self._ask(f"no word of job {self.job_id}", lambda session: session.get_job_meta(self.job_id))
         if not isinstance(meta, dict) or not isinstance(meta.get("status"), str):
             raise SubmissionFailed(f"the server's answer on job {self.job_id} has no status")
-        tried = _last(meta.get("schedule_history")) if meta["status"] == "SUBMITTED" else ""
-        waiting = tried.split(": ", 1)[-1]  # without the time of the try
+        waiting = why_waiting(meta)
         if waiting not in ("", self._waiting):
             self._waiting = waiting
             self._note(f"the job waits to be scheduled: {waiting}")
@@ -218,17 +231,4 @@ class Submission:
         if self._stopped is not None:
             raise SubmissionFailed(self._stopped)
         if meta["status"] != "FINISHED:COMPLETED":
-            details = meta.get("job_deploy_detail")
-            said = "; ".join(map(str, details)) if isinstance(details, list) else _last(meta.get("schedule_history"))
-            raise SubmissionFailed(f"job {self.job_id} {meta['status']}: {said or 'FLARE says no more'}")
-
-    def _export(self, public_ids: list[str], manifest: str) -> Path:
-        from fedrlvr.federation.recipe import PubSwapRecipe  # FLARE's recipes look at the program's own arguments
-
-        with open(self.log_path, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-            PubSwapRecipe(self.job, public_ids, manifest).export(str(self.flare / "job"))
-        return self.flare / "job" / self.job.name
-
-
-def _last(history: object) -> str:
-    return str(history[-1]) if isinstance(history, list) and history else ""
+            raise SubmissionFailed(f"job {self.job_id} {meta['status']}: {why_ended(meta)}")

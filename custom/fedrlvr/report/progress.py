@@ -16,7 +16,7 @@ class Progress:
         self.console = console
         self.rounds, self.segments, self.steps_per_segment = rounds, segments, steps_per_segment
         self._set_sites(sites)
-        self.steps = 0
+        self.steps = self._before = 0
         self._began: float | None = None
         self._last: dict = {}
         self._rewards: list[float] = []
@@ -54,6 +54,8 @@ class Progress:
         if event["event"] == "start":
             self._set_sites(len(event["sites"]))
             self._note = "measuring the base model"
+        elif event["event"] == "resumed":  # what came before was heard at once, from the journal
+            self._before, self._began, self._note = self._done(), None, "measuring what the run had come to"
         elif event["event"] == "step":
             self._began = self._began or time.monotonic()
             self.steps += 1
@@ -67,6 +69,8 @@ class Progress:
             self._print_once(event["segment"])
         elif event["event"] == "failure":
             self.console.print(f"{event['site']} failed in {event['task']}: {event['reason']}", markup=False)
+        elif event["event"] == "back":
+            self.console.print(f"back: {', '.join(event['sites'])}", markup=False, highlight=False)
 
     def _set_sites(self, sites: int) -> None:
         """Who takes part is sure only when the run starts."""
@@ -85,9 +89,10 @@ class Progress:
 
     def _left(self) -> str:
         done = self._done()
-        if self._began is None or done <= self.sites:
+        new = done - self._before - self.sites
+        if self._began is None or new <= 0:
             return "time left unknown"
-        rate = (time.monotonic() - self._began) / (done - self.sites)
+        rate = (time.monotonic() - self._began) / new
         seconds = int(rate * (self.total_steps - done))
         return f"{seconds // 60}:{seconds % 60:02d} left"
 

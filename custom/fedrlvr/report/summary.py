@@ -41,7 +41,10 @@ def site_matrix(evaluation: dict) -> dict[str, dict[str, float]]:
 
 def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
     """Everything a reader of one run asks first; a run that stopped early is summarised as far as it got."""
-    start = next(event for event in events if event["event"] == "start")
+    start: dict = {}
+    for event in events:
+        if event["event"] in ("start", "resumed"):  # a run may have been resumed for more rounds
+            start |= event
     end = next((event for event in events if event["event"] == "end"), {})
     averaged = METHODS[start["method"]].average
     base = evaluations(events, "base")
