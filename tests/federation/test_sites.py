@@ -58,11 +58,11 @@ def dies_at_work(task, message) -> None:
     task.completion_status = TaskCompletionStatus.CLIENT_DEAD
 
 
-def ask(transport: Transport, min_sites=1, check=lambda data: data, optional=False, triggered=False):
+def ask(transport: Transport, min_sites=1, check=lambda data: data, optional=False, triggered=False, **more):
     failures = []
     sites = Sites(
         transport, None, SimpleNamespace(triggered=triggered), sorted(transport.behaviour), min_sites,
-        deadline=10.0, first_deadline=70.0, pickup_deadline=0.2, on_failure=lambda **failure: failures.append(failure),
+        deadline=10.0, first_deadline=70.0, pickup_deadline=0.2, on_failure=lambda **failure: failures.append(failure), **more,
     )  # fmt: skip
     sites.begin_round()
     result = sites.ask("train", {site: request(HERE, {}) for site in sites.names}, check, optional)
@@ -150,6 +150,12 @@ def test_below_the_quorum_every_failure_is_named():
         QuorumLost, match=r"only 1 of 3 sites.*min_sites is 2.*site-1 failed in train: not this job; site-3"
     ):
         ask(Transport(site_1=would_not, site_2=answers, site_3=dies_at_work), min_sites=2)
+
+
+def test_a_site_that_is_gone_is_not_asked():
+    sites, result, failures = ask(Transport(site_1=answers, site_2=never_comes), is_gone=lambda site: site == "site-2")
+    assert list(result) == ["site-1"]
+    assert "FLARE has not heard of its job for too long" in failures[0]["reason"]
 
 
 def test_an_abort_ends_the_waiting():

@@ -63,7 +63,7 @@ class PubSwapController(Controller):
         except OSError as error:
             self._stop(f"the server cannot keep what the run does: {error}", fl_ctx)
         except RunAborted:
-            self._journal.write("stopped", reason="aborted")
+            self._journal.write("stopped", reason=self._why_aborted())
 
     def _run(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Open the run's files, see what an earlier job has done of it, and go on from there."""
@@ -90,8 +90,18 @@ class PubSwapController(Controller):
             deadline=deadlines.task,
             first_deadline=deadlines.first_task,
             pickup_deadline=deadlines.pickup,
+            is_gone=self._is_gone,
             on_failure=lambda **failure: self._journal.write("failure", **failure),
         )
+
+    def _why_aborted(self) -> str:
+        """FLARE does not say; where it had lost sites, that will be why."""
+        names = sorted(client.name for client in self._engine.get_clients())
+        lost = [name for name in names if self._is_gone(name)]
+        return f"aborted; FLARE had lost {', '.join(lost)}" if lost else "aborted"
+
+    def _is_gone(self, site: str) -> bool:
+        return self.communicator.get_client_disconnect_time(site) is not None
 
     def _stop(self, reason: str, fl_ctx: FLContext) -> None:
         with suppress(OSError):  # it may be the disk that is full

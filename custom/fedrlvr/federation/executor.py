@@ -19,6 +19,7 @@ from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.filters import EGRESS
 from fedrlvr.federation.instructions import check_instructions
+from fedrlvr.federation.job_process import leave_the_job_alone
 from fedrlvr.federation.lockdown import check_only_way_out
 from fedrlvr.federation.messages import answer, check_envelope, envelope, error_answer, read_request
 from fedrlvr.privacy.guards import Refused, check_adapter
@@ -55,6 +56,7 @@ class SiteExecutor(Executor):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+            leave_the_job_alone(fl_ctx)
         elif event_type == EventType.END_RUN and self._supervisor is not None:
             self._supervisor.stop(grace=STOP_GRACE)
         elif event_type == EventType.ABORT_TASK and self._supervisor is not None:

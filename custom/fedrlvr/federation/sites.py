@@ -20,6 +20,7 @@ from fedrlvr.privacy.guards import Refused
 Checked = TypeVar("Checked")
 
 POLL = 0.05
+GONE = "the site is gone: FLARE has not heard of its job for too long"
 
 
 class QuorumLost(RuntimeError):
@@ -47,7 +48,7 @@ class Asked:
                 f"the site did not come for the task within {pickup_deadline:g} s; is its job process running?"
             )
         if self.task.completion_status == TaskCompletionStatus.CLIENT_DEAD:
-            raise Refused("the site is gone: FLARE has not heard of it for too long")
+            raise Refused(GONE)
         raise CouldNot(f"no answer ({self.task.completion_status.value})")
 
 
@@ -56,7 +57,7 @@ class Sites:
     """`active` are the sites in the segment under way. One that could not do its task is asked again with the next
     segment (`returning` until then); one that would not, that was refused or never came is out until the next round.
 
-    `deadline` and `first_deadline` are for answers of sites whose worker runs, or may have to be started: one that has
+    Of a site that `is_gone` nothing is asked. `deadline` and `first_deadline` are for answers of sites whose worker runs, or may have to be started: one that has
     answered nothing since it began, or since it failed.
     """
 
@@ -69,6 +70,7 @@ class Sites:
     first_deadline: float
     pickup_deadline: float
     on_failure: Callable[..., None]
+    is_gone: Callable[[str], bool] = lambda site: False
     active: list[str] = field(default_factory=list)
     returning: list[str] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
@@ -97,12 +99,14 @@ class Sites:
             RunAborted: the job was aborted.
         """
         began = time.monotonic()
-        asked = {site: self._send(task, site, message) for site, message in messages.items()}
+        asked = {site: self._send(task, site, messages[site]) for site in messages if not self.is_gone(site)}
         self._wait(asked, began)
         self.asking_seconds += time.monotonic() - began
         answers = {}
         for site in (name for name in self.names if name in messages):
             try:
+                if site not in asked:
+                    raise Refused(GONE)
                 result = asked[site].answered(self.pickup_deadline)
                 data, seconds = read_answer(task, result, messages[site].get_header(ENVELOPE))
                 answers[site] = check(data)

@@ -31,7 +31,7 @@ from fedrlvr.federation.submitted_job import export_job, is_alive, why_ended, wh
 
 POLL = 1.0
 JOB_ID = "job_id"  # the file that remembers it
-FORGOTTEN = 120.0  # seconds that a job may be marked as running while the server runs no such job
+FORGOTTEN = 30.0  # seconds that a job may be marked as running while the server runs no such job
 REFUSED = (AuthenticationError, AuthorizationError, InternalError, InvalidJobDefinition, JobNotDone, JobNotFound)
 T = TypeVar("T")
 

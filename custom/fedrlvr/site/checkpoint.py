@@ -6,11 +6,14 @@ state is kept, as draws depend on names only (`streams.py`).
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from safetensors.torch import load_file, save
 
@@ -67,6 +70,23 @@ class SiteCheckpoints:
 
     def __init__(self, folder: Path, run: str, identity: str, ranks: Ranks):
         self.folder, self.identity, self.ranks = folder / run, identity, ranks
+        self._lock: IO | None = None
+
+    def claim(self, patience: float = 60.0) -> None:
+        """Be the only worker at this run until this process ends. A job that lost its server may have one for a while.
+
+        Raises:
+            NotThere: another worker is at it, and was still after `patience` seconds.
+        """
+        taken = False
+        if self.ranks.rank == 0:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            path, deadline = self.folder.with_name(f"{self.folder.name}.lock"), time.monotonic() + patience
+            self._lock = open(path, "a")  # noqa: SIM115 - held as long as the process lives
+            while (taken := not _locked(self._lock)) and time.monotonic() < deadline:
+                time.sleep(0.2)
+        if self.ranks.broadcast(taken):
+            raise NotThere("another worker is still at this run, of an earlier job; end that job first")
 
     def save(self, state: TrainerState, ledger: str, beginning_of: int | None = None) -> None:
         """Write `state`; `beginning_of` is the round that is about to begin.
@@ -145,6 +165,14 @@ class SiteCheckpoints:
         for path in set(folders[:-KEPT_NEWEST]) - set(beginnings[-KEPT_ROUNDS:]):
             shutil.rmtree(path, ignore_errors=True)
         forget_old_runs(self.folder.parent)
+
+
+def _locked(file: IO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 
 
 def _read(folder: Path, rank: int) -> Saved:

@@ -117,6 +117,7 @@ def _set_up(message: dict, ranks: Ranks):
     identity = run_identity(job, manifest, site=site, spec=spec, processes=ranks.world_size)
     checkpoints = SiteCheckpoints(config.state_dir / "checkpoints", message["run"], identity, ranks)
     recovery = Recovery(trainer, checkpoints)
+    checkpoints.claim()
     if message["recover"]:
         recovery.recover()
     else:
