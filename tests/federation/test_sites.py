@@ -62,7 +62,8 @@ def ask(transport: Transport, min_sites=1, check=lambda data: data, optional=Fal
     failures = []
     sites = Sites(
         transport, None, SimpleNamespace(triggered=triggered), sorted(transport.behaviour), min_sites,
-        deadline=10.0, first_deadline=70.0, pickup_deadline=0.2, on_failure=lambda **failure: failures.append(failure), **more,
+        deadline=10.0, first_deadline=70.0, pickup_deadline=0.2, on_failure=lambda **failure: failures.append(failure),
+        **more,
     )  # fmt: skip
     sites.begin_round()
     result = sites.ask("train", {site: request(HERE, {}) for site in sites.names}, check, optional)
@@ -153,7 +154,8 @@ def test_below_the_quorum_every_failure_is_named():
 
 
 def test_a_site_that_is_gone_is_not_asked():
-    sites, result, failures = ask(Transport(site_1=answers, site_2=never_comes), is_gone=lambda site: site == "site-2")
+    transport = Transport(site_1=answers, site_2=never_comes)
+    _, result, failures = ask(transport, is_gone=lambda site: site == "site-2")
     assert list(result) == ["site-1"]
     assert "FLARE has not heard of its job for too long" in failures[0]["reason"]
 

@@ -57,8 +57,8 @@ class Sites:
     """`active` are the sites in the segment under way. One that could not do its task is asked again with the next
     segment (`returning` until then); one that would not, that was refused or never came is out until the next round.
 
-    Of a site that `is_gone` nothing is asked. `deadline` and `first_deadline` are for answers of sites whose worker runs, or may have to be started: one that has
-    answered nothing since it began, or since it failed.
+    Of a site that `is_gone` nothing is asked. `deadline` and `first_deadline` are for answers of sites whose worker
+    runs, or may have to be started: one that has answered nothing since it began, or since it failed.
     """
 
     controller: Controller

@@ -31,7 +31,7 @@ from fedrlvr.federation.submitted_job import export_job, is_alive, why_ended, wh
 
 POLL = 1.0
 JOB_ID = "job_id"  # the file that remembers it
-FORGOTTEN = 30.0  # seconds that a job may be marked as running while the server runs no such job
+SETTLED, FORGOTTEN = 20.0, 60.0  # seconds that a job may be marked as running while the server runs no such job
 REFUSED = (AuthenticationError, AuthorizationError, InternalError, InvalidJobDefinition, JobNotDone, JobNotFound)
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Submission:
         self._told, self._waiting = 0, ""
         self._stopped: str | None = None
         self._live = True
-        self._over = self._closed = False
+        self._over = self._closed = self._ended = False
         remembered = folder / JOB_ID
         self._earlier = remembered.read_text().strip() if resume and remembered.exists() else None
         self.job_folder = export_job(self.flare / "job", self.log_path, job, public_ids, manifest, run, resume)
@@ -152,6 +152,8 @@ class Submission:
                 forgotten = None
             except JobNotRunning:
                 forgotten = forgotten or time.monotonic()
+                if time.monotonic() - forgotten > SETTLED:
+                    self._settle()
                 if time.monotonic() - forgotten > FORGOTTEN:
                     self._over = True
                     raise SubmissionFailed(
@@ -160,6 +162,12 @@ class Submission:
                     ) from None
             yield None
             time.sleep(self._poll)
+
+    def _settle(self) -> None:
+        """FLARE keeps a job that is over marked as running for a quarter of an hour if a site of it is gone and cannot
+        say how it ended. Told to abort it, it closes the books at once."""
+        with suppress(InternalError, JobNotRunning):  # a server that was started anew knows nothing to abort
+            self._line.call(lambda session: session.abort_job(self.job_id))
 
     def _meta(self) -> dict:
         meta = self._ask(f"no word of job {self.job_id}", lambda session: session.get_job_meta(self.job_id))
@@ -197,6 +205,8 @@ class Submission:
         for event in events:
             if event["event"] == "stopped":
                 self._stopped = str(event.get("reason"))
+            elif event["event"] == "end":
+                self._ended = True
 
     def _keep(self, events: list[dict]) -> None:
         """On disk as soon as heard, should the rest never come."""
@@ -230,5 +240,5 @@ class Submission:
     def _judge(self, meta: dict) -> None:
         if self._stopped is not None:
             raise SubmissionFailed(self._stopped)
-        if meta["status"] != "FINISHED:COMPLETED":
+        if not self._ended and meta["status"] != "FINISHED:COMPLETED":
             raise SubmissionFailed(f"job {self.job_id} {meta['status']}: {why_ended(meta)}")
