@@ -13,12 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.integration.conftest import ROOT, SMALL, processes_of
 
 from fedrlvr.federation.poc import Poc
 from fedrlvr.federation.project import free_port, is_free
 from fedrlvr.privacy.egress_log import EgressLog
-
-from .conftest import ROOT, SMALL, processes_of
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-
-from .conftest import ROOT, SMALL, processes_of
+from tests.integration.conftest import ROOT, SMALL, processes_of
 
 pytestmark = pytest.mark.slow
 
