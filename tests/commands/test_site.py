@@ -14,6 +14,7 @@ from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 
 KIT = ["authorization.json", "deepspeed.json", "fedrlvr.yaml", "policy.yaml", "privacy.json", "resources.json"]
+DEFAULTS = ["authorization.json.default", "resources.json.default"]
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def local(tmp_path) -> Path:
     folder = tmp_path / "ward-7" / "local"
     folder.mkdir(parents=True)
     (folder / "resources.json.default").write_text('{"format_version": 2, "components": []}')
+    (folder / "authorization.json.default").write_text('{"permissions": {"lead": {"submit_job": "any"}}}')
     return folder
 
 
@@ -39,11 +41,11 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("policy", ["clinical", "open", "sealed"])
 def test_a_sites_folder_is_set_up(local, data, capsys, policy):
-    given = ["--model", "tiny", "--model-path", str(data), "--data", str(data), "--processes", "2"]
+    given = ["--model", "tiny", "--model-path", str(data), "--data", str(data), "--processes", "2", "--threads", "3"]
     assert main(["site", "init", str(local), "--policy", policy, *given]) == 0
-    assert names(local) == sorted([*KIT, "resources.json.default"])
+    assert names(local) == sorted([*KIT, *DEFAULTS])
     config = load_settings(SiteConfig, local / "fedrlvr.yaml").rooted(local)
-    assert (config.model, config.model_path, config.processes) == ("tiny", data, 2)
+    assert (config.model, config.model_path, config.processes, config.threads) == ("tiny", data, 2, 3)
     assert (config.private_problems, config.heldout_problems) == (data / "north.jsonl", data / "north.heldout.jsonl")
     assert (config.public_problems, config.test_problems) == (data / "public.jsonl", data / "test.jsonl")
     assert config.deepspeed_config.is_file()
@@ -76,7 +78,7 @@ def test_nothing_is_written_where_one_of_the_files_is_there(local, capsys, name)
 
 def test_a_servers_folder_is_set_up(local, capsys):
     assert main(["site", "init", str(local), "--server"]) == 0
-    assert names(local) == ["resources.json", "resources.json.default"]
+    assert names(local) == sorted(["authorization.json", "resources.json", *DEFAULTS])
     allowed = json.loads((local / "resources.json").read_text())["class_allow_list"]
     assert allowed == ["fedrlvr.federation.controller.PubSwapController"]
     assert main(["site", "init", str(local), "--server"]) == 2
@@ -89,6 +91,7 @@ def test_a_servers_folder_is_set_up(local, capsys):
         (["--data", "LOCAL"], "--data: no public.jsonl in LOCAL; expected a folder made by prepare"),
         (["--site", "north"], "--site: says whose problems to take from --data"),
         (["--processes", "0"], "--processes: expected 1 or more, found 0"),
+        (["--threads", "0"], "--threads: expected 1 or more, found 0"),
     ],
 )
 def test_a_flag_that_does_not_fit_is_bad_input_and_nothing_is_written(local, data, capsys, given, said):
@@ -97,7 +100,7 @@ def test_a_flag_that_does_not_fit_is_bad_input_and_nothing_is_written(local, dat
     for name, place in places.items():
         said = said.replace(name, place)
     assert said in capsys.readouterr().err
-    assert names(local) == ["resources.json.default"]
+    assert names(local) == DEFAULTS
 
 
 def test_a_folder_of_several_sites_needs_a_name(local, data, capsys):

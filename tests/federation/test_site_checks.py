@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fedrlvr.federation.site_checks import check_privacy
+from fedrlvr.federation.site_kit import template
 from fedrlvr.privacy.accountant import SiteNoise
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.settings_file import SettingsError
-
-SHIPPED = Path(__file__).parents[2] / "app_configs" / "site"
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def site(site_files, tmp_path):
     local = tmp_path / "local"
     local.mkdir()
     for name in ("privacy.json", "resources.json", "authorization.json", "clinical.yaml"):
-        shutil.copy(SHIPPED / name, local)
+        (local / name).write_text(template(name))
     _, configs = site_files({"site-1": ("A",)})
 
     def found(policy: str | None = "clinical.yaml") -> dict:
@@ -108,7 +106,7 @@ def test_a_log_that_cannot_be_written(site):
         {"scopes": [{"name": "fedrlvr", "task_result_filter": []}]},
         {"default_scope": "open"},
         {"scopes": [{"name": "fedrlvr", "task_result_filters": [{"path": "fedrlvr.SiteGate", "direction": "out"}]}]},
-        {"scopes": [*json.loads((SHIPPED / "privacy.json").read_text())["scopes"], {"name": "none"}]},
+        {"scopes": [*json.loads(template("privacy.json"))["scopes"], {"name": "none"}]},
     ],
 )
 def test_a_gate_that_is_not_on(site, switch):

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--site", metavar="NAME", help="whose problems to take, where --data holds several sites'")
     init.add_argument("--state-dir", type=Path, metavar="DIR", help="where checkpoints and the worker's log go")
     init.add_argument("--processes", type=int, metavar="N", help="ranks of the worker: one for each GPU")
+    init.add_argument("--threads", type=int, metavar="N", help="of the CPU, for each rank (default: PyTorch's choice)")
     init.add_argument("--device", choices=("auto", "cpu", "cuda"))
     init.add_argument("--dtype", choices=("float32", "bfloat16"))
 
@@ -60,13 +61,14 @@ def _check_folder(folder: Path) -> None:
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
     """What the command line says of the site file's settings. Paths become absolute: they are the caller's."""
     settings = {"model": arguments.model, "model_path": arguments.model_path, "state_dir": arguments.state_dir}
-    settings |= {name: getattr(arguments, name) for name in ("processes", "device", "dtype")}
+    settings |= {name: getattr(arguments, name) for name in ("processes", "threads", "device", "dtype")}
     if arguments.data:
         settings |= _problems(arguments.data, arguments.site)
     elif arguments.site:
         raise SettingsError("--site: says whose problems to take from --data; give that too")
-    if arguments.processes is not None and arguments.processes < 1:
-        raise SettingsError(f"--processes: expected 1 or more, found {arguments.processes}")
+    for name in ("processes", "threads"):
+        if settings[name] is not None and settings[name] < 1:
+            raise SettingsError(f"--{name}: expected 1 or more, found {settings[name]}")
     given = {name: value for name, value in settings.items() if value is not None}
     return {name: value.resolve() if isinstance(value, Path) else value for name, value in given.items()}
 

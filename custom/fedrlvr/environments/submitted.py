@@ -17,9 +17,8 @@ from fedrlvr.data.prepared import sites_in
 from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.environments.prepared_run import PreparedRun, fresh_folder
 from fedrlvr.environments.simulated import prepare_sites
-from fedrlvr.federation.poc import Poc
+from fedrlvr.federation.poc import Poc, tell_site
 from fedrlvr.federation.session import open_kit
-from fedrlvr.federation.site_files import write_site_config
 from fedrlvr.federation.submission import Submission
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import task_named
@@ -43,7 +42,7 @@ def submit_to_poc(
     for name, config in prepared.sites.items():
         local = deployment.kit(name) / "local"
         configs[name] = config.model_copy(update={"state_dir": local / "state" / prepared.folder.name})
-        write_site_config(local, configs[name])
+        tell_site(local, configs[name])
     console.print(f"proof of concept at localhost:{deployment.project.port}, {poc.folder}", **_PLAIN)
     connect = open_kit(deployment.kit(deployment.project.lead))
     return _submission(replace(prepared, sites=configs), connect, console)

@@ -22,6 +22,7 @@ from fedrlvr.config import JobConfig
 from fedrlvr.federation.lockdown import JOB_CLASSES
 from fedrlvr.federation.processes import MARK, end_marked, new_mark
 from fedrlvr.federation.run import RunFailed
+from fedrlvr.federation.site_kit import template
 from fedrlvr.run_identity import new_run
 from fedrlvr.site_config import SiteConfig
 
@@ -30,17 +31,8 @@ POLL = 0.2
 
 # As at a real site: a job may name our classes and no others, and logs stay where they are.
 RESOURCES = {"format_version": 2, "class_allow_list": sorted(JOB_CLASSES), "allow_log_streaming": False}
-# What a real site's `local/privacy.json` says, and what has the simulator keep to it.
-SWITCH = {
-    "scopes": [
-        {
-            "name": "fedrlvr",
-            "task_result_filters": [{"path": "fedrlvr.federation.filters.SiteGate", "direction": "out"}],
-        }
-    ],
-    "default_scope": "fedrlvr",
-    "components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.federation.filters.SimulatedSite"}],
-}
+# What has the simulator keep to what a real site's `local/privacy.json` says.
+KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.federation.filters.SimulatedSite"}]}
 
 
 class SimulationFailed(RunFailed):
@@ -134,7 +126,7 @@ class Simulation:
         (local / "fedrlvr.server.yaml").write_text(yaml.safe_dump({"state_dir": str(self.folder / "server")}))
         (local / "resources.json").write_text(json.dumps(RESOURCES, indent=2))
         if any(config.policy for config in sites.values()):
-            (local / "privacy.json").write_text(json.dumps(SWITCH, indent=2))
+            (local / "privacy.json").write_text(json.dumps(json.loads(template("privacy.json")) | KEPT_TO, indent=2))
         inputs = {
             "job": self.job.model_dump(mode="json"),
             "public_ids": public_ids,

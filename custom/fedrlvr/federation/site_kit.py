@@ -1,4 +1,5 @@
-"""The files that a FLARE site, or the server, needs in its `local/` folder beside what provisioning put there."""
+"""The files that a FLARE site, or the server, needs in its `local/` folder beside what provisioning put there. Nothing
+else writes them; the templates are `app_configs/site`, which the package holds."""
 
 from __future__ import annotations
 
@@ -43,17 +44,37 @@ def server_kit(local: Path) -> dict[str, str]:
     """{file name: content} for the server.
 
     Raises:
-        SettingsError: no resources.json.default, or one that cannot be read.
+        SettingsError: not the default files that provisioning makes, or some that cannot be read.
     """
-    resources = _default(local, "resources.json")
-    if resources is None:
-        raise SettingsError(f"{local}: no resources.json.default; expected the local/ folder of a FLARE server")
-    return {"resources.json": _json(server_resources(resources, local.resolve().parent))}
+    defaults = {name: _default(local, name) for name in ("resources.json", "authorization.json")}
+    for name, values in defaults.items():
+        if values is None:
+            raise SettingsError(f"{local}: no {name}.default; expected the local/ folder of a FLARE server")
+    return {
+        "resources.json": _json(server_resources(defaults["resources.json"], local.resolve().parent)),
+        "authorization.json": _json(followed_live(defaults["authorization.json"])),
+    }
 
 
 def server_resources(resources: dict, workspace: Path) -> dict:
     """A server's resources where a job may name our controller only, and jobs outlive a restart of the machine."""
     return _kept_in(resources, workspace) | {"class_allow_list": SERVER_CLASSES}
+
+
+def followed_live(authorization: dict) -> dict:
+    """The same authorization, but who may submit jobs may ask the server for the journal of their own while they run:
+    a right that FLARE gives no role by name.
+
+    Raises:
+        SettingsError: no mapping of roles to their rights.
+    """
+    roles = {
+        role: {"app_command": "n:submitter"} | rights
+        if isinstance(rights, dict) and rights.get("submit_job", "none") != "none"
+        else rights
+        for role, rights in _roles(authorization).items()
+    }
+    return authorization | {"permissions": roles}
 
 
 def without_foreign_code(authorization: dict) -> dict:
@@ -62,9 +83,7 @@ def without_foreign_code(authorization: dict) -> dict:
     Raises:
         SettingsError: no mapping of roles to their rights.
     """
-    roles = authorization.get("permissions")
-    if not isinstance(roles, dict) or not all(isinstance(rights, dict | str | list) for rights in roles.values()):
-        raise SettingsError("authorization.json.default: expected permissions, a mapping of roles to their rights")
+    roles = _roles(authorization)
     known = json.loads(template("authorization.json"))["permissions"].values()
     named = dict.fromkeys(right for rights in (*known, *roles.values()) if isinstance(rights, dict) for right in rights)
     spelt = {
@@ -93,15 +112,23 @@ def write_new(folder: Path, contents: dict[str, str]) -> None:
 
     Raises:
         FileExistsError: naming those that are there already.
+        OSError: one cannot be written.
     """
     there = [name for name in contents if (folder / name).exists() or (folder / name).is_symlink()]
     if there:
         raise FileExistsError(
             f"{folder} has {', '.join(there)} already; nothing was written. Move them away, or edit them by hand"
         )
-    for name, content in contents.items():
-        with open(folder / name, "x", encoding="utf-8") as file:
-            file.write(content)
+    written = []
+    try:
+        for name, content in contents.items():
+            with open(folder / name, "x", encoding="utf-8") as file:
+                written.append(name)
+                file.write(content)
+    except BaseException:
+        for name in written:
+            (folder / name).unlink()
+        raise
 
 
 def template(name: str) -> str:
@@ -120,6 +147,13 @@ def _default(local: Path, name: str) -> dict | None:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected a mapping; provision the site again")
     return values
+
+
+def _roles(authorization: dict) -> dict:
+    roles = authorization.get("permissions")
+    if not isinstance(roles, dict) or not all(isinstance(rights, dict | str | list) for rights in roles.values()):
+        raise SettingsError("authorization.json.default: expected permissions, a mapping of roles to their rights")
+    return roles
 
 
 def _kept_in(values, workspace: Path):
