@@ -20,7 +20,7 @@ def test_everything_is_as_expected_and_nothing_is_left(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=580, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("✓") == 7
+    assert done.stdout.count("✓") == 8
     assert "✗" not in done.stdout
     for name in ("hospital-a", "hospital-b"):
         assert f"{name}: NVFLARE_ERROR: BYOC not permitted" in done.stdout

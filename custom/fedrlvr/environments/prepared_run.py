@@ -16,13 +16,15 @@ from fedrlvr.site_config import SiteConfig
 @dataclass(frozen=True)
 class PreparedRun:
     """What a run needs. `sites` are those whose files were written here; `base_model` is what the adapter that is taken
-    home will call its base: a directory, or in production perhaps only a name."""
+    home will call its base: a directory, or in production perhaps only a name; `fingerprint` is of that directory, and
+    None leaves it to the sites to agree."""
 
     folder: Path
     job: JobConfig
     public_ids: list[str]
     manifest: str
     base_model: str
+    fingerprint: str | None
     sites: dict[str, SiteConfig] = field(default_factory=dict)
 
 

@@ -17,6 +17,7 @@ from fedrlvr.federation.simulator import Simulation, check_folder
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.egress import read_policy
+from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 
@@ -30,7 +31,8 @@ def simulate(
     sites = prepared.sites
     if policy is not None:
         sites = {name: _with_policy(config, policy) for name, config in sites.items()}
-    return Simulation(prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, sites), prepared
+    what = (prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, sites)
+    return Simulation(*what, base_model=prepared.fingerprint), prepared
 
 
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> PreparedRun:
@@ -49,10 +51,11 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, consol
             names = ["pooled"]
         progress = _model_progress(console)
         model_path = site_model(experiment, task, source, args.tiny, models, args.rebuild_model, progress)
+        fingerprint = model_fingerprint(model_path)
         public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
     states = folder / "sites"
     sites = {name: site_config(name, experiment, data, model_path, deepspeed, states / name) for name in names}
-    return PreparedRun(folder, job, public_ids, manifest, str(model_path), sites)
+    return PreparedRun(folder, job, public_ids, manifest, str(model_path), fingerprint, sites)
 
 
 def _policy(experiment: ExperimentConfig, args: argparse.Namespace) -> SitePolicy | None:

@@ -21,6 +21,8 @@ from fedrlvr.federation.poc import Poc, tell_site
 from fedrlvr.federation.session import open_kit
 from fedrlvr.federation.submission import Submission
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.site.fingerprint import model_fingerprint
+from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import task_named
 
 
@@ -64,10 +66,13 @@ def submit_to_production(
     public = check_manifest(args.data)["public"]
     for name in ("public", "test"):
         read_problems(args.data / f"{name}.jsonl", task)
-    base_model = str(args.model.resolve()) if args.model else experiment.model
+    model, fingerprint = experiment.model, None
+    if args.model:
+        LocalModel(model_path=args.model).check_model()
+        model, fingerprint = str(args.model.resolve()), model_fingerprint(args.model)
     job = JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
-        prepared = PreparedRun(folder, job, [p.id for p in public], manifest_hash(public), base_model)
+        prepared = PreparedRun(folder, job, [p.id for p in public], manifest_hash(public), model, fingerprint)
     console.print(f"production, with the kit of {args.kit.resolve().name}", **_PLAIN)
     return _submission(prepared, connect, console)
 
@@ -111,8 +116,8 @@ def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
 
 
 def _submission(prepared: PreparedRun, connect: Callable, console: Console) -> tuple[Submission, PreparedRun]:
-    job, ids, manifest = prepared.job, prepared.public_ids, prepared.manifest
-    return Submission(prepared.folder, job, ids, manifest, connect, _say(console)), prepared
+    what = (prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, connect)
+    return Submission(*what, note=_say(console), base_model=prepared.fingerprint), prepared
 
 
 _PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}

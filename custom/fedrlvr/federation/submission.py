@@ -24,6 +24,7 @@ from nvflare.fuel.flare_api.api_spec import (
 from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.config import JobConfig
+from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.live_journal import TOPIC, BadAnswer, check_answer, read_events
 from fedrlvr.federation.run import RunFailed
 from fedrlvr.federation.session import Line
@@ -50,7 +51,9 @@ class Submission:
         connect: Callable[[], Session],
         note: Callable[[str], None] = lambda text: None,
         poll: float = POLL,
+        base_model: str | None = None,
     ):
+        """`note` shows a line to whoever waits; `base_model` as for the recipe."""
         self.folder, self.job = folder, job
         self.flare = folder / "flare"
         self.flare.mkdir(parents=True)
@@ -63,7 +66,7 @@ class Submission:
         self._stopped: str | None = None
         self._live = True
         self._over = self._closed = False
-        self.job_folder = self._export(public_ids, manifest)
+        self.job_folder = self._export(public_ids, manifest, base_model)
 
     def events(self) -> Iterator[dict | None]:
         """Submit the job and yield the server's journal as it grows; None when nothing is new.
@@ -219,11 +222,12 @@ class Submission:
             said = "; ".join(map(str, details)) if isinstance(details, list) else _last(meta.get("schedule_history"))
             raise SubmissionFailed(f"job {self.job_id} {meta['status']}: {said or 'FLARE says no more'}")
 
-    def _export(self, public_ids: list[str], manifest: str) -> Path:
+    def _export(self, public_ids: list[str], manifest: str, base_model: str | None) -> Path:
         from fedrlvr.federation.recipe import PubSwapRecipe  # FLARE's recipes look at the program's own arguments
 
         with open(self.log_path, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-            PubSwapRecipe(self.job, public_ids, manifest).export(str(self.flare / "job"))
+            log.writelines(f"{line}\n" for line in Deadlines.of(self.job).describe())
+            PubSwapRecipe(self.job, public_ids, manifest, base_model=base_model).export(str(self.flare / "job"))
         return self.flare / "job" / self.job.name
 
 
