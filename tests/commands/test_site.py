@@ -77,6 +77,12 @@ def test_nothing_is_written_where_one_of_the_files_is_there(local, capsys, name)
 
 
 def test_a_servers_folder_is_set_up(local, capsys):
+    assert main(["site", "init", str(local), "--server"]) == 2
+    assert f"{local}: is not a server's; a site is set up with --policy" in capsys.readouterr().err
+    (local / "resources.json.default").write_text('{"servers": [], "components": []}')
+    assert main(["site", "init", str(local), "--policy", "open"]) == 2
+    assert f"{local}: belongs to a server (for which there is --server)" in capsys.readouterr().err
+    assert names(local) == DEFAULTS
     assert main(["site", "init", str(local), "--server"]) == 0
     assert names(local) == sorted(["authorization.json", "resources.json", *DEFAULTS])
     allowed = json.loads((local / "resources.json").read_text())["class_allow_list"]
@@ -117,6 +123,62 @@ def test_another_folder_than_local_is_bad_input(local, capsys):
     assert main(["site", "init", str(local.parent), "--policy", "open"]) == 2
     assert f"did you mean {local}?" in capsys.readouterr().err
     assert main(["site", "init", str(local / "nowhere"), "--server"]) == 2
-    assert "expected the local/ folder of a FLARE site" in capsys.readouterr().err
+    assert "nowhere: no such directory; expected the local/ folder of a FLARE site" in capsys.readouterr().err
+    assert main(["site", "init", str(local / "resources.json.default"), "--server"]) == 2
+    assert "resources.json.default: is a file; expected the local/ folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["site", "init", "", "--policy", "open"])
+    assert "argument DIR: no folder is named" in capsys.readouterr().err
     assert main(["site", "init", str(local), "--server", "--model", "x"]) == 2
     assert "--server takes no settings of a site" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", b"\xff\xfe", Path, None])
+def test_a_default_of_flare_that_cannot_be_read_is_named(local, capsys, name, content):
+    (local / name).unlink()
+    if content is Path:
+        (local / name).mkdir()
+    elif content is None:
+        (local / name).symlink_to("nowhere")
+    else:
+        (local / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = names(local)
+    assert main(["site", "init", str(local), "--policy", "open"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {local / name}: ")
+    assert ("cannot be read: " in said) == (content in (Path, None))
+    assert names(local) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("resources.json", {"components": None}, "components: expected a list of mappings"),
+        ("resources.json", {"components": {"a": {}}}, "components: expected a list of mappings"),
+        ("resources.json", {"components": ["a"]}, "components: expected a list of mappings"),
+        ("resources.json", {"admin": {}}, "belongs to a server (for which there is --server) or a person"),
+        ("authorization.json", {}, "expected permissions, a mapping of roles to their rights"),
+        ("authorization.json", {"permissions": {"lead": 3}}, "expected permissions, a mapping of roles"),
+    ],
+)
+def test_a_default_of_flare_that_says_something_else_is_no_reason_to_guess(local, capsys, name, values, said):
+    (local / f"{name}.default").write_text(json.dumps(values))
+    assert main(["site", "init", str(local), "--policy", "open"]) == 2
+    assert said in capsys.readouterr().err
+    assert names(local) == DEFAULTS
+
+
+def test_spaces_and_relative_paths_are_the_callers(local, data, monkeypatch, capsys):
+    folder = local.parent / "ward 7"
+    local.rename(folder)
+    monkeypatch.chdir(folder.parent)
+    assert (
+        main(["site", "init", "ward 7", "--policy", "open", "--model-path", "my model", "--state-dir", "../s t"]) == 0
+    )
+    config = load_settings(SiteConfig, folder / "fedrlvr.yaml")
+    assert config.model_path == folder.parent / "my model"
+    assert config.state_dir == folder.parent.parent / "s t"
+    said = capsys.readouterr().out
+    assert f"there is no model in {folder.parent / 'my model'} yet" in said
+    assert "next: fedrlvr doctor --site-config 'ward 7/fedrlvr.yaml' " in said

@@ -152,6 +152,7 @@ def test_a_server_without_its_default_and_one_that_is_damaged_are_refused(tmp_pa
     (tmp_path / "authorization.json.default").write_text('{"permissions": []}')
     with pytest.raises(SettingsError, match="a mapping of roles to their rights"):
         site_kit(tmp_path, "open", {})
+    (tmp_path / "resources.json.default").write_text('{"servers": []}')
     with pytest.raises(SettingsError, match="a mapping of roles to their rights"):
         server_kit(tmp_path)
 

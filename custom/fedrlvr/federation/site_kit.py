@@ -24,12 +24,18 @@ def site_kit(local: Path, policy: str, settings: dict[str, object]) -> dict[str,
     """{file name: content} for a site whose `local/` folder is `local`; `settings` go into its fedrlvr.yaml.
 
     Raises:
-        SettingsError: a default file of FLARE that cannot be read.
+        SettingsError: a default file of FLARE that cannot be read, or is not a site's.
     """
     ours = json.loads(template("resources.json"))
-    resources = _default(local, "resources.json") or {}
-    components = [*resources.get("components", []), *ours["components"]]
-    authorization = _default(local, "authorization.json") or json.loads(template("authorization.json"))
+    resources = _default(local, "resources.json")
+    if resources is None:
+        resources = {}
+    if "servers" in resources or "admin" in resources:
+        raise SettingsError(f"{local}: belongs to a server (for which there is --server) or a person, not to a site")
+    components = [*_components(resources, local), *ours["components"]]
+    authorization = _default(local, "authorization.json")
+    if authorization is None:
+        authorization = json.loads(template("authorization.json"))
     return {
         SITE_FILE: filled_in(template(SITE_FILE), settings),
         "policy.yaml": template(f"{policy}.yaml"),
@@ -50,6 +56,8 @@ def server_kit(local: Path) -> dict[str, str]:
     for name, values in defaults.items():
         if values is None:
             raise SettingsError(f"{local}: no {name}.default; expected the local/ folder of a FLARE server")
+    if "servers" not in defaults["resources.json"]:
+        raise SettingsError(f"{local}: is not a server's; a site is set up with --policy in place of --server")
     return {
         "resources.json": _json(server_resources(defaults["resources.json"], local.resolve().parent)),
         "authorization.json": _json(followed_live(defaults["authorization.json"])),
@@ -138,15 +146,26 @@ def template(name: str) -> str:
 def _default(local: Path, name: str) -> dict | None:
     """What provisioning put there as `name`.default. Raises SettingsError."""
     path = local / f"{name}.default"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise SettingsError(f"{path}: not valid JSON: {error}; provision the site again") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected a mapping; provision the site again")
     return values
+
+
+def _components(resources: dict, local: Path) -> list[dict]:
+    parts = resources.get("components", [])
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise SettingsError(
+            f"{local / 'resources.json.default'}: components: expected a list of mappings; provision the site again"
+        )
+    return parts
 
 
 def _roles(authorization: dict) -> dict:
