@@ -125,5 +125,22 @@ def test_flares_own_ways_out(site):
     assert site()["shell"].status == "warning"
     edit(site.local / "resources.json", allow_log_streaming=True)
     assert site()["other ways"].status == "failed"
+    (site.local / "resources.json").write_text("{")
+    assert "resources.json: cannot be read" in site()["other ways"].said
     (site.local / "resources.json").unlink()
-    assert "cannot be read" in site()["other ways"].said
+    assert site()["other ways"].said == f"{site.local} has no resources.json"
+
+
+def test_a_site_as_provisioned_learns_what_flares_defaults_leave_open(site):
+    for name in ("privacy.json", "resources.json", "authorization.json"):
+        (site.local / name).unlink()
+    default = {"class_allow_list": ["nvflare.app_common.np.np_trainer.NPTrainer"], "allow_log_streaming": True}
+    (site.local / "resources.json.default").write_text(json.dumps(default))
+    (site.local / "authorization.json.default").write_text('{"format_version": "1.0", "permissions": {"lead": "any"}}')
+    found = site()
+    assert {about: finding.status for about, finding in found.items()} == {
+        "policy": "ok", "records": "ok", "switch": "failed", "other ways": "failed", "byoc": "warning",
+    }  # fmt: skip
+    assert "its resources.json lets a job name more than class_allow_list" in found["other ways"].said
+    assert found["byoc"].said == "its authorization.json lets jobs bring code (byoc lead: any)"
+    assert all("`fedrlvr site init` writes it" in found[about].remedy for about in ("switch", "other ways", "byoc"))
