@@ -1,6 +1,6 @@
 """From nothing to a federation of hospitals and down again, on this machine: provisioned with mutual TLS, the package
-installed from its wheel, policy clinical, a job followed live, a job with code of its own refused. Exit code 1 if
-anything is not as it should be.
+installed from its wheel, everybody set up by `fedrlvr site init`, policy clinical, a job followed live, a job with code
+of its own refused. Exit code 1 if anything is not as it should be.
 
 python poc/rehearse.py                                # minutes; everything in workspace/rehearsal
 python poc/rehearse.py --set federation.rounds=1      # any setting of app_configs/demo.yaml
@@ -25,14 +25,13 @@ from rich.markup import escape
 
 from fedrlvr.data.consortium import write_consortium
 from fedrlvr.data.experiment import ExperimentConfig, load_experiment
-from fedrlvr.data.simulated import practice_for, site_config, site_model
+from fedrlvr.data.simulated import practice_for, site_model
 from fedrlvr.environments.submitted import deal_labels
 from fedrlvr.federation.deployment import Deployment
 from fedrlvr.federation.project import LOOPBACK, free_port, is_free, read_project
 from fedrlvr.federation.provisioning import provision
 from fedrlvr.federation.run import RunFailed
 from fedrlvr.federation.session import Line, open_kit
-from fedrlvr.federation.site_files import settle_site, write_site_config
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import task_named
@@ -86,7 +85,8 @@ class Rehearsal:
         expect(place.startswith(str(self.environment)), f"the package is loaded from {place}, not from the wheel")
         return f"{wheel.name} ({wheel.stat().st_size / 1000:.0f} kB) in a virtual environment of its own"
 
-    def files_written(self) -> str:
+    def set_up(self) -> str:
+        """Every participant by the command that it would use itself, on its own folder."""
         task = task_named(self.experiment.task, self.experiment.verifier)
         private = self.out / "private"
         write_consortium(self.experiment.data, practice_for(task), self.experiment.seed, self.consortium, private)
@@ -97,13 +97,20 @@ class Rehearsal:
             shutil.copytree(self.consortium, kit / "data")
             for file in (f"{name}.jsonl", f"{name}.heldout.jsonl"):
                 shutil.move(private / file, kit / "data")
-            shutil.copy(PRESET.parent / self.experiment.deepspeed, kit / "local" / "deepspeed.json")
-            config = site_config(
-                name, self.experiment, kit / "data", kit / "model", kit / "local" / "deepspeed.json", kit / "state"
-            )
-            settle_site(kit / "local", ROOT / "app_configs" / "site", "clinical")
-            write_site_config(kit / "local", config)
+            places = ["--model-path", kit / "model", "--data", kit / "data", "--state-dir", kit / "state"]
+            settings = ["--model", self.experiment.model, *places, "--device", "cpu", "--threads", 1]
+            self._fedrlvr("site", "init", kit / "local", "--policy", "clinical", *settings)
+        self._fedrlvr("site", "init", self.deployment.kit(LOOPBACK) / "local", "--server")
         return f"policy clinical, no code of others; each hospital has its own problems and a copy of {model.name}"
+
+    def checked_up(self) -> str:
+        said = ""
+        for name in HOSPITALS:
+            kit = self.deployment.kit(name)
+            places = ["--site-config", kit / "local" / "fedrlvr.yaml", "--manifest", kit / "data" / "manifest.json"]
+            said += self._fedrlvr("doctor", *places, "--config", PRESET)
+        good, doubtful = (sum(line.startswith(what) for line in said.splitlines()) for what in ("ok ", "warning "))
+        return f"{good} findings are ok, {doubtful} are warnings; each hospital is ready"
 
     def started(self) -> str:
         self.deployment.start()
@@ -156,21 +163,19 @@ class Rehearsal:
         expect(is_free(self.deployment.project.port), f"port {self.deployment.project.port} is still listened at")
         return "no process and no port left"
 
+    def _fedrlvr(self, *arguments: object) -> str:
+        return self._run(self.environment / "bin" / "fedrlvr", *arguments)
+
     def _run(self, *command: object) -> str:
         done = subprocess.run([str(part) for part in command], env=CLEAN, capture_output=True, text=True, check=False)
-        expect(done.returncode == 0, f"{Path(str(command[0])).name} ended with {done.returncode}: {done.stderr[-800:]}")
+        said = (done.stderr or done.stdout)[-800:]
+        expect(done.returncode == 0, f"{Path(str(command[0])).name} ended with {done.returncode}: {said}")
         return done.stdout
 
     def _follow(self, command: list) -> int:
         """Run it, showing what it says; how many lines of progress it gave."""
-        live = 0
-        with subprocess.Popen(
-            [str(part) for part in command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=CLEAN | {"PYTHONUNBUFFERED": "1"},
-        ) as job:
+        live, pipe = 0, {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen([str(part) for part in command], **pipe, env=CLEAN | {"PYTHONUNBUFFERED": "1"}) as job:
             for text in job.stdout:
                 live += text.startswith("round ")
                 self.console.print(f"    {text.rstrip()}", style="dim", markup=False, highlight=False, soft_wrap=True)
@@ -181,7 +186,8 @@ class Rehearsal:
 STEPS: list[tuple[str, Callable[[Rehearsal], str]]] = [
     ("provision", Rehearsal.provisioned),
     ("install the wheel", Rehearsal.wheel_installed),
-    ("write the hospitals' files", Rehearsal.files_written),
+    ("fedrlvr site init", Rehearsal.set_up),
+    ("fedrlvr doctor", Rehearsal.checked_up),
     ("start", Rehearsal.started),
     ("submit, follow, download", Rehearsal.job_run),
     ("submit code", Rehearsal.code_refused),

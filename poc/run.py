@@ -16,9 +16,10 @@ from pathlib import Path
 from fedrlvr.federation.deployment import DeploymentError
 from fedrlvr.federation.poc import Poc, PocError
 from fedrlvr.federation.project import ProjectError
+from fedrlvr.federation.site_kit import POLICIES
+from fedrlvr.settings_file import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
-TEMPLATES = ROOT / "app_configs" / "site"
 
 
 def main() -> int:
@@ -34,10 +35,11 @@ def main() -> int:
             return _demo(poc, rest)
         finally:
             _down(poc)
-    except (PocError, ProjectError, DeploymentError, OSError) as error:
+    except (PocError, ProjectError, DeploymentError, SettingsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
         return 130
 
 
@@ -45,7 +47,7 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["up", "demo", "down"])
     parser.add_argument("--sites", type=int, default=3, help="how many (default: %(default)s)")
-    parser.add_argument("--policy", choices=sorted(p.stem for p in TEMPLATES.glob("*.yaml")), help="default: open")
+    parser.add_argument("--policy", choices=POLICIES, help="of every site (default: open)")
     parser.add_argument("--port", type=int, help="default: the first free one from 8002 on")
     parser.add_argument("--workspace", type=Path, default=Path("workspace/poc"), help="default: %(default)s")
     args, rest = parser.parse_known_args()
@@ -56,7 +58,7 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
 
 def _up(poc: Poc, args: argparse.Namespace) -> None:
     sites = [f"site-{number}" for number in range(1, args.sites + 1)]
-    began = poc.up(ROOT / "poc" / "project.yml", TEMPLATES, sites, args.policy, args.port)
+    began = poc.up(ROOT / "poc" / "project.yml", sites, args.policy, args.port)
     state = "is up" if began else "was up already"
     print(f"proof of concept {state}: {', '.join(sites)} at localhost:{poc.project.port}, in {poc.folder}", flush=True)
 
@@ -72,7 +74,7 @@ def _demo(poc: Poc, rest: list[str]) -> int:
 
 
 def _down(poc: Poc) -> int:
-    forced = poc.deployment.stop()
+    forced = poc.down()
     print("proof of concept is down" + (f", {forced} processes by force" if forced else ""), flush=True)
     return 0
 

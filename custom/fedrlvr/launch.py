@@ -7,6 +7,7 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import transformers
@@ -20,6 +21,7 @@ from fedrlvr.environments.prepared_run import PreparedRun
 from fedrlvr.environments.resumed import resume
 from fedrlvr.environments.simulated import simulate
 from fedrlvr.environments.submitted import submit_to_poc, submit_to_production
+from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.poc import PocError
 from fedrlvr.federation.run import Run, RunFailed
 from fedrlvr.report.progress import Progress
@@ -79,10 +81,12 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("error: interrupted before the run began", file=sys.stderr)
         return 130
-    return follow(started, prepared, console)
+    deadlines = Deadlines.of(prepared.job)
+    said = [deadlines.in_short()] if args.env == "sim" else deadlines.describe()[:-1]
+    return follow(started, prepared, said, console)
 
 
-def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
+def follow(started: Run, prepared: PreparedRun, deadlines: Sequence[str], console: Console) -> int:
     """Show the run's progress, then its result; what was done before a failure is kept and reported too."""
     job, began = prepared.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
@@ -92,6 +96,8 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
         highlight=False,
         soft_wrap=True,
     )
+    for line in deadlines:
+        console.print(f"  {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
     events, failure = [], None
     progress = Progress(console, job.federation.rounds, job.total_segments, steps_per_segment(job), len(prepared.sites))
     try:

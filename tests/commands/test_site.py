@@ -14,6 +14,7 @@ from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 
 KIT = ["authorization.json", "deepspeed.json", "fedrlvr.yaml", "policy.yaml", "privacy.json", "resources.json"]
+DEFAULTS = ["authorization.json.default", "resources.json.default"]
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def local(tmp_path) -> Path:
     folder = tmp_path / "ward-7" / "local"
     folder.mkdir(parents=True)
     (folder / "resources.json.default").write_text('{"format_version": 2, "components": []}')
+    (folder / "authorization.json.default").write_text('{"permissions": {"lead": {"submit_job": "any"}}}')
     return folder
 
 
@@ -39,11 +41,11 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("policy", ["clinical", "open", "sealed"])
 def test_a_sites_folder_is_set_up(local, data, capsys, policy):
-    given = ["--model", "tiny", "--model-path", str(data), "--data", str(data), "--processes", "2"]
+    given = ["--model", "tiny", "--model-path", str(data), "--data", str(data), "--processes", "2", "--threads", "3"]
     assert main(["site", "init", str(local), "--policy", policy, *given]) == 0
-    assert names(local) == sorted([*KIT, "resources.json.default"])
+    assert names(local) == sorted([*KIT, *DEFAULTS])
     config = load_settings(SiteConfig, local / "fedrlvr.yaml").rooted(local)
-    assert (config.model, config.model_path, config.processes) == ("tiny", data, 2)
+    assert (config.model, config.model_path, config.processes, config.threads) == ("tiny", data, 2, 3)
     assert (config.private_problems, config.heldout_problems) == (data / "north.jsonl", data / "north.heldout.jsonl")
     assert (config.public_problems, config.test_problems) == (data / "public.jsonl", data / "test.jsonl")
     assert config.deepspeed_config.is_file()
@@ -75,8 +77,14 @@ def test_nothing_is_written_where_one_of_the_files_is_there(local, capsys, name)
 
 
 def test_a_servers_folder_is_set_up(local, capsys):
+    assert main(["site", "init", str(local), "--server"]) == 2
+    assert f"{local}: is not a server's; a site is set up with --policy" in capsys.readouterr().err
+    (local / "resources.json.default").write_text('{"servers": [], "components": []}')
+    assert main(["site", "init", str(local), "--policy", "open"]) == 2
+    assert f"{local}: belongs to a server (for which there is --server)" in capsys.readouterr().err
+    assert names(local) == DEFAULTS
     assert main(["site", "init", str(local), "--server"]) == 0
-    assert names(local) == ["resources.json", "resources.json.default"]
+    assert names(local) == sorted(["authorization.json", "resources.json", *DEFAULTS])
     allowed = json.loads((local / "resources.json").read_text())["class_allow_list"]
     assert allowed == ["fedrlvr.federation.controller.PubSwapController"]
     assert main(["site", "init", str(local), "--server"]) == 2
@@ -89,6 +97,7 @@ def test_a_servers_folder_is_set_up(local, capsys):
         (["--data", "LOCAL"], "--data: no public.jsonl in LOCAL; expected a folder made by prepare"),
         (["--site", "north"], "--site: says whose problems to take from --data"),
         (["--processes", "0"], "--processes: expected 1 or more, found 0"),
+        (["--threads", "0"], "--threads: expected 1 or more, found 0"),
     ],
 )
 def test_a_flag_that_does_not_fit_is_bad_input_and_nothing_is_written(local, data, capsys, given, said):
@@ -97,7 +106,7 @@ def test_a_flag_that_does_not_fit_is_bad_input_and_nothing_is_written(local, dat
     for name, place in places.items():
         said = said.replace(name, place)
     assert said in capsys.readouterr().err
-    assert names(local) == ["resources.json.default"]
+    assert names(local) == DEFAULTS
 
 
 def test_a_folder_of_several_sites_needs_a_name(local, data, capsys):
@@ -114,6 +123,62 @@ def test_another_folder_than_local_is_bad_input(local, capsys):
     assert main(["site", "init", str(local.parent), "--policy", "open"]) == 2
     assert f"did you mean {local}?" in capsys.readouterr().err
     assert main(["site", "init", str(local / "nowhere"), "--server"]) == 2
-    assert "expected the local/ folder of a FLARE site" in capsys.readouterr().err
+    assert "nowhere: no such directory; expected the local/ folder of a FLARE site" in capsys.readouterr().err
+    assert main(["site", "init", str(local / "resources.json.default"), "--server"]) == 2
+    assert "resources.json.default: is a file; expected the local/ folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["site", "init", "", "--policy", "open"])
+    assert "argument DIR: no folder is named" in capsys.readouterr().err
     assert main(["site", "init", str(local), "--server", "--model", "x"]) == 2
     assert "--server takes no settings of a site" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", b"\xff\xfe", Path, None])
+def test_a_default_of_flare_that_cannot_be_read_is_named(local, capsys, name, content):
+    (local / name).unlink()
+    if content is Path:
+        (local / name).mkdir()
+    elif content is None:
+        (local / name).symlink_to("nowhere")
+    else:
+        (local / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = names(local)
+    assert main(["site", "init", str(local), "--policy", "open"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {local / name}: ")
+    assert ("cannot be read: " in said) == (content in (Path, None))
+    assert names(local) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("resources.json", {"components": None}, "components: expected a list of mappings"),
+        ("resources.json", {"components": {"a": {}}}, "components: expected a list of mappings"),
+        ("resources.json", {"components": ["a"]}, "components: expected a list of mappings"),
+        ("resources.json", {"admin": {}}, "belongs to a server (for which there is --server) or a person"),
+        ("authorization.json", {}, "expected permissions, a mapping of roles to their rights"),
+        ("authorization.json", {"permissions": {"lead": 3}}, "expected permissions, a mapping of roles"),
+    ],
+)
+def test_a_default_of_flare_that_says_something_else_is_no_reason_to_guess(local, capsys, name, values, said):
+    (local / f"{name}.default").write_text(json.dumps(values))
+    assert main(["site", "init", str(local), "--policy", "open"]) == 2
+    assert said in capsys.readouterr().err
+    assert names(local) == DEFAULTS
+
+
+def test_spaces_and_relative_paths_are_the_callers(local, data, monkeypatch, capsys):
+    folder = local.parent / "ward 7"
+    local.rename(folder)
+    monkeypatch.chdir(folder.parent)
+    assert (
+        main(["site", "init", "ward 7", "--policy", "open", "--model-path", "my model", "--state-dir", "../s t"]) == 0
+    )
+    config = load_settings(SiteConfig, folder / "fedrlvr.yaml")
+    assert config.model_path == folder.parent / "my model"
+    assert config.state_dir == folder.parent.parent / "s t"
+    said = capsys.readouterr().out
+    assert f"there is no model in {folder.parent / 'my model'} yet" in said
+    assert "next: fedrlvr doctor --site-config 'ward 7/fedrlvr.yaml' " in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,9 +14,10 @@ from nvflare.private.fed.client import shell_cmd
 from fedrlvr.federation.filters import SiteGate
 from fedrlvr.federation.lockdown import NoRemoteShell, check_only_way_out
 from fedrlvr.federation.simulator import RESOURCES
+from fedrlvr.federation.site_kit import template
 from fedrlvr.privacy.guards import Refused
 
-SHIPPED = Path(__file__).parents[2] / "app_configs" / "site" / "resources.json"
+SHIPPED = template("resources.json")
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def site(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("resources", [json.loads(SHIPPED.read_text()), RESOURCES], ids=["shipped", "simulated"])
+@pytest.mark.parametrize("resources", [json.loads(SHIPPED), RESOURCES], ids=["shipped", "simulated"])
 def test_a_site_set_up_as_told_is_let_in(site, resources):
     check_only_way_out(site(resources))
 
 
-GOOD = json.loads(SHIPPED.read_text())
+GOOD = json.loads(SHIPPED)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fedrlvr.cli import main
 from fedrlvr.federation.poc import Poc, PocError
 from fedrlvr.federation.project import ProjectError, fill_project, free_port, is_free, read_project
 from fedrlvr.federation.provisioning import provision
 from fedrlvr.federation.session import KitError, open_kit
-from fedrlvr.federation.site_files import forbid_code, settle_site
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "poc" / "project.yml"
@@ -67,6 +67,11 @@ def test_a_taken_port_is_named_and_otherwise_the_next_free_one_is_chosen():
         with pytest.raises(ProjectError, match=f"--port: port {port} is taken"):
             free_port(port)
     assert is_free(free_port(None))
+    for impossible in (0, -1, 65536):
+        with pytest.raises(ProjectError, match=f"--port: expected 1 to 65535, found {impossible}"):
+            free_port(impossible)
+        with pytest.raises(ProjectError, match="--port: expected 1 to 65535"):
+            fill_project(TEMPLATE, "localhost", impossible, ["north"])
 
 
 def test_kits_and_what_server_and_site_say_in_their_own_folders(tmp_path):
@@ -79,26 +84,18 @@ def test_kits_and_what_server_and_site_say_in_their_own_folders(tmp_path):
     with pytest.raises(ProjectError, match="has startup kits already"):
         provision(PROJECT, tmp_path / "kits", "localhost", 8002, ["north"])
     server = kits / "localhost" / "local"
+    assert main(["site", "init", str(server), "--server"]) == 0
     resources = (server / "resources.json").read_text()
     assert "/tmp/nvflare" not in resources
-    assert f'"{kits / "localhost" / "jobs"}"' in resources
+    assert f'"{kits / "localhost" / "jobs-storage"}"' in resources
     roles = json.loads((server / "authorization.json").read_text())["permissions"]
     assert roles["lead"]["app_command"] == "n:submitter"
     local = kits / "north" / "local"
-    settle_site(local, ROOT / "app_configs" / "site", "clinical")
+    assert main(["site", "init", str(local), "--policy", "clinical"]) == 0
     roles = json.loads((local / "authorization.json").read_text())["permissions"]
     assert {role: rights["byoc"] for role, rights in roles.items()} == dict.fromkeys(roles, "none")
     assert yaml.safe_load((local / "policy.yaml").read_text())["metrics"]["error_text"] is False
     assert json.loads((local / "resources.json").read_text())["allow_log_streaming"] is False
-
-
-def test_a_role_that_may_do_anything_keeps_all_but_code():
-    roles = {"admin": "any", "lead": {"submit_job": "any", "byoc": "any"}, "member": {"view": "any"}}
-    assert forbid_code({"permissions": roles})["permissions"] == {
-        "admin": {"submit_job": "any", "byoc": "none", "view": "any"},
-        "lead": {"submit_job": "any", "byoc": "none"},
-        "member": {"view": "any", "byoc": "none"},
-    }
 
 
 def test_a_proof_of_concept_that_is_not_there_says_how_to_start_one(tmp_path):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fedrlvr.federation.site_checks import check_privacy
+from fedrlvr.federation.site_kit import template
 from fedrlvr.privacy.accountant import SiteNoise
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.settings_file import SettingsError
-
-SHIPPED = Path(__file__).parents[2] / "app_configs" / "site"
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def site(site_files, tmp_path):
     local = tmp_path / "local"
     local.mkdir()
     for name in ("privacy.json", "resources.json", "authorization.json", "clinical.yaml"):
-        shutil.copy(SHIPPED / name, local)
+        (local / name).write_text(template(name))
     _, configs = site_files({"site-1": ("A",)})
 
     def found(policy: str | None = "clinical.yaml") -> dict:
@@ -108,7 +106,7 @@ def test_a_log_that_cannot_be_written(site):
         {"scopes": [{"name": "fedrlvr", "task_result_filter": []}]},
         {"default_scope": "open"},
         {"scopes": [{"name": "fedrlvr", "task_result_filters": [{"path": "fedrlvr.SiteGate", "direction": "out"}]}]},
-        {"scopes": [*json.loads((SHIPPED / "privacy.json").read_text())["scopes"], {"name": "none"}]},
+        {"scopes": [*json.loads(template("privacy.json"))["scopes"], {"name": "none"}]},
     ],
 )
 def test_a_gate_that_is_not_on(site, switch):
@@ -127,5 +125,22 @@ def test_flares_own_ways_out(site):
     assert site()["shell"].status == "warning"
     edit(site.local / "resources.json", allow_log_streaming=True)
     assert site()["other ways"].status == "failed"
+    (site.local / "resources.json").write_text("{")
+    assert "resources.json: cannot be read" in site()["other ways"].said
     (site.local / "resources.json").unlink()
-    assert "cannot be read" in site()["other ways"].said
+    assert site()["other ways"].said == f"{site.local} has no resources.json"
+
+
+def test_a_site_as_provisioned_learns_what_flares_defaults_leave_open(site):
+    for name in ("privacy.json", "resources.json", "authorization.json"):
+        (site.local / name).unlink()
+    default = {"class_allow_list": ["nvflare.app_common.np.np_trainer.NPTrainer"], "allow_log_streaming": True}
+    (site.local / "resources.json.default").write_text(json.dumps(default))
+    (site.local / "authorization.json.default").write_text('{"format_version": "1.0", "permissions": {"lead": "any"}}')
+    found = site()
+    assert {about: finding.status for about, finding in found.items()} == {
+        "policy": "ok", "records": "ok", "switch": "failed", "other ways": "failed", "byoc": "warning",
+    }  # fmt: skip
+    assert "its resources.json lets a job name more than class_allow_list" in found["other ways"].said
+    assert found["byoc"].said == "its authorization.json lets jobs bring code (byoc lead: any)"
+    assert all("`fedrlvr site init` writes it" in found[about].remedy for about in ("switch", "other ways", "byoc"))

@@ -14,6 +14,7 @@ from fedrlvr.federation.lockdown import JOB_CLASSES, NoRemoteShell, check_author
 from fedrlvr.federation.site_kit import (
     OF_CODE,
     filled_in,
+    followed_live,
     server_kit,
     server_resources,
     site_kit,
@@ -36,7 +37,10 @@ def flare() -> dict:
     return load_yaml(f"{templates.__path__[0]}/master_template.yml")
 
 
-def decisions(authorization: dict, roles=("project_admin", "org_admin", "lead", "member", "stranger")) -> dict:
+ROLES = ("project_admin", "org_admin", "lead", "member", "stranger")
+
+
+def decisions(authorization: dict, roles=ROLES, rights=RIGHTS) -> dict:
     """What FLARE would decide: for users of the site's organisation and of another, and a job of one of them."""
     site = FLAuthorizer("ward", authorization)
     users = [Person(f"{role}@{org}", org, role) for role in roles for org in ("ward", "uni")]
@@ -44,7 +48,7 @@ def decisions(authorization: dict, roles=("project_admin", "org_admin", "lead", 
     return {
         (user.name, right): site.authorize(AuthzContext(right, user, submitter))[0]
         for user in users
-        for right in RIGHTS
+        for right in rights
     }
 
 
@@ -112,6 +116,7 @@ def test_a_provisioned_server_runs_our_controller_and_keeps_jobs_in_its_workspac
     local = tmp_path / "server" / "local"
     local.mkdir(parents=True)
     (local / "resources.json.default").write_text(provisioned(flare, "server"))
+    (local / "authorization.json.default").write_text(flare["default_authz"])
     resources = json.loads(server_kit(local)["resources.json"])
     check_resources(resources | {"allow_log_streaming": False})
     assert set(resources["class_allow_list"]) < JOB_CLASSES
@@ -123,6 +128,18 @@ def test_a_provisioned_server_runs_our_controller_and_keeps_jobs_in_its_workspac
     assert server_resources(elsewhere, tmp_path)["uri_root"] == "/srv/flare/jobs"
 
 
+@pytest.mark.parametrize("name", ["default_authz", "cc_authz"])
+def test_who_may_submit_a_job_may_follow_it_and_nothing_else_changes(flare, name):
+    before = json.loads(flare[name])
+    rights = RIGHTS | {"app_command"}  # a server's only
+    decided, changed = (decisions(said, rights=rights) for said in (before, followed_live(before)))
+    new = {key for key, allowed in changed.items() if allowed != decided[key]}
+    assert new <= {("lead@uni", "app_command")}
+    assert changed["lead@uni", "app_command"]
+    assert not changed["member@uni", "app_command"]
+    assert not changed["lead@ward", "app_command"]  # another's job
+
+
 def test_a_server_without_its_default_and_one_that_is_damaged_are_refused(tmp_path):
     with pytest.raises(SettingsError, match="expected the local/ folder of a FLARE server"):
         server_kit(tmp_path)
@@ -130,9 +147,14 @@ def test_a_server_without_its_default_and_one_that_is_damaged_are_refused(tmp_pa
     with pytest.raises(SettingsError, match=r"resources\.json\.default: not valid JSON"):
         server_kit(tmp_path)
     (tmp_path / "resources.json.default").write_text("{}")
+    with pytest.raises(SettingsError, match=r"no authorization\.json\.default; expected the local/ folder of"):
+        server_kit(tmp_path)
     (tmp_path / "authorization.json.default").write_text('{"permissions": []}')
     with pytest.raises(SettingsError, match="a mapping of roles to their rights"):
         site_kit(tmp_path, "open", {})
+    (tmp_path / "resources.json.default").write_text('{"servers": []}')
+    with pytest.raises(SettingsError, match="a mapping of roles to their rights"):
+        server_kit(tmp_path)
 
 
 def test_the_site_files_template_is_a_site_file():
@@ -166,5 +188,8 @@ def test_files_are_written_all_or_none(tmp_path):
         write_new(tmp_path, {"a": "1", "b": "2", "c": "3"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
     assert (tmp_path / "b").read_text() == "mine"
+    with pytest.raises(FileNotFoundError):
+        write_new(tmp_path, {"a": "1", "nowhere/d": "4"})
+    assert not (tmp_path / "a").exists()
     write_new(tmp_path, {"a": "1"})
     assert (tmp_path / "a").read_text() == "1"

@@ -7,16 +7,11 @@ import sys
 from pathlib import Path
 
 from hostile import Spoil
-from nvflare.recipe import SimEnv
 
-from fedrlvr.config import JobConfig
-from fedrlvr.federation.recipe import TASKS, PubSwapRecipe
+from fedrlvr.federation.recipe import TASKS
+from fedrlvr.federation.simulator import prepared_recipe
 
 if __name__ == "__main__":
-    folder, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
-    inputs = json.loads((folder / "job.json").read_text())
-    recipe = PubSwapRecipe(JobConfig.model_validate(inputs["job"]), inputs["public_ids"], inputs["manifest"])
-    recipe.add_client_output_filter(Spoil(plan), tasks=TASKS)
-    recipe.execute(
-        SimEnv(clients=inputs["sites"], num_threads=len(inputs["sites"]), workspace_root=str(folder / "flare"))
-    )
+    recipe, where = prepared_recipe(Path(sys.argv[1]))
+    recipe.add_client_output_filter(Spoil(json.loads(sys.argv[2])), tasks=TASKS)
+    recipe.execute(where)

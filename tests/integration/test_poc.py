@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.integration.conftest import ROOT, SMALL, processes_of
 
 from fedrlvr.federation.poc import Poc
 from fedrlvr.federation.project import free_port, is_free
@@ -21,10 +21,6 @@ from fedrlvr.privacy.egress_log import EgressLog
 
 pytestmark = pytest.mark.slow
 
-spec = importlib.util.spec_from_file_location("demo_conftest", Path(__file__).with_name("conftest.py"))
-demo = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(demo)
-ROOT, SMALL, processes_of = demo.ROOT, demo.SMALL, demo.processes_of
 
 SITES = "data.sites={site-1: [A, C], site-2: [B, D]}"  # what dealing the demo's labels over two sites gives
 

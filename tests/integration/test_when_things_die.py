@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from tests.integration.conftest import processes_of, wait_for_line, wait_until_gone
 
 from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.simulator import Simulation, SimulationFailed
 from fedrlvr.tasks import TASKS
-
-spec = importlib.util.spec_from_file_location("demo_conftest", Path(__file__).with_name("conftest.py"))
-helpers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(helpers)
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +28,12 @@ def journal_of(folder: Path) -> Path:
 def test_a_run_killed_half_way_leaves_no_process(demo, workspace, sent, seed):
     process = demo("--seed", str(seed))
     folder = workspace / f"demo-pubswap-seed{seed}"
-    helpers.wait_for_line(journal_of(folder), '"event": "step"')
-    running = helpers.processes_of(folder)
+    wait_for_line(journal_of(folder), '"event": "step"')
+    running = processes_of(folder)
     assert len(running) >= 2 + 2 * 2  # the simulator's own, and two for each site
     os.kill(process.pid, sent)
     process.communicate(timeout=30)
-    left = helpers.wait_until_gone(folder, seconds=15)
+    left = wait_until_gone(folder, seconds=15)
     assert not left, [p.cmdline() for p in left]
     if sent == signal.SIGINT:
         assert process.returncode == 130
@@ -79,7 +75,7 @@ def test_sites_that_cannot_start_are_named_with_their_reasons_and_the_run_fails(
     assert "site-2 failed in validate: model_path: no config.json in /nonexistent" in str(failure.value)
     assert "site-3 failed in validate: ProblemFileError: " in str(failure.value)
     assert "site-3.jsonl, line 2, field anwser: unknown; known are id, prompt" in str(failure.value)
-    assert not helpers.processes_of(simulation.folder.parent)
+    assert not processes_of(simulation.folder.parent)
 
 
 @pytest.fixture
@@ -148,7 +144,7 @@ def test_workers_that_die_at_work_are_back_in_the_next_segment(prepared, faults)
     done = {site: {e["segment"] for e in of(events, "step") if e["site"] == site} for site in ("site-1", "site-2")}
     assert done == {"site-1": {1, 2, 4, 5}, "site-2": {0, 1, 2, 3, 5}}
     assert events[-1]["event"] == "end"
-    assert not helpers.processes_of(simulation.folder.parent)
+    assert not processes_of(simulation.folder.parent)
 
 
 def test_a_worker_killed_between_tasks_costs_nothing_and_a_lost_run_is_resumed_to_the_same_bytes(
@@ -171,7 +167,7 @@ def test_a_worker_killed_between_tasks_costs_nothing_and_a_lost_run_is_resumed_t
         if event and event["event"] == "step" and event["segment"] == 4:
             break
     lost.close()
-    assert not helpers.processes_of(lost.folder)
+    assert not processes_of(lost.folder)
     # What the last second wrote is damaged: the sites' newest checkpoints are cut short.
     for newest in [sorted(path.glob("*-segment-*"))[-1] for path in tmp_path.glob("lost-sites/*/checkpoints/*")]:
         cut_short(newest / "adapter.safetensors")
@@ -180,7 +176,7 @@ def test_a_worker_killed_between_tasks_costs_nothing_and_a_lost_run_is_resumed_t
     assert of(events, "resumed")[0]["after"] == 0
     assert [e["round"] for e in of(events, "average")] == [0, 1]
     assert final_adapter(again) == final_adapter(calm)
-    assert not helpers.processes_of(tmp_path)
+    assert not processes_of(tmp_path)
 
 
 def cut_short(file: Path) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from nvflare.apis.dxo import from_shareable
 from nvflare.apis.filter import Filter
-from nvflare.recipe import SimEnv
 
-from fedrlvr.config import JobConfig
 from fedrlvr.federation import lockdown
 from fedrlvr.federation import recipe as recipes
 from fedrlvr.federation.executor import SiteExecutor
 from fedrlvr.federation.messages import ENVELOPE
+from fedrlvr.federation.simulator import prepared_recipe
 
 lockdown.JOB_CLASSES.add("wiretap.")  # sites would not let a job in that names classes of ours
 
@@ -53,13 +52,9 @@ class Parrot(SiteExecutor):
 def main(folder: Path, heard: str) -> None:
     """Run a prepared simulation with the wire tapped."""
     recipes.SiteExecutor = Parrot
-    inputs = json.loads((folder / "job.json").read_text())
-    job = JobConfig.model_validate(inputs["job"])
-    recipe = recipes.PubSwapRecipe(job, inputs["public_ids"], inputs["manifest"])
+    recipe, where = prepared_recipe(folder)
     recipe.add_server_input_filter(Wiretap(heard), tasks=recipes.TASKS)
-    recipe.execute(
-        SimEnv(clients=inputs["sites"], num_threads=len(inputs["sites"]), workspace_root=str(folder / "flare"))
-    )
+    recipe.execute(where)
 
 
 if __name__ == "__main__":

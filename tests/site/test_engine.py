@@ -15,6 +15,7 @@ from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
 from fedrlvr.site.batch import Row, collate
 from fedrlvr.site.engine import Engine
+from fedrlvr.site.launcher import ALONE
 from fedrlvr.site.model import load_policy
 from fedrlvr.site_config import LocalModel
 
@@ -138,7 +139,8 @@ def test_padding_changes_no_score(model_path):
 
 
 def test_nothing_is_compiled_where_no_compiler_is(model_path, tmp_path):
-    """An engine and a step in a process whose PATH is empty, with an extension cache that must stay empty."""
+    """An engine and a step in a process whose PATH is empty, with an extension cache that must stay empty. It inherits
+    nothing that torch, DeepSpeed or another test left in this process's environment."""
     script = textwrap.dedent(f"""
         import torch
         from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
@@ -153,9 +155,11 @@ def test_nothing_is_compiled_where_no_compiler_is(model_path, tmp_path):
         engine.backward(-engine.logprobs(batch).sum(), last=True)
         print("norm", engine.step())
     """)
-    environment = {**os.environ, "PATH": str(tmp_path), "TORCH_EXTENSIONS_DIR": str(tmp_path / "extensions")}
+    installed = ("HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
+    environment = {name: os.environ[name] for name in installed if name in os.environ} | ALONE
+    environment |= {"PATH": str(tmp_path), "TORCH_EXTENSIONS_DIR": str(tmp_path / "extensions"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "norm" in done.stdout

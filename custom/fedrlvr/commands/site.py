@@ -4,6 +4,7 @@ way."""
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +23,7 @@ FILLED_BY = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
     init = actions.add_parser("init", help="write what a site needs into its local/ folder; never over anything")
-    init.add_argument("folder", type=Path, metavar="DIR", help="the site's local/ folder, as FLARE provisioned it")
+    init.add_argument("folder", type=_named, metavar="DIR", help="the site's local/ folder, as FLARE provisioned it")
     kind = init.add_mutually_exclusive_group(required=True)
     kind.add_argument("--policy", choices=POLICIES, help="what may leave the site")
     kind.add_argument("--server", action="store_true", help="DIR is the server's: let it run our controller only")
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--site", metavar="NAME", help="whose problems to take, where --data holds several sites'")
     init.add_argument("--state-dir", type=Path, metavar="DIR", help="where checkpoints and the worker's log go")
     init.add_argument("--processes", type=int, metavar="N", help="ranks of the worker: one for each GPU")
+    init.add_argument("--threads", type=int, metavar="N", help="of the CPU, for each rank (default: PyTorch's choice)")
     init.add_argument("--device", choices=("auto", "cpu", "cuda"))
     init.add_argument("--dtype", choices=("float32", "bfloat16"))
 
@@ -50,9 +52,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _named(path: str) -> Path:
+    """An empty name, as of a variable that is not set, would be the current folder."""
+    if not path:
+        raise argparse.ArgumentTypeError("no folder is named")
+    return Path(path)
+
+
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: no such directory; expected the local/ folder of a FLARE site")
+        what = "is a file" if folder.is_file() else "no such directory"
+        raise NotADirectoryError(f"{folder}: {what}; expected the local/ folder of a FLARE site")
     if (folder / "local").is_dir():
         raise SettingsError(f"{folder}: holds a folder local; did you mean {folder / 'local'}?")
 
@@ -60,13 +70,14 @@ def _check_folder(folder: Path) -> None:
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
     """What the command line says of the site file's settings. Paths become absolute: they are the caller's."""
     settings = {"model": arguments.model, "model_path": arguments.model_path, "state_dir": arguments.state_dir}
-    settings |= {name: getattr(arguments, name) for name in ("processes", "device", "dtype")}
+    settings |= {name: getattr(arguments, name) for name in ("processes", "threads", "device", "dtype")}
     if arguments.data:
         settings |= _problems(arguments.data, arguments.site)
     elif arguments.site:
         raise SettingsError("--site: says whose problems to take from --data; give that too")
-    if arguments.processes is not None and arguments.processes < 1:
-        raise SettingsError(f"--processes: expected 1 or more, found {arguments.processes}")
+    for name in ("processes", "threads"):
+        if settings[name] is not None and settings[name] < 1:
+            raise SettingsError(f"--{name}: expected 1 or more, found {settings[name]}")
     given = {name: value for name, value in settings.items() if value is not None}
     return {name: value.resolve() if isinstance(value, Path) else value for name, value in given.items()}
 
@@ -98,7 +109,11 @@ def _site_next(folder: Path, settings: dict[str, object]) -> list[str]:
     open_settings = [f"{', '.join(names)} ({flag})" for flag, names in FILLED_BY.items() if names[0] not in settings]
     if open_settings:
         lines.append(f"still to be filled in in {SITE_FILE}: {'; '.join(open_settings)}")
-    return [*lines, f"next: fedrlvr doctor --site-config {folder / SITE_FILE} --config PRESET --manifest MANIFEST"]
+    model = settings.get("model_path")
+    if isinstance(model, Path) and not model.is_dir():
+        lines.append(f"there is no model in {model} yet")
+    site_file = shlex.quote(str(folder / SITE_FILE))
+    return [*lines, f"next: fedrlvr doctor --site-config {site_file} --config PRESET --manifest MANIFEST"]
 
 
 def _server_next() -> list[str]:

@@ -21,14 +21,16 @@ RUN_FILE = "run.json"
 @dataclass(frozen=True)
 class PreparedRun:
     """What a run needs. `sites` are those whose files were written here; `base_model` is what the adapter that is taken
-    home will call its base: a directory, or in production perhaps only a name. `environment` is where it runs, and
-    `place` the proof of concept's folder there, or the lead's startup kit."""
+    home will call its base: a directory, or in production perhaps only a name; `fingerprint` is of that directory, and
+    None leaves it to the sites to agree. `environment` is where it runs, and `place` the proof of concept's folder
+    there, or the lead's startup kit."""
 
     folder: Path
     job: JobConfig
     public_ids: list[str]
     manifest: str
     base_model: str
+    fingerprint: str | None
     sites: dict[str, SiteConfig] = field(default_factory=dict)
     environment: str = "sim"
     place: str = ""

@@ -18,6 +18,7 @@ from fedrlvr.federation.simulator import Simulation, check_folder
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.egress import read_policy
+from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 
@@ -38,15 +39,8 @@ def simulate(
 def simulation(prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False) -> Simulation:
     """The run in the simulator, from its beginning or from where it came to."""
     prepared.save()
-    return Simulation(
-        prepared.folder,
-        prepared.job,
-        prepared.public_ids,
-        prepared.manifest,
-        prepared.sites,
-        prepared.run,
-        resume,
-    )
+    what = (prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, prepared.sites)
+    return Simulation(*what, run=prepared.run, resume=resume, base_model=prepared.fingerprint)
 
 
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> PreparedRun:
@@ -65,10 +59,11 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, consol
             names = ["pooled"]
         progress = _model_progress(console)
         model_path = site_model(experiment, task, source, args.tiny, models, args.rebuild_model, progress)
+        fingerprint = model_fingerprint(model_path)
         public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
     states = folder / "sites"
     sites = {name: site_config(name, experiment, data, model_path, deepspeed, states / name) for name in names}
-    return PreparedRun(folder, job, public_ids, manifest, str(model_path), sites)
+    return PreparedRun(folder, job, public_ids, manifest, str(model_path), fingerprint, sites)
 
 
 def _policy(experiment: ExperimentConfig, args: argparse.Namespace) -> SitePolicy | None:

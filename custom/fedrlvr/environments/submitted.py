@@ -18,11 +18,12 @@ from fedrlvr.data.prepared import sites_in
 from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.environments.prepared_run import PreparedRun, fresh_folder
 from fedrlvr.environments.simulated import prepare_sites
-from fedrlvr.federation.poc import Poc
+from fedrlvr.federation.poc import Poc, tell_site
 from fedrlvr.federation.session import open_kit
-from fedrlvr.federation.site_files import write_site_config
 from fedrlvr.federation.submission import Submission
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.site.fingerprint import model_fingerprint
+from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import task_named
 
 
@@ -54,7 +55,7 @@ def again_to_poc(prepared: PreparedRun, args: argparse.Namespace, console: Conso
     deployment = poc.running()
     _check_names(list(prepared.sites), deployment.project.sites)
     for name, config in prepared.sites.items():
-        write_site_config(deployment.kit(name) / "local", config)
+        tell_site(deployment.kit(name) / "local", config)
     console.print(f"proof of concept at localhost:{deployment.project.port}, {poc.folder}", **_PLAIN)
     return _submission(prepared, open_kit(deployment.kit(deployment.project.lead)), console, resume)
 
@@ -76,12 +77,14 @@ def submit_to_production(
     public = check_manifest(args.data)["public"]
     for name in ("public", "test"):
         read_problems(args.data / f"{name}.jsonl", task)
-    base_model = str(args.model.resolve()) if args.model else experiment.model
+    model, fingerprint = experiment.model, None
+    if args.model:
+        LocalModel(model_path=args.model).check_model()
+        model, fingerprint = str(args.model.resolve()), model_fingerprint(args.model)
     job = JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
-        prepared = PreparedRun(
-            folder, job, [p.id for p in public], manifest_hash(public), base_model, environment="prod", place=str(kit)
-        )
+        what = (folder, job, [p.id for p in public], manifest_hash(public), model, fingerprint)
+        prepared = PreparedRun(*what, environment="prod", place=str(kit))
     return again_to_production(prepared, args, console), prepared
 
 
@@ -136,16 +139,9 @@ def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
 
 def _submission(prepared: PreparedRun, connect: Callable, console: Console, resume: bool) -> Submission:
     prepared.save()
-    return Submission(
-        prepared.folder,
-        prepared.job,
-        prepared.public_ids,
-        prepared.manifest,
-        connect,
-        _say(console),
-        run=prepared.run,
-        resume=resume,
-    )
+    what = (prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, connect)
+    again = {"run": prepared.run, "resume": resume, "base_model": prepared.fingerprint}
+    return Submission(*what, note=_say(console), **again)
 
 
 _PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}

@@ -66,6 +66,12 @@ class Deadlines:
             "tensor_min_download_timeout": self.transfer,
         }
 
+    def in_short(self) -> str:
+        return (
+            f"a site may take {_said(self.task)} for a task, {_said(self.first_task)} where its worker has to start "
+            "(federation.step_deadline)"
+        )
+
     def describe(self) -> list[str]:
         """In words, for whoever starts the job."""
         return [

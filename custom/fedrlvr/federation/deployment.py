@@ -19,7 +19,8 @@ from fedrlvr.federation.run import RunFailed
 from fedrlvr.federation.session import Line, open_kit
 
 READY_WITHIN = 180.0  # seconds from start until every site is registered
-GONE_WITHIN = 60.0
+GONE_WITHIN = 60.0  # and from a shutdown until every process is gone
+UNTOLD_WITHIN = 5.0  # the same where the server could not be told to shut down
 
 
 class DeploymentError(RuntimeError):
@@ -36,6 +37,7 @@ class Deployment:
         self._python = python or Path(sys.executable)
         self._environment = dict(os.environ if environment is None else environment)
         self._mark = kits.parent / "mark"
+        self._ready = kits.parent / "ready"
         self._log = kits.parent / "admin.log"
 
     def kit(self, name: str) -> Path:
@@ -44,6 +46,11 @@ class Deployment:
     def processes(self) -> list[psutil.Process]:
         """Whatever runs of it: daemons, FLARE, jobs, workers."""
         return marked(self._mark.read_text()) if self._mark.exists() else []
+
+    @property
+    def started(self) -> bool:
+        """Whether it runs, and whoever started it saw every site registered."""
+        return self._ready.exists() and bool(self.processes())
 
     def start(self) -> None:
         """Returns when every site is registered. Raises DeploymentError, and leaves nothing running then."""
@@ -56,24 +63,28 @@ class Deployment:
             for name in (self.project.server, *self.project.sites):
                 self._start(name, environment)
             self._wait_until_ready()
+            self._ready.touch()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> int:
         """Shut down in order, wait until every process is gone, by force at the end; how many had to be forced."""
+        self._ready.unlink(missing_ok=True)
         if not self.processes():
             return 0
+        within = GONE_WITHIN
         line = Line(open_kit(self.kit(self.project.admin)), self._log, first_patience=0.0, patience=0.0)
         try:
             line.call(_shut_down)
         except (RunFailed, RuntimeError) as reason:
             self._note(f"not shut down by the server: {reason}")
+            within = UNTOLD_WITHIN
         finally:
             line.close()
         for name in (self.project.server, *self.project.sites):
             (self.kit(name) / "shutdown.fl").touch()  # the daemons' own sign not to start FLARE again
-        deadline = time.monotonic() + GONE_WITHIN
+        deadline = time.monotonic() + within
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
         end_marked(self._mark.read_text())

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from fedrlvr.federation.deployment import Deployment
 from fedrlvr.federation.project import LOOPBACK, Project, ProjectError, fill_project, free_port, read_project
-from fedrlvr.federation.site_files import settle_server, settle_site
+from fedrlvr.federation.site_kit import SITE_FILE, server_kit, site_kit, template, write_new
+from fedrlvr.site_config import SiteConfig
+
+DRAFT, LOCK = "project.draft.yml", "lock"
+POLICY = "open"  # of every site, unless asked for another
 
 
 class PocError(RuntimeError):
@@ -41,50 +49,87 @@ class Poc:
     def running(self) -> Deployment:
         """The deployment, if it runs. Raises PocError."""
         deployment = self.deployment
-        if not deployment.processes():
+        if not deployment.started:
             raise PocError(f"the proof of concept in {self.folder} does not run; start it: {self._command()}")
         return deployment
 
-    def up(self, template: Path, templates: Path, sites: list[str], policy: str | None, port: int | None) -> bool:
+    def up(self, project: Path, sites: list[str], policy: str | None, port: int | None) -> bool:
         """Prepare it if need be, and start it; False if it runs already. What sites keep (log, ledger, state) stays
-        over `down` and `up`.
+        over `down` and `up`; one whose start was cut short is ended and started again.
 
         Raises:
-            PocError: it was made with other sites or at another port, or FLARE could not prepare it.
+            PocError: it was made with other sites, at another port or under another policy, the folder is somebody
+                else's, or FLARE could not prepare it.
             ProjectError: names or port that cannot be used.
             DeploymentError: it does not start.
         """
-        if self._project.exists():
-            self._check_same(sites, port)
-        else:
-            self._prepare(template, sites, port)
-            policy = policy or "open"
-        deployment = self.deployment
-        if policy is not None:
-            for site in deployment.project.sites:
-                settle_site(deployment.kit(site) / "local", templates, policy)
-        if deployment.processes():
-            return False
-        deployment.start()
-        return True
+        if not self._project.exists():
+            self._check_folder()
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            if self._project.exists():
+                self._check_same(sites, policy, port)
+            else:
+                self._prepare(project, sites, policy or POLICY, port)
+            deployment = self.deployment
+            if deployment.started:
+                return False
+            deployment.stop()
+            deployment.start()
+            return True
 
-    def _check_same(self, sites: list[str], port: int | None) -> None:
+    def down(self) -> int:
+        """How many processes had to be ended by force. Raises PocError where there is none."""
+        deployment = self.deployment
+        with self._alone():
+            return deployment.stop()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with open(self.folder / LOCK, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PocError(f"{self.folder} is being started or stopped right now; wait for that to end") from None
+            yield
+
+    def _check_folder(self) -> None:
+        """That nothing of anybody's is in the way. Raises PocError, ProjectError."""
+        if any(character.isspace() for character in str(self.folder)):
+            raise ProjectError(f"--workspace: FLARE cannot work under a path with a space in it: {self.folder}")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise PocError(f"--workspace: {self.folder} is a file; expected a folder, or none yet")
+        found = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        if found - {LOCK} and DRAFT not in found:
+            raise PocError(
+                f"--workspace: {self.folder} holds other things than a proof of concept; expected an empty folder, "
+                "or none yet"
+            )
+
+    def _check_same(self, sites: list[str], policy: str | None, port: int | None) -> None:
         project = self.project
+        kits = [self.deployment.kit(site) / "local" for site in project.sites]
         for what, made, asked in (
             ("sites", list(project.sites), sites),
             ("--port", project.port, port or project.port),
         ):
             if made != asked:
                 raise PocError(f"{self.folder} was made with {what} {made}, not {asked}; `down`, and remove it, first")
+        if policy and any((local / "policy.yaml").read_text() != template(f"{policy}.yaml") for local in kits):
+            raise PocError(
+                f"--policy: the sites in {self.folder} have another than {policy}, and none of their files is written "
+                f"over; edit {kits[0] / 'policy.yaml'} and the others', or `down`, and remove it, first"
+            )
 
-    def _prepare(self, template: Path, sites: list[str], port: int | None) -> None:
-        """`nvflare poc prepare`, with a home of its own; the project file is last, so that half of it is none."""
-        if any(character.isspace() for character in str(self.folder)):
-            raise ProjectError(f"--workspace: FLARE cannot work under a path with a space in it: {self.folder}")
-        filled = fill_project(yaml.safe_load(template.read_text()), LOOPBACK, free_port(port), sites)
-        (self.folder / "home").mkdir(parents=True, exist_ok=True)
-        draft = self.folder / "project.draft.yml"
+    def _prepare(self, project: Path, sites: list[str], policy: str, port: int | None) -> None:
+        """`nvflare poc prepare`, with a home of its own, and `fedrlvr site init` of everybody; the project file is
+        last, so that half of it is none."""
+        filled = fill_project(yaml.safe_load(project.read_text()), LOOPBACK, free_port(port), sites)
+        draft = self.folder / DRAFT
         draft.write_text(yaml.safe_dump(filled, sort_keys=False))
+        for name in ("flare", "home"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)  # of one that was cut short
+        (self.folder / "home").mkdir()
         environment = {
             **os.environ,
             "HOME": str(self.folder / "home"),
@@ -97,8 +142,18 @@ class Poc:
                 f"nvflare poc prepare ended with code {done.returncode}: {(done.stderr or done.stdout)[-800:]}"
             )
         kits = self.folder / "flare" / filled["name"] / "prod_00"
-        settle_server(kits / LOOPBACK / "local", self.folder / "flare")
+        server = kits / LOOPBACK / "local"
+        (server / "resources.json").unlink()  # FLARE's own of this minute: its default, kept in other folders
+        write_new(server, server_kit(server))
+        for site in sites:
+            write_new(kits / site / "local", site_kit(kits / site / "local", policy, {}))
         draft.rename(self._project)
 
     def _command(self) -> str:
         return f"python poc/run.py up --workspace {self.folder}"
+
+
+def tell_site(local: Path, config: SiteConfig) -> None:
+    """Write anew what a proof of concept's site says of its model and problems, which it reads at a job's start."""
+    values = config.model_dump(mode="json", exclude_none=True) | {"policy": "policy.yaml"}
+    (local / SITE_FILE).write_text(yaml.safe_dump(values, sort_keys=False))

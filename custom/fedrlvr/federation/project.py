@@ -39,6 +39,7 @@ def fill_project(template: dict, server: str, port: int, sites: Sequence[str]) -
     _check_sites(sites)
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", server):
         raise ProjectError(f"--server-host {server!r}: expected a host name, such as flare.example.org")
+    _check_port(port)
     project = copy.deepcopy(template)
     kept = [p for p in project["participants"] if p["type"] != "client" and p.get("role") != "org_admin"]
     for participant in kept:
@@ -72,6 +73,8 @@ def read_project(path: Path) -> Project:
 
 def free_port(wanted: int | None) -> int:
     """`wanted`, or the first one from 8002 on that nobody listens at on this machine. Raises ProjectError."""
+    if wanted is not None:
+        _check_port(wanted)
     for port in [wanted] if wanted else range(FIRST_PORT, FIRST_PORT + 100):
         if is_free(port):
             return port
@@ -87,6 +90,11 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _check_port(port: int) -> None:
+    if not 0 < port < 2**16:
+        raise ProjectError(f"--port: expected 1 to 65535, found {port}")
 
 
 def _check_sites(sites: Sequence[str]) -> None:

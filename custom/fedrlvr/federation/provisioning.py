@@ -10,15 +10,11 @@ from pathlib import Path
 import yaml
 
 from fedrlvr.federation.project import ProjectError, fill_project
-from fedrlvr.federation.site_files import settle_server
 
 
-def provision(
-    template: Path, out: Path, server: str, port: int, sites: Sequence[str], server_home: Path | None = None
-) -> Path:
-    """Fill the names into `template`, make the kits under `out`, and return their folder, one a participant.
-
-    `server_home` is where the server's kit will lie on the server's machine: it keeps jobs and snapshots there.
+def provision(template: Path, out: Path, server: str, port: int, sites: Sequence[str]) -> Path:
+    """Fill the names into `template`, make the kits under `out`, and return their folder, one a participant. What a
+    participant sets itself, it does with `fedrlvr site init`, where its kit will lie.
 
     Raises ProjectError for names that cannot be used, a folder that has kits already, or FLARE's own refusal.
     """
@@ -34,6 +30,4 @@ def provision(
         project.unlink()
         said = (done.stderr or done.stdout)[-800:]
         raise ProjectError(f"nvflare provision ended with code {done.returncode}: {said}")
-    kits = out / filled["name"] / "prod_00"
-    settle_server(kits / server / "local", server_home or kits / server)
-    return kits
+    return out / filled["name"] / "prod_00"

@@ -15,32 +15,31 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from fedrlvr.config import JobConfig
+from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.lockdown import JOB_CLASSES
 from fedrlvr.federation.processes import MARK, end_marked, new_mark
 from fedrlvr.federation.run import RunFailed, set_aside
+from fedrlvr.federation.site_kit import template
 from fedrlvr.run_identity import new_run
 from fedrlvr.site_config import SiteConfig
+
+if TYPE_CHECKING:
+    from nvflare.recipe import SimEnv
+
+    from fedrlvr.federation.recipe import PubSwapRecipe
 
 POLL = 0.2
 
 
 # As at a real site: a job may name our classes and no others, and logs stay where they are.
 RESOURCES = {"format_version": 2, "class_allow_list": sorted(JOB_CLASSES), "allow_log_streaming": False}
-# What a real site's `local/privacy.json` says, and what has the simulator keep to it.
-SWITCH = {
-    "scopes": [
-        {
-            "name": "fedrlvr",
-            "task_result_filters": [{"path": "fedrlvr.federation.filters.SiteGate", "direction": "out"}],
-        }
-    ],
-    "default_scope": "fedrlvr",
-    "components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.federation.filters.SimulatedSite"}],
-}
+# What has the simulator keep to what a real site's `local/privacy.json` says.
+KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.federation.filters.SimulatedSite"}]}
 
 
 class SimulationFailed(RunFailed):
@@ -59,8 +58,9 @@ class Simulation:
         sites: dict[str, SiteConfig],
         run: str | None = None,
         resume: bool = False,
+        base_model: str | None = None,
     ):
-        """`run` and `resume` as for the recipe; the run to go on with is then one that was under `folder`, too."""
+        """`run`, `resume` and `base_model` as for the recipe; a run to go on with is one that was under `folder`."""
         check_folder(folder)
         self.folder, self.job = folder, job
         self.flare = folder / "flare" / job.name
@@ -70,7 +70,10 @@ class Simulation:
         self._process: subprocess.Popen | None = None
         if resume:
             set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
-        self._write_inputs(public_ids, manifest, sites, run or new_run(), resume)
+        self._write_sites(sites)
+        inputs = {"public_ids": public_ids, "manifest": manifest, "base_model": base_model, "sites": list(sites)}
+        inputs |= {"job": job.model_dump(mode="json"), "run": run or new_run(), "resume": resume}
+        (folder / "job.json").write_text(json.dumps(inputs, indent=2))
 
     def events(self) -> Iterator[dict | None]:
         """Start the run and yield the server's journal, line by line as it is written; None when nothing is new.
@@ -80,6 +83,8 @@ class Simulation:
         """
         environment = {**os.environ, MARK: self._mark}
         with open(self.log_path, "ab") as log:
+            log.writelines(f"{line}\n".encode() for line in Deadlines.of(self.job).describe())
+            log.flush()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fedrlvr.federation.simulator", str(self.folder)],
                 stdin=subprocess.PIPE,
@@ -123,9 +128,7 @@ class Simulation:
             yield None
             time.sleep(POLL)
 
-    def _write_inputs(
-        self, public_ids: list[str], manifest: str, sites: dict[str, SiteConfig], run: str, resume: bool
-    ) -> None:
+    def _write_sites(self, sites: dict[str, SiteConfig]) -> None:
         local = self.flare / "local"
         local.mkdir(parents=True, exist_ok=True)
         for name, config in sites.items():
@@ -134,16 +137,7 @@ class Simulation:
         (local / "fedrlvr.server.yaml").write_text(yaml.safe_dump({"state_dir": str(self.folder / "server")}))
         (local / "resources.json").write_text(json.dumps(RESOURCES, indent=2))
         if any(config.policy for config in sites.values()):
-            (local / "privacy.json").write_text(json.dumps(SWITCH, indent=2))
-        inputs = {
-            "job": self.job.model_dump(mode="json"),
-            "public_ids": public_ids,
-            "manifest": manifest,
-            "sites": list(sites),
-            "run": run,
-            "resume": resume,
-        }
-        (self.folder / "job.json").write_text(json.dumps(inputs, indent=2))
+            (local / "privacy.json").write_text(json.dumps(json.loads(template("privacy.json")) | KEPT_TO, indent=2))
 
 
 def check_folder(folder: Path) -> None:
@@ -162,18 +156,22 @@ def _end_with_parent(mark: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main(folder: Path) -> None:
-    from nvflare.recipe import SimEnv
+def prepared_recipe(folder: Path) -> tuple[PubSwapRecipe, SimEnv]:
+    """What a Simulation under `folder` is to run, and where."""
+    from nvflare.recipe import SimEnv  # FLARE's recipes look at the program's own arguments
 
     from fedrlvr.federation.recipe import PubSwapRecipe
 
-    _end_with_parent(os.environ[MARK])
     inputs = json.loads((folder / "job.json").read_text())
-    names = ("public_ids", "manifest", "run", "resume")
-    recipe = PubSwapRecipe(JobConfig.model_validate(inputs["job"]), *(inputs[name] for name in names))
-    recipe.execute(
-        SimEnv(clients=inputs["sites"], num_threads=len(inputs["sites"]), workspace_root=str(folder / "flare"))
-    )
+    sites, job = inputs.pop("sites"), JobConfig.model_validate(inputs.pop("job"))
+    where = SimEnv(clients=sites, num_threads=len(sites), workspace_root=str(folder / "flare"))
+    return PubSwapRecipe(job, **inputs), where
+
+
+def main(folder: Path) -> None:
+    _end_with_parent(os.environ[MARK])
+    recipe, where = prepared_recipe(folder)
+    recipe.execute(where)
 
 
 if __name__ == "__main__":

@@ -82,14 +82,13 @@ def _switch(path: Path) -> Finding:
 
 
 def _flare(local: Path) -> Iterator[Finding]:
-    """FLARE's own ways out. A provisioned site has a default resources.json until it writes one."""
+    """FLARE's own ways out, all of which its default file leaves open."""
     try:
-        resources = json.loads((local / "resources.json").read_text(encoding="utf-8"))
+        resources = _read(local, "resources.json")
         check_resources(resources)
         yield Finding("other ways", "ok", "a job may name our executor only, logs stay here")
-    except (OSError, ValueError) as reason:
-        said = str(reason) if isinstance(reason, Refused) else f"{local / 'resources.json'}: cannot be read"
-        yield Finding("other ways", "failed", said, f"edit resources.json; {EXAMPLES}")
+    except Refused as reason:
+        yield Finding("other ways", "failed", str(reason), f"edit resources.json; {EXAMPLES}")
         return
     shell = not any(part.get("path") == SHELL for part in resources.get("components", []))
     if shell:
@@ -99,12 +98,19 @@ def _flare(local: Path) -> Iterator[Finding]:
 
 def _foreign_code(local: Path) -> Finding:
     """FLARE's default lets a project's administrator bring code, and so does a file that says nothing of it."""
-    path = next((p for p in (local / "authorization.json", local / "authorization.json.default") if p.is_file()), None)
     try:
-        if path is None:
-            raise Refused(f"{local} has no authorization.json")
-        check_authorization(json.loads(path.read_text(encoding="utf-8")))
+        check_authorization(_read(local, "authorization.json"))
         return Finding("byoc", "ok", "no role may bring code")
-    except (OSError, ValueError) as reason:
-        said = str(reason) if isinstance(reason, Refused) else f"{path}: cannot be read"
-        return Finding("byoc", "warning", said, f"byoc: none for every role in authorization.json; {EXAMPLES}")
+    except Refused as reason:
+        return Finding("byoc", "warning", str(reason), f"byoc: none for every role in authorization.json; {EXAMPLES}")
+
+
+def _read(local: Path, name: str) -> object:
+    """What FLARE reads: the site's own file, and where there is none the one that provisioning made. Raises Refused."""
+    path = next((p for p in (local / name, local / f"{name}.default") if p.is_file()), None)
+    if path is None:
+        raise Refused(f"{local} has no {name}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Refused(f"{path}: cannot be read") from None

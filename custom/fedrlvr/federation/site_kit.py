@@ -1,4 +1,5 @@
-"""The files that a FLARE site, or the server, needs in its `local/` folder beside what provisioning put there."""
+"""The files that a FLARE site, or the server, needs in its `local/` folder beside what provisioning put there. Nothing
+else writes them; the templates are `app_configs/site`, which the package holds."""
 
 from __future__ import annotations
 
@@ -23,12 +24,18 @@ def site_kit(local: Path, policy: str, settings: dict[str, object]) -> dict[str,
     """{file name: content} for a site whose `local/` folder is `local`; `settings` go into its fedrlvr.yaml.
 
     Raises:
-        SettingsError: a default file of FLARE that cannot be read.
+        SettingsError: a default file of FLARE that cannot be read, or is not a site's.
     """
     ours = json.loads(template("resources.json"))
-    resources = _default(local, "resources.json") or {}
-    components = [*resources.get("components", []), *ours["components"]]
-    authorization = _default(local, "authorization.json") or json.loads(template("authorization.json"))
+    resources = _default(local, "resources.json")
+    if resources is None:
+        resources = {}
+    if "servers" in resources or "admin" in resources:
+        raise SettingsError(f"{local}: belongs to a server (for which there is --server) or a person, not to a site")
+    components = [*_components(resources, local), *ours["components"]]
+    authorization = _default(local, "authorization.json")
+    if authorization is None:
+        authorization = json.loads(template("authorization.json"))
     return {
         SITE_FILE: filled_in(template(SITE_FILE), settings),
         "policy.yaml": template(f"{policy}.yaml"),
@@ -43,17 +50,39 @@ def server_kit(local: Path) -> dict[str, str]:
     """{file name: content} for the server.
 
     Raises:
-        SettingsError: no resources.json.default, or one that cannot be read.
+        SettingsError: not the default files that provisioning makes, or some that cannot be read.
     """
-    resources = _default(local, "resources.json")
-    if resources is None:
-        raise SettingsError(f"{local}: no resources.json.default; expected the local/ folder of a FLARE server")
-    return {"resources.json": _json(server_resources(resources, local.resolve().parent))}
+    defaults = {name: _default(local, name) for name in ("resources.json", "authorization.json")}
+    for name, values in defaults.items():
+        if values is None:
+            raise SettingsError(f"{local}: no {name}.default; expected the local/ folder of a FLARE server")
+    if "servers" not in defaults["resources.json"]:
+        raise SettingsError(f"{local}: is not a server's; a site is set up with --policy in place of --server")
+    return {
+        "resources.json": _json(server_resources(defaults["resources.json"], local.resolve().parent)),
+        "authorization.json": _json(followed_live(defaults["authorization.json"])),
+    }
 
 
 def server_resources(resources: dict, workspace: Path) -> dict:
     """A server's resources where a job may name our controller only, and jobs outlive a restart of the machine."""
     return _kept_in(resources, workspace) | {"class_allow_list": SERVER_CLASSES}
+
+
+def followed_live(authorization: dict) -> dict:
+    """The same authorization, but who may submit jobs may ask the server for the journal of their own while they run:
+    a right that FLARE gives no role by name.
+
+    Raises:
+        SettingsError: no mapping of roles to their rights.
+    """
+    roles = {
+        role: {"app_command": "n:submitter"} | rights
+        if isinstance(rights, dict) and rights.get("submit_job", "none") != "none"
+        else rights
+        for role, rights in _roles(authorization).items()
+    }
+    return authorization | {"permissions": roles}
 
 
 def without_foreign_code(authorization: dict) -> dict:
@@ -62,9 +91,7 @@ def without_foreign_code(authorization: dict) -> dict:
     Raises:
         SettingsError: no mapping of roles to their rights.
     """
-    roles = authorization.get("permissions")
-    if not isinstance(roles, dict) or not all(isinstance(rights, dict | str | list) for rights in roles.values()):
-        raise SettingsError("authorization.json.default: expected permissions, a mapping of roles to their rights")
+    roles = _roles(authorization)
     known = json.loads(template("authorization.json"))["permissions"].values()
     named = dict.fromkeys(right for rights in (*known, *roles.values()) if isinstance(rights, dict) for right in rights)
     spelt = {
@@ -93,15 +120,23 @@ def write_new(folder: Path, contents: dict[str, str]) -> None:
 
     Raises:
         FileExistsError: naming those that are there already.
+        OSError: one cannot be written.
     """
     there = [name for name in contents if (folder / name).exists() or (folder / name).is_symlink()]
     if there:
         raise FileExistsError(
             f"{folder} has {', '.join(there)} already; nothing was written. Move them away, or edit them by hand"
         )
-    for name, content in contents.items():
-        with open(folder / name, "x", encoding="utf-8") as file:
-            file.write(content)
+    written = []
+    try:
+        for name, content in contents.items():
+            with open(folder / name, "x", encoding="utf-8") as file:
+                written.append(name)
+                file.write(content)
+    except BaseException:
+        for name in written:
+            (folder / name).unlink()
+        raise
 
 
 def template(name: str) -> str:
@@ -111,15 +146,33 @@ def template(name: str) -> str:
 def _default(local: Path, name: str) -> dict | None:
     """What provisioning put there as `name`.default. Raises SettingsError."""
     path = local / f"{name}.default"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise SettingsError(f"{path}: not valid JSON: {error}; provision the site again") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected a mapping; provision the site again")
     return values
+
+
+def _components(resources: dict, local: Path) -> list[dict]:
+    parts = resources.get("components", [])
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise SettingsError(
+            f"{local / 'resources.json.default'}: components: expected a list of mappings; provision the site again"
+        )
+    return parts
+
+
+def _roles(authorization: dict) -> dict:
+    roles = authorization.get("permissions")
+    if not isinstance(roles, dict) or not all(isinstance(rights, dict | str | list) for rights in roles.values()):
+        raise SettingsError("authorization.json.default: expected permissions, a mapping of roles to their rights")
+    return roles
 
 
 def _kept_in(values, workspace: Path):

@@ -54,8 +54,10 @@ class Submission:
         poll: float = POLL,
         run: str | None = None,
         resume: bool = False,
+        base_model: str | None = None,
     ):
-        """`run` and `resume` as for the recipe; the run to go on with is then one that was submitted from `folder`."""
+        """`note` shows a line to whoever waits; `run`, `resume` and `base_model` as for the recipe. A run to go on with
+        is one that was submitted from `folder`."""
         self.folder, self.job = folder, job
         self.flare = folder / "flare"
         if resume:
@@ -72,7 +74,8 @@ class Submission:
         self._over = self._closed = self._ended = False
         remembered = folder / JOB_ID
         self._earlier = remembered.read_text().strip() if resume and remembered.exists() else None
-        self.job_folder = export_job(self.flare / "job", self.log_path, job, public_ids, manifest, run, resume)
+        what = (public_ids, manifest, run, resume, base_model)
+        self.job_folder = export_job(self.flare / "job", self.log_path, job, *what)
 
     def events(self) -> Iterator[dict | None]:
         """Submit the job and yield the server's journal as it grows; None when nothing is new.

@@ -8,18 +8,19 @@ from pathlib import Path
 from nvflare.fuel.flare_api.api_spec import InternalError, JobNotFound, JobNotRunning, NoReply
 
 from fedrlvr.config import JobConfig
+from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.live_journal import TOPIC
 from fedrlvr.federation.session import Line
 
 
-def export_job(
-    folder: Path, log: Path, job: JobConfig, public_ids: list[str], manifest: str, run: str | None, resume: bool
-) -> Path:
-    """Write the recipe's job under `folder`, FLARE's words into `log`; returns the job's own folder."""
+def export_job(folder: Path, log: Path, job: JobConfig, *what: object) -> Path:
+    """Write the recipe's job under `folder`, its deadlines and FLARE's words into `log`; returns the job's own folder.
+    `what` are the recipe's other arguments."""
     from fedrlvr.federation.recipe import PubSwapRecipe  # FLARE's recipes look at the program's own arguments
 
     with open(log, "a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-        PubSwapRecipe(job, public_ids, manifest, run, resume).export(str(folder))
+        file.writelines(f"{line}\n" for line in Deadlines.of(job).describe())
+        PubSwapRecipe(job, *what).export(str(folder))
     return folder / job.name
 
 
