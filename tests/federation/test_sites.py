@@ -145,6 +145,15 @@ def test_an_answer_that_the_check_refuses_is_a_failure():
         ask(Transport(site_1=answers), check=check)
 
 
+def test_an_answer_that_no_check_foresaw_costs_its_site_the_round_and_nobody_else():
+    def check(data):
+        return data["metrics"] / 0
+
+    sites, _, failures = ask(Transport(site_1=answers, site_2=fails), check=check, min_sites=0)
+    assert [f["reason"] for f in failures] == ["its answer cannot be read: TypeError", "disk full"]
+    assert sites.begin_segment() == ["site-2"]
+
+
 def test_below_the_quorum_every_failure_is_named():
     with pytest.raises(
         QuorumLost, match=r"only 1 of 3 sites.*min_sites is 2.*site-1 failed in train: not this job; site-3"

@@ -72,6 +72,7 @@ class PubSwapController(Controller):
         store = RunStore(runs_folder(root), check_run(self.run), identity)
         if not self.resume:
             store.clear()
+        store.open()
         kept = store.latest()
         self._journal = Journal(self._folder, kept.journal if kept else None)
         sites = self._sites(abort_signal, fl_ctx)

@@ -110,6 +110,9 @@ class Sites:
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
                 self.fail(site, task, str(reason), out=not optional, may_return=isinstance(reason, CouldNot))
+            except Exception as error:
+                # What no check foresaw in one site's answer must not end the run of the others.
+                self.fail(site, task, f"its answer cannot be read: {type(error).__name__}", out=not optional)
         self.check_quorum(with_returning=True)
         return answers
 
