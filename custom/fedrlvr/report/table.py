@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from fedrlvr.report.setbacks import setback_lines
+
 
 def print_summary(summary: dict, console: Console) -> None:
     """Base and final pass@1 by label, per site on its own held-out problems, then what it cost."""
@@ -54,8 +56,8 @@ def _print_cost(summary: dict, console: Console) -> None:
         f"all-wrong groups rescued\n"
         f"time: {seconds['wall']:.0f} s = {asking} + {seconds['start_and_stop']:.0f} s starting and stopping"
     )
-    for failure in summary["failures"]:
-        console.print(f"failed: {failure['site']} in {failure['task']}: {failure['reason']}", markup=False)
+    for line in setback_lines(summary):
+        console.print(line, markup=False)
 
 
 def _pass(scores: dict | None) -> str:
