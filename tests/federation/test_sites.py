@@ -31,8 +31,9 @@ class Transport:
 
 def answers(task, message: Shareable, reply: Shareable | None = None) -> None:
     reply = reply or answer("train", message, {"metrics": []}, None, seconds=2.0)
-    task.after_task_sent_cb(None, None)
-    task.result_received_cb(SimpleNamespace(result=reply), None)
+    client_task = SimpleNamespace(id=f"id {id(task)}", result=reply)
+    task.after_task_sent_cb(client_task, None)
+    task.result_received_cb(client_task, None)
     task.completion_status = TaskCompletionStatus.OK
 
 
@@ -45,7 +46,7 @@ def would_not(task, message) -> None:
 
 
 def works_too_long(task, message) -> None:
-    task.after_task_sent_cb(None, None)
+    task.after_task_sent_cb(SimpleNamespace(id="too long"), None)
     task.completion_status = TaskCompletionStatus.TIMEOUT
 
 
@@ -54,7 +55,7 @@ def never_comes(task, message) -> None:
 
 
 def dies_at_work(task, message) -> None:
-    task.after_task_sent_cb(None, None)
+    task.after_task_sent_cb(SimpleNamespace(id="dead"), None)
     task.completion_status = TaskCompletionStatus.CLIENT_DEAD
 
 
@@ -98,6 +99,12 @@ def test_a_site_that_fails_is_out_and_the_others_go_on(behaviour, reason, return
     assert sites.begin_segment() == []
     sites.begin_round()
     assert sites.active == ["site-1", "site-2"]
+
+
+def test_what_was_fetched_and_not_answered_is_known_by_its_id():
+    """By it a late answer is told from any other that nobody asked for."""
+    sites, _, _ = ask(Transport(site_1=works_too_long, site_2=answers, site_3=never_comes, site_4=fails))
+    assert sites.unanswered == {"too long": ("site-1", "train")}
 
 
 def test_a_site_that_may_come_back_counts_until_it_is_needed():

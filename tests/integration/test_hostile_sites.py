@@ -104,7 +104,7 @@ def test_every_trick_is_refused_counted_and_shown_and_the_honest_end_as_without_
     # The lies passed the server, which has no verifier; every receiver dropped them, and only them.
     public = [e for e in of(events, "step") if e["kind"] == "public" and e["site"] != "site-3"]
     lied = {e["segment"] for e in of(events, "exchange") if e["bytes_up"].get("site-3")}
-    assert len(lied) >= ROUNDS
+    assert lied == {5, 6, 7, 8, 9, 14, 15}  # all that no other trick spoiled
     assert all((e["exchange/wrong"] > 0) == (e["segment"] in lied) for e in public)
     assert sum(e["swap/completions"] for e in public) > 0  # the honest do learn from each other
 

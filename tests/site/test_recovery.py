@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.site.checkpoint import NotThere, Place, SiteCheckpoints
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.recovery import Recovery
 from fedrlvr.site.worker import serve
-from fedrlvr.types import PublicResponse
 
 RUN = "0123456789abcdef"
 
@@ -251,13 +249,3 @@ def test_the_ledgers_hash_is_kept_with_the_steps_it_paid_for(worker, job):
     message = {"task": "train", "segments": [segment(one, 0)], "exchange": False, "round": 0, "begin_round": True}
     serve(one, message | {"ledger": "paid"}, adapter_of(one))
     assert worker(job).ledger == "paid"
-
-
-def test_answers_of_this_segment_alone_fit_the_swap_that_asked_for_them(worker, job):
-    """What was proposed does not outlive its worker: the next one samples the same groups again."""
-    one = worker(job, recover=False)
-    train(0, True, adapter_of(one))(one)
-    proposed = one.trainer.propose(Segment(0, 1, tuple(public_ids(one)[:4])))
-    again = worker(job).trainer.propose(Segment(0, 1, tuple(public_ids(one)[:4])))
-    assert again == proposed
-    assert all(isinstance(offer, PublicResponse) for offer in again)

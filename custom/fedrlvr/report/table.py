@@ -27,6 +27,11 @@ def print_summary(summary: dict, console: Console) -> None:
     _print_cost(summary, console)
 
 
+def print_setbacks(summary: dict, console: Console) -> None:
+    for line in setback_lines(summary):
+        console.print(line, markup=False)
+
+
 def _print_matrix(summary: dict, console: Console) -> None:
     """Labels downwards: there may be many, and their names may be long."""
     if not summary["before_averaging"]:
@@ -56,8 +61,7 @@ def _print_cost(summary: dict, console: Console) -> None:
         f"all-wrong groups rescued\n"
         f"time: {seconds['wall']:.0f} s = {asking} + {seconds['start_and_stop']:.0f} s starting and stopping"
     )
-    for line in setback_lines(summary):
-        console.print(line, markup=False)
+    print_setbacks(summary, console)
 
 
 def _pass(scores: dict | None) -> str:
