@@ -38,7 +38,7 @@ def segment(recovery: Recovery, index: int) -> dict:
 
 
 def answers(recovery: Recovery, index: int) -> list[dict]:
-    """Right answers of two other sites; their texts differ from segment to segment by what is asked only."""
+    """Right answers of two other sites."""
     trainer, found = recovery.trainer, []
     for name in segment(recovery, index)["public_ids"]:
         problem = trainer.problems.public[name]
@@ -47,7 +47,7 @@ def answers(recovery: Recovery, index: int) -> list[dict]:
     return found
 
 
-def adapter_of(recovery: Recovery, factor: float = 1.0) -> dict:
+def adapter_of(recovery: Recovery, factor=1.0) -> dict:
     return {name: tensor * factor for name, tensor in recovery.trainer.engine.adapter().items()}
 
 
@@ -193,9 +193,8 @@ def test_one_that_missed_the_rounds_beginning_begins_it_when_it_is_back(worker, 
 @pytest.mark.parametrize("task", ["propose", "swap", "submit"])
 def test_what_is_asked_of_another_round_is_not_answered(worker, job, task):
     one = worker(job)
-    asked = {"propose": propose(3, 1), "swap": swap(3, 1)}.get(
-        task, lambda r: serve(r, {"task": "submit", "round": 1}, None)
-    )
+    submit = lambda r: serve(r, {"task": "submit", "round": 1}, None)  # noqa: E731
+    asked = {"propose": propose(3, 1), "swap": swap(3, 1), "submit": submit}[task]
     with pytest.raises(NotThere, match=r"has nothing of round 1 \(it is in none\)"):
         asked(one)
     train(0, True, adapter_of(one))(one)
