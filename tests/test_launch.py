@@ -79,7 +79,7 @@ def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
 
 def a_run(folder: Path) -> Path:
     job = JobConfig(task="protocol", model="tiny")
-    PreparedRun(folder, job, ["p1"], "hash", "models/tiny").save()
+    PreparedRun(folder, job, ["p1"], "hash", "models/tiny", None).save()
     return folder
 
 

@@ -42,10 +42,18 @@ def seal(path: Path) -> None:
     _sync(path.parent)
 
 
+def sweep(parent: Path) -> None:
+    """Remove what was begun in `parent` and never sealed: on a full disk it would keep later attempts from fitting."""
+    for path in parent.glob(f"*{UNFINISHED}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def check_seal(path: Path) -> None:
-    """Raises BrokenSeal where a file is missing, cut short or altered, or there was never a seal."""
+    """Raises BrokenSeal where a file is missing, cut short, altered or new, or there was never a seal."""
     try:
         sealed = json.loads((path / SEAL).read_text())
+        for name in {file.name for file in path.iterdir()} - {*sealed, SEAL}:
+            raise BrokenSeal(f"{path / name} was not there when the folder was sealed")
         for name, digest in sealed.items():
             if _digest(path / name) != digest:
                 raise BrokenSeal(f"{path / name} is not as it was written")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
 import torch
 from peft import PeftModel
+from safetensors.torch import save
 from transformers import AutoModelForCausalLM
 
 from fedrlvr.algorithms.lora import initial_adapter
@@ -41,3 +46,26 @@ def test_writing_replaces_what_was_there_and_leaves_nothing_beside(tmp_path):
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
+
+
+def test_a_full_disk_is_an_error_of_the_disk_and_leaves_the_adapter_before(tmp_path):
+    """The server tells disks that are full from all else by the kind of error."""
+    adapter = {"x.lora_A.weight": torch.ones(2, 2)}
+    write_adapter(tmp_path / "a", adapter, LoraSettings(), "base")
+    script = textwrap.dedent("""
+        import resource, signal, sys
+        from pathlib import Path
+        import torch
+        from fedrlvr.config import LoraSettings
+        from fedrlvr.federation.checkpoint import write_adapter
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            write_adapter(Path(sys.argv[1]), {"x.lora_A.weight": torch.ones(64, 64)}, LoraSettings(), "base")
+        except OSError as error:
+            print(error.strerror)
+    """)
+    arguments = [sys.executable, "-c", script, str(tmp_path / "a")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "File too large", done.stderr
+    assert (tmp_path / "a" / "adapter_model.safetensors").read_bytes() == save(adapter)

@@ -107,8 +107,10 @@ def welcome(small_job, models: dict[str, str], min_sites: int):
     class Transport:
         def send(self, task, fl_ctx, targets):
             body = {"scores": SCORES, "adapter_spec": SPEC, "base_model": models[targets[0]]}
-            task.after_task_sent_cb(None, None)
-            task.result_received_cb(SimpleNamespace(result=answer("validate", task.data, body, None, 0.0)), None)
+            reply = answer("validate", task.data, body, None, 0.0)
+            client_task = SimpleNamespace(id="task", result=reply)
+            task.after_task_sent_cb(client_task, None)
+            task.result_received_cb(client_task, None)
             task.completion_status = "ok"
 
     failures = []

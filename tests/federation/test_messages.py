@@ -94,6 +94,26 @@ def test_an_error_answer_is_refused_with_its_reason():
         read_answer("train", make_reply(ReturnCode.TASK_RESULT_FILTER_ERROR), HERE)
 
 
+def test_a_reason_cannot_steer_the_leads_terminal():
+    with pytest.raises(Refused, match=r"^ \[2Jall   is\nwell$"):
+        read_answer("train", error_answer("\x1b[2Jall\x07\x9b is\nwell"), HERE)
+
+
+@pytest.mark.parametrize("data", [[1, 2], 7, "text", True])
+def test_an_answer_that_is_no_mapping_is_refused(data):
+    """FLARE lets APP_DEFINED hold anything."""
+    message = DXO(DataKind.APP_DEFINED, data=data).to_shareable()
+    message.set_header("fedrlvr.envelope", HERE)
+    with pytest.raises(Refused, match=f"holds {type(data).__name__}, expected a mapping"):
+        read_answer("propose", message, HERE)
+
+
+@pytest.mark.parametrize("said", [float("inf"), float("nan"), -1.0, 10**400, "long", None])
+def test_a_site_that_worked_an_impossible_time_worked_none(said):
+    message = answer("train", request(HERE, {}), {"metrics": []}, None, said)
+    assert read_answer("train", message, HERE)[1] == 0.0
+
+
 @pytest.mark.parametrize(
     ("dxo", "said"),
     [

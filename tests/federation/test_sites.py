@@ -31,8 +31,9 @@ class Transport:
 
 def answers(task, message: Shareable, reply: Shareable | None = None) -> None:
     reply = reply or answer("train", message, {"metrics": []}, None, seconds=2.0)
-    task.after_task_sent_cb(None, None)
-    task.result_received_cb(SimpleNamespace(result=reply), None)
+    client_task = SimpleNamespace(id=f"id {id(task)}", result=reply)
+    task.after_task_sent_cb(client_task, None)
+    task.result_received_cb(client_task, None)
     task.completion_status = TaskCompletionStatus.OK
 
 
@@ -45,7 +46,7 @@ def would_not(task, message) -> None:
 
 
 def works_too_long(task, message) -> None:
-    task.after_task_sent_cb(None, None)
+    task.after_task_sent_cb(SimpleNamespace(id="too long"), None)
     task.completion_status = TaskCompletionStatus.TIMEOUT
 
 
@@ -54,7 +55,7 @@ def never_comes(task, message) -> None:
 
 
 def dies_at_work(task, message) -> None:
-    task.after_task_sent_cb(None, None)
+    task.after_task_sent_cb(SimpleNamespace(id="dead"), None)
     task.completion_status = TaskCompletionStatus.CLIENT_DEAD
 
 
@@ -101,6 +102,12 @@ def test_a_site_that_fails_is_out_and_the_others_go_on(behaviour, reason, return
     assert sites.active == ["site-1", "site-2"]
 
 
+def test_what_was_fetched_and_not_answered_is_known_by_its_id():
+    """By it a late answer is told from any other that nobody asked for."""
+    sites, _, _ = ask(Transport(site_1=works_too_long, site_2=answers, site_3=never_comes, site_4=fails))
+    assert sites.unanswered == {"too long": ("site-1", "train")}
+
+
 def test_a_site_that_may_come_back_counts_until_it_is_needed():
     sites, _, _ = ask(Transport(site_1=fails, site_2=answers), min_sites=2)
     with pytest.raises(QuorumLost, match=r"only 1 of 2 sites are left"):
@@ -144,6 +151,15 @@ def test_an_answer_that_the_check_refuses_is_a_failure():
         QuorumLost, match=r"only 0 of 1 sites are left, .*min_sites is 1. site-1 failed in train: not like"
     ):
         ask(Transport(site_1=answers), check=check)
+
+
+def test_an_answer_that_no_check_foresaw_costs_its_site_the_round_and_nobody_else():
+    def check(data):
+        return data["metrics"] / 0
+
+    sites, _, failures = ask(Transport(site_1=answers, site_2=fails), check=check, min_sites=0)
+    assert [f["reason"] for f in failures] == ["its answer cannot be read: TypeError", "disk full"]
+    assert sites.begin_segment() == ["site-2"]
 
 
 def test_below_the_quorum_every_failure_is_named():

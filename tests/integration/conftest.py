@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
+FAULTS = Path(__file__).with_name("faults")
 SMALL = [
     "federation.segments_per_round=2",
     "federation.segments_per_task=1",
@@ -69,6 +71,21 @@ def run_demo(demo):
         return process.returncode, out, err
 
     return run
+
+
+@pytest.fixture
+def faults(tmp_path, monkeypatch):
+    """Plan what shall go wrong in the workers of this test's runs; tells which of it has happened."""
+    done = tmp_path / "done"
+    done.mkdir()
+
+    def plan(*planned: dict) -> None:
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")]))
+        monkeypatch.setenv("FEDRLVR_FAULTS_DONE", str(done))
+        monkeypatch.setenv("FEDRLVR_FAULTS", json.dumps(planned))
+
+    plan.happened = lambda: sorted(int(path.name) for path in done.iterdir())
+    return plan
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""Run a prepared simulation with hostile sites: python hostile_run.py FOLDER PLAN.json"""
+"""Run a prepared simulation with a hostile site: python hostile_run.py FOLDER SITE PLAN.json"""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from fedrlvr.federation.recipe import TASKS
 from fedrlvr.federation.simulator import prepared_recipe
 
 if __name__ == "__main__":
+    site, plan = sys.argv[2], json.loads(sys.argv[3])
     recipe, where = prepared_recipe(Path(sys.argv[1]))
-    recipe.add_client_output_filter(Spoil(json.loads(sys.argv[2])), tasks=TASKS)
+    public_ids = json.loads((Path(sys.argv[1]) / "job.json").read_text())["public_ids"]
+    recipe.add_client_output_filter(Spoil(site, plan, public_ids), tasks=TASKS)
     recipe.execute(where)

@@ -17,7 +17,6 @@ from fedrlvr.tasks import TASKS
 pytestmark = pytest.mark.slow
 
 RUN = "0123456789abcdef"
-FAULTS = Path(__file__).with_name("faults")
 
 
 def journal_of(folder: Path) -> Path:
@@ -76,21 +75,6 @@ def test_sites_that_cannot_start_are_named_with_their_reasons_and_the_run_fails(
     assert "site-3 failed in validate: ProblemFileError: " in str(failure.value)
     assert "site-3.jsonl, line 2, field anwser: unknown; known are id, prompt" in str(failure.value)
     assert not processes_of(simulation.folder.parent)
-
-
-@pytest.fixture
-def faults(tmp_path, monkeypatch):
-    """Plan what shall go wrong in the workers of this test's runs; tells which of it has happened."""
-    done = tmp_path / "done"
-    done.mkdir()
-
-    def plan(*planned: dict) -> None:
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")]))
-        monkeypatch.setenv("FEDRLVR_FAULTS_DONE", str(done))
-        monkeypatch.setenv("FEDRLVR_FAULTS", json.dumps(planned))
-
-    plan.happened = lambda: sorted(int(path.name) for path in done.iterdir())
-    return plan
 
 
 SMALL = {

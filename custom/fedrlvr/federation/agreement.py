@@ -11,11 +11,12 @@ from fedrlvr.algorithms.lora import AdapterSpec
 
 def agreement(said: Mapping[str, tuple[str, AdapterSpec]]) -> tuple[AdapterSpec, dict[str, str]]:
     """From each site's base-model fingerprint and adapter shapes: the agreed shapes, names sorted, and the sites that
-    have something else, with the reason. Where as many say one thing as another, the first site's is taken."""
+    have something else, with the reason. The shapes are those of most sites that have the usual model. Where as many
+    say one thing as another, the first site's is taken."""
     if not said:
         return {}, {}
     usual = Counter(model for model, _ in said.values()).most_common(1)[0][0]
-    specs = Counter(json.dumps(spec, sort_keys=True) for _, spec in said.values())
+    specs = Counter(json.dumps(spec, sort_keys=True) for model, spec in said.values() if model == usual)
     agreed = json.loads(specs.most_common(1)[0][0])
     dissenters = {}
     for site, (model, spec) in said.items():

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fedrlvr.config import LoraSettings
 from fedrlvr.types import Adapter
@@ -21,7 +21,9 @@ def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: 
     unfinished = path.with_name(path.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in adapter.items()}, unfinished / "adapter_model.safetensors")
+    # Not save_file(), whose error on a full disk is no OSError.
+    content = save({name: tensor.contiguous() for name, tensor in adapter.items()})
+    (unfinished / "adapter_model.safetensors").write_bytes(content)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -45,15 +45,33 @@ class PubSwapController(Controller):
         self._folder = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id())) / "fedrlvr"
         serve_journal(engine, self._folder / "metrics.jsonl")
         self._journal: Journal | None = None
-        self._late = 0
+        self._sites: Sites | None = None
+        self._hear_of_late_answers()
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         if self._journal is not None:
             self._journal.close()
 
     def process_result_of_unknown_task(self, client, task_name, client_task_id, result, fl_ctx) -> None:
-        self._late += 1
-        self._journal.write("late", site=client.name, task=task_name, count=self._late)
+        self._late(client_task_id)
+
+    def _hear_of_late_answers(self) -> None:
+        """FLARE's client asks whether its task is still wanted before it sends a result, and drops one that is not:
+        that question is mostly all that a server hears of a late answer."""
+        check = self.communicator.process_task_check
+
+        def listening(task_id: str, fl_ctx: FLContext):
+            task = check(task_id, fl_ctx)
+            if task is None:
+                self._late(task_id)
+            return task
+
+        self.communicator.process_task_check = listening
+
+    def _late(self, task_id: str) -> None:
+        site, task = self._sites.unanswered.pop(task_id, (None, None)) if self._sites else (None, None)
+        if site is not None:
+            self._journal.write("late", site=site, task=task)
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         try:
@@ -72,14 +90,15 @@ class PubSwapController(Controller):
         store = RunStore(runs_folder(root), check_run(self.run), identity)
         if not self.resume:
             store.clear()
+        store.open()
         kept = store.latest()
         self._journal = Journal(self._folder, kept.journal if kept else None)
-        sites = self._sites(abort_signal, fl_ctx)
-        Rounds(self._config, self.public_ids, self.manifest, sites, self._journal, store, self._folder).run(
+        self._sites = self._all_sites(abort_signal, fl_ctx)
+        Rounds(self._config, self.public_ids, self.manifest, self._sites, self._journal, store, self._folder).run(
             kept, self.run
         )
 
-    def _sites(self, abort_signal: Signal, fl_ctx: FLContext) -> Sites:
+    def _all_sites(self, abort_signal: Signal, fl_ctx: FLContext) -> Sites:
         deadlines = Deadlines.of(self._config)
         return Sites(
             controller=self,
@@ -105,6 +124,6 @@ class PubSwapController(Controller):
 
     def _stop(self, reason: str, fl_ctx: FLContext) -> None:
         with suppress(OSError):  # it may be the disk that is full
-            if self._journal is not None:
-                self._journal.write("stopped", reason=reason)
+            self._journal = self._journal or Journal(self._folder)  # where the lead looks for the reason first
+            self._journal.write("stopped", reason=reason)
         self.system_panic(reason, fl_ctx)

@@ -27,8 +27,11 @@ class Journal:
     def write(self, event: str, **values) -> None:
         line = {"event": event, "time": round(time.monotonic() - self._began, 3), **values}
         with self._lock:
+            if self._file.closed:  # a late answer can come when all is over; nobody reads on
+                return
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with self._lock:
+            self._file.close()

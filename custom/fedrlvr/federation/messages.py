@@ -25,6 +25,7 @@ from fedrlvr.version import PROTOCOL, source_hash
 ENVELOPE, INSTRUCTIONS, SECONDS = "fedrlvr.envelope", "fedrlvr.instructions", "fedrlvr.seconds"
 ERROR, REFUSAL = "fedrlvr.error", "fedrlvr.refusal"
 MAX_REASON = 2000  # characters
+MAX_SECONDS = 1e9
 
 
 def envelope(manifest: str, round_number: int, segment: int) -> dict:
@@ -132,13 +133,25 @@ def read_answer(task: str, message: Shareable, expected: dict) -> tuple[dict, fl
     code = message.get_return_code(ReturnCode.OK)
     if code != ReturnCode.OK:
         would_not = message.get_header(REFUSAL) is True
-        raise (Refused if would_not else CouldNot)(str(message.get_header(ERROR) or code)[:MAX_REASON])
+        reason = str(message.get_header(ERROR) or code)[:MAX_REASON]
+        raise (Refused if would_not else CouldNot)(_printable(reason))
     check_envelope(message, expected)
     dxo = _dxo(message, f"the answer to {task}")
     if dxo.data_kind != ANSWER_KIND[task]:
         raise Refused(f"{task} is answered by {_name(ANSWER_KIND[task])}, not by {_name(dxo.data_kind)}")
-    seconds = message.get_header(SECONDS)
-    return dxo.data, float(seconds) if isinstance(seconds, int | float) else 0.0
+    if not isinstance(dxo.data, dict):  # FLARE lets APP_DEFINED be anything
+        raise Refused(f"the answer to {task} holds {type(dxo.data).__name__}, expected a mapping")
+    return dxo.data, _seconds(message.get_header(SECONDS))
+
+
+def _printable(text: str) -> str:
+    """Without what would move a terminal's cursor or colour it: the text comes from a site and is shown to the lead."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def _seconds(said: object) -> float:
+    """What a site says it worked, if that can be."""
+    return float(said) if isinstance(said, int | float) and 0 <= said <= MAX_SECONDS else 0.0
 
 
 def _dxo(message: Shareable, what: str) -> DXO:

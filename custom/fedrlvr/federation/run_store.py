@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from fedrlvr.config import Settings
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.run_identity import forget_old_runs
-from fedrlvr.sealed_folder import BrokenSeal, begin, check_seal, seal, sealed_folders
+from fedrlvr.sealed_folder import BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
 from fedrlvr.settings_file import load_settings
 from fedrlvr.types import Adapter
 
@@ -43,18 +43,31 @@ class RunStore:
     def __init__(self, state_dir: Path, run: str, identity: str):
         self.folder, self.identity = state_dir / run, identity
 
+    def open(self) -> None:
+        """Raises OSError where a round could not be kept later on: better now than after hours of work."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        probe = self.folder / "probe.tmp"
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
+
     def save(self, number: int, adapter: Adapter, journal: Path) -> None:
         """Keep round `number`. Raises OSError where it cannot be written; the rounds before are then as they were."""
         path = self.folder / f"round-{number:06d}"
+        try:
+            self._write(path, number, adapter, journal)
+        finally:
+            sweep(self.folder)
+        for old in sealed_folders(self.folder)[:-KEPT_ROUNDS]:
+            shutil.rmtree(old, ignore_errors=True)
+        forget_old_runs(self.folder.parent)
+
+    def _write(self, path: Path, number: int, adapter: Adapter, journal: Path) -> None:
         unfinished = begin(path)
         # Not save_file(), whose error on a full disk is no OSError.
         (unfinished / "adapter.safetensors").write_bytes(save({n: t.contiguous() for n, t in adapter.items()}))
         shutil.copyfile(journal, unfinished / JOURNAL)
         (unfinished / "round.json").write_text(json.dumps({"identity": self.identity, "round": number}))
         seal(path)
-        for old in sealed_folders(self.folder)[:-KEPT_ROUNDS]:
-            shutil.rmtree(old, ignore_errors=True)
-        forget_old_runs(self.folder.parent)
 
     def clear(self) -> None:
         """Forget whatever an earlier job of the same name left."""

@@ -57,8 +57,9 @@ class Sites:
     """`active` are the sites in the segment under way. One that could not do its task is asked again with the next
     segment (`returning` until then); one that would not, that was refused or never came is out until the next round.
 
-    Of a site that `is_gone` nothing is asked. `deadline` and `first_deadline` are for answers of sites whose worker
-    runs, or may have to be started: one that has answered nothing since it began, or since it failed.
+    Of a site that `is_gone` nothing is asked. `unanswered` has site and task of everything that a site came for and has
+    not answered, by FLARE's id. `deadline` and `first_deadline` are for answers of sites whose worker runs, or may have
+    to be started: one that has answered nothing since it began, or since it failed.
     """
 
     controller: Controller
@@ -76,6 +77,7 @@ class Sites:
     failures: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     asking_seconds: float = 0.0
+    unanswered: dict[str, tuple[str, str]] = field(default_factory=dict)
     _at_work: set[str] = field(default_factory=set)
 
     def begin_round(self) -> None:
@@ -114,6 +116,9 @@ class Sites:
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
                 self.fail(site, task, str(reason), out=not optional, may_return=isinstance(reason, CouldNot))
+            except Exception as error:
+                # What no check foresaw in one site's answer must not end the run of the others.
+                self.fail(site, task, f"its answer cannot be read: {type(error).__name__}", out=not optional)
         self.check_quorum(with_returning=True)
         return answers
 
@@ -141,9 +146,11 @@ class Sites:
 
         def fetch(client_task: ClientTask, fl_ctx: FLContext) -> None:
             asked.fetched = True
+            self.unanswered[client_task.id] = (site, name)
 
         def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
             asked.result, client_task.result = client_task.result, None
+            self.unanswered.pop(client_task.id, None)
 
         timeout = math.ceil(self.deadline if site in self._at_work else self.first_deadline)
         asked.task = Task(name, message, timeout=timeout, after_task_sent_cb=fetch, result_received_cb=keep)

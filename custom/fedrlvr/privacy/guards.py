@@ -11,11 +11,16 @@ class Refused(ValueError):
     """Something from another participant that will not be used, with the reason."""
 
 
+# A model multiplies two factors with its activations: much beyond this, float32 overflows, and one site's finite 3e38
+# would be every site's NaN a round later.
+MOST_NORM = 1e9
+
+
 def check_adapter(
     adapter: Mapping[str, torch.Tensor], spec: Mapping[str, list[int]], max_norm: float | None = None
 ) -> Mapping[str, torch.Tensor]:
     """The adapter, if it has the same names, shapes and dtype (float32), is finite, and its L2 norm over all tensors is
-    at most `max_norm`.
+    at most `max_norm`, and in any case such that a model can compute with it.
 
     Raises:
         Refused: naming the tensor and what was expected.
@@ -40,8 +45,8 @@ def check_adapter(
     norm = square**0.5
     if max_norm is not None and norm > max_norm:
         raise Refused(f"L2 norm {norm:.4g} exceeds federation.max_update_norm = {max_norm:.4g}")
-    if norm > torch.finfo(torch.float32).max:
-        raise Refused(f"L2 norm {norm:.4g} cannot be represented in float32")
+    if norm > MOST_NORM:
+        raise Refused(f"L2 norm {norm:.4g} is beyond what a model computes with; at most {MOST_NORM:g} is allowed")
     return adapter
 
 

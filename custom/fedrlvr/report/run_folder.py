@@ -15,7 +15,7 @@ from fedrlvr.environments.prepared_run import PreparedRun
 from fedrlvr.federation.checkpoint import write_adapter
 from fedrlvr.report.figure import draw_run
 from fedrlvr.report.summary import summarise
-from fedrlvr.report.table import print_summary
+from fedrlvr.report.table import print_setbacks, print_summary
 from fedrlvr.types import Adapter
 
 
@@ -23,6 +23,8 @@ def report(
     events: Sequence[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Console
 ) -> None:
     """Write metrics, summary, picture and adapter into the run's folder, and print the table."""
+    if not any(event["event"] == "start" for event in events):
+        return  # the server stopped before it asked anybody
     folder = prepared.folder
     shutil.copyfile(server_folder / "metrics.jsonl", folder / "metrics.jsonl")
     summary = summarise(events, seconds)
@@ -31,6 +33,8 @@ def report(
         draw_run(events, summary, folder / "pass_at_1.png")
     if summary["final"]:
         print_summary(summary, console)
+    else:
+        print_setbacks(summary, console)
     for adapter in _final_adapters(server_folder, prepared):
         console.print(f"adapter:  {adapter}", markup=False, highlight=False, soft_wrap=True)
     for name in ("summary.json", "metrics.jsonl", "pass_at_1.png"):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.report.setbacks import setbacks
 from fedrlvr.version import source_hash
 
 PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
@@ -67,7 +68,7 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
         "swap": _swap(events),
         "verifier": {"timeouts": int(sum(e.get("verifier/timeouts", 0) for e in events if e["event"] == "step"))},
         "drift": [{k: v for k, v in e.items() if k.startswith("drift/")} for e in events if e["event"] == "average"],
-        "failures": [{k: e[k] for k in ("site", "task", "reason")} for e in events if e["event"] == "failure"],
+        **setbacks(events),
         "seconds": _seconds(end, wall_seconds),
         "versions": {"python": platform.python_version(), "source": source_hash()}
         | {name: version(name) for name in PACKAGES},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from fedrlvr.report.setbacks import setback_lines
+
 
 def print_summary(summary: dict, console: Console) -> None:
     """Base and final pass@1 by label, per site on its own held-out problems, then what it cost."""
@@ -23,6 +25,11 @@ def print_summary(summary: dict, console: Console) -> None:
     console.print(table)
     _print_matrix(summary, console)
     _print_cost(summary, console)
+
+
+def print_setbacks(summary: dict, console: Console) -> None:
+    for line in setback_lines(summary):
+        console.print(line, markup=False)
 
 
 def _print_matrix(summary: dict, console: Console) -> None:
@@ -54,8 +61,7 @@ def _print_cost(summary: dict, console: Console) -> None:
         f"all-wrong groups rescued\n"
         f"time: {seconds['wall']:.0f} s = {asking} + {seconds['start_and_stop']:.0f} s starting and stopping"
     )
-    for failure in summary["failures"]:
-        console.print(f"failed: {failure['site']} in {failure['task']}: {failure['reason']}", markup=False)
+    print_setbacks(summary, console)
 
 
 def _pass(scores: dict | None) -> str:

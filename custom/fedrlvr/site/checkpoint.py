@@ -18,8 +18,9 @@ from typing import IO
 from safetensors.torch import load_file, save
 
 from fedrlvr.run_identity import forget_old_runs
-from fedrlvr.sealed_folder import UNFINISHED, BrokenSeal, begin, check_seal, seal, sealed_folders
+from fedrlvr.sealed_folder import UNFINISHED, BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
 from fedrlvr.site.ranks import Ranks
+from fedrlvr.site.worker_log import note
 from fedrlvr.types import Adapter, PublicResponse
 
 KEPT_ROUNDS, KEPT_NEWEST = 2, 2
@@ -99,11 +100,14 @@ class SiteCheckpoints:
         failed = _attempt(lambda: begin(path)) if self.ranks.rank == 0 else ""
         self.ranks.gather([])  # nobody writes before the folder is there
         failed = failed or _attempt(lambda: self._write(unfinished, state, ledger))
-        failures = [text for text in self.ranks.gather([failed]) if text]
+        failures = list(filter(None, self.ranks.gather([failed])))
+        if self.ranks.rank == 0 and not failures:
+            failures = list(filter(None, [_attempt(lambda: seal(path))]))
         if failures:
+            if self.ranks.rank == 0:
+                sweep(self.folder)
             raise OSError(failures[0])
         if self.ranks.rank == 0:
-            seal(path)
             self._forget_after(path)
             self._prune()
 
@@ -146,11 +150,11 @@ class SiteCheckpoints:
             check_seal(path)
         except BrokenSeal as error:
             if path.exists():
-                print(f"checkpoint not used: {error}", flush=True)  # into the worker's log
+                note(f"checkpoint not used: {error}")
             return False
         same = json.loads((path / "state.json").read_text(encoding="utf-8")).get("identity") == self.identity
         if not same:
-            print(f"checkpoint not used: {path} is of another job, model or number of processes", flush=True)
+            note(f"checkpoint not used: {path} is of another job, model or number of processes")
         return same
 
     def _forget_after(self, path: Path) -> None:
@@ -160,6 +164,7 @@ class SiteCheckpoints:
                 shutil.rmtree(later, ignore_errors=True)
 
     def _prune(self) -> None:
+        sweep(self.folder)
         folders = sealed_folders(self.folder)
         beginnings = [path for path in folders if path.name.endswith(BEGINNING)]
         for path in set(folders[:-KEPT_NEWEST]) - set(beginnings[-KEPT_ROUNDS:]):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fedrlvr.site.checkpoint import NotThere, SiteCheckpoints
 from fedrlvr.site.trainer import Trainer
+from fedrlvr.site.worker_log import note
 from fedrlvr.types import Adapter
 
 
@@ -23,7 +24,7 @@ class Recovery:
         if saved is not None:
             self.trainer.restore(saved.state)
             self.ledger = saved.ledger
-            print(f"goes on from a checkpoint: {saved.state.place}", flush=True)  # into the worker's log
+            note(f"goes on from a checkpoint: {saved.state.place}")
 
     def enter_round(self, number: int, begins: bool, adapter: Adapter | None, ledger: str) -> None:
         """Be in round `number`: by its beginning, or, where it is under way, by what is known of it; a worker that
@@ -56,7 +57,7 @@ class Recovery:
             self.checkpoints.save(self.trainer.state(), ledger, beginning_of)
             return True
         except OSError as error:
-            print(f"checkpoint not written, the one before is kept: {error}", flush=True)  # into the worker's log
+            note(f"checkpoint not written, the one before is kept: {error}")
             return False
 
     def _rewind(self, number: int, adapter: Adapter | None) -> None:
@@ -66,4 +67,4 @@ class Recovery:
         elif adapter is None:
             raise NotThere(f"the checkpoint of the beginning of round {number} is gone, and no adapter came instead")
         else:
-            print(f"no checkpoint of the beginning of round {number}: from its adapter alone", flush=True)
+            note(f"no checkpoint of the beginning of round {number}: from its adapter alone")

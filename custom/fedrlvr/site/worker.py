@@ -19,6 +19,7 @@ from fedrlvr.site.checkpoint import NotThere
 from fedrlvr.site.launcher import take_place
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.site.wire import receive, send
+from fedrlvr.site.worker_log import note
 from fedrlvr.types import Adapter
 
 BROKEN = 5  # exit code
@@ -43,7 +44,7 @@ def main(address: str) -> None:
                 answer, result = serve(recovery, message, tensors)
         except Exception as error:
             # Whatever went wrong is the answer to this one request: the supervisor decides what it means for the site.
-            traceback.print_exc()
+            note(traceback.format_exc())
             broken = _half_done(message["task"], error, ranks)
             answer, result = {"error": f"{type(error).__name__}: {error}", "broken": broken}, None
         if connection:

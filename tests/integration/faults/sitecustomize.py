@@ -2,7 +2,8 @@
 
 FEDRLVR_FAULTS is a JSON list of {"site", "task", "segment" or "round", "rank", "act", "after" or "answered"}: when the
 task comes, so many seconds later, or when it has been answered. Every fault happens once, which a file in
-FEDRLVR_FAULTS_DONE remembers. The acts are real: signals, exits, a limit that the kernel keeps.
+FEDRLVR_FAULTS_DONE remembers. The worker's log tells which steps have been answered. The acts are real: signals, exits,
+a limit that the kernel keeps.
 """
 
 import json
@@ -12,25 +13,35 @@ import sys
 import threading
 from pathlib import Path
 
+
+def _freeze_site() -> None:
+    """FLARE's process of the site too, as when its machine is suspended; nobody is woken by this."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 ACTS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hang": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "crash": lambda: os._exit(17),
+    "freeze site": _freeze_site,
 }
 
 
 def _watch() -> None:
     from fedrlvr.site import wire
     from fedrlvr.site.ranks import Ranks
+    from fedrlvr.site.worker_log import note
 
     faults, done = json.loads(os.environ["FEDRLVR_FAULTS"]), Path(os.environ["FEDRLVR_FAULTS_DONE"])
-    broadcast, send, site, later = Ranks.broadcast, wire.send, [], []
+    broadcast, send, site, later, asked = Ranks.broadcast, wire.send, [], [], []
 
     def received(self, item):
         item = broadcast(self, item)
         if isinstance(item, tuple) and isinstance(item[0], dict):
             message = item[0]
             site[:] = [message["site"]] if message["task"] == "setup" else site
+            asked[:] = [message]
             for number, fault in enumerate(faults):
                 mark = done / str(number)
                 if _due(fault, site, message, self.rank) and not mark.exists():
@@ -41,8 +52,11 @@ def _watch() -> None:
                         _act(fault)
         return item
 
-    def sent(*arguments):
-        send(*arguments)
+    def sent(connection, answer, *result):
+        send(connection, answer, *result)
+        if asked and "metrics" in answer:
+            done = {name: asked[0].get(name) for name in ("task", "round", "exchange")}
+            note("answered: " + json.dumps(done | {"segment": asked[0]["segments"][-1]["index"]}))
         while later:
             _act(later.pop())
 
@@ -61,7 +75,7 @@ def _act(fault: dict) -> None:
         import resource
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # bytes; a log line still fits
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # bytes; not even a line of the log fits
     elif "after" in fault:
         threading.Timer(fault["after"], ACTS[fault["act"]]).start()
     else:

@@ -1,0 +1,46 @@
+"""What most sites have is what a job goes by, worked out by hand."""
+
+from __future__ import annotations
+
+from fedrlvr.federation.agreement import agreement
+
+SMALL, LARGE = {"q.lora_A": [2, 4], "q.lora_B": [4, 2]}, {"q.lora_A": [8, 4], "q.lora_B": [4, 8]}
+
+
+def test_nobody_said_anything():
+    assert agreement({}) == ({}, {})
+
+
+def test_all_agree_and_names_are_sorted():
+    backwards = dict(reversed(SMALL.items()))
+    spec, dissenters = agreement({"a": ("m1", backwards), "b": ("m1", SMALL)})
+    assert list(spec) == ["q.lora_A", "q.lora_B"]
+    assert spec == SMALL
+    assert dissenters == {}
+
+
+def test_one_with_another_model_is_named_with_both_values():
+    spec, dissenters = agreement({"a": ("m2", SMALL), "b": ("m1", SMALL), "c": ("m1", SMALL)})
+    assert spec == SMALL
+    assert dissenters == {"a": "base model differs: most sites have m1, this one m2"}
+
+
+def test_one_with_other_shapes_is_out():
+    spec, dissenters = agreement({"a": ("m1", LARGE), "b": ("m1", SMALL), "c": ("m1", SMALL)})
+    assert spec == SMALL
+    assert dissenters == {"a": "its adapter has other tensors or shapes than most sites'"}
+
+
+def test_between_equals_the_first_is_taken():
+    spec, dissenters = agreement({"a": ("m2", LARGE), "b": ("m1", SMALL)})
+    assert spec == LARGE
+    assert list(dissenters) == ["b"]
+
+
+def test_the_shapes_are_those_of_a_site_with_the_agreed_model():
+    """Two with the usual model and one shape each; two more of that shape have a model each of their own. By shapes
+    alone LARGE would win, three to two, and nobody with the usual model would be left."""
+    said = {"a": ("m1", SMALL), "b": ("m1", SMALL), "c": ("m2", LARGE), "d": ("m3", LARGE), "e": ("m4", LARGE)}
+    spec, dissenters = agreement(said)
+    assert spec == SMALL
+    assert list(dissenters) == ["c", "d", "e"]

@@ -1,0 +1,130 @@
+"""Sites that stand still, disks that are full: the round goes on without what they cannot give, and says so."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fedrlvr.data.problems import read_problems
+from fedrlvr.federation.deadlines import GRACE
+from fedrlvr.federation.simulator import Simulation, SimulationFailed
+from fedrlvr.report.setbacks import setback_lines
+from fedrlvr.report.summary import summarise
+from fedrlvr.sealed_folder import check_seal, sealed_folders
+from fedrlvr.tasks import TASKS
+
+spec = importlib.util.spec_from_file_location("demo_conftest", Path(__file__).with_name("conftest.py"))
+helpers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(helpers)
+
+pytestmark = pytest.mark.slow
+
+RUN = "0123456789abcdef"
+
+
+@pytest.fixture
+def simulation(site_files, small_job, tmp_path):
+    def prepare(**changes) -> Simulation:
+        job = small_job(**{"federation__min_sites": 2, "federation__segments_per_round": 2} | changes)
+        manifest, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
+        public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
+        return Simulation(tmp_path / "run", job, public, manifest, sites, RUN)
+
+    return prepare
+
+
+def of(events: list[dict], kind: str) -> list[dict]:
+    return [event for event in events if event["event"] == kind]
+
+
+def processes_of_site(simulation: Simulation, site: str) -> list[psutil.Process]:
+    """FLARE's process of a simulated site, and its worker."""
+    found = [
+        process
+        for process in helpers.processes_of(simulation.folder)
+        if "simulator_worker" in " ".join(process.cmdline()) and site in process.cmdline()
+    ]
+    assert len(found) == 1, [p.cmdline() for p in helpers.processes_of(simulation.folder)]
+    return [*found, *found[0].children(recursive=True)]
+
+
+def send_all(processes: list[psutil.Process], sent: signal.Signals) -> None:
+    for process in processes:
+        process.send_signal(sent)
+
+
+def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothing(simulation, faults, tmp_path):
+    """site-3 and its worker are frozen after its first task, and go on when the server has given the second one up;
+    site-2 can write no checkpoint, and hardly a line of its log, from its first segment on."""
+    full = {"site": "site-2", "task": "train", "segment": 0, "act": "disk"}
+    faults(full, {"site": "site-3", "task": "train", "segment": 0, "act": "freeze site"})
+    run = simulation(federation__rounds=2, federation__step_deadline=15, exchange__schedule=[1, 3])
+    events = []
+    for event in run.events():
+        if event:
+            events.append(event)
+        if event and event["event"] == "failure":
+            send_all(processes_of_site(run, "site-3"), signal.SIGCONT)
+
+    (failure,) = of(events, "failure")
+    assert (failure["site"], failure["task"], failure["reason"]) == ("site-3", "train", "no answer (timeout)")
+    before = [event for event in events if event["time"] < failure["time"]][-1]
+    assert failure["time"] - before["time"] >= GRACE  # it is the server that gave up
+    assert [(e["site"], e["task"]) for e in of(events, "late")] == [("site-3", "train")]
+    assert [(e["segment"], e["sites"]) for e in of(events, "back")] == [(1, ["site-3"])]
+    everybody = ["site-1", "site-2", "site-3"]
+    assert [e["sites"] for e in of(events, "average")] == [everybody, everybody]
+    assert {e["segment"] for e in of(events, "step") if e["site"] == "site-3"} == {1, 2, 3}
+    failed = [e for e in of(events, "step") if e.get("checkpoint/failed")]
+    assert {e["site"] for e in failed} == {"site-2"}
+    assert {e["segment"] for e in failed} == {0, 1, 2, 3}
+    assert events[-1]["event"] == "end"
+    said = setback_lines(summarise(events, 1.0))
+    assert said[0] == "failed: site-3 in train: no answer (timeout)"
+    assert said[1:4] == [
+        "back after a failure: site-3 once",
+        "answers that came too late: site-3 once",
+        f"checkpoints not written: site-2 {len(failed)} times",
+    ]
+    for path in tmp_path.glob("sites/*/checkpoints/*"):
+        assert not list(path.glob("*.tmp"))
+        for checkpoint in sealed_folders(path):
+            check_seal(checkpoint)
+    assert not helpers.processes_of(tmp_path)
+
+
+def test_a_server_that_cannot_keep_a_round_stops_and_says_where_and_keeps_the_rounds_before(simulation):
+    run, seen = simulation(federation__rounds=3, method="fedavg"), []
+    kept = run.folder / "server" / RUN
+
+    def follow():
+        for event in run.events():
+            if event:
+                seen.append(event)
+            if event and event["event"] == "round":
+                (kept / "round-000001.tmp").write_text("a plain file where a folder should be")
+
+    with pytest.raises(SimulationFailed) as failure:
+        follow()
+    assert "the server cannot keep what the run does: [Errno 17] File exists: " in str(failure.value)
+    assert str(kept / "round-000001.tmp") in str(failure.value)
+    assert [path.name for path in sealed_folders(kept)] == ["round-000000"]
+    check_seal(kept / "round-000000")
+    assert run._process.returncode != 0
+    assert of(seen, "stopped")
+    assert not helpers.processes_of(run.folder)
+
+
+def test_a_server_that_can_keep_nothing_says_so_before_anything_is_computed(simulation):
+    run = simulation(federation__rounds=1)
+    (run.folder / "server").write_text("a plain file where a folder should be")
+    with pytest.raises(SimulationFailed, match=f"cannot keep what the run does.*{run.folder / 'server'}"):
+        list(run.events())
+    assert [json.loads(line)["event"] for line in (run.server_folder / "metrics.jsonl").open()] == ["stopped"]
+    assert run._process.returncode != 0
+    assert not helpers.processes_of(run.folder)

@@ -1,0 +1,112 @@
+"""Thirty rounds in which workers die all the time: the run ends, nothing that was answered is lost, nothing is left."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedrlvr.data.problems import read_problems
+from fedrlvr.federation.simulator import Simulation
+from fedrlvr.sealed_folder import check_seal, sealed_folders
+from fedrlvr.site.checkpoint import Place
+from fedrlvr.tasks import TASKS
+
+spec = importlib.util.spec_from_file_location("demo_conftest", Path(__file__).with_name("conftest.py"))
+helpers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(helpers)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SEED, ROUNDS, FAULTS, HANGS = 32, 30, 14, 1
+SITES = {"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)}
+EXCHANGES = [2 * number for number in range(0, ROUNDS, 3)]  # in every third round's first of two segments
+
+
+def planned() -> list[dict]:
+    """One fault in each of so many rounds, so that two sites are left: which site, in which task, how and how soon is
+    drawn. The last round has none, in which everybody is to be back."""
+    random = np.random.default_rng(SEED)
+    acts = ["hang"] * HANGS + ["crash"] * 4
+    acts = random.permutation(acts + ["kill"] * (FAULTS - len(acts)))
+    faults = []
+    for number, act in zip(sorted(random.choice(ROUNDS - 1, FAULTS, replace=False)), acts, strict=True):
+        number = int(number)
+        place = {"round": number} if random.random() < 0.3 else {"segment": 2 * number + int(random.integers(2))}
+        tasks = ["submit", "validate"] if "round" in place else ["train"]
+        if place.get("segment") in EXCHANGES:
+            tasks = ["train", "propose", "swap"]
+        fault = {"site": str(random.choice(list(SITES))), "task": str(random.choice(tasks)), "act": str(act), **place}
+        when = random.choice(["at once", "within", "answered"])
+        if act != "hang":
+            fault |= {
+                "at once": {},
+                "within": {"after": float(random.uniform(0, 0.3))},
+                "answered": {"answered": True},
+            }[str(when)]
+        faults.append(fault)
+    return faults
+
+
+@pytest.fixture
+def simulation(site_files, small_job, tmp_path):
+    job = small_job(
+        federation__rounds=ROUNDS,
+        federation__segments_per_round=2,
+        federation__min_sites=2,
+        federation__step_deadline=15,
+        exchange__schedule=EXCHANGES,
+        exchange__prompts_per_step=2,
+        grpo__prompts_per_step=2,
+        grpo__num_generations=2,
+    )
+    manifest, sites = site_files(SITES)
+    public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
+    return Simulation(tmp_path / "run", job, public, manifest, sites)
+
+
+def of(events: list[dict], kind: str) -> list[dict]:
+    return [event for event in events if event["event"] == kind]
+
+
+def test_thirty_rounds_of_workers_that_die(simulation, faults, tmp_path):
+    faults(*planned())
+    events = [event for event in simulation.events() if event]
+    assert len(faults.happened()) == FAULTS >= 12
+    assert events[-1]["event"] == "end"
+    assert [e["round"] for e in of(events, "average")] == list(range(ROUNDS))
+    assert [e["round"] for e in of(events, "round")] == list(range(ROUNDS))
+    averaged = Counter(site for event in of(events, "average") for site in event["sites"])
+    assert min(averaged[site] for site in SITES) >= ROUNDS - FAULTS // 2, averaged
+    assert of(events, "average")[-1]["sites"] == list(SITES)
+    restarts = sum(nothing_answered_is_lost(tmp_path / "sites" / site / "worker.log") for site in SITES)
+    assert restarts >= 12
+    folders = [*tmp_path.glob("sites/*/checkpoints/*"), *(simulation.folder / "server").iterdir()]
+    assert len(folders) == len(SITES) + 1
+    for folder in folders:
+        whole = sealed_folders(folder)
+        assert whole
+        assert not set(folder.iterdir()) - set(whole)
+        for path in whole:
+            check_seal(path)
+    assert not helpers.processes_of(tmp_path)
+
+
+def nothing_answered_is_lost(log: Path) -> int:
+    """Every worker that was started again went on from at least what its site had answered; returns how many were."""
+    answered, restarts = Place(), 0
+    for line in log.read_text(errors="replace").splitlines():
+        if found := re.search(r"answered: (\{.*\})", line):
+            done = json.loads(found[1])
+            waits = bool(done["exchange"])
+            answered = Place(done["round"], done["segment"] + (not waits), waits)
+        elif found := re.search(r"goes on from a checkpoint: Place\(round=(-?\d+), segments=(\d+), .*=(\w+)\)", line):
+            restarts += 1
+            restored = Place(int(found[1]), int(found[2]), found[3] == "True")
+            assert restored >= answered, line
+    return restarts
