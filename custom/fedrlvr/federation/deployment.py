@@ -49,8 +49,12 @@ class Deployment:
 
     @property
     def started(self) -> bool:
-        """Whether it runs, and whoever started it saw every site registered."""
-        return self._ready.exists() and bool(self.processes())
+        """Whether everybody runs, and whoever started them saw every site registered."""
+        commands = [" ".join(process.cmdline()) for process in self.processes()]
+        everybody = (self.project.server, *self.project.sites)
+        return self._ready.exists() and all(
+            any(f"{self.kit(name)}/startup" in command for command in commands) for name in everybody
+        )
 
     def start(self) -> None:
         """Returns when every site is registered. Raises DeploymentError, and leaves nothing running then."""
