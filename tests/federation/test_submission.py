@@ -70,8 +70,9 @@ class Server:
 
 @pytest.fixture
 def submit(tmp_path, job):
-    def make(server: Server, notes: list | None = None) -> Submission:
-        made = Submission(tmp_path / "run", job, ["p"], "0" * 64, server.connect, (notes or []).append, poll=0.0)
+    def make(server: Server, notes: list | None = None, **more) -> Submission:
+        what = (tmp_path / "run", job, ["p"], "0" * 64, server.connect)
+        made = Submission(*what, [].append if notes is None else notes.append, poll=0.0, **more)
         made._line._pause = 0.0
         return made
 
@@ -157,6 +158,26 @@ def test_a_job_that_the_server_forgot_is_not_waited_for_for_ever(submit, monkeyp
         heard(run := submit(server))
     assert json.loads((run.server_folder / "metrics.jsonl").read_text()) == EVENTS[0]
     assert "abort" not in server.calls
+
+
+def test_a_job_that_is_over_but_for_a_site_that_is_gone_is_settled_and_comes_home(submit, monkeypatch):
+    monkeypatch.setattr(submission, "SETTLED", 0.0)
+    server = Server(statuses=["RUNNING"], told=[3, 0, JobNotRunning()])
+    assert heard(submit(server)) == EVENTS  # although FLARE calls it aborted
+    assert server.calls == ["connect", "submit", "abort", "download", "close"]
+
+
+def test_a_run_that_goes_on_follows_a_job_that_still_runs_and_submits_one_in_place_of_another(submit):
+    again = {"run": "0" * 16, "resume": True}
+    heard(submit(Server(), run="0" * 16))
+    server, notes = Server(statuses=["RUNNING", "RUNNING", "FINISHED:COMPLETED"], told=[0, 1]), []
+    assert heard(submit(server, notes, **again)) == EVENTS
+    assert server.calls == ["connect", "download", "close"]
+    assert "job j-1 is not over: followed again" in notes
+    for gone in ({"statuses": ["FINISHED:ABORTED", "RUNNING", "FINISHED:COMPLETED"]}, {"told": [JobNotRunning()]}):
+        server = Server(**({"statuses": ["RUNNING", "RUNNING", "FINISHED:COMPLETED"]} | gone))
+        assert heard(submit(server, **again)) == EVENTS
+        assert server.calls == ["connect", "submit", "download", "close"]
 
 
 def test_an_answer_that_is_no_journal_aborts_the_run(submit):

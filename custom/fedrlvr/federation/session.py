@@ -68,6 +68,10 @@ class Line:
                 self._left = self._patience
                 return answer
 
+    def hurry(self, patience: float = FIRST_PATIENCE) -> None:
+        """From now on somebody waits for the end: no server is worth more than this."""
+        self._left = self._patience = min(self._patience, patience)
+
     def close(self) -> None:
         self._drop()
         logger = logging.getLogger("nvflare")

@@ -219,6 +219,7 @@ class Submission:
 
     def _abort(self) -> None:
         self._note(f"aborting job {self.job_id}")
+        self._line.hurry()
         with suppress(JobNotRunning):  # over by now: its status says
             self._ask(f"job {self.job_id} was not aborted", lambda session: session.abort_job(self.job_id))
         while not self._meta()["status"].startswith("FINISHED"):
