@@ -180,6 +180,14 @@ def test_a_run_that_goes_on_follows_a_job_that_still_runs_and_submits_one_in_pla
         assert server.calls == ["connect", "submit", "download", "close"]
 
 
+def test_two_commands_are_not_at_one_run(submit):
+    run = submit(Server())
+    with pytest.raises(ValueError, match="another command is at this run; wait for its end, or end it"):
+        submit(Server(), run="0" * 16, resume=True)
+    run.close()
+    submit(Server(), run="0" * 16, resume=True).close()
+
+
 def test_an_answer_that_is_no_journal_aborts_the_run(submit):
     server = Server(statuses=["RUNNING"], told=[{"events": "many", "next": 3}])
     with pytest.raises(SubmissionFailed, match=r"fedrlvr\.events is not events from line 0"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 
 class RunFailed(RuntimeError):
@@ -31,3 +32,18 @@ def set_aside(folder: Path) -> None:
         number += 1
     if folder.exists():
         folder.rename(folder.with_name(f"{folder.name}-{number}"))
+
+
+def claim(folder: Path) -> IO:
+    """Be the only one at the run in this folder, as long as what is returned is open.
+
+    Raises ValueError where somebody is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / "lock", "w")  # noqa: SIM115 - held as long as the run lasts
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ValueError(f"{folder}: another command is at this run; wait for its end, or end it") from None
+    return lock

@@ -23,7 +23,7 @@ from fedrlvr.config import JobConfig
 from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.lockdown import JOB_CLASSES
 from fedrlvr.federation.processes import MARK, end_marked, new_mark
-from fedrlvr.federation.run import RunFailed, set_aside
+from fedrlvr.federation.run import RunFailed, claim, set_aside
 from fedrlvr.federation.site_kit import template
 from fedrlvr.run_identity import new_run
 from fedrlvr.site_config import SiteConfig
@@ -68,6 +68,7 @@ class Simulation:
         self.server_folder = self.flare / "server" / "simulate_job" / "fedrlvr"
         self._mark = new_mark()
         self._process: subprocess.Popen | None = None
+        self._claim = claim(folder)
         if resume:
             set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
         self._write_sites(sites)
@@ -111,6 +112,7 @@ class Simulation:
             end_marked(self._mark)
             self._process.wait()
             self._process.stdin.close()
+        self._claim.close()
 
     def _follow(self, path: Path) -> Iterator[dict | None]:
         rest, position = "", 0

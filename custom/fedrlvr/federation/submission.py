@@ -25,7 +25,7 @@ from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.live_journal import TOPIC, BadAnswer, check_answer, read_events
-from fedrlvr.federation.run import RunFailed, set_aside
+from fedrlvr.federation.run import RunFailed, claim, set_aside
 from fedrlvr.federation.session import Line
 from fedrlvr.federation.submitted_job import export_job, is_alive, why_ended, why_waiting
 
@@ -60,6 +60,7 @@ class Submission:
         is one that was submitted from `folder`."""
         self.folder, self.job = folder, job
         self.flare = folder / "flare"
+        self._claim = claim(folder)
         if resume:
             set_aside(self.flare)
         self.flare.mkdir(parents=True)
@@ -119,6 +120,7 @@ class Submission:
             self._note(f"not waited for: job {self.job_id} may go on at the server")
         finally:
             self._line.close()
+            self._claim.close()
 
     def _ask(self, what: str, question: Callable[[Session], T]) -> T:
         try:
