@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from fedrlvr.cli import main
-from fedrlvr.federation.poc import Poc, PocError
 from fedrlvr.federation.project import ProjectError, fill_project, free_port, is_free, read_project
 from fedrlvr.federation.provisioning import provision
 from fedrlvr.federation.session import KitError, open_kit
@@ -96,8 +95,3 @@ def test_kits_and_what_server_and_site_say_in_their_own_folders(tmp_path):
     assert {role: rights["byoc"] for role, rights in roles.items()} == dict.fromkeys(roles, "none")
     assert yaml.safe_load((local / "policy.yaml").read_text())["metrics"]["error_text"] is False
     assert json.loads((local / "resources.json").read_text())["allow_log_streaming"] is False
-
-
-def test_a_proof_of_concept_that_is_not_there_says_how_to_start_one(tmp_path):
-    with pytest.raises(PocError, match=r"no proof of concept in .*; start one: python poc/run\.py up --workspace"):
-        Poc(tmp_path).running()

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from tests.integration.conftest import ROOT, SMALL, processes_of
 
-from fedrlvr.federation.poc import Poc
+from fedrlvr.federation.poc import Poc, PocError
+from fedrlvr.federation.processes import marked
 from fedrlvr.federation.project import free_port, is_free
 from fedrlvr.privacy.egress_log import EgressLog
 
@@ -91,6 +92,8 @@ def test_up_and_down_again_and_again_and_a_lead_who_interrupts(folder):
     assert (code, "was up already" in out) == (0, True)
     code, out = poc_run("up", "--sites", 2, "--workspace", folder)
     assert (code, "was made with sites ['site-1'], not ['site-1', 'site-2']" in out) == (2, True)
+    code, out = poc_run("up", *arguments, "--policy", "sealed")
+    assert (code, "have another than sealed, and none of their files is written over" in out) == (2, True)
     assert _listens_at(port) == {"127.0.0.1"}
     _interrupt_a_run(folder)
     kept = Poc(folder).deployment.kit("site-1") / "local" / "fedrlvr-egress.jsonl"
@@ -109,6 +112,38 @@ def test_up_and_down_again_and_again_and_a_lead_who_interrupts(folder):
     assert kept.read_bytes() == log  # what left the house is not forgotten
     assert poc_run("down", "--workspace", folder)[0] == 0
     assert nothing_left(folder, port)
+
+
+def test_a_start_that_is_cut_short_is_no_start(folder):
+    """Killed, it leaves what runs, and the next one begins anew; interrupted, it takes everything down with it."""
+    port = free_port(None)
+    arguments = ["--sites", 1, "--port", port, "--workspace", folder]
+    _cut_short(folder, signal.SIGKILL, *arguments)
+    with pytest.raises(PocError, match="does not run"):
+        Poc(folder).running()
+    code, out = poc_run("up", *arguments)
+    assert (code, "proof of concept is up" in out) == (0, True), out
+    Poc(folder).running()
+    assert poc_run("down", "--workspace", folder)[0] == 0
+    code, out = _cut_short(folder, signal.SIGINT, *arguments)
+    assert (code, out) == (130, "error: interrupted\n")
+    assert nothing_left(folder, port)
+    _cut_short(folder, signal.SIGKILL, *arguments)
+    code, out = poc_run("down", "--workspace", folder)
+    assert (code, "proof of concept is down" in out) == (0, True), out
+    assert nothing_left(folder, port)
+
+
+def _cut_short(folder: Path, how: signal.Signals, *arguments: object) -> tuple[int, str]:
+    """An `up` that gets a signal when its first process runs."""
+    begun = [path.read_text() for path in folder.rglob("mark")]
+    process = start(ROOT / "poc" / "run.py", "up", *arguments)
+    while not any(path.read_text() not in ["", *begun] and marked(path.read_text()) for path in folder.rglob("mark")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.send_signal(how)
+    out, _ = process.communicate(timeout=200)
+    return process.returncode, out
 
 
 def _interrupt_a_run(folder: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from fedrlvr.federation.run import RunFailed
 
 PATIENCE = 300.0  # seconds that a server may be out of reach before a run is given up
 FIRST_PATIENCE = 20.0  # and before it was ever reached
+CONNECT_WITHIN = 10.0
 LOST = (ConnectionError, SessionClosed, FLCommunicationError, TimeoutError)
 T = TypeVar("T")
 
@@ -111,7 +113,24 @@ def open_kit(kit: Path) -> Callable[[], Session]:
         ) from None
     if not isinstance(user, str) or not (user or from_certificate):
         raise KitError(f"{path}: admin.username: names nobody; expected the user that the kit was made for")
-    return lambda: new_secure_session(user, str(kit), timeout=10.0, auto_login_max_tries=1)
+    return lambda: _connected(user, kit)
+
+
+def _connected(user: str, kit: Path) -> Session:
+    """In a thread of its own, for whose end an interruption waits: interrupted itself, FLARE would leave a thread that
+    tries to connect for ever and lets no program end."""
+    with ThreadPoolExecutor(1) as aside:
+        opening = aside.submit(new_secure_session, user, str(kit), timeout=CONNECT_WITHIN, auto_login_max_tries=1)
+        try:
+            return opening.result()
+        except KeyboardInterrupt:
+            opening.add_done_callback(_hang_up)
+            raise
+
+
+def _hang_up(opening: Future[Session]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
 
 
 def _log_to(path: Path) -> logging.Handler:
