@@ -41,8 +41,7 @@ def answers(recovery: Recovery, index: int) -> list[dict]:
     """Right answers of two other sites."""
     trainer, found = recovery.trainer, []
     for name in segment(recovery, index)["public_ids"]:
-        problem = trainer.problems.public[name]
-        text = trainer.rollouts.task.gold_completion(problem)
+        text = trainer.rollouts.task.gold_completion(trainer.problems.public[name])
         found += [{"problem_id": name, "text": text, "site": site, "variant": 0} for site in ("site-8", "site-9")]
     return found
 
@@ -206,9 +205,12 @@ def test_without_the_rounds_beginning_and_without_an_adapter_there_is_no_way_bac
     """A site that averages nothing is sent no adapter; its round's beginning is damaged."""
     job = small_job(method="local", federation__rounds=2, federation__segments_per_round=3)
     one = worker(job, recover=False)
-    plan = two_rounds(adapter_of(one), None)
+    plan = two_rounds(first := adapter_of(one), None)
     for act in plan[:7]:
         act(one)
+    own = adapter_of(one)
+    one.enter_round(2, False, first, "")  # back amid a round, with an adapter for the case that it had none
+    assert same(adapter_of(one), own)
     (one.checkpoints.folder / "000001-begins" / "seal.json").unlink()
     with pytest.raises(NotThere, match="beginning of round 1 is gone, and no adapter came instead"):
         plan[5](one)

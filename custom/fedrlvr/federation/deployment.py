@@ -7,10 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from nvflare.fuel.flare_api.api_spec import TargetType
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    ClientsStillRunning,
+    CommandError,
+    InternalError,
+    JobNotFound,
+    JobNotRunning,
+    NoReply,
+    TargetType,
+)
 from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.federation.processes import MARK, end_marked, marked, new_mark
@@ -18,6 +29,10 @@ from fedrlvr.federation.project import Project, is_free
 from fedrlvr.federation.run import RunFailed
 from fedrlvr.federation.session import Line, open_kit
 
+SAYS_NO = (  # how FLARE's server refuses; none of these is a RuntimeError
+    AuthenticationError, AuthorizationError, ClientsStillRunning, CommandError, InternalError, JobNotFound,
+    JobNotRunning, NoReply,
+)  # fmt: skip
 READY_WITHIN = 180.0  # seconds from start until every site is registered
 GONE_WITHIN = 60.0  # and from a shutdown until every process is gone
 UNTOLD_WITHIN = 5.0  # the same where the server could not be told to shut down
@@ -81,7 +96,7 @@ class Deployment:
         line = Line(open_kit(self.kit(self.project.admin)), self._log, first_patience=0.0, patience=0.0)
         try:
             line.call(_shut_down)
-        except (RunFailed, RuntimeError) as reason:
+        except (RunFailed, RuntimeError, *SAYS_NO) as reason:
             self._note(f"not shut down by the server: {reason}")
             within = UNTOLD_WITHIN
         finally:
@@ -138,5 +153,6 @@ class Deployment:
 def _shut_down(session: Session) -> None:
     for job in session.list_jobs():
         if job.get("status") == "RUNNING":
-            session.abort_job(job["job_id"])
+            with suppress(*SAYS_NO):  # one that died with an earlier server stays marked as running
+                session.abort_job(job["job_id"])
     session.shutdown(TargetType.ALL, wait=False)

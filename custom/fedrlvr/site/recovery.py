@@ -41,7 +41,8 @@ class Recovery:
         if adapter is None and (trainer.place.round < 0 or (trainer.method.average and not begins)):
             raise NotThere(f"the worker knows nothing of round {number} and was sent no adapter to begin it from")
         self.keep(ledger, beginning_of=number)
-        trainer.begin_round(adapter, number)
+        has_its_own = not trainer.method.average and trainer.place.round >= 0
+        trainer.begin_round(None if has_its_own else adapter, number)
 
     def expect_round(self, number: int) -> None:
         """Raises NotThere where this is another round: an answer would be about something else than was asked."""
