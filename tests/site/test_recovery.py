@@ -218,20 +218,18 @@ def test_without_the_rounds_beginning_and_without_an_adapter_there_is_no_way_bac
 
 def test_without_the_rounds_beginning_the_adapter_will_do(worker, job, capsys):
     one = worker(job, recover=False)
-    begin = train(0, False, adapter_of(one))
-    begin(one)
-    expected = one.trainer.engine.adapter()
+    (begin := train(0, False, adapter_of(one)))(one)
+    expected = adapter_of(one)
     (one.checkpoints.folder / "000000-begins" / "seal.json").unlink()
     begin(one)
-    assert same(one.trainer.engine.adapter(), expected)
+    assert same(adapter_of(one), expected)
     assert "no checkpoint of the beginning of round 0: from its adapter alone" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_cannot_be_written_costs_nothing_and_is_told(worker, job, tmp_path, capsys):
     one = worker(job, recover=False)
     train(0, False, adapter_of(one))(one)
-    parked = tmp_path / "parked"
-    one.checkpoints.folder.rename(parked)
+    one.checkpoints.folder.rename(parked := tmp_path / "parked")
     one.checkpoints.folder.write_text("a plain file where the folder should be")
     message = {"task": "train", "segments": [segment(one, 1)], "exchange": False, "round": 0, "begin_round": False}
     answer, _ = serve(one, message, None)
