@@ -63,8 +63,8 @@ def ask(transport: Transport, min_sites=1, check=lambda data: data, optional=Fal
     failures = []
     sites = Sites(
         transport, None, SimpleNamespace(triggered=triggered), sorted(transport.behaviour), min_sites,
-        deadline=10.0, first_deadline=70.0, pickup_deadline=0.2, on_failure=lambda **failure: failures.append(failure),
-        **more,
+        deadline=10.0, first_deadline=70.0, on_failure=lambda **failure: failures.append(failure),
+        **{"pickup_deadline": 0.2} | more,
     )  # fmt: skip
     sites.begin_round()
     result = sites.ask("train", {site: request(HERE, {}) for site in sites.names}, check, optional)
@@ -174,6 +174,22 @@ def test_a_site_that_is_gone_is_not_asked():
     _, result, failures = ask(transport, is_gone=lambda site: site == "site-2")
     assert list(result) == ["site-1"]
     assert "FLARE has not heard of its job for too long" in failures[0]["reason"]
+
+
+def test_a_site_that_did_not_come_is_waited_for_less_until_it_comes():
+    comes = []
+
+    def behave(task, message):
+        if comes:
+            answers(task, message)
+
+    sites, _, failures = ask(Transport(site_1=answers, site_2=behave), pickup_deadline=0.6)
+    for back in ((), (1,), (1,), ()):
+        comes[:] = back
+        sites.begin_round()
+        sites.ask("train", {site: request(HERE, {}) for site in sites.names}, lambda data: data)
+    waited = [re.search(r"within ([0-9.]+) s", failure["reason"])[1] for failure in failures]
+    assert waited == ["0.6", "0.1", "0.6"]
 
 
 def test_an_abort_ends_the_waiting():

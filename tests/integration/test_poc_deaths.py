@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.integration.conftest import ROOT, SMALL, processes_of
+from tests.integration.conftest import ROOT, processes_of
 from tests.integration.test_poc import nothing_left, poc_run, run, settings, start
 
 from fedrlvr.federation.poc import Poc
@@ -153,4 +153,3 @@ def test_server_and_then_a_whole_site_die(poc):
     assert [e["sites"] for e in events if e["event"] == "average"][-1] == ["site-1", "site-2"]
     assert adapter_of(lost) != adapter_of(run_folder(poc, 4))
     assert not [p for p in processes_of(poc.folder) if "fedrlvr.site" in " ".join(p.cmdline())]
-    assert SMALL

@@ -79,6 +79,7 @@ class Sites:
     asking_seconds: float = 0.0
     unanswered: dict[str, tuple[str, str]] = field(default_factory=dict)
     _at_work: set[str] = field(default_factory=set)
+    _absent: set[str] = field(default_factory=set)
 
     def begin_round(self) -> None:
         self.active, self.returning = list(self.names), []
@@ -109,13 +110,15 @@ class Sites:
             try:
                 if site not in asked:
                     raise Refused(GONE)
-                result = asked[site].answered(self.pickup_deadline)
+                result = asked[site].answered(self._patience(site))
                 data, seconds = read_answer(task, result, messages[site].get_header(ENVELOPE))
                 answers[site] = check(data)
                 self._at_work.add(site)
                 self.seconds[site] = self.seconds.get(site, 0.0) + seconds
             except Refused as reason:
                 self.fail(site, task, str(reason), out=not optional, may_return=isinstance(reason, CouldNot))
+                if site in asked and not asked[site].fetched:
+                    self._absent.add(site)
             except Exception as error:
                 # What no check foresaw in one site's answer must not end the run of the others.
                 self.fail(site, task, f"its answer cannot be read: {type(error).__name__}", out=not optional)
@@ -141,11 +144,17 @@ class Sites:
                 f"only {left} of {len(self.names)} sites are left, federation.min_sites is {self.min_sites}. {reasons}"
             )
 
+    def _patience(self, site: str) -> float:
+        """Seconds that a site has to come for a task: fewer once it did not, so that one that is dead, which nobody
+        tells, costs the others its whole time only once. One that lives comes several times a second."""
+        return self.pickup_deadline / 6 if site in self._absent else self.pickup_deadline
+
     def _send(self, name: str, site: str, message: Shareable) -> Asked:
         asked = Asked()
 
         def fetch(client_task: ClientTask, fl_ctx: FLContext) -> None:
             asked.fetched = True
+            self._absent.discard(site)
             self.unanswered[client_task.id] = (site, name)
 
         def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
@@ -165,8 +174,8 @@ class Sites:
                 return
             if self.abort_signal.triggered:
                 raise RunAborted
-            if time.monotonic() - began > self.pickup_deadline:
-                for one in waiting:
-                    if not one.fetched:
-                        self.controller.cancel_task(one.task, fl_ctx=self.fl_ctx)
+            for site, one in asked.items():
+                late = time.monotonic() - began > self._patience(site)
+                if late and not one.fetched and one.task.completion_status is None:
+                    self.controller.cancel_task(one.task, fl_ctx=self.fl_ctx)
             time.sleep(POLL)
