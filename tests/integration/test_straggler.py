@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
-from pathlib import Path
 
 import psutil
 import pytest
+from tests.integration.conftest import processes_of
 
 from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.deadlines import GRACE
@@ -17,10 +16,6 @@ from fedrlvr.report.setbacks import setback_lines
 from fedrlvr.report.summary import summarise
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.tasks import TASKS
-
-spec = importlib.util.spec_from_file_location("demo_conftest", Path(__file__).with_name("conftest.py"))
-helpers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(helpers)
 
 pytestmark = pytest.mark.slow
 
@@ -46,10 +41,10 @@ def processes_of_site(simulation: Simulation, site: str) -> list[psutil.Process]
     """FLARE's process of a simulated site, and its worker."""
     found = [
         process
-        for process in helpers.processes_of(simulation.folder)
+        for process in processes_of(simulation.folder)
         if "simulator_worker" in " ".join(process.cmdline()) and site in process.cmdline()
     ]
-    assert len(found) == 1, [p.cmdline() for p in helpers.processes_of(simulation.folder)]
+    assert len(found) == 1, [p.cmdline() for p in processes_of(simulation.folder)]
     return [*found, *found[0].children(recursive=True)]
 
 
@@ -95,7 +90,7 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
         assert not list(path.glob("*.tmp"))
         for checkpoint in sealed_folders(path):
             check_seal(checkpoint)
-    assert not helpers.processes_of(tmp_path)
+    assert not processes_of(tmp_path)
 
 
 def test_a_server_that_cannot_keep_a_round_stops_and_says_where_and_keeps_the_rounds_before(simulation):
@@ -117,7 +112,7 @@ def test_a_server_that_cannot_keep_a_round_stops_and_says_where_and_keeps_the_ro
     check_seal(kept / "round-000000")
     assert run._process.returncode != 0
     assert of(seen, "stopped")
-    assert not helpers.processes_of(run.folder)
+    assert not processes_of(run.folder)
 
 
 def test_a_server_that_can_keep_nothing_says_so_before_anything_is_computed(simulation):
@@ -127,4 +122,4 @@ def test_a_server_that_can_keep_nothing_says_so_before_anything_is_computed(simu
         list(run.events())
     assert [json.loads(line)["event"] for line in (run.server_folder / "metrics.jsonl").open()] == ["stopped"]
     assert run._process.returncode != 0
-    assert not helpers.processes_of(run.folder)
+    assert not processes_of(run.folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections import Counter
@@ -10,16 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.integration.conftest import processes_of
 
 from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.simulator import Simulation
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.site.checkpoint import Place
 from fedrlvr.tasks import TASKS
-
-spec = importlib.util.spec_from_file_location("demo_conftest", Path(__file__).with_name("conftest.py"))
-helpers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(helpers)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -97,7 +93,7 @@ def test_thirty_rounds_of_workers_that_die(simulation, faults, tmp_path):
         assert not set(folder.iterdir()) - set(whole)
         for path in whole:
             check_seal(path)
-    assert not helpers.processes_of(tmp_path)
+    assert not processes_of(tmp_path)
 
 
 def nothing_answered_is_lost(log: Path) -> tuple[int, int]:
