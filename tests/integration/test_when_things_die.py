@@ -153,7 +153,7 @@ def test_a_worker_killed_between_tasks_costs_nothing_and_a_lost_run_is_resumed_t
     lost.close()
     assert not processes_of(lost.folder)
     # What the last second wrote is damaged: the sites' newest checkpoints are cut short.
-    for newest in [sorted(path.glob("*-segment-*"))[-1] for path in tmp_path.glob("lost-sites/*/checkpoints/*")]:
+    for newest in [sorted(path.glob("*-segment-*"))[-1] for path in tmp_path.glob("lost-sites/*/checkpoints/*/")]:
         cut_short(newest / "adapter.safetensors")
     again = prepared(folder="lost", resume=True, **SMALL)
     events = simulate(again)

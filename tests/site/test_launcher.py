@@ -214,5 +214,6 @@ def test_a_launcher_that_starts_no_worker_is_ended_at_the_start_deadline(start, 
 def test_a_model_that_loads_longer_than_a_step_may_take_is_no_failure(start, small_job):
     """Loading comes under the start's deadline, not under the step's, which here nothing could meet."""
     supervisor = start("python -m {worker}", federation__step_deadline=1e-3)
+    os.kill(supervisor._process.pid, signal.SIGSTOP)  # or a quick step would be done before anybody looks
     with pytest.raises(WorkerError, match=r"no answer within federation.step_deadline = 0.001 s"):
         one_step(supervisor)
