@@ -144,7 +144,7 @@ def test_server_and_then_a_whole_site_die(poc):
     assert [e["after"] for e in events if e["event"] == "resumed"] == [0]
     assert adapter_of(lost) == adapter_of(run_folder(poc, 4))
 
-    job = start(JOB, "--resume-from", lost, "--set", "federation.rounds=5")
+    job = start(JOB, "--resume-from", lost, "--set", "federation.rounds=5", "--set", "federation.step_deadline=20")
     wait_until(job, "round 4/5")
     kill(of_site(poc, "site-3") + [w for w in workers(poc) if w.parent() in of_site(poc, "site-3")])
     out = job.communicate(timeout=500)[0]
