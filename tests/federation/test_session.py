@@ -17,8 +17,9 @@ def test_an_interrupted_connection_leaves_no_thread_that_keeps_the_program_alive
     """Nobody listens, so FLARE's connector goes on trying; left alone it would do so for ever."""
     kits = provision(PROJECT, tmp_path, "localhost", free_port(None), ["north"])
     script = textwrap.dedent(f"""
-        import _thread, threading
+        import _thread, signal, threading
         from pathlib import Path
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without one
         from fedrlvr.federation.session import open_kit
         connect = open_kit(Path({str(kits / "lead@consortium.org")!r}))
         def interrupt():
