@@ -9,6 +9,7 @@ import pytest
 
 from fedrlvr.config import JobConfig
 from fedrlvr.environments.prepared_run import PreparedRun, load_run
+from fedrlvr.federation.run import claim
 from fedrlvr.launch import run
 
 DEMO = Path(__file__).parents[1] / "app_configs" / "demo.yaml"
@@ -103,6 +104,14 @@ def test_only_a_runs_folder_can_be_resumed(tmp_path, capsys):
             (tmp_path / "run.json").write_text(content)
         assert launch(tmp_path, env=None, resume_from=tmp_path) == 2
         assert "is no run's folder, such as workspace/demo-pubswap-seed0" in capsys.readouterr().err
+
+
+def test_a_run_at_which_another_command_is_stays_as_it_is(tmp_path, capsys):
+    before = (a_run(tmp_path) / "run.json").read_bytes()
+    with claim(tmp_path):
+        assert launch(tmp_path, env=None, set=["federation.rounds=5"], resume_from=tmp_path) == 2
+    assert "another command is at this run; wait for its end, or end it" in capsys.readouterr().err
+    assert (tmp_path / "run.json").read_bytes() == before
 
 
 def test_a_run_is_found_again_as_it_was_with_what_may_change_changed(tmp_path):

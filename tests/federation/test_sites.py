@@ -153,11 +153,12 @@ def test_an_answer_that_the_check_refuses_is_a_failure():
         ask(Transport(site_1=answers), check=check)
 
 
-def test_an_answer_that_no_check_foresaw_costs_its_site_the_round_and_nobody_else():
+def test_an_answer_that_no_check_foresaw_costs_its_site_the_round_and_nobody_else(caplog):
     def check(data):
         return data["metrics"] / 0
 
     sites, _, failures = ask(Transport(site_1=answers, site_2=fails), check=check, min_sites=0)
+    assert "the answer of site-1 to train" in caplog.text  # with where it came from: the fault may be ours
     assert [f["reason"] for f in failures] == ["its answer cannot be read: TypeError", "disk full"]
     assert sites.begin_segment() == ["site-2"]
 

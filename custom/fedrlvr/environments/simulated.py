@@ -38,9 +38,10 @@ def simulate(
 
 def simulation(prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False) -> Simulation:
     """The run in the simulator, from its beginning or from where it came to."""
-    prepared.save()
     what = (prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, prepared.sites)
-    return Simulation(*what, run=prepared.run, resume=resume, base_model=prepared.fingerprint)
+    started = Simulation(*what, run=prepared.run, resume=resume, base_model=prepared.fingerprint)
+    prepared.save()  # not before the folder is known to be nobody else's
+    return started
 
 
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> PreparedRun:

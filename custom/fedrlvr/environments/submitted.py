@@ -138,10 +138,11 @@ def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
 
 
 def _submission(prepared: PreparedRun, connect: Callable, console: Console, resume: bool) -> Submission:
-    prepared.save()
     what = (prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, connect)
     again = {"run": prepared.run, "resume": resume, "base_model": prepared.fingerprint}
-    return Submission(*what, note=_say(console), **again)
+    submission = Submission(*what, note=_say(console), **again)
+    prepared.save()  # not before the folder is known to be nobody else's
+    return submission
 
 
 _PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}

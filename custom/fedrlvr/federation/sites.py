@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from fedrlvr.privacy.guards import Refused
 
 Checked = TypeVar("Checked")
 
+LOGGER = logging.getLogger(__name__)
 POLL = 0.05
 GONE = "the site is gone: FLARE has not heard of its job for too long"
 
@@ -120,7 +122,8 @@ class Sites:
                 if site in asked and not asked[site].fetched:
                     self._absent.add(site)
             except Exception as error:
-                # What no check foresaw in one site's answer must not end the run of the others.
+                # What no check foresaw in one site's answer must not end the others' run; the fault may be ours.
+                LOGGER.exception("the answer of %s to %s", site, task)
                 self.fail(site, task, f"its answer cannot be read: {type(error).__name__}", out=not optional)
         self.check_quorum(with_returning=True)
         return answers
