@@ -35,7 +35,13 @@ def seal(path: Path) -> None:
     unfinished = path.with_name(path.name + UNFINISHED)
     files = sorted(file for file in unfinished.iterdir() if file.name != SEAL)
     (unfinished / SEAL).write_text(json.dumps({file.name: _digest(file) for file in files}, indent=1))
-    for file in (*files, unfinished / SEAL, unfinished):
+    publish(path)
+
+
+def publish(path: Path) -> None:
+    """The same without a seal, for a folder whose files are of another's making. Raises OSError, as `seal`."""
+    unfinished = path.with_name(path.name + UNFINISHED)
+    for file in (*unfinished.iterdir(), unfinished):
         _sync(file)
     shutil.rmtree(path, ignore_errors=True)
     unfinished.rename(path)

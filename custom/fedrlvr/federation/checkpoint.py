@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 from safetensors.torch import save
 
 from fedrlvr.config import LoraSettings
+from fedrlvr.sealed_folder import begin, publish
 from fedrlvr.types import Adapter
 
 
@@ -18,9 +17,7 @@ def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: 
 
     Written beside, synced and renamed, so that no reader and no crash meets half a directory.
     """
-    unfinished = path.with_name(path.name + ".tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    unfinished = begin(path)
     # Not save_file(), whose error on a full disk is no OSError.
     content = save({name: tensor.contiguous() for name, tensor in adapter.items()})
     (unfinished / "adapter_model.safetensors").write_bytes(content)
@@ -36,8 +33,4 @@ def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: 
         "inference_mode": True,
     }
     (unfinished / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    for file in unfinished.iterdir():
-        with open(file, "rb") as handle:
-            os.fsync(handle.fileno())
-    shutil.rmtree(path, ignore_errors=True)
-    unfinished.rename(path)
+    publish(path)
