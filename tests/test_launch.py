@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from fedrlvr.config import JobConfig
 from fedrlvr.environments.prepared_run import PreparedRun, load_run
 from fedrlvr.federation.run import claim
-from fedrlvr.launch import run
+from fedrlvr.launch import follow, run
 
 DEMO = Path(__file__).parents[1] / "app_configs" / "demo.yaml"
 TINY = ["base_model.steps=1", "base_model.batch_size=4"]
@@ -112,6 +114,29 @@ def test_a_run_at_which_another_command_is_stays_as_it_is(tmp_path, capsys):
         assert launch(tmp_path, env=None, set=["federation.rounds=5"], resume_from=tmp_path) == 2
     assert "another command is at this run; wait for its end, or end it" in capsys.readouterr().err
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+class Nothing:
+    """A run in which nothing happens."""
+
+    log_path = server_folder = Path("nowhere")
+
+    def events(self):
+        return iter(())
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("environment", "lines"), [("sim", 1), ("poc", 5), ("prod", 5)])
+def test_deadlines_are_one_line_in_the_simulator_and_all_that_follow_from_it_elsewhere(
+    tmp_path, capsys, environment, lines
+):
+    prepared = replace(load_run(a_run(tmp_path)), environment=environment)
+    assert follow(Nothing(), prepared, Console(width=200)) == 0
+    _, *deadlines = capsys.readouterr().out.splitlines()
+    assert len(deadlines) == lines
+    assert any("federation.step_deadline" in line for line in deadlines)
 
 
 def test_a_run_is_found_again_as_it_was_with_what_may_change_changed(tmp_path):

@@ -7,7 +7,6 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import transformers
@@ -81,12 +80,10 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("error: interrupted before the run began", file=sys.stderr)
         return 130
-    deadlines = Deadlines.of(prepared.job)
-    said = [deadlines.in_short()] if args.env == "sim" else deadlines.describe()[:-1]
-    return follow(started, prepared, said, console)
+    return follow(started, prepared, console)
 
 
-def follow(started: Run, prepared: PreparedRun, deadlines: Sequence[str], console: Console) -> int:
+def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     """Show the run's progress, then its result; what was done before a failure is kept and reported too."""
     job, began = prepared.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
@@ -96,7 +93,8 @@ def follow(started: Run, prepared: PreparedRun, deadlines: Sequence[str], consol
         highlight=False,
         soft_wrap=True,
     )
-    for line in deadlines:
+    deadlines = Deadlines.of(job)
+    for line in [deadlines.in_short()] if prepared.environment == "sim" else deadlines.describe()[:-1]:
         console.print(f"  {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
     events, failure = [], None
     progress = Progress(console, job.federation.rounds, job.total_segments, steps_per_segment(job), len(prepared.sites))
