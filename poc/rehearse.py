@@ -30,8 +30,7 @@ from fedrlvr.environments.submitted import deal_labels
 from fedrlvr.federation.deployment import Deployment
 from fedrlvr.federation.project import LOOPBACK, free_port, is_free, read_project
 from fedrlvr.federation.provisioning import provision
-from fedrlvr.federation.run import RunFailed
-from fedrlvr.federation.session import Line, open_kit
+from fedrlvr.federation.session import SAYS_NO, Line, open_kit
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import task_named
@@ -239,7 +238,7 @@ def _step(name: str, act: Callable[[], str], console: Console) -> bool:
     began = time.monotonic()
     try:
         said, mark = act(), "[green]✓[/]"
-    except (NotAsExpected, RunFailed, RuntimeError, ValueError, OSError) as error:
+    except (NotAsExpected, ValueError, OSError, *SAYS_NO) as error:
         said, mark = str(error), "[red]✗[/]"
     console.print(f"  {mark} {time.monotonic() - began:6.1f} s  {escape(said)}", highlight=False, soft_wrap=True)
     return mark == "[green]✓[/]"

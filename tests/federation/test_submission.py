@@ -7,7 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError, JobNotRunning, NoConnection
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    InternalError,
+    JobNotRunning,
+    NoConnection,
+    NoReply,
+)
 
 from fedrlvr.federation import submission
 from fedrlvr.federation.run import RunFailed
@@ -149,6 +156,28 @@ def test_a_refused_submission_names_the_refusal(submit, monkeypatch):
     monkeypatch.setattr(Server, "submit_job", lambda self, folder: (_ for _ in ()).throw(AuthorizationError("not you")))
     with pytest.raises(SubmissionFailed, match="the server did not take the job: not you"):
         heard(submit(Server()))
+
+
+@pytest.mark.parametrize(
+    ("question", "error", "reason"),
+    [
+        ("get_connected_client_list", NoReply("none"), "the server does not say who is there: none"),
+        ("do_app_command", AuthenticationError("expired"), "the run cannot be followed: expired"),
+        ("get_job_meta", AuthenticationError("expired"), "no word of job j-1: expired"),
+    ],
+)
+def test_whatever_the_server_says_no_with_the_run_ends_with_it(submit, monkeypatch, question, error, reason):
+    monkeypatch.setattr(Server, question, lambda *given: (_ for _ in ()).throw(error))
+    with pytest.raises(SubmissionFailed, match=f"^{reason}$"):
+        heard(submit(Server()))
+
+
+def test_a_server_that_does_not_let_the_lead_in_any_more_ends_a_resumed_run_with_its_words(submit, monkeypatch):
+    heard(submit(Server(), run="0" * 16))
+    expired = AuthenticationError("certificate expired")
+    monkeypatch.setattr(Server, "get_job_meta", lambda *given: (_ for _ in ()).throw(expired))
+    with pytest.raises(SubmissionFailed, match="no word of job j-1: certificate expired"):
+        heard(submit(Server(), run="0" * 16, resume=True))
 
 
 def test_a_job_that_the_server_forgot_is_not_waited_for_for_ever(submit, monkeypatch):

@@ -11,28 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from nvflare.fuel.flare_api.api_spec import (
-    AuthenticationError,
-    AuthorizationError,
-    ClientsStillRunning,
-    CommandError,
-    InternalError,
-    JobNotFound,
-    JobNotRunning,
-    NoReply,
-    TargetType,
-)
+from nvflare.fuel.flare_api.api_spec import TargetType
 from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.federation.processes import MARK, end_marked, marked, new_mark
 from fedrlvr.federation.project import Project, is_free
-from fedrlvr.federation.run import RunFailed
-from fedrlvr.federation.session import Line, open_kit
+from fedrlvr.federation.session import SAYS_NO, Line, open_kit
 
-SAYS_NO = (  # how FLARE's server refuses; none of these is a RuntimeError
-    AuthenticationError, AuthorizationError, ClientsStillRunning, CommandError, InternalError, JobNotFound,
-    JobNotRunning, NoReply,
-)  # fmt: skip
 READY_WITHIN = 180.0  # seconds from start until every site is registered
 GONE_WITHIN = 60.0  # and from a shutdown until every process is gone
 UNTOLD_WITHIN = 5.0  # the same where the server could not be told to shut down
@@ -96,7 +81,7 @@ class Deployment:
         line = Line(open_kit(self.kit(self.project.admin)), self._log, first_patience=0.0, patience=0.0)
         try:
             line.call(_shut_down)
-        except (RunFailed, RuntimeError, *SAYS_NO) as reason:
+        except SAYS_NO as reason:
             self._note(f"not shut down by the server: {reason}")
             within = UNTOLD_WITHIN
         finally:
@@ -130,17 +115,21 @@ class Deployment:
         deadline, expected = time.monotonic() + READY_WITHIN, set(self.project.sites)
         try:
             while True:
-                missing = expected - {client.name for client in line.call(lambda s: s.get_connected_client_list())}
+                missing = expected - self._registered(line)
                 if not missing:
                     return
                 if time.monotonic() > deadline:
                     name = min(missing)
                     raise DeploymentError(f"{name} did not register in {READY_WITHIN:.0f} s: see {self._console(name)}")
                 time.sleep(0.5)
-        except RunFailed as reason:
-            raise DeploymentError(f"{reason}: see {self._console(self.project.server)}") from reason
         finally:
             line.close()
+
+    def _registered(self, line: Line) -> set[str]:
+        try:
+            return {client.name for client in line.call(lambda session: session.get_connected_client_list())}
+        except SAYS_NO as reason:  # RunFailed among them
+            raise DeploymentError(f"{reason}: see {self._console(self.project.server)}") from reason
 
     def _console(self, name: str) -> Path:
         return self.kit(name) / "console.log"

@@ -12,7 +12,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nvflare.apis.fl_exception import FLCommunicationError
-from nvflare.fuel.flare_api.api_spec import SessionClosed
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    ClientsStillRunning,
+    CommandError,
+    InternalError,
+    InvalidJobDefinition,
+    InvalidTarget,
+    JobNotDone,
+    JobNotFound,
+    JobNotRunning,
+    NoClientsAvailable,
+    NoReply,
+    SessionClosed,
+)
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from fedrlvr.federation.run import RunFailed
@@ -21,6 +35,10 @@ PATIENCE = 300.0  # seconds that a server may be out of reach before a run is gi
 FIRST_PATIENCE = 20.0  # and before it was ever reached
 CONNECT_WITHIN = 10.0
 LOST = (ConnectionError, SessionClosed, FLCommunicationError, TimeoutError)
+SAYS_NO = (  # how a server that is in reach refuses; FLARE gives these no class of their own
+    AuthenticationError, AuthorizationError, ClientsStillRunning, CommandError, InternalError, InvalidJobDefinition,
+    InvalidTarget, JobNotDone, JobNotFound, JobNotRunning, NoClientsAvailable, NoReply, RuntimeError,
+)  # fmt: skip
 T = TypeVar("T")
 
 
@@ -47,7 +65,7 @@ class Line:
         self._handler = _log_to(log_path)
 
     def call(self, question: Callable[[Session], T]) -> T:
-        """Raises RunFailed where the server stays out of reach; whatever else FLARE raises is the question's own."""
+        """Raises RunFailed where the server stays out of reach; any of `SAYS_NO` is its answer."""
         lost = None
         while True:
             try:

@@ -11,28 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from nvflare.fuel.flare_api.api_spec import (
-    AuthenticationError,
-    AuthorizationError,
-    InternalError,
-    InvalidJobDefinition,
-    JobNotDone,
-    JobNotFound,
-    JobNotRunning,
-    NoReply,
-)
+from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError, JobNotRunning, NoReply
 from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.live_journal import TOPIC, BadAnswer, check_answer, read_events
 from fedrlvr.federation.run import RunFailed, claim, set_aside
-from fedrlvr.federation.session import Line
+from fedrlvr.federation.session import SAYS_NO, Line
 from fedrlvr.federation.submitted_job import export_job, is_alive, why_ended, why_waiting
 
 POLL = 1.0
 JOB_ID = "job_id"  # the file that remembers it
 SETTLED, FORGOTTEN = 20.0, 60.0  # seconds that a job may be marked as running while the server runs no such job
-REFUSED = (AuthenticationError, AuthorizationError, InternalError, InvalidJobDefinition, JobNotDone, JobNotFound)
 T = TypeVar("T")
 
 
@@ -123,16 +113,19 @@ class Submission:
             self._claim.close()
 
     def _ask(self, what: str, question: Callable[[Session], T]) -> T:
+        """Raises SubmissionFailed where the server refuses; JobNotRunning, which callers make something of, and
+        RunFailed as they are."""
         try:
             return self._line.call(question)
-        except RunFailed:
+        except (RunFailed, JobNotRunning):
             raise
-        except (*REFUSED, RuntimeError) as error:
+        except SAYS_NO as error:
             raise SubmissionFailed(f"{what}: {error}") from error
 
     def _submit(self) -> None:
-        if self._earlier is not None and is_alive(self._line, self._earlier):
-            self.job_id = self._earlier
+        earlier = self._earlier
+        if earlier is not None and self._ask(f"no word of job {earlier}", lambda session: is_alive(session, earlier)):
+            self.job_id = earlier
             self._note(f"job {self.job_id} is not over: followed again")
             return
         clients = self._ask("the server does not say who is there", lambda s: s.get_connected_client_list())
@@ -171,8 +164,8 @@ class Submission:
     def _settle(self) -> None:
         """FLARE keeps a job that is over marked as running for a quarter of an hour if a site of it is gone and cannot
         say how it ended. Told to abort it, it closes the books at once."""
-        with suppress(InternalError, JobNotRunning):  # a server that was started anew knows nothing to abort
-            self._line.call(lambda session: session.abort_job(self.job_id))
+        with suppress(SubmissionFailed, JobNotRunning):  # a server that was started anew knows nothing to abort
+            self._ask("not aborted", lambda session: session.abort_job(self.job_id))
 
     def _meta(self) -> dict:
         meta = self._ask(f"no word of job {self.job_id}", lambda session: session.get_job_meta(self.job_id))
@@ -197,8 +190,10 @@ class Submission:
                 self._note("not allowed to follow the run live: the server's authorization.json gives no app_command")
                 self._live = False
                 return
-            except BadAnswer as reason:
-                raise SubmissionFailed(str(reason)) from None
+            except (RunFailed, JobNotRunning):
+                raise
+            except (BadAnswer, *SAYS_NO) as reason:
+                raise SubmissionFailed(f"the run cannot be followed: {reason}") from None
             if not events:
                 return
             self._keep(events)

@@ -6,11 +6,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from nvflare.fuel.flare_api.api_spec import InternalError, JobNotFound, JobNotRunning, NoReply
+from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.live_journal import TOPIC
-from fedrlvr.federation.session import Line
 
 
 def export_job(folder: Path, log: Path, job: JobConfig, *what: object) -> Path:
@@ -24,15 +24,12 @@ def export_job(folder: Path, log: Path, job: JobConfig, *what: object) -> Path:
     return folder / job.name
 
 
-def is_alive(line: Line, job_id: str) -> bool:
-    """Whether a job is waiting or running. One that died with its server stays marked as running.
-
-    Raises RunFailed where the server is out of reach.
-    """
+def is_alive(session: Session, job_id: str) -> bool:
+    """Whether a job is waiting or running. One that died with its server stays marked as running."""
     try:
-        status = line.call(lambda session: session.get_job_meta(job_id))["status"]
+        status = session.get_job_meta(job_id)["status"]
         if status == "RUNNING":
-            line.call(lambda session: session.do_app_command(job_id, TOPIC, {"from": 0}))
+            session.do_app_command(job_id, TOPIC, {"from": 0})
     except (JobNotFound, JobNotRunning):
         return False
     except (InternalError, NoReply):
