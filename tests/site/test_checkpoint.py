@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fedrlvr.sealed_folder import check_seal, sealed_folders
-from fedrlvr.site.checkpoint import KEPT_NEWEST, KEPT_ROUNDS, Place, SiteCheckpoints, TrainerState
+from fedrlvr.site.checkpoint import KEPT_NEWEST, KEPT_ROUNDS, NotThere, Place, SiteCheckpoints, TrainerState
 from fedrlvr.site.ranks import Ranks
 from fedrlvr.types import PublicResponse
 
@@ -171,3 +171,25 @@ def test_no_random_state_and_nothing_private_but_tensors_is_kept(checkpoints):
     check_seal(folder)
     values = json.loads((Path(folder) / "state.json").read_text())
     assert set(values) == {"identity", "place", "given", "ledger", "pool"}
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from fedrlvr.site.checkpoint import SiteCheckpoints
+from fedrlvr.site.ranks import Ranks
+mine = SiteCheckpoints(Path(sys.argv[1]), sys.argv[2], "identity", Ranks())
+mine.claim()
+print("claimed", flush=True)
+time.sleep(600)
+"""
+
+
+def test_only_one_worker_is_at_a_run_and_a_killed_one_is_none(checkpoints, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path, RUN], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "claimed\n"
+        with pytest.raises(NotThere, match="another worker is still at this run"):
+            checkpoints.claim(patience=0.0)
+        SiteCheckpoints(tmp_path, "f" * 16, "identity", Ranks()).claim(patience=0.0)  # of another run
+        holder.kill()
+    checkpoints.claim(patience=0.0)

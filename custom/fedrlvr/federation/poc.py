@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 from fedrlvr.federation.deployment import Deployment
 from fedrlvr.federation.project import LOOPBACK, Project, ProjectError, fill_project, free_port, read_project
@@ -86,12 +86,15 @@ class Poc:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with open(self.folder / LOCK, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise PocError(f"{self.folder} is being started or stopped right now; wait for that to end") from None
+        lock = FileLock(self.folder / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise PocError(f"{self.folder} is being started or stopped right now; wait for that to end") from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def _check_folder(self) -> None:
         """That nothing of anybody's is in the way. Raises PocError, ProjectError."""

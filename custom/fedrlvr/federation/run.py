@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
+
+from filelock import FileLock, Timeout
 
 
 class RunFailed(RuntimeError):
@@ -34,16 +35,15 @@ def set_aside(folder: Path) -> None:
         folder.rename(folder.with_name(f"{folder.name}-{number}"))
 
 
-def claim(folder: Path) -> IO:
-    """Be the only one at the run in this folder, as long as what is returned is open.
+def claim(folder: Path) -> FileLock:
+    """Be the only one at the run in this folder, until what is returned is released or this process ends.
 
     Raises ValueError where somebody is.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / "lock", "w")  # noqa: SIM115 - held as long as the run lasts
+    lock = FileLock(folder / "lock", thread_local=False)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
+        lock.acquire(blocking=False)
+    except Timeout:
         raise ValueError(f"{folder}: another command is at this run; wait for its end, or end it") from None
     return lock

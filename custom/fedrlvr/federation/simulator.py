@@ -112,7 +112,7 @@ class Simulation:
             end_marked(self._mark)
             self._process.wait()
             self._process.stdin.close()
-        self._claim.close()
+        self._claim.release()
 
     def _follow(self, path: Path) -> Iterator[dict | None]:
         rest, position = "", 0

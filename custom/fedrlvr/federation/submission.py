@@ -110,7 +110,7 @@ class Submission:
             self._note(f"not waited for: job {self.job_id} may go on at the server")
         finally:
             self._line.close()
-            self._claim.close()
+            self._claim.release()
 
     def _ask(self, what: str, question: Callable[[Session], T]) -> T:
         """Raises SubmissionFailed where the server refuses; JobNotRunning, which callers make something of, and

@@ -6,15 +6,13 @@ state is kept, as draws depend on names only (`streams.py`).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
 
 from fedrlvr.run_identity import forget_old_runs
@@ -71,7 +69,7 @@ class SiteCheckpoints:
 
     def __init__(self, folder: Path, run: str, identity: str, ranks: Ranks):
         self.folder, self.identity, self.ranks = folder / run, identity, ranks
-        self._lock: IO | None = None
+        self._lock = FileLock(folder / f"{run}.lock")
 
     def claim(self, patience: float = 60.0) -> None:
         """Be the only worker at this run until this process ends. A job that lost its server may have one for a while.
@@ -82,10 +80,7 @@ class SiteCheckpoints:
         taken = False
         if self.ranks.rank == 0:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            path, deadline = self.folder.with_name(f"{self.folder.name}.lock"), time.monotonic() + patience
-            self._lock = open(path, "a")  # noqa: SIM115 - held as long as the process lives
-            while (taken := not _locked(self._lock)) and time.monotonic() < deadline:
-                time.sleep(0.2)
+            taken = not _acquired(self._lock, patience)
         if self.ranks.broadcast(taken):
             raise NotThere("another worker is still at this run, of an earlier job; end that job first")
 
@@ -172,11 +167,11 @@ class SiteCheckpoints:
         forget_old_runs(self.folder.parent)
 
 
-def _locked(file: IO) -> bool:
+def _acquired(lock: FileLock, patience: float) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.acquire(timeout=patience, poll_interval=0.2)
         return True
-    except BlockingIOError:
+    except Timeout:
         return False
 
 
