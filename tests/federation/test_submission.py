@@ -17,7 +17,7 @@ from nvflare.fuel.flare_api.api_spec import (
 )
 
 from fedrlvr.federation import submission
-from fedrlvr.federation.run import RunFailed
+from fedrlvr.federation.run import RecipeInputs, RunFailed
 from fedrlvr.federation.session import Line
 from fedrlvr.federation.submission import Submission, SubmissionFailed
 
@@ -78,8 +78,8 @@ class Server:
 @pytest.fixture
 def submit(tmp_path, job):
     def make(server: Server, notes: list | None = None, **more) -> Submission:
-        what = (tmp_path / "run", job, ["p"], "0" * 64, server.connect)
-        made = Submission(*what, [].append if notes is None else notes.append, poll=0.0, **more)
+        inputs, note = RecipeInputs(job, ["p"], "0" * 64, **more), [].append if notes is None else notes.append
+        made = Submission(tmp_path / "run", inputs, server.connect, note, poll=0.0)
         made._line._pause = 0.0
         return made
 

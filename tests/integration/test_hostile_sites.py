@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.integration.conftest import simulation_of
 
-from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.simulator import Simulation
 from fedrlvr.report.setbacks import setback_lines
 from fedrlvr.report.summary import summarise
-from fedrlvr.tasks import TASKS
 
 pytestmark = pytest.mark.slow
 
@@ -69,10 +68,9 @@ def runs(site_files, small_job, tmp_path):
         exchange__prompts_per_step=8,
     )
     manifest, sites = site_files({f"site-{i}": (label,) for i, label in enumerate("ABC", start=1)})
-    public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
     found = []
     for folder, names in (("with", sites), ("without", ["site-1", "site-2"])):
-        simulation = Simulation(tmp_path / folder, job, public, manifest, {name: sites[name] for name in names})
+        simulation = simulation_of(tmp_path / folder, job, manifest, {name: sites[name] for name in names})
         plan = {f"{task}/{number}": trick for task, number, trick, _ in TRICKS}
         found.append((simulation, run(simulation, plan | {"swap/0": "eternity"})))
     return found

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tests.integration.conftest import simulation_of
 
 from fedrlvr.data.base_model import BaseModelSettings, base_model
-from fedrlvr.data.problems import manifest_hash, read_problems, write_problems
+from fedrlvr.data.problems import manifest_hash, write_problems
 from fedrlvr.federation.simulator import Simulation
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.site.egress import read_policy
@@ -67,8 +68,7 @@ def test_each_sites_policy_acts_although_the_job_configures_none(site_files, sma
     job = small_job(federation__rounds=2, federation__segments_per_round=1, federation__aggregator="fedit")
     manifest, sites = site_files({site: (label,) for site, label in zip(PLANS, "ABCD", strict=True)})
     sites = {name: c.model_copy(update={"policy": policy_file(c, *PLANS[name])}) for name, c in sites.items()}
-    public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
-    heard, events = tapped(Simulation(tmp_path / "run", job, public, manifest, sites))
+    heard, events = tapped(simulation_of(tmp_path / "run", job, manifest, sites))
     logs = {name: list(EgressLog(read_policy(c.policy).log).entries()) for name, c in sites.items()}
     check_who_was_let_in(events, logs)
     check_what_left(events)
@@ -143,7 +143,7 @@ def test_a_hundred_canaries_in_the_models_mouth(arithmetic_sites, small_job, tmp
         for canary, p in zip(canaries(), public * 13, strict=False)
     ]
     (tmp_path / "recited.json").write_text(json.dumps(recited))
-    simulation = Simulation(tmp_path / "run", job, [p.id for p in public], manifest_hash(public), sites)
+    simulation = simulation_of(tmp_path / "run", job, manifest_hash(public), sites)
     heard, events = tapped(simulation, RECITED=str(tmp_path / "recited.json"))
     from_site_1 = "\n".join(json.dumps(h) for h in heard if h["from"] == "site-1")
     assert sum(canary in from_site_1 for canary in canaries()) == leaking

@@ -7,15 +7,13 @@ import signal
 
 import psutil
 import pytest
-from tests.integration.conftest import processes_of
+from tests.integration.conftest import processes_of, simulation_of
 
-from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.deadlines import GRACE
 from fedrlvr.federation.simulator import Simulation, SimulationFailed
 from fedrlvr.report.setbacks import setback_lines
 from fedrlvr.report.summary import summarise
 from fedrlvr.sealed_folder import check_seal, sealed_folders
-from fedrlvr.tasks import TASKS
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +25,7 @@ def simulation(site_files, small_job, tmp_path):
     def prepare(**changes) -> Simulation:
         job = small_job(**{"federation__min_sites": 2, "federation__segments_per_round": 2} | changes)
         manifest, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
-        public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
-        return Simulation(tmp_path / "run", job, public, manifest, sites, RUN)
+        return simulation_of(tmp_path / "run", job, manifest, sites, run=RUN)
 
     return prepare
 

@@ -9,13 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.integration.conftest import processes_of
+from tests.integration.conftest import processes_of, simulation_of
 
-from fedrlvr.data.problems import read_problems
-from fedrlvr.federation.simulator import Simulation
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.site.checkpoint import Place
-from fedrlvr.tasks import TASKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -62,8 +59,7 @@ def simulation(site_files, small_job, tmp_path):
         grpo__num_generations=2,
     )
     manifest, sites = site_files(SITES)
-    public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
-    return Simulation(tmp_path / "run", job, public, manifest, sites)
+    return simulation_of(tmp_path / "run", job, manifest, sites)
 
 
 def of(events: list[dict], kind: str) -> list[dict]:

@@ -8,11 +8,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import processes_of, wait_for_line, wait_until_gone
+from tests.integration.conftest import processes_of, simulation_of, wait_for_line, wait_until_gone
 
-from fedrlvr.data.problems import read_problems
 from fedrlvr.federation.simulator import Simulation, SimulationFailed
-from fedrlvr.tasks import TASKS
 
 pytestmark = pytest.mark.slow
 
@@ -51,11 +49,10 @@ def prepared(site_files, small_job, tmp_path):
     def prepare(spoil=lambda sites: None, folder="run", resume=False, **changes) -> Simulation:
         job = small_job(**({"federation__rounds": 2, "federation__segments_per_round": 1} | changes))
         manifest, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
-        public = [p.id for p in read_problems(sites["site-1"].public_problems, TASKS["protocol"])]
         states = {site: tmp_path / f"{folder}-sites" / site for site in sites}
         sites = {name: config.model_copy(update={"state_dir": states[name]}) for name, config in sites.items()}
         spoil(sites)
-        return Simulation(tmp_path / folder, job, public, manifest, sites, RUN, resume)
+        return simulation_of(tmp_path / folder, job, manifest, sites, run=RUN, resume=resume)
 
     return prepare
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedrlvr.config import JobConfig
 from fedrlvr.data.experiment import ExperimentConfig
+from fedrlvr.federation.run import RecipeInputs
 from fedrlvr.run_identity import MAY_CHANGE, check_run, new_run, run_identity
 from fedrlvr.settings_file import SettingsError, apply_override, validate_settings
 from fedrlvr.site_config import SiteConfig
@@ -35,6 +36,9 @@ class PreparedRun:
     environment: str = "sim"
     place: str = ""
     run: str = field(default_factory=new_run)
+
+    def inputs(self, resume: bool) -> RecipeInputs:
+        return RecipeInputs(self.job, self.public_ids, self.manifest, self.run, resume, self.fingerprint)
 
     def save(self) -> None:
         """Write down what `load_run` needs to go on with this run, should it die."""

@@ -38,8 +38,7 @@ def simulate(
 
 def simulation(prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False) -> Simulation:
     """The run in the simulator, from its beginning or from where it came to."""
-    what = (prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, prepared.sites)
-    started = Simulation(*what, run=prepared.run, resume=resume, base_model=prepared.fingerprint)
+    started = Simulation(prepared.folder, prepared.inputs(resume), prepared.sites)
     prepared.save()  # not before the folder is known to be nobody else's
     return started
 

@@ -138,9 +138,7 @@ def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
 
 
 def _submission(prepared: PreparedRun, connect: Callable, console: Console, resume: bool) -> Submission:
-    what = (prepared.folder, prepared.job, prepared.public_ids, prepared.manifest, connect)
-    again = {"run": prepared.run, "resume": resume, "base_model": prepared.fingerprint}
-    submission = Submission(*what, note=_say(console), **again)
+    submission = Submission(prepared.folder, prepared.inputs(resume), connect, _say(console))
     prepared.save()  # not before the folder is known to be nobody else's
     return submission
 

@@ -14,7 +14,7 @@ from nvflare.fuel.utils import fobs
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.deadlines import Deadlines
-from fedrlvr.federation.journal import Journal
+from fedrlvr.federation.journal import JOURNAL, Journal
 from fedrlvr.federation.live_journal import serve_journal
 from fedrlvr.federation.rounds import Rounds
 from fedrlvr.federation.run_store import RunStore, runs_folder
@@ -43,7 +43,7 @@ class PubSwapController(Controller):
         torch.set_num_threads(1)  # sums in one fixed order: a run repeats byte for byte
         engine = fl_ctx.get_engine()
         self._folder = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id())) / "fedrlvr"
-        serve_journal(engine, self._folder / "metrics.jsonl")
+        serve_journal(engine, self._folder / JOURNAL)
         self._journal: Journal | None = None
         self._sites: Sites | None = None
         self._hear_of_late_answers()

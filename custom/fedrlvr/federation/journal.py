@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+JOURNAL = "metrics.jsonl"
+
 
 class Journal:
     """Appends to `metrics.jsonl`. Every line has `event` and `time` (seconds since the journal was opened, on top of
@@ -16,7 +18,7 @@ class Journal:
 
     def __init__(self, folder: Path, continued: Path | None = None):
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, before = folder / "metrics.jsonl", 0.0
+        self.path, before = folder / JOURNAL, 0.0
         if continued is not None:
             shutil.copyfile(continued, self.path)
             before = json.loads(self.path.read_text(encoding="utf-8").splitlines()[-1])["time"]

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from fedrlvr.config import JobConfig
+
 
 class RunFailed(RuntimeError):
     """The job did not end well; the message says why, as far as that is known."""
+
+
+@dataclass(frozen=True)
+class RecipeInputs:
+    """The arguments of `PubSwapRecipe`, which says what they are, for whoever must not import FLARE's recipes yet: they
+    look at the program's own arguments."""
+
+    job: JobConfig
+    public_ids: list[str]
+    manifest: str
+    run: str | None = None
+    resume: bool = False
+    base_model: str | None = None
 
 
 class Run(Protocol):

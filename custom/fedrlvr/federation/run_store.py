@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 
 from fedrlvr.config import Settings
+from fedrlvr.federation.journal import JOURNAL
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.run_identity import forget_old_runs
 from fedrlvr.sealed_folder import BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
@@ -18,7 +19,6 @@ from fedrlvr.settings_file import load_settings
 from fedrlvr.types import Adapter
 
 KEPT_ROUNDS = 2
-JOURNAL = "metrics.jsonl"
 
 
 class ServerConfig(Settings):

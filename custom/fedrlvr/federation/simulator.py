@@ -21,11 +21,11 @@ import yaml
 
 from fedrlvr.config import JobConfig
 from fedrlvr.federation.deadlines import Deadlines
+from fedrlvr.federation.journal import JOURNAL
 from fedrlvr.federation.lockdown import JOB_CLASSES
 from fedrlvr.federation.processes import MARK, end_marked, new_mark
-from fedrlvr.federation.run import RunFailed, claim, set_aside
+from fedrlvr.federation.run import RecipeInputs, RunFailed, claim, set_aside
 from fedrlvr.federation.site_kit import template
-from fedrlvr.run_identity import new_run
 from fedrlvr.site_config import SiteConfig
 
 if TYPE_CHECKING:
@@ -49,32 +49,21 @@ class SimulationFailed(RunFailed):
 class Simulation:
     """One run under `folder`: `flare/` is FLARE's workspace, `flare.log` what it prints."""
 
-    def __init__(
-        self,
-        folder: Path,
-        job: JobConfig,
-        public_ids: list[str],
-        manifest: str,
-        sites: dict[str, SiteConfig],
-        run: str | None = None,
-        resume: bool = False,
-        base_model: str | None = None,
-    ):
-        """`run`, `resume` and `base_model` as for the recipe; a run to go on with is one that was under `folder`."""
+    def __init__(self, folder: Path, inputs: RecipeInputs, sites: dict[str, SiteConfig]):
+        """A run to go on with is one that was under `folder`."""
         check_folder(folder)
-        self.folder, self.job = folder, job
-        self.flare = folder / "flare" / job.name
+        self.folder, self._job = folder, inputs.job
+        self.flare = folder / "flare" / inputs.job.name
         self.log_path = folder / "flare.log"
         self.server_folder = self.flare / "server" / "simulate_job" / "fedrlvr"
         self._mark = new_mark()
         self._process: subprocess.Popen | None = None
         self._claim = claim(folder)
-        if resume:
+        if inputs.resume:
             set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
         self._write_sites(sites)
-        inputs = {"public_ids": public_ids, "manifest": manifest, "base_model": base_model, "sites": list(sites)}
-        inputs |= {"job": job.model_dump(mode="json"), "run": run or new_run(), "resume": resume}
-        (folder / "job.json").write_text(json.dumps(inputs, indent=2))
+        values = vars(inputs) | {"job": inputs.job.model_dump(mode="json"), "sites": list(sites)}
+        (folder / "job.json").write_text(json.dumps(values, indent=2))
 
     def events(self) -> Iterator[dict | None]:
         """Start the run and yield the server's journal, line by line as it is written; None when nothing is new.
@@ -84,7 +73,7 @@ class Simulation:
         """
         environment = {**os.environ, MARK: self._mark}
         with open(self.log_path, "ab") as log:
-            log.writelines(f"{line}\n".encode() for line in Deadlines.of(self.job).describe())
+            log.writelines(f"{line}\n".encode() for line in Deadlines.of(self._job).describe())
             log.flush()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fedrlvr.federation.simulator", str(self.folder)],
@@ -96,7 +85,7 @@ class Simulation:
             )
         try:
             reason = None
-            for event in self._follow(self.server_folder / "metrics.jsonl"):
+            for event in self._follow(self.server_folder / JOURNAL):
                 if event and event["event"] == "stopped":
                     reason = event["reason"]
                 yield event

@@ -14,9 +14,9 @@ from typing import TypeVar
 from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError, JobNotRunning, NoReply
 from nvflare.fuel.flare_api.flare_api import Session
 
-from fedrlvr.config import JobConfig
+from fedrlvr.federation.journal import JOURNAL
 from fedrlvr.federation.live_journal import TOPIC, BadAnswer, check_answer, read_events
-from fedrlvr.federation.run import RunFailed, claim, set_aside
+from fedrlvr.federation.run import RecipeInputs, RunFailed, claim, set_aside
 from fedrlvr.federation.session import SAYS_NO, Line
 from fedrlvr.federation.submitted_job import export_job, is_alive, why_ended, why_waiting
 
@@ -36,22 +36,16 @@ class Submission:
     def __init__(
         self,
         folder: Path,
-        job: JobConfig,
-        public_ids: list[str],
-        manifest: str,
+        inputs: RecipeInputs,
         connect: Callable[[], Session],
         note: Callable[[str], None] = lambda text: None,
         poll: float = POLL,
-        run: str | None = None,
-        resume: bool = False,
-        base_model: str | None = None,
     ):
-        """`note` shows a line to whoever waits; `run`, `resume` and `base_model` as for the recipe. A run to go on with
-        is one that was submitted from `folder`."""
-        self.folder, self.job = folder, job
+        """`note` shows a line to whoever waits. A run to go on with is one that was submitted from `folder`."""
+        self.folder, self._job = folder, inputs.job
         self.flare = folder / "flare"
         self._claim = claim(folder)
-        if resume:
+        if inputs.resume:
             set_aside(self.flare)
         self.flare.mkdir(parents=True)
         self.log_path = folder / "flare.log"
@@ -64,9 +58,8 @@ class Submission:
         self._live = True
         self._over = self._closed = self._ended = False
         remembered = folder / JOB_ID
-        self._earlier = remembered.read_text().strip() if resume and remembered.exists() else None
-        what = (public_ids, manifest, run, resume, base_model)
-        self.job_folder = export_job(self.flare / "job", self.log_path, job, *what)
+        self._earlier = remembered.read_text().strip() if inputs.resume and remembered.exists() else None
+        self.job_folder = export_job(self.flare / "job", self.log_path, inputs)
 
     def events(self) -> Iterator[dict | None]:
         """Submit the job and yield the server's journal as it grows; None when nothing is new.
@@ -129,7 +122,7 @@ class Submission:
             self._note(f"job {self.job_id} is not over: followed again")
             return
         clients = self._ask("the server does not say who is there", lambda s: s.get_connected_client_list())
-        names, least = sorted(client.name for client in clients), self.job.federation.min_sites
+        names, least = sorted(client.name for client in clients), self._job.federation.min_sites
         self._note(f"sites connected: {', '.join(names) or 'none'}")
         if len(names) < least:
             self._note(f"the server waits until {least} sites are (federation.min_sites)")
@@ -211,7 +204,7 @@ class Submission:
     def _keep(self, events: list[dict]) -> None:
         """On disk as soon as heard, should the rest never come."""
         self.server_folder.mkdir(exist_ok=True)
-        with open(self.server_folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with open(self.server_folder / JOURNAL, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(event) + "\n" for event in events)
 
     def _abort(self) -> None:
@@ -228,13 +221,13 @@ class Submission:
         what = f"the result of job {self.job_id} cannot be downloaded"
         found = self._ask(what, lambda session: session.download_job_result(self.job_id, str(self.flare)))
         kept = Path(found or "") / "workspace" / "fedrlvr"
-        if found and (kept / "metrics.jsonl").is_file():
+        if found and (kept / JOURNAL).is_file():
             shutil.rmtree(self.server_folder, ignore_errors=True)
             shutil.move(kept, self.server_folder)
 
     def _unheard(self) -> list[dict]:
         try:
-            return read_events(self.server_folder / "metrics.jsonl", self._told, limited=False)
+            return read_events(self.server_folder / JOURNAL, self._told, limited=False)
         except ValueError as error:
             raise SubmissionFailed(f"the journal that came with the result is none: {error}") from None
 

@@ -8,20 +8,20 @@ from pathlib import Path
 from nvflare.fuel.flare_api.api_spec import InternalError, JobNotFound, JobNotRunning, NoReply
 from nvflare.fuel.flare_api.flare_api import Session
 
-from fedrlvr.config import JobConfig
 from fedrlvr.federation.deadlines import Deadlines
 from fedrlvr.federation.live_journal import TOPIC
+from fedrlvr.federation.run import RecipeInputs
 
 
-def export_job(folder: Path, log: Path, job: JobConfig, *what: object) -> Path:
-    """Write the recipe's job under `folder`, its deadlines and FLARE's words into `log`; returns the job's own folder.
-    `what` are the recipe's other arguments."""
+def export_job(folder: Path, log: Path, inputs: RecipeInputs) -> Path:
+    """Write the recipe's job under `folder`, its deadlines and FLARE's words into `log`; returns the job's own
+    folder."""
     from fedrlvr.federation.recipe import PubSwapRecipe  # FLARE's recipes look at the program's own arguments
 
     with open(log, "a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-        file.writelines(f"{line}\n" for line in Deadlines.of(job).describe())
-        PubSwapRecipe(job, *what).export(str(folder))
-    return folder / job.name
+        file.writelines(f"{line}\n" for line in Deadlines.of(inputs.job).describe())
+        PubSwapRecipe(**vars(inputs)).export(str(folder))
+    return folder / inputs.job.name
 
 
 def is_alive(session: Session, job_id: str) -> bool:

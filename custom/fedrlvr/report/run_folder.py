@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.environments.prepared_run import PreparedRun
 from fedrlvr.federation.checkpoint import write_adapter
+from fedrlvr.federation.journal import JOURNAL
 from fedrlvr.report.figure import draw_run
 from fedrlvr.report.summary import summarise
 from fedrlvr.report.table import print_setbacks, print_summary
@@ -26,7 +27,7 @@ def report(
     if not any(event["event"] == "start" for event in events):
         return  # the server stopped before it asked anybody
     folder = prepared.folder
-    shutil.copyfile(server_folder / "metrics.jsonl", folder / "metrics.jsonl")
+    shutil.copyfile(server_folder / JOURNAL, folder / JOURNAL)
     summary = summarise(events, seconds)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     if summary["base"]:
@@ -37,7 +38,7 @@ def report(
         print_setbacks(summary, console)
     for adapter in _final_adapters(server_folder, prepared):
         console.print(f"adapter:  {adapter}", markup=False, highlight=False, soft_wrap=True)
-    for name in ("summary.json", "metrics.jsonl", "pass_at_1.png"):
+    for name in ("summary.json", JOURNAL, "pass_at_1.png"):
         if (folder / name).exists():
             console.print(f"{name + ':':<14} {folder / name}", markup=False, highlight=False, soft_wrap=True)
 
