@@ -25,10 +25,19 @@ def test_one_with_another_model_is_named_with_both_values():
     assert dissenters == {"a": "base model differs: most sites have m1, this one m2"}
 
 
-def test_one_with_other_shapes_is_out():
+def test_one_with_other_shapes_is_out_with_both_values():
     spec, dissenters = agreement({"a": ("m1", LARGE), "b": ("m1", SMALL), "c": ("m1", SMALL)})
     assert spec == SMALL
-    assert dissenters == {"a": "its adapter has other tensors or shapes than most sites'"}
+    assert dissenters == {"a": "adapter differs: 'q.lora_A' is [2, 4] at most sites, [8, 4] at this one"}
+
+
+def test_one_with_other_tensors_is_out_with_what_is_missing_and_nothing_that_moves_a_cursor():
+    fewer, more = {"q.lora_A": [2, 4]}, SMALL | {"\x1b[2J" + "x" * 999: [1, 1]}
+    _, dissenters = agreement({"a": ("m1", fewer), "b": ("m1", SMALL), "c": ("m1", SMALL), "d": ("m1", more)})
+    assert dissenters["a"] == "adapter differs: 'q.lora_B' is [4, 2] at most sites, missing at this one"
+    assert dissenters["d"].endswith("x' is missing at most sites, [1, 1] at this one")
+    assert "\x1b" not in dissenters["d"]
+    assert len(dissenters["d"]) < 300
 
 
 def test_between_equals_the_first_is_taken():

@@ -23,5 +23,12 @@ def agreement(said: Mapping[str, tuple[str, AdapterSpec]]) -> tuple[AdapterSpec,
         if model != usual:
             dissenters[site] = f"base model differs: most sites have {usual}, this one {model}"
         elif spec != agreed:
-            dissenters[site] = "its adapter has other tensors or shapes than most sites'"
+            dissenters[site] = _difference(spec, agreed)
     return agreed, dissenters
+
+
+def _difference(spec: AdapterSpec, agreed: AdapterSpec) -> str:
+    """By the first tensor; its name may come from the site that differs."""
+    name = min(name for name in spec.keys() | agreed.keys() if spec.get(name) != agreed.get(name))
+    has, usual = (shapes.get(name, "missing") for shapes in (spec, agreed))
+    return f"adapter differs: {name[:200]!r} is {usual} at most sites, {has} at this one"

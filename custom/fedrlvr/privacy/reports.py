@@ -13,6 +13,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 RESERVED = {"event", "time", "round", "site", "self"}  # the journal's own
 MAX_RECORDS = 10_000
 MAX_LABELS = 1_000
+MAX_DIMENSION = 2**24  # of a tensor: well above any vocabulary
 
 
 def check_steps(data: dict) -> list[dict]:
@@ -72,9 +73,13 @@ def check_spec(data: dict) -> dict[str, list[int]]:
     if not isinstance(spec, dict) or not spec:
         raise Refused("adapter_spec must map tensor names to shapes")
     for name, shape in spec.items():
-        whole = isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)
+        whole = (
+            isinstance(shape, list)
+            and len(shape) == 2
+            and all(isinstance(n, int) and 0 < n <= MAX_DIMENSION for n in shape)
+        )
         if not isinstance(name, str) or not whole:
-            raise Refused(f"adapter_spec: {str(name)[:80]!r} must have two positive dimensions")
+            raise Refused(f"adapter_spec: {str(name)[:80]!r} must have two dimensions from 1 to {MAX_DIMENSION}")
     return spec
 
 
