@@ -11,8 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from fedrlvr.federation.project import FIRST_PORT, LOOPBACK, ProjectError
-from fedrlvr.federation.provisioning import provision
+from fedrlvr.flare.deploy.project import FIRST_PORT, LOOPBACK, ProjectError
+from fedrlvr.flare.deploy.provisioning import provision
 
 TEMPLATE = Path(__file__).resolve().parent / "project.yml"
 

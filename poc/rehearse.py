@@ -23,17 +23,17 @@ import transformers
 from rich.console import Console
 from rich.markup import escape
 
-from fedrlvr.data.consortium import write_consortium
-from fedrlvr.data.experiment import ExperimentConfig, load_experiment
-from fedrlvr.data.simulated import practice_for, site_model
-from fedrlvr.environments.submitted import deal_labels
-from fedrlvr.federation.deployment import Deployment
-from fedrlvr.federation.project import LOOPBACK, free_port, is_free, read_project
-from fedrlvr.federation.provisioning import provision
-from fedrlvr.federation.session import SAYS_NO, Line, open_kit
+from fedrlvr.flare.deploy.deployment import Deployment
+from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, read_project
+from fedrlvr.flare.deploy.provisioning import provision
+from fedrlvr.flare.lead.session import SAYS_NO, Line, open_kit
+from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
+from fedrlvr.launch.simulated_site import site_model, synthetic_task
+from fedrlvr.launch.submitted import deal_labels
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import task_named
+from fedrlvr.tiny.consortium import write_consortium
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = ROOT / "app_configs" / "demo.yaml"
@@ -88,7 +88,7 @@ class Rehearsal:
         """Every participant by the command that it would use itself, on its own folder."""
         task = task_named(self.experiment.task, self.experiment.verifier)
         private = self.out / "private"
-        write_consortium(self.experiment.data, practice_for(task), self.experiment.seed, self.consortium, private)
+        write_consortium(self.experiment.data, synthetic_task(task), self.experiment.seed, self.consortium, private)
         model = site_model(self.experiment, task, None, False, self.out / "models", False, lambda *progress: None)
         for name in HOSPITALS:
             kit = self.deployment.kit(name)

@@ -13,10 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fedrlvr.federation.deployment import DeploymentError
-from fedrlvr.federation.poc import Poc, PocError
-from fedrlvr.federation.project import ProjectError
-from fedrlvr.federation.site_kit import POLICIES
+from fedrlvr.flare.deploy.deployment import DeploymentError
+from fedrlvr.flare.deploy.poc import Poc, PocError
+from fedrlvr.flare.deploy.project import ProjectError
+from fedrlvr.flare.site.site_kit import POLICIES
 from fedrlvr.settings_file import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]

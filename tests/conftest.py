@@ -11,10 +11,10 @@ import torch
 from hypothesis import settings
 
 from fedrlvr.config import JobConfig
-from fedrlvr.data.base_model import BaseModelSettings, base_model
-from fedrlvr.data.generated import GeneratedData, write_generated
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
+from fedrlvr.tiny.base_model import BaseModelSettings, base_model
+from fedrlvr.tiny.generated import GeneratedData, write_generated
 
 settings.register_profile("patient", deadline=None)  # a slow machine is no failure
 settings.load_profile("patient")
@@ -104,8 +104,8 @@ def site_files(tmp_path, model_path):
 def make_trainer(site_files):
     """A site's trainer in this process, at the start of a round: the real engine, sampler and verifier."""
     from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
-    from fedrlvr.site.build import build_trainer
-    from fedrlvr.site.ranks import Ranks
+    from fedrlvr.learning.build import build_trainer
+    from fedrlvr.learning.ranks import Ranks
 
     def make(job: JobConfig, site: str = "site-1", labels: tuple[str, ...] = ("A", "B", "C", "D"), **changes):
         manifest, configs = site_files({site: labels}, **changes)

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from fedrlvr.config import RENDERING
-from fedrlvr.data.experiment import ExperimentConfig, load_experiment
+from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
 from fedrlvr.settings_file import SettingsError
 
 SMALL = """

@@ -24,17 +24,25 @@ BASE = {
     "site_config",
     "sealed_folder",
     "run_identity",
+    "run",
+    "processes",
 }
+PURE = {"protocol", "algorithms", "privacy"}
 ALLOWED = {  # room -> rooms it may import from, besides itself and the base
+    "protocol": {"privacy", "tasks"},
     "algorithms": set(),
     "privacy": set(),
     "tasks": set(),
     "data": {"tasks", "algorithms"},
-    "site": {"tasks", "data", "privacy", "algorithms"},
-    "federation": {"site", "tasks", "data", "privacy", "algorithms"},
+    "tiny": {"tasks", "data"},
+    "learning": {"protocol", "tasks", "data", "privacy", "algorithms"},
+    "worker": {"protocol", "learning", "algorithms"},
+    "site": {"protocol", "worker", "learning", "tasks", "data", "privacy", "algorithms"},
+    "server": {"protocol", "tasks", "privacy", "algorithms", "flare"},
+    "flare": {"server", "site", "worker", "protocol", "tasks", "data", "privacy", "algorithms"},
 }
-OUTER = {"report", "launch", "environments", "cli", "commands"}  # may import anything
-ONLY_IN = {"nvflare": "federation", "deepspeed": "site", "peft": "site"}
+OUTER = {"report", "launch", "cli", "commands"}  # may import anything
+ONLY_IN = {"nvflare": {"flare", "server"}, "deepspeed": {"learning"}, "peft": {"learning"}}
 FRAMEWORKS = ("nvflare", "deepspeed", "transformers", "peft")
 
 
@@ -85,9 +93,9 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize("framework", ONLY_IN)
-def test_a_framework_is_imported_in_one_room_only(framework):
+def test_a_framework_stays_in_its_room(framework):
     importers = {room_of(p) for p in SOURCES if any(name.split(".")[0] == framework for name in imports_of(p))}
-    assert importers == {ONLY_IN[framework]}
+    assert importers == ONLY_IN[framework]
 
 
 def test_algorithms_and_privacy_load_no_framework():
@@ -108,8 +116,8 @@ def test_algorithms_and_privacy_load_no_framework():
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=shown)
-def test_no_file_is_longer_than_250_lines(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
+def test_no_file_is_longer_than_350_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
 
 
 def test_no_function_is_longer_than_40_lines():

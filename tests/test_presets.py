@@ -10,12 +10,12 @@ import yaml
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig
-from fedrlvr.data.experiment import ExperimentConfig, load_experiment
-from fedrlvr.data.generated import write_generated
 from fedrlvr.data.problems import read_problems
-from fedrlvr.data.simulated import practice_for
-from fedrlvr.site.engine import JOB_OWNED, read_deepspeed_config
+from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
+from fedrlvr.launch.simulated_site import synthetic_task
+from fedrlvr.learning.engine import JOB_OWNED, read_deepspeed_config
 from fedrlvr.tasks import task_named
+from fedrlvr.tiny.generated import write_generated
 
 APP_CONFIGS = Path(__file__).resolve().parents[1] / "app_configs"
 PRESETS = sorted(APP_CONFIGS.glob("*.yaml"))
@@ -44,7 +44,7 @@ def test_every_shipped_preset_gives_a_valid_job_for_every_method(path, method):
 def test_every_shipped_presets_problems_can_be_drawn_and_are_its_tasks(path, tmp_path):
     experiment = shipped(path)[-1]
     task = task_named(experiment.task)
-    write_generated(experiment.data, practice_for(task), experiment.seed, tmp_path)
+    write_generated(experiment.data, synthetic_task(task), experiment.seed, tmp_path)
     for site in experiment.data.sites:
         assert len(read_problems(tmp_path / f"{site}.jsonl", task)) == experiment.data.private_per_site
 

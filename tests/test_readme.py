@@ -11,7 +11,7 @@ import pytest
 
 from fedrlvr.cli import COMMANDS
 from fedrlvr.data.problems import check_gold, parse_problem
-from fedrlvr.federation.adapter_filter import AdapterFilter
+from fedrlvr.flare.site.adapter_filter import AdapterFilter
 from fedrlvr.tasks import task_named
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def test_both_commands_use_what_is_there():
 def test_every_flag_the_readmes_name_is_known():
     package = ROOT / "custom" / "fedrlvr"
     scripts = [path for folder in ("poc", "tests/benchmarks") for path in (ROOT / folder).glob("*.py")]
-    sources = [package / "launch.py", *(package / "commands").glob("*.py"), *scripts]
+    sources = [package / "launch" / "job.py", *(package / "commands").glob("*.py"), *scripts]
     known = set(re.findall(r'"(--[a-z-]+)"', "".join(path.read_text() for path in sources)))
     for readme in (ROOT / "README.md", *(ROOT / "jobs").glob("*/README.md")):
         text = re.sub(r"hf download .*?`|`pip[^`]*`|launch: .*", "", readme.read_text())  # other programs'

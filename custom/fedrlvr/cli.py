@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        from fedrlvr.tasks.judge import VerifierFault
+        from fedrlvr.tasks.math_verify_client import VerifierFault
 
         if not isinstance(error, VerifierFault):
             raise

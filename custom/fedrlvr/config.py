@@ -68,8 +68,6 @@ class SwapSettings(Settings):
     `repeat`: one pooled answer may take several places, for tasks where right answers have a single wording.
     """
 
-    rule: Literal["fill"] = "fill"
-    off_policy: Literal["receiver"] = "receiver"
     prefer: Literal["random", "short"] = "random"
     repeat: bool = False
     keep_incorrect: int = Field(1, ge=0)

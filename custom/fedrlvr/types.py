@@ -104,8 +104,7 @@ class PublicResponse:
 
 @dataclass(frozen=True)
 class SiteUpdate:
-    """What a site submits at a round's end: its adapter's difference to the round's start. `weight` is the server's."""
+    """What a site submits at a round's end: its adapter's difference to the round's start."""
 
     site: str
     delta: Adapter
-    weight: float = 1.0

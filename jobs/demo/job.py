@@ -7,7 +7,7 @@ python jobs/demo/job.py --set grpo.num_generations=16      # any setting of app_
 
 from pathlib import Path
 
-from fedrlvr.launch import arguments, run
+from fedrlvr.launch.job import arguments, run
 
 PRESET = Path(__file__).parents[2] / "app_configs" / "demo.yaml"
 

@@ -7,7 +7,7 @@ python jobs/math/job.py --tiny --data data/math --model models/Qwen3-1.7B     # 
 
 from pathlib import Path
 
-from fedrlvr.launch import arguments, run
+from fedrlvr.launch.job import arguments, run
 
 PRESET = Path(__file__).parents[2] / "app_configs" / "math-qwen3-1.7b.yaml"
 

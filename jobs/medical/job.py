@@ -7,7 +7,7 @@ python jobs/medical/job.py --tiny --data data/medical --model models/Llama-3.2-3
 
 from pathlib import Path
 
-from fedrlvr.launch import arguments, run
+from fedrlvr.launch.job import arguments, run
 
 PRESET = Path(__file__).parents[2] / "app_configs" / "medical-llama-3.2-3b-instruct.yaml"
 

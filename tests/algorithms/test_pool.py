@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import settings as quick
 from hypothesis import strategies as st
 
-from fedrlvr.algorithms.pool import KeptPool, pool_for
+from fedrlvr.algorithms.pool import ResponsePool, pool_for
 from fedrlvr.config import ExchangeSettings
 from fedrlvr.streams import stream
 from fedrlvr.types import PublicResponse
@@ -79,12 +79,12 @@ def test_a_pool_keeps_every_quota_and_wastes_nothing(given_offers, per_site, per
             assert len(mine) == min(per_prompt, len(foreign))
 
 
-def drawn(pool: KeptPool, problem: str, *names) -> list[str]:
+def drawn(pool: ResponsePool, problem: str, *names) -> list[str]:
     return [answer.text for answer in pool.draw(problem, stream(0, "draw", *names))]
 
 
 def test_a_kept_pool_adds_up_over_exchanges():
-    pool = KeptPool(keep=True, max_per_prompt=9)
+    pool = ResponsePool(keep=True, max_per_prompt=9)
     pool.add(offers("b/p/1", "b/q/2"))
     pool.add(offers("c/p/3"))
     assert sorted(drawn(pool, "p")) == ["1", "3"]
@@ -93,7 +93,7 @@ def test_a_kept_pool_adds_up_over_exchanges():
 
 
 def test_the_newest_answers_push_out_the_oldest():
-    pool = KeptPool(keep=True, max_per_prompt=3)
+    pool = ResponsePool(keep=True, max_per_prompt=3)
     pool.add(offers("b/p/1", "b/p/2"))
     pool.add(offers("b/p/3", "b/p/4"))
     assert sorted(drawn(pool, "p")) == ["1", "3", "4"]
@@ -102,7 +102,7 @@ def test_the_newest_answers_push_out_the_oldest():
 
 
 def test_an_answer_that_comes_again_is_renewed_not_doubled():
-    pool = KeptPool(keep=True, max_per_prompt=3)
+    pool = ResponsePool(keep=True, max_per_prompt=3)
     pool.add(offers("b/p/1", "b/p/2", "b/p/3"))
     pool.add(offers("c/p/3"))
     assert sorted(drawn(pool, "p")) == ["1", "2", "3"]
@@ -111,7 +111,7 @@ def test_an_answer_that_comes_again_is_renewed_not_doubled():
 
 
 def test_without_keep_each_exchange_replaces_the_one_before():
-    pool = KeptPool(keep=False, max_per_prompt=9)
+    pool = ResponsePool(keep=False, max_per_prompt=9)
     pool.add(offers("b/p/1", "b/q/2"))
     pool.add(offers("c/p/3"))
     assert drawn(pool, "p") == ["3"]
@@ -121,7 +121,7 @@ def test_without_keep_each_exchange_replaces_the_one_before():
 
 
 def test_a_draw_is_every_answer_in_an_order_that_only_its_stream_decides():
-    pool = KeptPool(keep=True, max_per_prompt=20)
+    pool = ResponsePool(keep=True, max_per_prompt=20)
     pool.add(offers(*(f"b/p/{i:02d}" for i in range(12))))
     first = drawn(pool, "p", "step", 1)
     drawn(pool, "p", "step", 2)

@@ -1,4 +1,4 @@
-"""Rounds cut into legs, by hand for every method, and what must be equal between methods."""
+"""Rounds cut into phases, by hand for every method, and what must be equal between methods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import settings as quick
 from hypothesis import strategies as st
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.algorithms.schedule import Leg, exchange_due, plan_round, steps_per_segment
+from fedrlvr.algorithms.schedule import Phase, exchange_due, plan_round, steps_per_segment
 from fedrlvr.config import EvaluationSettings, ExchangeSettings, FederationSettings, JobConfig
 
 IDS = [f"public-{i:02d}" for i in range(12)]
@@ -29,26 +29,26 @@ def job(method="pubswap", schedule="every", every=None, prompts=4, **federation)
     )
 
 
-def written(legs: list[Leg]) -> str:
+def written(phases: list[Phase]) -> str:
     """Segments joined by +, x after an exchange, e after an evaluation: "0x 1+2e"."""
     return " ".join(
-        "+".join(str(s.index) for s in leg.segments) + "x" * leg.exchange + "e" * leg.evaluate for leg in legs
+        "+".join(str(s.index) for s in phase.segments) + "x" * phase.exchange + "e" * phase.evaluate for phase in phases
     )
 
 
-def rounds_of(config: JobConfig) -> list[list[Leg]]:
+def rounds_of(config: JobConfig) -> list[list[Phase]]:
     return [plan_round(config, number, IDS) for number in range(config.federation.rounds)]
 
 
 def segments_of(config: JobConfig) -> list:
-    return [segment for legs in rounds_of(config) for leg in legs for segment in leg.segments]
+    return [segment for phases in rounds_of(config) for phase in phases for segment in phase.segments]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_legs_of_every_method_by_hand(method):
     config = job(method, schedule=(0, 3, 5), segments_per_task=2)
     exchanging = ["0x 1+2 3x", "4+5x 6+7"]
-    assert [written(legs) for legs in rounds_of(config)] == (
+    assert [written(phases) for phases in rounds_of(config)] == (
         exchanging if method in EXCHANGING else ["0+1 2+3", "4+5 6+7"]
     )
 
@@ -61,7 +61,7 @@ def test_private_and_public_steps_of_every_method_by_hand(method):
 
 
 def test_exchanging_every_time_makes_each_segment_a_leg():
-    assert [written(legs) for legs in rounds_of(job(segments_per_task=4))] == ["0x 1x 2x 3x", "4x 5x 6x 7x"]
+    assert [written(phases) for phases in rounds_of(job(segments_per_task=4))] == ["0x 1x 2x 3x", "4x 5x 6x 7x"]
 
 
 def test_without_exchanges_only_segments_per_task_cuts():
@@ -72,12 +72,12 @@ def test_without_exchanges_only_segments_per_task_cuts():
 def test_evaluations_end_legs_but_the_end_of_a_round_is_measured_anyway():
     """Due after segments 1, 3, 5, 7 and 9; segment 9 ends the second round."""
     config = job("fedavg", every=2, segments_per_round=5, segments_per_task=9)
-    assert [written(legs) for legs in rounds_of(config)] == ["0+1e 2+3e 4", "5e 6+7e 8+9"]
+    assert [written(phases) for phases in rounds_of(config)] == ["0+1e 2+3e 4", "5e 6+7e 8+9"]
 
 
 def test_an_exchange_and_an_evaluation_may_fall_on_one_segment():
     config = job(schedule=(1, 2), every=2, segments_per_task=9)
-    assert [written(legs) for legs in rounds_of(config)] == ["0+1xe 2x 3", "4+5e 6+7"]
+    assert [written(phases) for phases in rounds_of(config)] == ["0+1xe 2x 3", "4+5e 6+7"]
 
 
 @quick(max_examples=50, deadline=None)
@@ -94,11 +94,11 @@ def test_legs_cover_every_segment_once_and_wait_only_at_their_end(method, rounds
     config = job(method, schedule, every, rounds=rounds, segments_per_round=per_round, segments_per_task=per_task)
     plan = rounds_of(config)
     assert [s.index for s in segments_of(config)] == list(range(rounds * per_round))
-    assert [legs[-1].last.index for legs in plan] == [(n + 1) * per_round - 1 for n in range(rounds)]
-    for leg in (leg for legs in plan for leg in legs):
-        assert 1 <= len(leg.segments) <= per_task
-        assert leg.exchange == (method in EXCHANGING and leg.last.index in schedule)
-        assert not any(exchange_due(config, segment.index) for segment in leg.segments[:-1])
+    assert [phases[-1].last.index for phases in plan] == [(n + 1) * per_round - 1 for n in range(rounds)]
+    for phase in (phase for phases in plan for phase in phases):
+        assert 1 <= len(phase.segments) <= per_task
+        assert phase.exchange == (method in EXCHANGING and phase.last.index in schedule)
+        assert not any(exchange_due(config, segment.index) for segment in phase.segments[:-1])
 
 
 @pytest.mark.parametrize("local_steps", [1, 3])

@@ -8,7 +8,7 @@ from hypothesis import settings as quick
 from hypothesis import strategies as st
 
 from fedrlvr.algorithms.advantages import EPSILON, group_advantages, has_signal
-from fedrlvr.algorithms.swap import fill, replace_all, swap_metrics
+from fedrlvr.algorithms.swap import replace_all, swap_incorrect, swap_metrics
 from fedrlvr.config import SwapSettings
 from fedrlvr.types import Completion, Group, Problem
 
@@ -31,49 +31,51 @@ def texts(group: Group) -> list[str]:
 
 def test_an_all_correct_group_comes_back_as_it_was():
     group = group_of("1111")
-    assert fill(group, pool_of(4), SwapSettings(keep_incorrect=0)) is group
+    assert swap_incorrect(group, pool_of(4), SwapSettings(keep_incorrect=0)) is group
 
 
 def test_an_empty_pool_leaves_the_group_as_it_was():
     group = group_of("0000")
-    assert fill(group, [], SwapSettings()) is group
-    assert fill(group, [], SwapSettings(repeat=True)) is group
+    assert swap_incorrect(group, [], SwapSettings()) is group
+    assert swap_incorrect(group, [], SwapSettings(repeat=True)) is group
 
 
 def test_an_all_wrong_group_is_rescued_and_keeps_one_wrong():
-    mixed = fill(group_of("0000"), pool_of(9), SwapSettings())
+    mixed = swap_incorrect(group_of("0000"), pool_of(9), SwapSettings())
     assert texts(mixed) == ["0", "P2", "P1", "P0"]
     assert mixed.num_correct == 3
     assert has_signal(group_advantages([mixed])[0])
 
 
 def test_the_last_wrong_completions_go_first_and_right_ones_stay():
-    assert texts(fill(group_of("01010"), pool_of(2), SwapSettings())) == ["0", "1", "P1", "3", "P0"]
+    assert texts(swap_incorrect(group_of("01010"), pool_of(2), SwapSettings())) == ["0", "1", "P1", "3", "P0"]
 
 
 @pytest.mark.parametrize(("keep", "swapped"), [(0, 6), (1, 5), (3, 3), (5, 1), (6, 0), (7, 0)])
 def test_so_many_wrong_completions_stay(keep, swapped):
     """Two of eight are right, six wrong."""
-    assert fill(group_of("10000010"), pool_of(8), SwapSettings(keep_incorrect=keep)).num_correct == 2 + swapped
+    assert (
+        swap_incorrect(group_of("10000010"), pool_of(8), SwapSettings(keep_incorrect=keep)).num_correct == 2 + swapped
+    )
 
 
 @pytest.mark.parametrize(("most", "swapped"), [(0, 0), (1, 1), (3, 3), (99, 5)])
 def test_max_swaps_limits_the_swap(most, swapped):
-    assert fill(group_of("000000"), pool_of(8), SwapSettings(max_swaps=most)).num_correct == swapped
+    assert swap_incorrect(group_of("000000"), pool_of(8), SwapSettings(max_swaps=most)).num_correct == swapped
 
 
 def test_fewer_pooled_than_wanted_are_all_used_once():
-    assert texts(fill(group_of("000000"), pool_of(2), SwapSettings())) == ["0", "1", "2", "3", "P1", "P0"]
+    assert texts(swap_incorrect(group_of("000000"), pool_of(2), SwapSettings())) == ["0", "1", "2", "3", "P1", "P0"]
 
 
 def test_with_repeat_the_pool_is_gone_through_again():
-    mixed = fill(group_of("000000"), pool_of(2), SwapSettings(repeat=True))
+    mixed = swap_incorrect(group_of("000000"), pool_of(2), SwapSettings(repeat=True))
     assert texts(mixed) == ["0", "P0", "P1", "P0", "P1", "P0"]
 
 
 def test_repeat_still_minds_keep_incorrect_and_max_swaps():
-    assert fill(group_of("000000"), pool_of(1), SwapSettings(repeat=True, keep_incorrect=4)).num_correct == 2
-    assert fill(group_of("000000"), pool_of(1), SwapSettings(repeat=True, max_swaps=3)).num_correct == 3
+    assert swap_incorrect(group_of("000000"), pool_of(1), SwapSettings(repeat=True, keep_incorrect=4)).num_correct == 2
+    assert swap_incorrect(group_of("000000"), pool_of(1), SwapSettings(repeat=True, max_swaps=3)).num_correct == 3
 
 
 @quick(max_examples=50, deadline=None)
@@ -86,7 +88,7 @@ def test_repeat_still_minds_keep_incorrect_and_max_swaps():
 )
 def test_only_wrong_completions_are_replaced_and_exactly_as_many_as_the_rule_says(marks, pooled, keep, most, repeat):
     group, pool = group_of(marks), pool_of(pooled)
-    mixed = fill(group, pool, SwapSettings(keep_incorrect=keep, max_swaps=most, repeat=repeat))
+    mixed = swap_incorrect(group, pool, SwapSettings(keep_incorrect=keep, max_swaps=most, repeat=repeat))
     pairs = list(zip(group.completions, mixed.completions, strict=True))
     replaced = [new for old, new in reversed(pairs) if new is not old]
     wrong = marks.count("0")
@@ -128,7 +130,11 @@ def test_replace_all_teaches_most_where_the_receiver_never_succeeds_and_nothing_
 def test_swap_metrics_by_hand():
     """Three groups of four: one rescued with 3 swaps, one all wrong without a pool, one mixed with 1 swap."""
     before = [group_of("0000"), group_of("0000"), group_of("1100")]
-    after = [fill(before[0], pool_of(4), SwapSettings()), before[1], fill(before[2], pool_of(4), SwapSettings())]
+    after = [
+        swap_incorrect(before[0], pool_of(4), SwapSettings()),
+        before[1],
+        swap_incorrect(before[2], pool_of(4), SwapSettings()),
+    ]
     assert swap_metrics(before, after) == {
         "swap/completions": 4.0,
         "swap/fraction": 4 / 12,

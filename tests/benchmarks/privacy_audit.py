@@ -32,19 +32,19 @@ import torch
 from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
 from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.config import JobConfig
-from fedrlvr.data.base_model import BaseModelSettings, base_model
-from fedrlvr.data.generated import GeneratedData, write_generated
+from fedrlvr.learning.build import build_trainer
+from fedrlvr.learning.ranks import Ranks
+from fedrlvr.learning.trainer import Trainer
 from fedrlvr.privacy.accountant import ExampleNoise, epsilon
 from fedrlvr.privacy.adapter_release import AdapterRelease
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import AdapterRules
 from fedrlvr.report.compare import mean_and_interval
-from fedrlvr.site.build import build_trainer
-from fedrlvr.site.ranks import Ranks
-from fedrlvr.site.trainer import Trainer
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.protocol import PROTOCOLS
+from fedrlvr.tiny.base_model import BaseModelSettings, base_model
+from fedrlvr.tiny.generated import GeneratedData, write_generated
 from fedrlvr.types import Completion, Problem
 
 TASK = TASKS["protocol"]

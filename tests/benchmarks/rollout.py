@@ -20,11 +20,11 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.config import OptimizerSettings
-from fedrlvr.data.small_tokenizers import character_tokenizer
-from fedrlvr.site.batch import Row, collate
-from fedrlvr.site.engine import Engine
-from fedrlvr.site.generate import CachedSampler
-from fedrlvr.site.model import Policy
+from fedrlvr.learning.batch import Row, collate
+from fedrlvr.learning.engine import Engine
+from fedrlvr.learning.model import Policy
+from fedrlvr.learning.sampler import CachedSampler
+from fedrlvr.tiny.small_tokenizers import character_tokenizer
 
 VOCABULARY, PROMPTS, GROUP, LENGTH, ROUNDS = 512, 8, 8, 64, 5
 EARLY = tuple(range(VOCABULARY - VOCABULARY // 17, VOCABULARY))  # ending tokens, about 1 in 17 of all

@@ -16,7 +16,7 @@ import yaml
 from fedrlvr.cli import main
 from fedrlvr.commands import doctor
 from fedrlvr.site.rehearsal import Rehearsal
-from fedrlvr.site.supervisor import WorkerError
+from fedrlvr.worker.supervisor import WorkerError
 
 PRESET = {"task": "protocol", "model": "tiny"}
 

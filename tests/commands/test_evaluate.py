@@ -1,4 +1,4 @@
-"""`fedrlvr evaluate` as it is called: scores that the tallies bear out, gone on from after any interruption."""
+"""`fedrlvr evaluate` as it is called: scores that the results bear out, gone on from after any interruption."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from fedrlvr.cli import main
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.data.problems import write_problems
-from fedrlvr.site.model import load_policy
+from fedrlvr.learning.model import load_policy
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.protocol import Protocol
@@ -67,7 +67,7 @@ def result(folder: Path) -> dict:
 
 def lines(folder: Path) -> list[dict]:
     """The results, without the line that says what was measured."""
-    return [json.loads(line) for line in (folder / "tallies.jsonl").read_text().splitlines()[1:]]
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()[1:]]
 
 
 def refusal(capsys, arguments: list[str], out: Path) -> str:
@@ -83,12 +83,12 @@ def refusal(capsys, arguments: list[str], out: Path) -> str:
 
 def test_the_scores_are_what_the_tallies_come_to(command, tmp_path, problems, capsys):
     assert main(command()) == 0
-    found, tallies = result(tmp_path / "out"), lines(tmp_path / "out")
+    found, results = result(tmp_path / "out"), lines(tmp_path / "out")
     wanted = [json.loads(line) for line in problems.read_text().splitlines()]
-    assert [(tally["id"], tally["label"]) for tally in tallies] == [(p["id"], p["label"]) for p in wanted]
+    assert [(result["id"], result["label"]) for result in results] == [(p["id"], p["label"]) for p in wanted]
     assert list(found["scores"]) == ["overall", "A", "B", "C", "D"]
     for label, scores in found["scores"].items():
-        counts = [tally["correct"] for tally in tallies if label in ("overall", tally["label"])]
+        counts = [result["correct"] for result in results if label in ("overall", result["label"])]
         assert scores["problems"] == len(counts) == (12 if label == "overall" else 3)
         assert scores["reward"] == pytest.approx(sum(counts) / (SAMPLES * len(counts)))
         for k in (1, 4):
@@ -137,7 +137,7 @@ def test_interrupted_in_the_middle_it_says_so_and_the_same_command_ends_as_if_un
     assert main(command()) == 0
     assert len(calls) - 1000 == GOLDS + (12 - 4) * SAMPLES
     assert main(command("--out", tmp_path / "whole")) == 0
-    for name in ("evaluation.json", "tallies.jsonl"):
+    for name in ("evaluation.json", "results.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -148,10 +148,10 @@ def test_killed_in_the_middle_the_same_command_ends_as_if_uninterrupted(command,
     write_problems(tmp_path / "many.jsonl", list(drawn.values()))
     flags = ("--problems", tmp_path / "many.jsonl", "--batch-size", 1)
     shell = [sys.executable, "-m", "fedrlvr.cli", *command(*flags)]
-    tallies = tmp_path / "out" / "tallies.jsonl"
+    results = tmp_path / "out" / "results.jsonl"
     with subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
-        while not (tallies.exists() and tallies.read_text().count("\n") > 5):
+        while not (results.exists() and results.read_text().count("\n") > 5):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -160,7 +160,7 @@ def test_killed_in_the_middle_the_same_command_ends_as_if_uninterrupted(command,
     assert 5 <= len(lines(tmp_path / "out")) < len(drawn)
     subprocess.run(shell, check=True, capture_output=True, timeout=240)
     assert main(command(*flags, "--out", tmp_path / "whole")) == 0
-    for name in ("evaluation.json", "tallies.jsonl"):
+    for name in ("evaluation.json", "results.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

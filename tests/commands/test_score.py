@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedrlvr.cli import main
-from fedrlvr.tasks import judge
+from fedrlvr.tasks import math_verify_client
 
 MATH = [
     {"answer": "1/2", "completion": "so \\boxed{0.5}", "id": "a", "meta": {"deep": [1, None]}},
@@ -138,9 +138,9 @@ def test_the_input_is_never_overwritten(tmp_path, capsys):
 
 def test_a_broken_math_verify_is_no_reward(tmp_path, capsys, monkeypatch):
     def broken(*limits):
-        raise judge.VerifierFault("math-verify does not work here")
+        raise math_verify_client.VerifierFault("math-verify does not work here")
 
-    monkeypatch.setattr(judge.Judge, "compare", broken)
+    monkeypatch.setattr(math_verify_client.MathVerifyClient, "compare", broken)
     target = tmp_path / "out.jsonl"
     assert score(lines_file(tmp_path, MATH[0], MATH[3]), "--output", str(target)) == 1
     assert "error: math-verify does not work here" in capsys.readouterr().err

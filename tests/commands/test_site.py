@@ -86,7 +86,7 @@ def test_a_servers_folder_is_set_up(local, capsys):
     assert main(["site", "init", str(local), "--server"]) == 0
     assert names(local) == sorted(["authorization.json", "resources.json", *DEFAULTS])
     allowed = json.loads((local / "resources.json").read_text())["class_allow_list"]
-    assert allowed == ["fedrlvr.federation.controller.PubSwapController"]
+    assert allowed == ["fedrlvr.flare.server.controller.PubSwapController"]
     assert main(["site", "init", str(local), "--server"]) == 2
 
 

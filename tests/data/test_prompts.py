@@ -7,13 +7,13 @@ import torch
 from transformers import AutoTokenizer
 
 from fedrlvr.config import PromptSettings
-from fedrlvr.data.base_model import BaseModelSettings, base_model
 from fedrlvr.data.prompts import PromptError, end_ids, prompt_ids
-from fedrlvr.data.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
-from fedrlvr.site.generate import CachedSampler
-from fedrlvr.site.model import load_trained
+from fedrlvr.learning.model import load_trained
+from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import TASKS
+from fedrlvr.tiny.base_model import BaseModelSettings, base_model
+from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 from fedrlvr.types import Message
 
 DEFAULT = PromptSettings()

@@ -14,8 +14,8 @@ import pytest
 
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import read_problems
-from fedrlvr.federation.run import RecipeInputs
-from fedrlvr.federation.simulator import Simulation
+from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.run import RecipeInputs
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hostile import Spoil
 
-from fedrlvr.federation.recipe import TASKS
-from fedrlvr.federation.simulator import prepared_recipe
+from fedrlvr.flare.lead.simulator import prepared_recipe
+from fedrlvr.flare.recipe import TASKS
 
 if __name__ == "__main__":
     site, plan = sys.argv[2], json.loads(sys.argv[3])

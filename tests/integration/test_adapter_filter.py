@@ -47,10 +47,10 @@ def stock(tmp_path):
     """Run FLARE's FedAvg for some rounds at two sites with this filter; returns (final - initial weights, logs)."""
 
     def run(rounds: int, **rules):
-        named = {"path": "fedrlvr.federation.adapter_filter.AdapterFilter", "args": {"model": "linear", **rules}}
+        named = {"path": "fedrlvr.flare.site.adapter_filter.AdapterFilter", "args": {"model": "linear", **rules}}
         scope = {"name": "site", "task_data_filters": [named | {"direction": "in"}]}
         scope["task_result_filters"] = [named | {"direction": "out"}]
-        simulated = {"id": "site", "path": "fedrlvr.federation.filters.SimulatedSite"}
+        simulated = {"id": "site", "path": "fedrlvr.flare.site.gate.SimulatedSite"}
         local = tmp_path / "ws" / "stock" / "local"
         local.mkdir(parents=True)
         policy = {"scopes": [scope], "default_scope": "site", "components": [simulated]}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import simulation_of
 
-from fedrlvr.federation.simulator import Simulation
-from fedrlvr.report.setbacks import setback_lines
+from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.summary import summarise
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ TRICKS = [
     ("submit", 3, "stale", "round differs: the message says 2, this side has 3"),
     ("submit", 4, "giant", "has shape [4096, 4096], expected ["),
     ("train", 5, "infinite_reward", "step metric 'reward' is not a finite number"),
-    ("train", 6, "journals_word", "step metric 'round' has a name that the server's journal uses itself"),
+    ("train", 6, "journals_word", "step metric 'round' has a name that the server's event log uses itself"),
     ("validate", 7, "better_than_all", "'pass@1' is not a pass@k between 0 and 1"),
 ]
 
@@ -58,7 +58,7 @@ def run(simulation: Simulation, plan: dict) -> list[dict]:
 
 @pytest.fixture
 def runs(site_files, small_job, tmp_path):
-    """(simulation, its journal) with the hostile site, and without it."""
+    """(simulation, its event log) with the hostile site, and without it."""
     job = small_job(
         federation__rounds=ROUNDS,
         federation__segments_per_round=2,
@@ -109,7 +109,7 @@ def test_every_trick_is_refused_counted_and_shown_and_the_honest_end_as_without_
     summary = summarise(events, 1.0)
     assert summary["swap"]["rejected_answers"] == sum(e["exchange/wrong"] for e in of(events, "step")
                                                       if e["kind"] == "public")  # fmt: skip
-    shown = setback_lines(summary)
+    shown = incident_lines(summary)
     assert sum(line.startswith("failed: site-3 in ") for line in shown) > 2
     assert any(line.startswith("rejected: ") for line in shown)
     assert events[-1]["site_seconds"]["site-3"] < float("inf")

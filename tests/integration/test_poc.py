@@ -15,10 +15,10 @@ import psutil
 import pytest
 from tests.integration.conftest import ROOT, SMALL, processes_of
 
-from fedrlvr.federation.poc import Poc, PocError
-from fedrlvr.federation.processes import marked
-from fedrlvr.federation.project import free_port, is_free
+from fedrlvr.flare.deploy.poc import Poc, PocError
+from fedrlvr.flare.deploy.project import free_port, is_free
 from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.processes import marked
 
 pytestmark = pytest.mark.slow
 

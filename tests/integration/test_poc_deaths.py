@@ -13,9 +13,9 @@ import pytest
 from tests.integration.conftest import ROOT, processes_of
 from tests.integration.test_poc import nothing_left, poc_run, run, settings, start
 
-from fedrlvr.federation.live_journal import read_events
-from fedrlvr.federation.poc import Poc
-from fedrlvr.federation.project import free_port
+from fedrlvr.flare.deploy.poc import Poc
+from fedrlvr.flare.deploy.project import free_port
+from fedrlvr.flare.live_events import read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -67,7 +67,7 @@ def of_site(poc: Poc, name: str, what: str = "") -> list[psutil.Process]:
 
 
 def wait_for_round(poc: Poc, folder: Path, number: int) -> None:
-    """Until the job of the run folder has begun the round (from 0), says the server's own journal: the lead hears of
+    """Until the job of the run folder has begun the round (from 0), says the server's own event log: the lead hears of
     it up to two seconds later, and a small round may be over by then."""
     deadline, before = time.monotonic() + 240, {"which": "global", "round": number - 1}
     while not any(before.items() <= event.items() for event in server_events(poc, folder)):
@@ -84,7 +84,7 @@ def server_events(poc: Poc, folder: Path) -> list[dict]:
 
 
 def workers(poc: Poc) -> list[psutil.Process]:
-    return [p for p in poc.deployment.processes() if "fedrlvr.site.worker" in " ".join(p.cmdline())]
+    return [p for p in poc.deployment.processes() if "fedrlvr.worker.worker" in " ".join(p.cmdline())]
 
 
 def kill(processes: list[psutil.Process]) -> None:

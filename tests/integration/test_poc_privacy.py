@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.cli import main
 from fedrlvr.data.problems import read_problems
-from fedrlvr.federation.recipe import PubSwapRecipe
+from fedrlvr.flare.recipe import PubSwapRecipe
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.mechanism import l2_norm
 from fedrlvr.tasks import TASKS

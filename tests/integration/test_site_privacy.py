@@ -14,12 +14,12 @@ import pytest
 import yaml
 from tests.integration.conftest import simulation_of
 
-from fedrlvr.data.base_model import BaseModelSettings, base_model
 from fedrlvr.data.problems import manifest_hash, write_problems
-from fedrlvr.federation.simulator import Simulation
+from fedrlvr.flare.lead.simulator import Simulation
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.site.egress import read_policy
 from fedrlvr.tasks import TASKS
+from fedrlvr.tiny.base_model import BaseModelSettings, base_model
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def policy_file(config, name: str, changes: dict | None = None) -> Path:
 
 
 def tapped(simulation: Simulation, **environment: str) -> tuple[list[dict], list[dict]]:
-    """Run it; what the server's filters heard, and its journal."""
+    """Run it; what the server's filters heard, and its event_log."""
     resources = simulation.flare / "local" / "resources.json"
     allowed = json.loads(resources.read_text())
     allowed["class_allow_list"].append("wiretap.")
@@ -52,8 +52,8 @@ def tapped(simulation: Simulation, **environment: str) -> tuple[list[dict], list
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    journal = simulation.server_folder / "metrics.jsonl"
-    return [[json.loads(line) for line in path.read_text().splitlines()] for path in (heard, journal)]
+    event_log = simulation.server_folder / "metrics.jsonl"
+    return [[json.loads(line) for line in path.read_text().splitlines()] for path in (heard, event_log)]
 
 
 PLANS = {

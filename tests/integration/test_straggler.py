@@ -9,9 +9,9 @@ import psutil
 import pytest
 from tests.integration.conftest import processes_of, simulation_of
 
-from fedrlvr.federation.deadlines import GRACE
-from fedrlvr.federation.simulator import Simulation, SimulationFailed
-from fedrlvr.report.setbacks import setback_lines
+from fedrlvr.flare.deadlines import GRACE
+from fedrlvr.flare.lead.simulator import Simulation, SimulationFailed
+from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.summary import summarise
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 
@@ -76,7 +76,7 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
     assert {e["site"] for e in failed} == {"site-2"}
     assert {e["segment"] for e in failed} == {0, 1, 2, 3}
     assert events[-1]["event"] == "end"
-    said = setback_lines(summarise(events, 1.0))
+    said = incident_lines(summarise(events, 1.0))
     assert said[0] == "failed: site-3 in train: no answer (timeout)"
     assert said[1:4] == [
         "back after a failure: site-3 once",

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.conftest import processes_of, simulation_of
 
 from fedrlvr.sealed_folder import check_seal, sealed_folders
-from fedrlvr.site.checkpoint import Place
+from fedrlvr.worker.checkpoint import SiteProgress
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -95,15 +95,17 @@ def test_thirty_rounds_of_workers_that_die(simulation, faults, tmp_path):
 def nothing_answered_is_lost(log: Path) -> tuple[int, int]:
     """Every worker that was started again went on from at least what its site had answered; returns how many tasks
     were, and how many workers."""
-    answered, tasks, restarts = Place(), 0, 0
+    answered, tasks, restarts = SiteProgress(), 0, 0
     for line in log.read_text(errors="replace").splitlines():
         if found := re.search(r"answered: (\{.*\})", line):
             done = json.loads(found[1])
             waits = bool(done["exchange"])
             tasks += 1
-            answered = Place(done["round"], done["segment"] + (not waits), waits)
-        elif found := re.search(r"goes on from a checkpoint: Place\(round=(-?\d+), segments=(\d+), .*=(\w+)\)", line):
+            answered = SiteProgress(done["round"], done["segment"] + (not waits), waits)
+        elif found := re.search(
+            r"goes on from a checkpoint: SiteProgress\(round=(-?\d+), segments=(\d+), .*=(\w+)\)", line
+        ):
             restarts += 1
-            restored = Place(int(found[1]), int(found[2]), found[3] == "True")
+            restored = SiteProgress(int(found[1]), int(found[2]), found[3] == "True")
             assert restored >= answered, line
     return tasks, restarts

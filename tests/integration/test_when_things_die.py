@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import processes_of, simulation_of, wait_for_line, wait_until_gone
 
-from fedrlvr.federation.simulator import Simulation, SimulationFailed
+from fedrlvr.flare.lead.simulator import Simulation, SimulationFailed
 
 pytestmark = pytest.mark.slow
 

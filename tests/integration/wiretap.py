@@ -10,11 +10,11 @@ from pathlib import Path
 from nvflare.apis.dxo import from_shareable
 from nvflare.apis.filter import Filter
 
-from fedrlvr.federation import lockdown
-from fedrlvr.federation import recipe as recipes
-from fedrlvr.federation.executor import SiteExecutor
-from fedrlvr.federation.messages import ENVELOPE
-from fedrlvr.federation.simulator import prepared_recipe
+from fedrlvr.flare import recipe as recipes
+from fedrlvr.flare.lead.simulator import prepared_recipe
+from fedrlvr.flare.messages import ENVELOPE
+from fedrlvr.flare.site import lockdown
+from fedrlvr.flare.site.executor import SiteExecutor
 
 lockdown.JOB_CLASSES.add("wiretap.")  # sites would not let a job in that names classes of ours
 

@@ -19,8 +19,8 @@ def test_identical_sites_are_one_site(make_trainer, small_job, aggregator):
     for _ in range(3):
         trainer = make_trainer(job)
         start = trainer.engine.adapter()
-        for leg in plan_round(job, 0, list(trainer.problems.public)):
-            trainer.train(leg.segments, leg.exchange)
+        for phase in plan_round(job, 0, list(trainer.problems.public)):
+            trainer.train(phase.segments, phase.exchange)
         updates.append(trainer.submit())
     alone = {name: start[name] + updates[0].delta[name] for name in start}
     together = AGGREGATORS[aggregator](start, updates)

@@ -12,7 +12,7 @@ from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
 from fedrlvr.privacy.presidio import Presidio
-from fedrlvr.privacy.responses import Context, screen
+from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.settings_file import SettingsError, validate_settings
 
 
@@ -41,9 +41,9 @@ def test_an_answer_with_what_presidio_finds_is_dropped(model):
     )
     texts = ("It is 11.", "Eleanor Vance is 11.", "Pay 4111 1111 1111 1111 for 11.", "Mail 11 to a@b.org or 8.8.8.8")
     records = [{"problem_id": "p", "text": text, "variant": 0} for text in texts]
-    screened = screen(records, rules, context)
-    assert [record["text"] for record in screened.kept] == [texts[0], texts[3]]  # the last are not on the list
-    assert screened.dropped["pii"] == 2
+    filtered = filter_responses(records, rules, context)
+    assert [record["text"] for record in filtered.kept] == [texts[0], texts[3]]  # the last are not on the list
+    assert filtered.dropped["pii"] == 2
 
 
 def test_what_is_missing_is_said_at_the_start(model, tmp_path, monkeypatch):

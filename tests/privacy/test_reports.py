@@ -30,7 +30,7 @@ def test_honest_reports_pass_as_they_are():
         [STEP | {"reward": "0.5"}],
         [STEP | {"event": "end of the world"}],
         [STEP | {"a patient's name": 1.0}],
-        *([STEP | {name: 1.0}] for name in ("event", "time", "round", "site", "self")),  # the journal's own words
+        *([STEP | {name: 1.0}] for name in ("event", "time", "round", "site", "self")),  # the event log's own words
         [STEP | {7: 1.0}],
         [{k: v for k, v in STEP.items() if k != "reward"}],
         [STEP] * 10_001,

@@ -12,7 +12,7 @@ from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import PII, ResponseRules
-from fedrlvr.privacy.responses import CAPS, RULES, Context, screen
+from fedrlvr.privacy.responses import CAPS, RULES, Context, filter_responses
 from fedrlvr.types import Problem
 
 PUBLIC = [Problem("p1", "What is the least prime above ten?", "11"), Problem("p2", "How many bones has a hand?", "27")]
@@ -34,9 +34,9 @@ def context(**changes) -> Context:
 
 def outcome(record: object, rules: ResponseRules = STRICT, **changes) -> str | None:
     """The rule that drops one answer, None if it leaves."""
-    screened = screen([record], rules, context(**changes))
-    broken = [name for name, count in screened.dropped.items() if count]
-    assert len(screened.kept) + len(broken) == 1
+    filtered = filter_responses([record], rules, context(**changes))
+    broken = [name for name, count in filtered.dropped.items() if count]
+    assert len(filtered.kept) + len(broken) == 1
     return broken[0] if broken else None
 
 
@@ -91,34 +91,34 @@ def test_caps_count_only_what_leaves():
     rules = ResponseRules(max_per_prompt=2, max_per_step=3, ngram=5)
     secret = answer("A woman of 54 with a rash: 11")
     records = [secret, answer("a"), answer("a "), answer("b"), answer("c"), answer("d", "p2"), answer("e", "p2")]
-    screened = screen(records, rules, context())
-    assert screened.kept == [answer("a"), answer("b"), answer("d", "p2")]
+    filtered = filter_responses(records, rules, context())
+    assert filtered.kept == [answer("a"), answer("b"), answer("d", "p2")]
     expected = {"overlap": 1, "duplicate": 1, "per_prompt": 1, "per_step": 1}
-    assert screened.dropped == dict.fromkeys((*RULES, *CAPS), 0) | expected
+    assert filtered.dropped == dict.fromkeys((*RULES, *CAPS), 0) | expected
 
 
 def test_a_jobs_cap_counts_what_left_before():
     rules = ResponseRules(max_per_job=10)
     records = [answer(str(i)) for i in range(5)]
-    assert len(screen(records, rules, context(released_in_job=8)).kept) == 2
-    assert screen(records, rules, context(released_in_job=10)).dropped["per_job"] == 5
+    assert len(filter_responses(records, rules, context(released_in_job=8)).kept) == 2
+    assert filter_responses(records, rules, context(released_in_job=10)).dropped["per_job"] == 5
 
 
 def test_a_site_that_shares_nothing():
-    screened = screen([answer(), answer("b")], ResponseRules(share=False), context())
-    assert screened.kept == []
-    assert screened.dropped["not_shared"] == 2
+    filtered = filter_responses([answer(), answer("b")], ResponseRules(share=False), context())
+    assert filtered.kept == []
+    assert filtered.dropped["not_shared"] == 2
 
 
 @pytest.mark.parametrize("records", [None, "text", {"responses": []}, [answer(), "text"], [None]])
 def test_what_is_no_list_of_answers_is_refused_whole(records):
     with pytest.raises(Refused):
-        screen(records, STRICT, context())
+        filter_responses(records, STRICT, context())
 
 
 def test_a_rule_that_crashes_releases_nothing():
     with pytest.raises(ZeroDivisionError):
-        screen([answer()], STRICT, context(verify=lambda *_: 1 / 0))
+        filter_responses([answer()], STRICT, context(verify=lambda *_: 1 / 0))
 
 
 TEXTS = st.text(max_size=60) | st.sampled_from(["It is 11.", "a rash on both shins came", "x@y.example", "11\u202e"])
@@ -133,10 +133,10 @@ RECORDS = st.lists(
 @given(RECORDS, st.integers(1, 4), st.integers(1, 6))
 def test_whatever_comes(records, per_prompt, per_step):
     rules = STRICT.model_copy(update={"max_per_prompt": per_prompt, "max_per_step": per_step})
-    screened = screen(records, rules, context())
-    assert len(screened.kept) + sum(screened.dropped.values()) == len(records)
+    filtered = filter_responses(records, rules, context())
+    assert len(filtered.kept) + sum(filtered.dropped.values()) == len(records)
     rest = iter(records)
-    assert all(any(record is other for other in rest) for record in screened.kept)  # in order, and untouched
-    assert len(screened.kept) <= per_step
-    again = screen(screened.kept, rules, context())
-    assert again.kept == screened.kept
+    assert all(any(record is other for other in rest) for record in filtered.kept)  # in order, and untouched
+    assert len(filtered.kept) <= per_step
+    again = filter_responses(filtered.kept, rules, context())
+    assert again.kept == filtered.kept

@@ -7,14 +7,14 @@ import io
 import pytest
 from rich.console import Console
 
+from fedrlvr.learning.results import ProblemResult
 from fedrlvr.report.evaluation import print_scores, scores_by_label
-from fedrlvr.site.tally import Tally
 
 TALLIES = [  # id, label, samples, correct, truncated, timeouts, tokens
-    Tally("a", "add", 4, 1, 2, 0, 10.0),
-    Tally("b", "add", 4, 0, 0, 1, 20.0),
-    Tally("c", "take", 4, 4, 0, 0, 6.0),
-    Tally("d", "", 4, 3, 1, 2, 8.0),
+    ProblemResult("a", "add", 4, 1, 2, 0, 10.0),
+    ProblemResult("b", "add", 4, 0, 0, 1, 20.0),
+    ProblemResult("c", "take", 4, 4, 0, 0, 6.0),
+    ProblemResult("d", "", 4, 3, 1, 2, 8.0),
 ]
 
 
@@ -59,8 +59,8 @@ def test_neither_other_labels_nor_other_ks_move_a_score_or_its_interval(scores):
 
 @pytest.mark.parametrize("label", ["anatomy", "a subject with a very long name, longer than any terminal would show"])
 def test_the_table_fits_a_terminal_and_says_every_number(label):
-    tallies = [Tally(str(i), label, 16, i % 17, i % 3, 0, 1000.0 + i) for i in range(1000)]
-    scores = scores_by_label(tallies, [1, 16], seed=0)
+    results = [ProblemResult(str(i), label, 16, i % 17, i % 3, 0, 1000.0 + i) for i in range(1000)]
+    scores = scores_by_label(results, [1, 16], seed=0)
     out = io.StringIO()
     print_scores(scores, [1, 16], "Qwen2.5-3B-Instruct + adapter, math", Console(file=out, width=80))
     lines = out.getvalue().splitlines()

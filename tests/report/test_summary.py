@@ -1,4 +1,4 @@
-"""A run's summary from a hand-written journal."""
+"""A run's summary from a hand-written event_log."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_run_without_averaging_ends_with_each_sites_own_adapter():
 
 @pytest.mark.parametrize("kept", range(1, 18))
 def test_a_run_that_stopped_early_is_summarised_as_far_as_it_got(kept):
-    """Cut the journal after every event once."""
+    """Cut the event log after every event once."""
     events = pubswap_events()[:kept]
     summary = summarise(events, 9.0)
     assert summary["finished"] is False

@@ -8,7 +8,7 @@ import torch
 
 from fedrlvr.site import rehearsal
 from fedrlvr.site.rehearsal import rehearse
-from fedrlvr.site.supervisor import WorkerError
+from fedrlvr.worker.supervisor import WorkerError
 
 SPEC = {"m.0.q.lora_A.weight": [2, 5], "m.0.q.lora_B.weight": [3, 2]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedrlvr.tasks import PRACTICE, TASKS
+from fedrlvr.tasks import SYNTHETIC, TASKS
 from fedrlvr.tasks.task import GeneratedTask
 
 GENERATED = [task for task in TASKS.values() if isinstance(task, GeneratedTask)]
@@ -18,7 +18,7 @@ def drawn(task: GeneratedTask, count: int) -> list:
 
 
 def test_these_are_the_ones_that_presets_and_dry_runs_rely_on():
-    assert {"protocol", *PRACTICE.values()} <= {task.name for task in GENERATED}
+    assert {"protocol", *SYNTHETIC.values()} <= {task.name for task in GENERATED}
 
 
 @every_task

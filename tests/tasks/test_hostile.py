@@ -10,7 +10,7 @@ import pytest
 
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import TASKS
-from fedrlvr.tasks.judge import judge_for
+from fedrlvr.tasks.math_verify_client import client_for
 from fedrlvr.types import Problem
 
 DEADLINE, GRACE = 0.2, 8.0  # seconds; a comparison may be tried twice
@@ -52,9 +52,9 @@ HOSTILE = list(dict.fromkeys([*NAMED, *GENERATED]))
 def task():
     made = TASKS["math"].configured(SETTINGS)
     made.verify(Problem("x", "?", "x+1"), "\\boxed{1+x}")  # a start takes seconds
-    process = psutil.Process(judge_for(DEADLINE, 512)._process.pid)
+    process = psutil.Process(client_for(DEADLINE, 512)._process.pid)
     yield made
-    judge_for(DEADLINE, 512).close()
+    client_for(DEADLINE, 512).close()
     assert not process.is_running()
 
 
@@ -119,7 +119,7 @@ def test_hostile_answers_from_several_threads_do_not_mix_with_good_ones(task):
 
 def test_no_process_is_left_over(task):
     task.verify(Problem("x", "?", "x+1"), "\\boxed{x^{9^{9^{9^9}}}}")
-    process = psutil.Process(judge_for(DEADLINE, 512)._process.pid)
+    process = psutil.Process(client_for(DEADLINE, 512)._process.pid)
     children = process.children(recursive=True)
     assert len(children) <= 1
     assert all(child.status() != psutil.STATUS_ZOMBIE for child in [process, *children])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedrlvr.config import VerifierSettings
-from fedrlvr.tasks import PRACTICE, TASKS, task_named
+from fedrlvr.tasks import SYNTHETIC, TASKS, task_named
 from fedrlvr.tasks.candidate import last_box
 from fedrlvr.tasks.latex import balanced
 from fedrlvr.tasks.math import INSTRUCTION
@@ -167,7 +167,7 @@ def test_settings_make_another_task_of_the_same_kind():
 
 
 def test_practice_is_had_with_generated_tasks_whose_problems_fit():
-    for name, practice in PRACTICE.items():
-        generated = TASKS[practice]
+    for name, synthetic in SYNTHETIC.items():
+        generated = TASKS[synthetic]
         assert isinstance(generated, GeneratedTask)
         assert type(generated).__mro__[1] is type(TASKS[name])

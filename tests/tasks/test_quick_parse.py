@@ -90,13 +90,13 @@ ANSWERS = [
 
 TREES = """
 import json, sys, sympy
-from fedrlvr.tasks import math_process, quick_parse
+from fedrlvr.tasks import math_verify_process, quick_parse
 if sys.argv[1] == "quick":
     quick_parse.install()
 trees = []
 for text in json.load(sys.stdin):
     try:
-        trees.append(repr([sympy.srepr(tree) for tree in math_process._parsed(text)]))
+        trees.append(repr([sympy.srepr(tree) for tree in math_verify_process._parsed(text)]))
     except Exception as error:
         trees.append(type(error).__name__)
 print(json.dumps(trees))
@@ -147,7 +147,7 @@ calls = []
 import builtins
 run = builtins.exec
 builtins.exec = lambda *a: (calls.append(a), run(*a))[1]
-from fedrlvr.tasks.math_process import _parsed
+from fedrlvr.tasks.math_verify_process import _parsed
 assert _parsed("17x+1"), "not parsed"
 assert not any("from sympy import" in str(a[0]) for a in calls), "sympy is still imported for every numeral"
 from antlr4.atn.ParserATNSimulator import ParserATNSimulator as S
@@ -190,7 +190,7 @@ def test_what_is_decided_without_simplifying_is_what_math_verify_says():
     code = """
 import json, sys
 from math_verify import verify
-from fedrlvr.tasks.math_process import _constants_equal, _parsed
+from fedrlvr.tasks.math_verify_process import _constants_equal, _parsed
 said = []
 for pair in json.load(sys.stdin):
     one, other = ([*_parsed(text), None][0] for text in pair.split("|"))

@@ -1,7 +1,7 @@
 """From the sites' adapters to one: AGGREGATORS maps a name to a function of (start, updates).
 
 Every aggregator takes the adapter the round started from and the sites' updates in a fixed order, and returns the next
-adapter; all sums run in float64 so that the result does not hang on rounding in a particular order.
+adapter; all sums run in float64 so that the result does not depend on the order of the sites.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ AGGREGATORS: dict[str, Aggregator] = {"fedit": fedit, "svd": svd}
 
 
 def _weights(updates: Sequence[SiteUpdate]) -> list[float]:
+    """Every site takes equally many steps a round, so all weigh the same."""
     if not updates:
         raise ValueError("nothing to aggregate: no site's update was accepted")
-    total = sum(update.weight for update in updates)
-    return [update.weight / total for update in updates]
+    return [1.0 / len(updates)] * len(updates)

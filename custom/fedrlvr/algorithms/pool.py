@@ -31,7 +31,7 @@ def pool_for(receiver: str, offers: Iterable[PublicResponse], settings: Exchange
     return pool
 
 
-class KeptPool:
+class ResponsePool:
     """Verified answers of other sites by public problem. With `keep=False` each exchange replaces the one before."""
 
     def __init__(self, keep: bool, max_per_prompt: int):

@@ -1,6 +1,6 @@
 """What happens in a round, decided before it starts: private steps, public steps, exchanges, evaluations.
 
-A round of `segments_per_round` segments is cut into *legs*: stretches in which the sites need not hear from each other.
+A round of `segments_per_round` segments is cut into *phases*, in which no site needs to hear from another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Leg:
+class Phase:
     """Segments a site works through in one go. With `exchange`, the last one's public step waits for the others'
     answers."""
 
@@ -35,18 +35,18 @@ class Leg:
         return self.segments[-1]
 
 
-def plan_round(config: JobConfig, round_number: int, public_ids: list[str]) -> list[Leg]:
-    """The legs of one round. A leg ends at an exchange, an evaluation, after `segments_per_task`, or with the round."""
+def plan_round(config: JobConfig, round_number: int, public_ids: list[str]) -> list[Phase]:
+    """The phases of one round. A phase ends at an exchange, an evaluation, `segments_per_task`, or the round's end."""
     per_round = config.federation.segments_per_round
-    legs, current = [], []
+    phases, current = [], []
     for index in range(round_number * per_round, (round_number + 1) * per_round):
         current.append(_segment(config, index, public_ids))
         last = index == (round_number + 1) * per_round - 1
         exchange, evaluate = exchange_due(config, index), _evaluation_due(config, index) and not last
         if exchange or evaluate or last or len(current) == config.federation.segments_per_task:
-            legs.append(Leg(tuple(current), exchange, evaluate))
+            phases.append(Phase(tuple(current), exchange, evaluate))
             current = []
-    return legs
+    return phases
 
 
 def exchange_due(config: JobConfig, index: int) -> bool:

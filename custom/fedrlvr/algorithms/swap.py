@@ -9,7 +9,7 @@ from fedrlvr.config import SwapSettings
 from fedrlvr.types import Completion, Group
 
 
-def fill(group: Group, pooled: Sequence[Completion], settings: SwapSettings) -> Group:
+def swap_incorrect(group: Group, pooled: Sequence[Completion], settings: SwapSettings) -> Group:
     """Replace n = min(m, G - c - keep_incorrect, max_swaps) wrong completions by the first n pooled ones.
 
     c is the number of correct completions in the group, m that of pooled ones (with `repeat` any number, as the pool is

@@ -11,14 +11,14 @@ from rich.text import Text
 
 from fedrlvr.commands.site_job import site_job
 from fedrlvr.data.problems import manifest_hash, read_problems
-from fedrlvr.federation.site_checks import check_privacy
+from fedrlvr.flare.site.site_checks import check_privacy
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.rehearsal import TOKENS, rehearse
-from fedrlvr.site.supervisor import WorkerError
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
+from fedrlvr.worker.supervisor import WorkerError
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 

@@ -22,9 +22,9 @@ from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.dry_run import Outgoing, dry_run
 from fedrlvr.site.egress import read_policy
-from fedrlvr.site.supervisor import WorkerError
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
+from fedrlvr.worker.supervisor import WorkerError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

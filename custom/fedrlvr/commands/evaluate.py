@@ -17,18 +17,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fedrlvr.config import PromptSettings, VerifierSettings
-from fedrlvr.data.experiment import load_experiment
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
+from fedrlvr.launch.experiment import load_experiment
+from fedrlvr.learning.build import check_prompts, choose_device
+from fedrlvr.learning.model import DTYPES, Policy, load_trained
+from fedrlvr.learning.ranks import Ranks
+from fedrlvr.learning.results import results, rows_that_fit
+from fedrlvr.learning.results_file import ResultsFile
+from fedrlvr.learning.rollouts import Rollouts
+from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.report.evaluation import print_scores, scores_by_label
 from fedrlvr.settings_file import SettingsError
-from fedrlvr.site.build import check_prompts, choose_device
 from fedrlvr.site.fingerprint import weights_fingerprint
-from fedrlvr.site.generate import CachedSampler
-from fedrlvr.site.model import DTYPES, Policy, load_trained
-from fedrlvr.site.ranks import Ranks
-from fedrlvr.site.rollouts import Rollouts
-from fedrlvr.site.tally import rows_that_fit, tallies
-from fedrlvr.site.tally_file import TallyFile
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import Task, task_named
 
@@ -62,8 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings.check_model()
     adapter = arguments.adapter
-    journal = TallyFile(
-        arguments.out / "tallies.jsonl",
+    event_log = ResultsFile(
+        arguments.out / "results.jsonl",
         {
             "model": weights_fingerprint(arguments.model),
             "adapter": adapter and weights_fingerprint(adapter),
@@ -78,30 +78,30 @@ def run(arguments: argparse.Namespace) -> int:
             "verifier": verifier.model_dump(mode="json"),
         },
     )
-    if any(problem.id not in journal.done for problem in problems):
+    if any(problem.id not in event_log.done for problem in problems):
         policy = load_trained(settings, adapter, prompt, choose_device(settings, Ranks()))
-        _measure(policy, task, problems, journal, arguments, temperature, length)
-    scores = scores_by_label([journal.done[problem.id] for problem in problems], ks, arguments.seed)
-    result = journal.settings | {"scores": scores}
+        _measure(policy, task, problems, event_log, arguments, temperature, length)
+    scores = scores_by_label([event_log.done[problem.id] for problem in problems], ks, arguments.seed)
+    result = event_log.settings | {"scores": scores}
     (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     print_scores(scores, ks, f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}", console)
     console.print(f"evaluation.json: {arguments.out / 'evaluation.json'}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _measure(policy: Policy, task: Task, problems, journal: TallyFile, arguments, temperature, length: int) -> None:
+def _measure(policy: Policy, task: Task, problems, event_log: ResultsFile, arguments, temperature, length: int) -> None:
     device = policy.model.device
     longest = check_prompts(arguments.problems.name, problems, policy, task, length)
     size = DTYPES[arguments.dtype].itemsize
     rows = arguments.batch_size or rows_that_fit(policy.model.config, longest + length, size, device)
     sampler = CachedSampler(policy, max(rows, arguments.samples))
     rollouts = Rollouts(policy, sampler, task, Ranks(), length, temperature)
-    left = [problem for problem in problems if problem.id not in journal.done]
-    with journal, Progress(console=Console(stderr=True), transient=True) as progress, torch.no_grad():
+    left = [problem for problem in problems if problem.id not in event_log.done]
+    with event_log, Progress(console=Console(stderr=True), transient=True) as progress, torch.no_grad():
         bar = progress.add_task("problems", total=len(left))
         try:
-            for part in tallies(rollouts, left, arguments.samples, arguments.seed, rows):
-                journal.write(part)
+            for part in results(rollouts, left, arguments.samples, arguments.seed, rows):
+                event_log.write(part)
                 progress.advance(bar, len(part))
         except RuntimeError as error:
             if not should_reduce_batch_size(error):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedrlvr.data.prepared import HELDOUT, SHARED
-from fedrlvr.federation.site_kit import POLICIES, SITE_FILE, server_kit, site_kit, write_new
+from fedrlvr.flare.site.site_kit import POLICIES, SITE_FILE, server_kit, site_kit, write_new
+from fedrlvr.launch.prepared_problems import HELDOUT, SHARED
 from fedrlvr.settings_file import SettingsError
 
 FILLED_BY = {

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedrlvr.config import JobConfig, LoraSettings
-from fedrlvr.data.experiment import load_experiment
 from fedrlvr.data.problems import task_in
+from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import SiteConfig
 

@@ -10,7 +10,7 @@ from fedrlvr.privacy.guards import Refused
 _NAME = re.compile(r"[a-z_]+(/[a-z_]+)?")
 _PASS = re.compile(r"pass@[1-9][0-9]*")
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-RESERVED = {"event", "time", "round", "site", "self"}  # the journal's own
+RESERVED = {"event", "time", "round", "site", "self"}  # the event log's own
 MAX_RECORDS = 10_000
 MAX_LABELS = 1_000
 MAX_DIMENSION = 2**24  # of a tensor: well above any vocabulary
@@ -30,7 +30,7 @@ def check_steps(data: dict) -> list[dict]:
             raise Refused("a step record must be a mapping with kind private or public")
         for name, value in record.items():
             if name in RESERVED:
-                raise Refused(f"step metric {name!r} has a name that the server's journal uses itself")
+                raise Refused(f"step metric {name!r} has a name that the server's event log uses itself")
             if name != "kind" and not (isinstance(name, str) and _NAME.fullmatch(name) and _finite(value)):
                 raise Refused(f"step metric {str(name)[:80]!r} is not a finite number under a plain name")
         if not {"segment", "reward", "live_groups", "groups"} <= set(record):

@@ -33,7 +33,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Screened:
+class FilteredResponses:
     """`kept` may leave, in the order it came; `dropped` counts the others by the first rule that each broke."""
 
     kept: list[dict]
@@ -43,7 +43,7 @@ class Screened:
 Rule = Callable[[dict, ResponseRules, Context], bool]  # True: the answer breaks it
 
 
-def screen(records: object, rules: ResponseRules, context: Context) -> Screened:
+def filter_responses(records: object, rules: ResponseRules, context: Context) -> FilteredResponses:
     """Apply every rule to every answer.
 
     The caps on numbers come last, so that an answer which may not leave takes no place from one that may.
@@ -67,7 +67,7 @@ def screen(records: object, rules: ResponseRules, context: Context) -> Screened:
             kept.append(record)
         else:
             dropped[broken] += 1
-    return Screened(kept, dropped)
+    return FilteredResponses(kept, dropped)
 
 
 def _capped(records: Sequence[dict], rules: ResponseRules, released_in_job: int) -> Iterator[tuple[dict, str | None]]:

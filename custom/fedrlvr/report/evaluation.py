@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from fedrlvr.algorithms.pass_at_k import bootstrap_interval, pass_at_k
-from fedrlvr.site.tally import Tally
+from fedrlvr.learning.results import ProblemResult
 from fedrlvr.streams import stream
 
 
-def scores_by_label(tallies: Sequence[Tally], ks: Sequence[int], seed: int) -> dict[str, dict]:
+def scores_by_label(results: Sequence[ProblemResult], ks: Sequence[int], seed: int) -> dict[str, dict]:
     """{label: {"problems", "reward", "pass@k": {"mean", "low", "high"}, ...}}, `overall` first; 95% intervals over
     problems."""
-    labels = sorted({tally.label for tally in tallies})
-    parts = {"overall": list(tallies)} | {label: [t for t in tallies if t.label == label] for label in labels if label}
+    labels = sorted({result.label for result in results})
+    parts = {"overall": list(results)} | {label: [t for t in results if t.label == label] for label in labels if label}
     return {label: _scores(part, ks, seed, label) for label, part in parts.items()}
 
 
@@ -42,17 +42,17 @@ def _interval(score: dict) -> str:
     return f"{score['mean']:.3f}{ends}"
 
 
-def _scores(tallies: Sequence[Tally], ks: Sequence[int], seed: int, label: str) -> dict:
-    samples = sum(t.samples for t in tallies)
+def _scores(results: Sequence[ProblemResult], ks: Sequence[int], seed: int, label: str) -> dict:
+    samples = sum(t.samples for t in results)
     scores = {
-        "problems": len(tallies),
-        "reward": sum(t.correct for t in tallies) / samples,
-        "tokens": sum(t.tokens for t in tallies) / len(tallies),
-        "truncated": sum(t.truncated for t in tallies) / samples,
-        "verifier/timeouts": sum(t.timeouts for t in tallies),
+        "problems": len(results),
+        "reward": sum(t.correct for t in results) / samples,
+        "tokens": sum(t.tokens for t in results) / len(results),
+        "truncated": sum(t.truncated for t in results) / samples,
+        "verifier/timeouts": sum(t.timeouts for t in results),
     }
     for k in ks:
-        values = [pass_at_k(t.samples, t.correct, k) for t in tallies]
+        values = [pass_at_k(t.samples, t.correct, k) for t in results]
         low, high = bootstrap_interval(values, stream(seed, "bootstrap", label, k))
         ends = {"low": low, "high": high} if len(values) > 1 else {"low": None, "high": None}
         scores[f"pass@{k}"] = {"mean": sum(values) / len(values)} | ends

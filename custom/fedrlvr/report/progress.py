@@ -10,7 +10,7 @@ from rich.text import Text
 
 
 class Progress:
-    """Feed it the journal's events. On a terminal one line is redrawn; elsewhere lines are printed as segments end."""
+    """Takes the run's events. On a terminal it redraws one line; elsewhere it prints a line as each segment ends."""
 
     def __init__(self, console: Console, rounds: int, segments: int, steps_per_segment: int, sites: int):
         self.console = console
@@ -54,7 +54,7 @@ class Progress:
         if event["event"] == "start":
             self._set_sites(len(event["sites"]))
             self._note = "measuring the base model"
-        elif event["event"] == "resumed":  # what came before was heard at once, from the journal
+        elif event["event"] == "resumed":  # what came before was heard at once, from the event log
             self._before, self._began, self._note = self._done(), None, "measuring what the run had come to"
         elif event["event"] == "step":
             self._began = self._began or time.monotonic()

@@ -11,12 +11,12 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.environments.prepared_run import PreparedRun
-from fedrlvr.federation.checkpoint import write_adapter
-from fedrlvr.federation.journal import JOURNAL
+from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.report.figure import draw_run
 from fedrlvr.report.summary import summarise
-from fedrlvr.report.table import print_setbacks, print_summary
+from fedrlvr.report.table import print_incidents, print_summary
+from fedrlvr.server.adapter_folder import write_adapter
+from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.types import Adapter
 
 
@@ -27,7 +27,7 @@ def report(
     if not any(event["event"] == "start" for event in events):
         return  # the server stopped before it asked anybody
     folder = prepared.folder
-    shutil.copyfile(server_folder / JOURNAL, folder / JOURNAL)
+    shutil.copyfile(server_folder / EVENTS_FILE, folder / EVENTS_FILE)
     summary = summarise(events, seconds)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     if summary["base"]:
@@ -35,10 +35,10 @@ def report(
     if summary["final"]:
         print_summary(summary, console)
     else:
-        print_setbacks(summary, console)
+        print_incidents(summary, console)
     for adapter in _final_adapters(server_folder, prepared):
         console.print(f"adapter:  {adapter}", markup=False, highlight=False, soft_wrap=True)
-    for name in ("summary.json", JOURNAL, "pass_at_1.png"):
+    for name in ("summary.json", EVENTS_FILE, "pass_at_1.png"):
         if (folder / name).exists():
             console.print(f"{name + ':':<14} {folder / name}", markup=False, highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""The journal's events as one dictionary: what `summary.json` holds. Pure, so that it can be checked by hand."""
+"""The event log's events as one dictionary: what `summary.json` holds. Pure, so that it can be checked by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.report.setbacks import setbacks
+from fedrlvr.report.incidents import incidents
 from fedrlvr.version import source_hash
 
 PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
@@ -68,7 +68,7 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
         "swap": _swap(events),
         "verifier": {"timeouts": int(sum(e.get("verifier/timeouts", 0) for e in events if e["event"] == "step"))},
         "drift": [{k: v for k, v in e.items() if k.startswith("drift/")} for e in events if e["event"] == "average"],
-        **setbacks(events),
+        **incidents(events),
         "seconds": _seconds(end, wall_seconds),
         "versions": {"python": platform.python_version(), "source": source_hash()}
         | {name: version(name) for name in PACKAGES},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from fedrlvr.report.setbacks import setback_lines
+from fedrlvr.report.incidents import incident_lines
 
 
 def print_summary(summary: dict, console: Console) -> None:
@@ -27,8 +27,8 @@ def print_summary(summary: dict, console: Console) -> None:
     _print_cost(summary, console)
 
 
-def print_setbacks(summary: dict, console: Console) -> None:
-    for line in setback_lines(summary):
+def print_incidents(summary: dict, console: Console) -> None:
+    for line in incident_lines(summary):
         console.print(line, markup=False)
 
 
@@ -61,7 +61,7 @@ def _print_cost(summary: dict, console: Console) -> None:
         f"all-wrong groups rescued\n"
         f"time: {seconds['wall']:.0f} s = {asking} + {seconds['start_and_stop']:.0f} s starting and stopping"
     )
-    print_setbacks(summary, console)
+    print_incidents(summary, console)
 
 
 def _pass(scores: dict | None) -> str:

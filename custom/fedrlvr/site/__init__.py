@@ -1,1 +1,1 @@
-"""What runs at a site: the only room that imports DeepSpeed and PEFT. It knows nothing of FLARE."""
+"""A site beside its learning: what leaves it, and what can be checked before a job comes."""

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from fedrlvr.data.manifest import check_set, read_manifest
 from fedrlvr.data.problems import read_problems
-from fedrlvr.site.engine import read_deepspeed_config
+from fedrlvr.learning.engine import read_deepspeed_config
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import Task
 

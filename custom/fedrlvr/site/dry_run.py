@@ -17,10 +17,10 @@ from fedrlvr.privacy.ledger import BudgetSpent, Ledger
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.site.egress import Egress, json_bytes
 from fedrlvr.site.fingerprint import model_fingerprint
-from fedrlvr.site.supervisor import Supervisor
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter
+from fedrlvr.worker.supervisor import Supervisor
 
 NAME = "dry-run"  # of site and job
 

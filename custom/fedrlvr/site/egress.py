@@ -24,7 +24,7 @@ from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.privacy.presidio import Presidio
-from fedrlvr.privacy.responses import Context, screen
+from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
@@ -69,14 +69,14 @@ class Egress:
     def responses(self, records: object, **place) -> list[dict]:
         """The answers that pass every rule; the others are dropped and counted."""
         with self._written("responses", place) as entry:
-            screened = screen(records, self.policy.responses, self._context())
+            filtered = filter_responses(records, self.policy.responses, self._context())
             entry |= {
-                "count": len(screened.kept),
-                "rules": screened.dropped,
-                **fingerprint(json_bytes(screened.kept)),
+                "count": len(filtered.kept),
+                "rules": filtered.dropped,
+                **fingerprint(json_bytes(filtered.kept)),
             }
-        self._answers_released += len(screened.kept)
-        return screened.kept
+        self._answers_released += len(filtered.kept)
+        return filtered.kept
 
     def metrics(self, data: object, **place) -> dict:
         """Only numbers under known names, without those that the policy keeps back."""

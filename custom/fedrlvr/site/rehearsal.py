@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.config import JobConfig
-from fedrlvr.site.supervisor import Supervisor, WorkerError
 from fedrlvr.site_config import SiteConfig
+from fedrlvr.worker.supervisor import Supervisor, WorkerError
 
 TOKENS = 3
 

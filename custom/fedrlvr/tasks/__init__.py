@@ -9,7 +9,7 @@ from fedrlvr.tasks.protocol import Protocol
 from fedrlvr.tasks.task import Task
 
 TASKS: dict[str, Task] = {task.name: task for task in (Protocol(), Arithmetic(), Math(), Choice(), Dosage())}
-PRACTICE = {"math": "arithmetic", "choice": "dosage"}  # task -> the generated task whose problems a dry run can use
+SYNTHETIC = {"math": "arithmetic", "choice": "dosage"}  # task -> the generated task whose problems a dry run can use
 
 
 def task_named(name: str, settings: VerifierSettings | None = None) -> Task:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks.candidate import declared_answer, last_box
 from fedrlvr.tasks.equality import RIGHT, agreement
-from fedrlvr.tasks.judge import judge_for
 from fedrlvr.tasks.latex import balanced
+from fedrlvr.tasks.math_verify_client import client_for
 from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
 from fedrlvr.types import Problem, Prompt
 
@@ -48,4 +48,4 @@ class Math(Task):
         return type(self)(settings)
 
     def _ask(self, gold: str, candidate: str) -> str:
-        return judge_for(self.settings.deadline, self.settings.memory_mb).compare(gold, candidate)
+        return client_for(self.settings.deadline, self.settings.memory_mb).compare(gold, candidate)

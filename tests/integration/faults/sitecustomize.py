@@ -29,9 +29,9 @@ ACTS = {
 
 
 def _watch() -> None:
-    from fedrlvr.site import wire
-    from fedrlvr.site.ranks import Ranks
-    from fedrlvr.site.worker_log import note
+    from fedrlvr.learning.ranks import Ranks
+    from fedrlvr.worker import wire
+    from fedrlvr.worker.worker_log import note
 
     faults, done = json.loads(os.environ["FEDRLVR_FAULTS"]), Path(os.environ["FEDRLVR_FAULTS_DONE"])
     broadcast, send, site, later, asked = Ranks.broadcast, wire.send, [], [], []
@@ -82,5 +82,5 @@ def _act(fault: dict) -> None:
         ACTS[fault["act"]]()
 
 
-if "fedrlvr.site.worker" in " ".join(sys.orig_argv) and os.environ.get("FEDRLVR_FAULTS"):
+if "fedrlvr.worker.worker" in " ".join(sys.orig_argv) and os.environ.get("FEDRLVR_FAULTS"):
     _watch()

@@ -1,0 +1,1 @@
+"""FLARE deployments on one machine, and startup kits for many."""

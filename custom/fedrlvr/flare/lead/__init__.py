@@ -1,0 +1,1 @@
+"""Runs at the lead: starts a job in FLARE and follows it."""

@@ -1,0 +1,59 @@
+"""A running job's events for the lead: the server answers FLARE's app command with them, the lead checks the answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+TOPIC = "fedrlvr.events"
+MAX_EVENTS = 500  # per answer
+MAX_BYTES = 1 << 20  # per answer, but for a single longer line
+
+
+class BadAnswer(ValueError):
+    """An answer that is none of ours."""
+
+
+def serve_events(engine, path: Path) -> None:
+    """Answer `{"from": n}` with the event log's events from line n on, as many as fit, and the next line's number."""
+
+    def tell(topic: str, question: object, fl_ctx) -> dict:
+        first = question.get("from") if isinstance(question, dict) else None
+        if type(first) is not int or first < 0:
+            return {"error": f"{topic}: expected {{'from': the number of a line}}"}
+        events = read_events(path, first)
+        return {"events": events, "next": first + len(events)}
+
+    engine.register_app_command(TOPIC, tell)
+
+
+def read_events(path: Path, first: int = 0, limited: bool = True) -> list[dict]:
+    """The event log's whole lines from number `first` on; `limited` to what one answer may hold."""
+    events, size = [], 0
+    if not path.exists():
+        return events
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file):
+            if number < first:
+                continue
+            size += len(line)
+            full = limited and (len(events) == MAX_EVENTS or (events and size > MAX_BYTES))
+            if full or not line.endswith("\n"):
+                break
+            events.append(json.loads(line))
+    return events
+
+
+def check_answer(answer: object, first: int) -> list[dict]:
+    """The events of a server's answer to `{"from": first}`. Raises BadAnswer."""
+    if not isinstance(answer, dict):
+        raise BadAnswer(f"the server's answer on {TOPIC} is {type(answer).__name__}; expected a mapping")
+    if "error" in answer:
+        raise BadAnswer(f"the server refuses to tell its event log: {str(answer['error'])[:200]}")
+    events = answer.get("events")
+    if not isinstance(events, list) or len(events) > MAX_EVENTS or answer.get("next") != first + len(events):
+        raise BadAnswer(f"the server's answer on {TOPIC} is not events from line {first} on and the next line's number")
+    for event in events:
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise BadAnswer(f"the server's answer on {TOPIC} holds something that is no event")
+    return events

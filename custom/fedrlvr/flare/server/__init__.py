@@ -1,0 +1,1 @@
+"""Runs in the server's FLARE job process."""

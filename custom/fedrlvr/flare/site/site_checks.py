@@ -1,0 +1,116 @@
+"""What `fedrlvr doctor` says of a site's privacy: its policy, log, ledger, and whether FLARE will keep to them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedrlvr.flare.site.gate import SiteGate
+from fedrlvr.flare.site.lockdown import NoRemoteShell, check_authorization, check_resources
+from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.site.checks import Finding
+from fedrlvr.site.egress import read_policy
+from fedrlvr.site_config import SiteConfig
+
+GATE, SHELL = (f"{named.__module__}.{named.__name__}" for named in (SiteGate, NoRemoteShell))
+EXAMPLES = "`fedrlvr site init` writes it"
+
+
+def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
+    """The policy and the files that switch it on, which lie beside the site's file.
+
+    Raises:
+        SettingsError: a policy that cannot be used, naming the nearest rule to a misspelt one.
+    """
+    if config.policy is None:
+        yield Finding("policy", "warning", "none: what a job's worker answers leaves unseen", f"set policy; {EXAMPLES}")
+        return
+    policy = read_policy(config.policy)
+    yield Finding("policy", "ok", f"{config.policy}, {_in_words(policy)}")
+    yield _records(policy)
+    yield _switch(site_file.resolve().parent / "privacy.json")
+    yield from _flare(site_file.resolve().parent)
+    yield _foreign_code(site_file.resolve().parent)
+
+
+def _in_words(policy: SitePolicy) -> str:
+    adapters, answers = policy.adapters, policy.responses
+    said = ["adapters as they are" if adapters.clip_norm is None else f"adapters clipped to {adapters.clip_norm:g}"]
+    if adapters.noise_multiplier:
+        said.append(f"noise {adapters.noise_multiplier:g}")
+    said.append("answers shared" if answers.share else "no answers")
+    if answers.share and answers.ngram:
+        said.append(f"none with {answers.ngram} private words in a row")
+    if answers.share and answers.pii:
+        said.append(f"none with {len(answers.pii)} kinds of personal data")
+    if policy.training.require != "none":
+        said.append(f"{policy.training.require} required")
+    return ", ".join(said)
+
+
+def _records(policy: SitePolicy) -> Finding:
+    """Log and ledger: readable, the one as long as the other remembers, and in folders that can be written."""
+    try:
+        log, ledger = EgressLog(policy.log), Ledger(policy.ledger, site=None)
+        count = sum(1 for _ in log.entries())
+        ledger.check_knows(log.last_ledger())
+        models = ledger.models()
+    except Refused as reason:
+        return Finding("records", "failed", str(reason), "nothing leaves until this is mended")
+    for path in (policy.log, policy.ledger):
+        folder = next(parent for parent in path.parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            return Finding("records", "failed", f"{path} cannot be written", "nothing leaves until it can be")
+    return Finding("records", "ok", f"{count} messages in {policy.log}, {len(models)} models in {policy.ledger}")
+
+
+def _switch(path: Path) -> Finding:
+    try:
+        switch = json.loads(path.read_text(encoding="utf-8"))
+        scopes = {scope["name"]: scope for scope in switch["scopes"]}
+        filters = scopes[switch["default_scope"]]["task_result_filters"]
+        on = len(scopes) == 1 and any(f["path"] == GATE and f["direction"] == "out" for f in filters)
+    except (OSError, ValueError, KeyError, TypeError):
+        on = False
+    said = f"{path} puts SiteGate on whatever leaves" if on else f"{path} does not put SiteGate on every job"
+    return Finding("switch", "ok" if on else "failed", said, f"one scope, the default one; {EXAMPLES}")
+
+
+def _flare(local: Path) -> Iterator[Finding]:
+    """FLARE's own ways out, all of which its default file leaves open."""
+    try:
+        resources = _read(local, "resources.json")
+        check_resources(resources)
+        yield Finding("other ways", "ok", "a job may name our executor only, logs stay here")
+    except Refused as reason:
+        yield Finding("other ways", "failed", str(reason), f"edit resources.json; {EXAMPLES}")
+        return
+    shell = not any(part.get("path") == SHELL for part in resources.get("components", []))
+    if shell:
+        said = "the server can print any file that FLARE's process may read (cat, grep)"
+        yield Finding("shell", "warning", said, f"name {SHELL} under components in resources.json")
+
+
+def _foreign_code(local: Path) -> Finding:
+    """FLARE's default lets a project's administrator bring code, and so does a file that says nothing of it."""
+    try:
+        check_authorization(_read(local, "authorization.json"))
+        return Finding("byoc", "ok", "no role may bring code")
+    except Refused as reason:
+        return Finding("byoc", "warning", str(reason), f"byoc: none for every role in authorization.json; {EXAMPLES}")
+
+
+def _read(local: Path, name: str) -> object:
+    """What FLARE reads: the site's own file, and where there is none the one that provisioning made. Raises Refused."""
+    path = next((p for p in (local / name, local / f"{name}.default") if p.is_file()), None)
+    if path is None:
+        raise Refused(f"{local} has no {name}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Refused(f"{path}: cannot be read") from None

@@ -1,0 +1,72 @@
+"""A preset: the job, and what a simulation of it needs besides: problems, a model, the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.config import JobConfig
+from fedrlvr.settings_file import SettingsError, apply_override, read_yaml, validate_settings
+from fedrlvr.site_config import Hardware
+from fedrlvr.tiny.base_model import BaseModelSettings
+from fedrlvr.tiny.generated import GeneratedData
+
+
+class ExperimentConfig(JobConfig):
+    """One YAML file in `app_configs/`. Only the `JobConfig` part travels to the sites.
+
+    `data` and `base_model` are made where no prepared folder and no model directory are given; a preset for real ones
+    has them in its `tiny` part only. `site` is the machine of every simulated site, `deepspeed` its DeepSpeed file,
+    from the preset's folder; so is `policy`, the privacy policy of every simulated site (without one nothing is
+    filtered).
+    """
+
+    data: GeneratedData | None = None
+    base_model: BaseModelSettings | None = None
+    site: Hardware = Hardware(threads=1)
+    deepspeed: Path = Path("deepspeed/zero0.json")
+    policy: Path | None = None
+
+    def job(self, sites: Sequence[str]) -> JobConfig:
+        """The job as it is sent to `sites`. `centralised` has one site, which samples as much a step as all together.
+
+        Raises:
+            SettingsError: fewer sites than `federation.min_sites`.
+        """
+        values = {name: getattr(self, name) for name in JobConfig.model_fields}
+        if METHODS[self.method].pooled_data:
+            prompts = self.grpo.prompts_per_step * len(sites)
+            values["grpo"] = self.grpo.model_copy(update={"prompts_per_step": prompts})
+            values["federation"] = self.federation.model_copy(update={"min_sites": 1})
+        elif self.federation.min_sites > len(sites):
+            raise SettingsError(
+                f"federation.min_sites is {self.federation.min_sites}, but there are only {len(sites)} sites"
+            )
+        return JobConfig(**values)
+
+
+def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = False, **fixed) -> ExperimentConfig:
+    """Read a preset; with `tiny` its `tiny` part goes over the rest. Overrides, then `fixed` values, go over both.
+
+    Raises:
+        SettingsError: as `load_settings`; or there is no `tiny` part.
+    """
+    values = read_yaml(path)
+    small = values.pop("tiny", None)
+    if tiny:
+        if not isinstance(small, dict):
+            raise SettingsError(f"{path}: has no part called tiny, which --tiny asks for")
+        values = _merged(values, small)
+    for text in overrides:
+        apply_override(values, text)
+    values |= {key: value for key, value in fixed.items() if value is not None}
+    return validate_settings(ExperimentConfig, values, str(path))
+
+
+def _merged(values: dict, over: dict) -> dict:
+    merged = dict(values)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(values.get(key), dict)
+        merged[key] = _merged(values[key], value) if both else value
+    return merged

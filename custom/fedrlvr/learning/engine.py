@@ -1,0 +1,237 @@
+"""The DeepSpeed engine around the policy: log-probabilities, optimizer steps, adapters in and out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+from fedrlvr.algorithms.loss import token_logprobs
+from fedrlvr.config import OptimizerSettings
+from fedrlvr.learning.batch import Batch, Row, collate
+from fedrlvr.learning.model import Policy
+from fedrlvr.types import Adapter
+
+JOB_OWNED = (
+    "optimizer",
+    "scheduler",
+    "gradient_clipping",
+    "train_batch_size",
+    "gradient_accumulation_steps",
+    "train_micro_batch_size_per_gpu",
+)
+
+
+def read_deepspeed_config(path: Path) -> dict:
+    """A site's DeepSpeed file: how the hardware is used, nothing of the algorithm.
+
+    Raises:
+        ValueError: not JSON, a key that belongs to the job, or ZeRO stage 3 (parameters split over ranks, which the
+            sampling loop here does not support).
+    """
+    try:
+        config = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error.msg}, line {error.lineno})") from None
+    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
+        raise ValueError(f"{path}: expected a JSON object, with an object for zero_optimization if there is one")
+    for key in JOB_OWNED:
+        if key in config:
+            raise ValueError(f"{path}: {key} belongs to the job's settings, not to a site's DeepSpeed file; remove it")
+    stage = config.get("zero_optimization", {}).get("stage", 0)
+    if stage not in (0, 1, 2):
+        raise ValueError(f"{path}: zero_optimization.stage {stage} is not supported; use 0, 1 or 2")
+    return config
+
+
+class Engine:
+    """One rank's share of a policy in training. All ranks must call the methods in the same order."""
+
+    def __init__(self, policy: Policy, optimizer: OptimizerSettings, deepspeed_config: dict, temperature: float):
+        import deepspeed  # after the environment is set: importing it probes the machine
+
+        _forbid_compilation(deepspeed)
+        self.policy = policy
+        self.temperature = temperature
+        self.device = next(policy.model.parameters()).device
+        self.lora_parameters = [p for p in policy.model.parameters() if p.requires_grad]
+        torch_optimizer = torch.optim.AdamW(
+            self.lora_parameters,
+            lr=optimizer.learning_rate,
+            betas=optimizer.betas,
+            eps=optimizer.adam_epsilon,
+            weight_decay=optimizer.weight_decay,
+        )
+        dtype = self.lora_parameters[0].dtype
+        self._engine, self._optimizer, _, _ = deepspeed.initialize(
+            model=policy.model,
+            optimizer=torch_optimizer,
+            config={
+                **deepspeed_config,
+                "train_micro_batch_size_per_gpu": 1,
+                "gradient_accumulation_steps": 1,
+                "gradient_clipping": optimizer.max_grad_norm,
+                "zero_allow_untested_optimizer": True,
+                "bf16": {"enabled": dtype == torch.bfloat16},
+                "steps_per_print": 2**31,
+            },
+        )
+        self._torch_optimizer = getattr(self._optimizer, "optimizer", self._optimizer)  # it may be wrapped
+        self._forward: Callable = self._engine
+        policy.model.eval()
+        self._training_parts = [m for name, m in policy.model.named_modules() if _acts_in_training(name, m)]
+
+    @property
+    def random_dropout(self) -> bool:
+        """Whether a step draws random numbers."""
+        return any(isinstance(part, torch.nn.Dropout) for part in self._training_parts)
+
+    @contextmanager
+    def training(self, seed: int) -> Iterator[None]:
+        """LoRA dropout (its mask from `seed`) and gradient checkpointing, which act nowhere else; everything in the
+        base model stays as it is in sampling."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            for part in self._training_parts:
+                part.training = True
+            try:
+                yield
+            finally:
+                for part in self._training_parts:
+                    part.training = False
+
+    @contextmanager
+    def unhooked(self) -> Iterator[None]:
+        """Forward passes of the bare model: of its own, DeepSpeed allows no gradient but by its own backward."""
+        self._forward = self.policy.model
+        try:
+            yield
+        finally:
+            self._forward = self._engine
+
+    def logprobs(self, batch: Batch) -> torch.Tensor:
+        """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled."""
+        width = batch.completion_ids.shape[1]
+        logits = self._forward(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            logits_to_keep=width + 1,
+            use_cache=False,
+        ).logits
+        return token_logprobs(logits[:, :-1], batch.completion_ids, self.temperature)
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[Row], micro_batch_size: int, reference: bool = False) -> list[tuple[float, ...]]:
+        """Log-probabilities of each row's completion tokens under the policy, or under the frozen base model."""
+        scores: list[tuple[float, ...]] = []
+        with self.policy.model.disable_adapter() if reference else nullcontext():
+            for start in range(0, len(rows), micro_batch_size):
+                part = rows[start : start + micro_batch_size]
+                values = self.logprobs(collate(part, self.policy.pad_id, self.device)).cpu()
+                scores += [tuple(v[: len(row.completion_ids)].tolist()) for v, row in zip(values, part, strict=True)]
+        return scores
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        """Accumulate one micro-batch's gradient; `last` closes the step. DeepSpeed averages over ranks, so losses that
+        should add up over ranks are scaled by their number."""
+        self._engine.set_gradient_accumulation_boundary(last)
+        self._engine.backward(loss * self._engine.world_size)
+
+    def apply_gradient(self, gradient: Sequence[torch.Tensor]) -> float:
+        """Take an optimizer step with this gradient of the LoRA parameters, the same on every rank; as `step`."""
+        # The gradient of sum(p g) is g, by whatever way DeepSpeed shards and reduces it.
+        pairs = zip(self.lora_parameters, gradient, strict=True)
+        loss = sum((p.float() * g.to(p.device, torch.float32)).sum() for p, g in pairs)
+        self.backward(loss / self._engine.world_size, last=True)
+        return self.step()
+
+    def step(self) -> float:
+        """Clip, apply, and return the gradient's L2 norm before clipping."""
+        # Without ZeRO and in float32 DeepSpeed clips but does not keep the norm; the gradients are whole here then.
+        norms = [p.grad.norm() for p in self.lora_parameters if p.grad is not None]
+        self._engine.step()
+        norm = self._engine.get_global_grad_norm()
+        return float(norm) if norm else float(torch.stack(norms).norm()) if norms else 0.0
+
+    def adapter(self) -> Adapter:
+        """A copy of the LoRA factors on the CPU in float32, names sorted."""
+        state = get_peft_model_state_dict(self.policy.model)
+        return {name: state[name].detach().cpu().float().clone() for name in sorted(state)}
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """Put in other factors so that they stay: an optimizer's own master copy would win at the next step."""
+        set_peft_model_state_dict(self.policy.model, adapter)
+        if hasattr(self._optimizer, "refresh_fp32_params"):
+            self._optimizer.refresh_fp32_params()
+
+    @contextmanager
+    def borrowed(self, adapter: Adapter) -> Iterator[None]:
+        """The policy with other factors for a while; factors and optimizer are bit for bit as before afterwards."""
+        own, state = self.adapter(), self.optimizer_state()
+        self.load_adapter(adapter)
+        try:
+            yield
+        finally:
+            self.load_adapter(own)
+            self.load_optimizer_state(state)
+
+    def optimizer_state(self) -> dict[str, torch.Tensor]:
+        """A copy of this rank's share of what the optimizer holds: its parameters (in bfloat16, or under ZeRO, a
+        float32 copy of the adapter's or a part of it) and their moments, by names that other runs use again."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self._optimizer_tensors()}
+
+    def load_optimizer_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put such a copy back, after the adapter that goes with it.
+
+        Raises:
+            ValueError: it is not of an optimizer over these parameters, divided over as many ranks.
+        """
+        for number, parameter in enumerate(self._optimized()):
+            parts = {n.split(".", 1)[1]: t for n, t in state.items() if n.split(".", 1)[0] == str(number)}
+            master = parts.pop("parameter", None)
+            if master is None or master.shape != parameter.shape:
+                raise ValueError("the saved optimizer is not of these parameters on this number of ranks")
+            with torch.no_grad():
+                parameter.copy_(master)
+            device = parameter.device
+            moments = {name: t.clone() if t.dim() == 0 else t.to(device, copy=True) for name, t in parts.items()}
+            if moments:
+                self._torch_optimizer.state[parameter] = moments
+            else:
+                self._torch_optimizer.state.pop(parameter, None)
+
+    def reset_optimizer(self) -> None:
+        """Forget Adam's moments, as at the start of a round: they belong to the adapter that was averaged away."""
+        self._torch_optimizer.state.clear()
+
+    def _optimized(self) -> list[torch.Tensor]:
+        return [parameter for group in self._torch_optimizer.param_groups for parameter in group["params"]]
+
+    def _optimizer_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for number, parameter in enumerate(self._optimized()):
+            yield f"{number}.parameter", parameter
+            for name, tensor in self._torch_optimizer.state.get(parameter, {}).items():
+                yield f"{number}.{name}", tensor
+
+    def save_adapter(self, path: Path) -> None:
+        """Write the factors as a standard PEFT directory."""
+        self.policy.model.save_pretrained(path, safe_serialization=True)
+
+
+def _acts_in_training(name: str, module: torch.nn.Module) -> bool:
+    """A layer that is checkpointed, or LoRA's dropout: PEFT puts an Identity where there is none."""
+    dropout = ".lora_dropout." in name and isinstance(module, torch.nn.Dropout)
+    return dropout or getattr(module, "gradient_checkpointing", False)
+
+
+def _forbid_compilation(deepspeed) -> None:
+    # On CPU every initialize() would compile a shared-memory op with g++ and ninja (100 s, and a hang if an earlier
+    # build
+    # was killed). Declared unavailable, DeepSpeed goes over gloo. Private, hence the version pin and the test.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -1,0 +1,30 @@
+"""What a trainer has to know to go on from where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedrlvr.types import Adapter, PublicResponse
+
+
+@dataclass(frozen=True, order=True)
+class SiteProgress:
+    """How far a site is: in which round (-1: before the first), how many of the job's segments are done, and whether of
+    the next one only the public step is missing. Later places are greater."""
+
+    round: int = -1
+    segments: int = 0
+    public_pending: bool = False
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """All that a trainer knows. `optimizer` is this rank's share; `start` is the adapter that the round began with,
+    `given` whether the server sent it."""
+
+    progress: SiteProgress
+    given: bool
+    adapter: Adapter
+    start: Adapter
+    optimizer: dict
+    pool: list[PublicResponse]

@@ -1,0 +1,250 @@
+"""What a site does in a round, as plain methods: begin a round, train, propose, swap, submit, validate.
+
+The trainer takes its engine, rollouts and step as arguments and knows no transport, so it runs alone, under test, or
+behind any. It keeps no random state and no cursor: every draw comes from (seed, site, purpose, segment), so what
+`state` returns is all that a run needs to go on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.algorithms.pool import ResponsePool
+from fedrlvr.algorithms.schedule import Segment
+from fedrlvr.algorithms.swap import replace_all, swap_incorrect, swap_metrics
+from fedrlvr.config import JobConfig
+from fedrlvr.learning.dp_step import DpStep
+from fedrlvr.learning.engine import Engine
+from fedrlvr.learning.evaluation import Scores, evaluate
+from fedrlvr.learning.grpo_step import GrpoStep
+from fedrlvr.learning.problems import SiteProblems
+from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
+from fedrlvr.learning.state import SiteProgress, TrainerState
+from fedrlvr.streams import epoch_batch, seed_of, stream
+from fedrlvr.tasks.task import VARIANTS
+from fedrlvr.types import Adapter, Completion, Group, Problem, PublicResponse, SiteUpdate
+
+
+class Trainer:
+    """`dp_step` takes the private steps where the job asks for differential privacy; with `propose_from` "global"
+    answers are sampled from the adapter that the server sent."""
+
+    def __init__(
+        self,
+        job: JobConfig,
+        site: str,
+        problems: SiteProblems,
+        engine: Engine,
+        rollouts: Rollouts,
+        step: GrpoStep,
+        dp_step: DpStep | None = None,
+        propose_from: str = "local",
+    ):
+        self.job, self.site, self.problems = job, site, problems
+        self.engine, self.rollouts, self.step, self.dp_step = engine, rollouts, step, dp_step
+        self.propose_from = propose_from
+        self.method = METHODS[job.method]
+        self.pool = ResponsePool(job.exchange.keep_pool, job.exchange.max_per_prompt)
+        self._start: Adapter = engine.adapter()
+        self._given = False
+        self.progress = SiteProgress()
+        self._proposed: tuple[int, list[Group], float] | None = None
+
+    def state(self) -> TrainerState:
+        engine = self.engine
+        return TrainerState(
+            self.progress, self._given, engine.adapter(), self._start, engine.optimizer_state(), self.pool.answers()
+        )
+
+    def restore(self, state: TrainerState) -> None:
+        """Be as when `state` was taken. Raises ValueError where it is not of this engine."""
+        self.engine.load_adapter(state.adapter)
+        self.engine.load_optimizer_state(state.optimizer)
+        self._start, self._given, self.progress = state.start, state.given, state.progress
+        self._proposed = None
+        self.pool.replace(state.pool)
+
+    def begin_round(self, adapter: Adapter | None, number: int) -> None:
+        """Take over the averaged adapter (None: go on with the own one) and forget the round before."""
+        self.progress = SiteProgress(number, number * self.job.federation.segments_per_round)
+        if adapter is not None:
+            self.engine.load_adapter(adapter)
+        self._start, self._given = self.engine.adapter(), adapter is not None
+        self._proposed = None
+        if self.job.optimizer.reset_each_round:
+            self.engine.reset_optimizer()
+
+    def train(self, segments: Sequence[Segment], exchange: bool) -> list[dict]:
+        """Private steps of each segment, then its public step; with `exchange` the last one's is left to `swap`."""
+        metrics = []
+        for segment in segments:
+            for k in range(segment.private_steps):
+                metrics.append(self._private_step(segment, k))
+            if segment.public_ids and not (exchange and segment is segments[-1]):
+                metrics.append(self._public_step(segment, *self._sample_public(segment)))
+        last = segments[-1].index
+        self.progress = (
+            SiteProgress(self.progress.round, last, True) if exchange else SiteProgress(self.progress.round, last + 1)
+        )
+        return metrics
+
+    def propose(self, segment: Segment) -> list[PublicResponse]:
+        """Answer a public batch, keep the whole groups, and offer the correct completions that ended by themselves.
+
+        Groups sampled from the server's adapter are not kept: the step is one of the site's own policy.
+        """
+        if self.propose_from == "global":
+            groups = self._sample_globally(segment)
+        else:
+            groups, entropy = self._sample_public(segment)
+            self._proposed = (segment.index, groups, entropy)
+        offers = []
+        for group in groups:
+            texts = dict.fromkeys(c.text for c in group.completions if c.correct and not c.truncated)
+            offers += [
+                PublicResponse(group.problem.id, text, self.site, group.problem.variant)
+                for text in list(texts)[: self.job.exchange.max_per_site]
+            ]
+        return offers
+
+    def swap(self, segment: Segment, answers: Sequence[PublicResponse]) -> dict:
+        """Verify what came, keep it, and take the public step on the groups proposed for this segment.
+
+        Where none were (this worker was started after the proposal), they are sampled now.
+        """
+        accepted, rejected = self._verified(answers)
+        self.pool.add(accepted)
+        proposed, self._proposed = self._proposed, None
+        groups, entropy = proposed[1:] if proposed and proposed[0] == segment.index else self._sample_public(segment)
+        metrics = self._public_step(segment, groups, entropy)
+        self.progress = SiteProgress(self.progress.round, segment.index + 1)
+        return metrics | {"exchange/received": float(len(answers))} | rejected
+
+    def submit(self) -> SiteUpdate:
+        """The adapter's difference to the round's start. All sites take equally many steps, so all weigh the same."""
+        now = self.engine.adapter()
+        return SiteUpdate(self.site, {name: now[name] - self._start[name] for name in now})
+
+    def validate(
+        self, adapter: Adapter | None, samples: int, share: tuple[int, int] | None, name: str
+    ) -> dict[str, Scores]:
+        """pass@k on the test set and the site's held-out problems, under `adapter` (None: the current one).
+
+        `share` = (i, n) evaluates only the i-th of n blocks of the test problems: sites that hold the same adapter
+        split the work. The current adapter and optimizer are as before afterwards.
+        """
+        with self.engine.borrowed(adapter) if adapter is not None else nullcontext():
+            return self._evaluate(samples, share, name)
+
+    def _evaluate(self, samples: int, share: tuple[int, int] | None, name: str) -> dict[str, Scores]:
+        test = self.problems.test
+        if share is not None:
+            block, blocks = share
+            test = test[len(test) * block // blocks : len(test) * (block + 1) // blocks]
+        ks = self.job.evaluation.k
+        scores = {
+            "test": evaluate(
+                self.rollouts, test, samples, ks, seed_of(self.job.seed, "evaluation", name, *(share or ()))
+            )
+        }
+        if share is not None and self.problems.heldout:
+            seed = seed_of(self.job.seed, "evaluation", name, self.site)
+            scores["heldout"] = evaluate(self.rollouts, self.problems.heldout, samples, ks, seed)
+        return scores
+
+    def _private_step(self, segment: Segment, k: int) -> dict:
+        grpo, began = self.job.grpo, time.perf_counter()
+        if self.dp_step is not None:
+            return self._stamped(self._dp_step(self.dp_step), "private", segment, began)
+        number = segment.index * segment.private_steps + k
+        problems = epoch_batch(
+            self.problems.private, number, grpo.prompts_per_step, self.job.seed, self.site, "private"
+        )
+        problems = self._shown(problems, stream(self.job.seed, self.site, "private variants", number))
+        groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
+        metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number)
+        return self._stamped(metrics, "private", segment, began)
+
+    def _dp_step(self, step: DpStep) -> dict:
+        """Nothing here comes from the job's seed, which the server knows."""
+        problems = self._shown(step.sample(self.problems.private), np.random.default_rng(step.seed()))
+        groups, entropy = self.rollouts.groups(problems, self.job.grpo.num_generations, step.seed())
+        metrics = step(self._with_old_logprobs(groups), len(self.problems.private))
+        return rollout_metrics(groups, entropy) | metrics
+
+    def _public_step(self, segment: Segment, groups: list[Group], entropy: float) -> dict:
+        began = time.perf_counter()
+        mixed = self._swapped(segment, groups) if self.method.exchange else groups
+        metrics = (
+            rollout_metrics(groups, entropy)
+            | swap_metrics(groups, mixed)
+            | self._update(mixed, "public update", segment.index)
+        )
+        return self._stamped(metrics, "public", segment, began)
+
+    def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
+        random = stream(self.job.seed, self.site, f"{purpose} variants", segment.index)
+        problems = self._shown([self.problems.public[i] for i in segment.public_ids], random)
+        seed = self._seed(f"{purpose} rollout", segment.index)
+        return self.rollouts.groups(problems, self.job.grpo.num_generations, seed)
+
+    def _sample_globally(self, segment: Segment) -> list[Group]:
+        """Groups of the adapter that the round began with. They tell nothing that the server, which sent it, could not
+        find out itself."""
+        if not self._given:
+            raise ValueError("propose_from: global needs a round that began with an adapter of the server's")
+        with self.engine.borrowed(self._start):
+            return self._sample_public(segment, "proposed")[0]
+
+    def _shown(self, problems: Sequence[Problem], random: np.random.Generator) -> list[Problem]:
+        """Each problem in a presentation of this site's own drawing."""
+        return [self.rollouts.task.variant(problem, int(random.integers(VARIANTS))) for problem in problems]
+
+    def _swapped(self, segment: Segment, groups: list[Group]) -> list[Group]:
+        rule = replace_all if self.method.replace_all else swap_incorrect
+        random = stream(self.job.seed, self.site, "pool draw", segment.index)
+        mixed = []
+        for group in groups:
+            answers = self.pool.draw(group.problem.id, random)
+            asked = self.problems.public[group.problem.id]
+            pooled = [self.rollouts.received(asked, answer) for answer in answers]
+            pooled = [completion for completion in pooled if completion is not None]
+            if self.job.swap.prefer == "short":
+                pooled.sort(key=lambda completion: len(completion.token_ids))
+            mixed.append(rule(group, pooled, self.job.swap))
+        return mixed
+
+    def _with_old_logprobs(self, groups: list[Group]) -> list[Group]:
+        """Give completions that have none the policy's log-probabilities at the start of the step: swapped ones always
+        (`receiver`), own ones where sampling computes less exactly than training does.
+        """
+        missing = [(i, j, c) for i, g in enumerate(groups) for j, c in enumerate(g.completions) if c.logprobs is None]
+        rows = [self.step.row(groups[i].problem, c) for i, _, c in missing]
+        completions: list[list[Completion]] = [list(group.completions) for group in groups]
+        for (i, j, c), logprobs in zip(missing, self.step.score(rows), strict=True):
+            completions[i][j] = replace(c, logprobs=logprobs)
+        return [group.with_completions(cs) for group, cs in zip(groups, completions, strict=True)]
+
+    def _verified(self, answers: Sequence[PublicResponse]) -> tuple[list[PublicResponse], dict[str, float]]:
+        """Drop and count what other sites may not send: answers to no public problem, and wrong ones."""
+        known = [answer for answer in answers if answer.problem_id in self.problems.public]
+        right = [a for a in known if self.rollouts.received(self.problems.public[a.problem_id], a)]
+        return right, {
+            "exchange/unknown_prompt": float(len(answers) - len(known)),
+            "exchange/wrong": float(len(known) - len(right)),
+        }
+
+    def _update(self, groups: list[Group], purpose: str, number: int) -> dict[str, float]:
+        return self.step(self._with_old_logprobs(groups), stream(self.job.seed, self.site, purpose, number))
+
+    def _stamped(self, metrics: dict, kind: str, segment: Segment, began: float) -> dict:
+        return {"kind": kind, "segment": segment.index, "step_time": time.perf_counter() - began} | metrics
+
+    def _seed(self, purpose: str, number: int) -> int:
+        return seed_of(self.job.seed, self.site, purpose, number)

@@ -1,0 +1,62 @@
+"""What did not go as planned in a run, and what was made good: counted from the event log, said in short lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+MOST_LINES = 10  # of failures; beyond it those of a site in a task are one line, whatever their reasons
+
+
+def incidents(events: Sequence[dict]) -> dict:
+    """`failures` one by one; the rest counted by site. `resumed_after`: the rounds after which another job went on."""
+    failed = [e for e in events if e["event"] == "step" and e.get("checkpoint/failed")]
+    return {
+        "failures": [{k: e[k] for k in ("site", "task", "reason")} for e in events if e["event"] == "failure"],
+        "back": _count(site for e in events if e["event"] == "back" for site in e["sites"]),
+        "late_answers": _count(e["site"] for e in events if e["event"] == "late"),
+        "checkpoints_failed": _count(e["site"] for e in failed),
+        "resumed_after": [e["after"] for e in events if e["event"] == "resumed"],
+    }
+
+
+def incident_lines(summary: dict) -> list[str]:
+    """A failure that repeats is one line with a count; what did not happen has none."""
+    lines = [_failure(*failure) for failure in _grouped(summary["failures"])]
+    for key, words in (
+        ("back", "back after a failure"),
+        ("late_answers", "answers that came too late"),
+        ("checkpoints_failed", "checkpoints not written"),
+    ):
+        if summary[key]:
+            counts = (f"{site} {_times(count)}" for site, count in summary[key].items())
+            lines.append(f"{words}: {', '.join(counts)}")
+    if summary["swap"]["rejected_answers"]:
+        lines.append(
+            f"rejected: {summary['swap']['rejected_answers']} answers of other sites, wrong or to no public problem"
+        )
+    lines += [f"resumed: after round {number + 1}" for number in summary["resumed_after"]]
+    return lines
+
+
+def _grouped(failures: Sequence[dict]) -> list[tuple[str, str, str, int]]:
+    """(site, task, reason, how often), in the order in which they first happened."""
+    counts = Counter((f["site"], f["task"], f["reason"]) for f in failures)
+    if len(counts) <= MOST_LINES:
+        return [(*key, count) for key, count in counts.items()]
+    last = {(f["site"], f["task"]): f["reason"] for f in failures}
+    counts = Counter((f["site"], f["task"]) for f in failures)
+    return [(*key, f"lastly: {last[key]}" if count > 1 else last[key], count) for key, count in counts.items()]
+
+
+def _failure(site: str, task: str, reason: str, count: int) -> str:
+    often = f", {_times(count)}" if count > 1 else ""
+    return f"failed: {site} in {task}{often}: {' '.join(reason.split())}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _count(sites: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(sites).items()))

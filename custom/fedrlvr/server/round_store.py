@@ -1,0 +1,109 @@
+"""What the server keeps of a run outside of FLARE's job folders, which end with their job: the last completed rounds,
+from which another job can go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+
+from fedrlvr.config import Settings
+from fedrlvr.privacy.guards import Refused
+from fedrlvr.run_identity import forget_old_runs
+from fedrlvr.sealed_folder import BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
+from fedrlvr.server.event_log import EVENTS_FILE
+from fedrlvr.settings_file import load_settings
+from fedrlvr.types import Adapter
+
+KEPT_ROUNDS = 2
+
+
+class ServerConfig(Settings):
+    """The server's own `local/fedrlvr.yaml`, if it has one: where runs are kept. Relative to that file's folder."""
+
+    state_dir: Path
+
+
+@dataclass(frozen=True)
+class CompletedRound:
+    """`event_log` is the run's diary up to then; `skipped` says which newer rounds could not be used, and why."""
+
+    number: int
+    adapter: Adapter
+    event_log: Path
+    skipped: list[str]
+
+
+class RunStore:
+    """The last rounds of one run, each a sealed folder."""
+
+    def __init__(self, state_dir: Path, run: str, identity: str):
+        self.folder, self.identity = state_dir / run, identity
+
+    def open(self) -> None:
+        """Raises OSError where a round could not be kept later on: better now than after hours of work."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        probe = self.folder / "probe.tmp"
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
+
+    def save(self, number: int, adapter: Adapter, event_log: Path) -> None:
+        """Keep round `number`. Raises OSError where it cannot be written; the rounds before are then as they were."""
+        path = self.folder / f"round-{number:06d}"
+        try:
+            self._write(path, number, adapter, event_log)
+        finally:
+            sweep(self.folder)
+        for old in sealed_folders(self.folder)[:-KEPT_ROUNDS]:
+            shutil.rmtree(old, ignore_errors=True)
+        forget_old_runs(self.folder.parent)
+
+    def _write(self, path: Path, number: int, adapter: Adapter, event_log: Path) -> None:
+        unfinished = begin(path)
+        # Not save_file(), whose error on a full disk is no OSError.
+        (unfinished / "adapter.safetensors").write_bytes(save({n: t.contiguous() for n, t in adapter.items()}))
+        shutil.copyfile(event_log, unfinished / EVENTS_FILE)
+        (unfinished / "round.json").write_text(json.dumps({"identity": self.identity, "round": number}))
+        seal(path)
+
+    def clear(self) -> None:
+        """Forget whatever an earlier job of the same name left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def latest(self) -> CompletedRound | None:
+        """The newest round that is whole; None if there is none.
+
+        Raises:
+            Refused: the run is another one: other settings, another model or public set.
+        """
+        skipped: list[str] = []
+        for path in reversed(sealed_folders(self.folder)):
+            try:
+                check_seal(path)
+            except BrokenSeal as reason:
+                skipped.append(str(reason))
+                continue
+            kept = json.loads((path / "round.json").read_text())
+            if kept.get("identity") != self.identity:
+                raise Refused(
+                    f"run {self.folder.name} was of a job with other settings or another public set: only rounds, "
+                    "quorum, deadline and evaluation may change when a run is resumed"
+                )
+            adapter = dict(sorted(load_file(path / "adapter.safetensors").items()))
+            return CompletedRound(kept["round"], adapter, path / EVENTS_FILE, skipped)
+        return None
+
+
+def runs_folder(root: Path) -> Path:
+    """Where the server with this FLARE workspace keeps its runs: as its own file says, else in the workspace.
+
+    Raises SettingsError.
+    """
+    for name in ("fedrlvr.server.yaml", "fedrlvr.yaml"):
+        path = root / "local" / name
+        if path.is_file():
+            return path.parent / load_settings(ServerConfig, path).state_dir
+    return root / "fedrlvr"

@@ -1,0 +1,203 @@
+"""Make a tiny base model for a task: some hundred thousand parameters, warm-started on demonstrations.
+
+Where no model hub can be reached, and where minutes count, the demo, the tests and every dry run start from this: a
+real Hugging Face directory (config, safetensors, tokenizer) that everything loads as it would load a large one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from fedrlvr.config import PromptSettings, Settings
+from fedrlvr.data.pretrained import load_tokenizer
+from fedrlvr.data.prompts import end_ids, prompt_ids
+from fedrlvr.streams import seed_of, stream
+from fedrlvr.tasks import Task
+from fedrlvr.tasks.task import GeneratedTask
+from fedrlvr.tiny.architectures import ARCHITECTURES, shrunk_config, small_config
+from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
+from fedrlvr.types import Problem
+
+
+class BaseModelSettings(Settings):
+    """Architecture, tokenizer and supervised warm start. Head dimension 32 lets other rollout engines serve the same
+    model. With `chat` the tokenizer is byte-level BPE of `vocabulary` tokens in that chat format, without it every
+    character is a token."""
+
+    architecture: Literal[ARCHITECTURES] = "qwen3"
+    chat: Literal[tuple(CHAT_STYLES)] | None = None
+    vocabulary: int = Field(512, ge=300)
+    hidden_size: int = Field(64, ge=8)
+    num_layers: int = Field(2, ge=1)
+    intermediate_size: int = Field(192, ge=8)
+    num_heads: int = Field(4, ge=1)
+    head_dim: int = Field(32, ge=8)
+    max_position_embeddings: int = Field(512, ge=16)
+    steps: int = Field(400, ge=0)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(6e-3, gt=0)
+    seed: int = Field(0, ge=0)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        names = ("hidden_size", "num_layers", "intermediate_size", "num_heads", "head_dim")
+        return {name: getattr(self, name) for name in names}
+
+
+Progress = Callable[[int, int, float], None]  # step, of how many, loss
+
+
+def base_model(
+    task: Task,
+    synthetic: GeneratedTask,
+    settings: BaseModelSettings,
+    folder: Path,
+    rebuild: bool = False,
+    progress: Progress = lambda step, steps, loss: None,
+) -> Path:
+    """The directory of this base model under `folder`, made on first use and then found by its settings and data.
+
+    `task` says how problems are asked, `synthetic` makes them and their demonstrations; often they are the same.
+    """
+    path = folder / f"{task.name}-{_key(task, synthetic, settings)}"
+    if path.exists() and not rebuild:
+        return path
+    model, tokenizer = warm_start(task, synthetic, settings, progress)
+    _save(model, tokenizer, path, rebuild)
+    return path
+
+
+def shrunk_model(source: Path, settings: BaseModelSettings, folder: Path) -> Path:
+    """A directory under `folder` with the architecture and the tokenizer of the model in `source`, small and with
+    random weights: for a dry run of everything but learning.
+
+    Raises:
+        ValueError: no configuration or tokenizer that transformers knows.
+    """
+    config = shrunk_config(source, **settings.sizes)
+    tokenizer = load_tokenizer(source)
+    model = _random_model(config, settings.seed)
+    if (source / "generation_config.json").is_file():  # where released models name the tokens that end a turn
+        model.generation_config = GenerationConfig.from_pretrained(source, local_files_only=True)
+    path = folder / f"{source.name}-tiny"
+    _save(model, tokenizer, path, rebuild=True)
+    return path
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path, rebuild: bool) -> None:
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    tokenizer.save_pretrained(unfinished)
+    model.save_pretrained(unfinished)
+    if rebuild:
+        shutil.rmtree(path, ignore_errors=True)
+    try:
+        unfinished.rename(path)  # whoever finds the directory finds it whole
+    except OSError:
+        if not path.exists():
+            raise
+        shutil.rmtree(unfinished)  # another run made the same model meanwhile
+
+
+def warm_start(
+    task: Task, synthetic: GeneratedTask, settings: BaseModelSettings, progress: Progress
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Supervised training on demonstrations, loss on the completion only; one thread, so that it repeats bit by bit."""
+    tokenizer = _tokenizer(task, synthetic, settings)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        positions = settings.max_position_embeddings
+        config = small_config(
+            settings.architecture, tokenizer, len(tokenizer), max_position_embeddings=positions, **settings.sizes
+        )
+        model = _random_model(config, settings.seed)
+        ends = _set_ends(model, tokenizer, settings)
+        random = stream(settings.seed, "base model data", task.name)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=settings.learning_rate, total_steps=max(settings.steps, 2), pct_start=0.05
+        )
+        model.train()
+        for step in range(settings.steps):
+            loss = model(**_batch(task, synthetic, tokenizer, ends[0], settings.batch_size, random)).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress(step + 1, settings.steps, float(loss.detach()))
+    finally:
+        torch.set_num_threads(threads)
+    return model.eval(), tokenizer
+
+
+def _sample(synthetic: GeneratedTask, settings: BaseModelSettings, purpose: str) -> list[tuple[Problem, str]]:
+    """64 problems of each label with a demonstration."""
+    random = stream(settings.seed, f"base model {purpose}", synthetic.name)
+    problems = [synthetic.problem(label, random) for label in synthetic.labels for _ in range(64)]
+    return [(problem, synthetic.demonstration(problem, random)) for problem in problems]
+
+
+def _key(task: Task, synthetic: GeneratedTask, settings: BaseModelSettings) -> str:
+    """Changes with the settings, and with what the task asks and demonstrates (a sample stands for it)."""
+    sample = [[task.prompt(problem), answer] for problem, answer in _sample(synthetic, settings, "key")]
+    return hashlib.sha256(json.dumps([task.name, settings.model_dump(), sample]).encode()).hexdigest()[:12]
+
+
+def _tokenizer(task: Task, synthetic: GeneratedTask, settings: BaseModelSettings) -> PreTrainedTokenizerBase:
+    if settings.chat is None:
+        return character_tokenizer(synthetic.alphabet)
+    texts = [
+        text for problem, answer in _sample(synthetic, settings, "texts") for text in (task.prompt(problem), answer)
+    ]
+    return chat_tokenizer(texts, settings.chat, settings.vocabulary)
+
+
+def _random_model(config, seed: int) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "base model weights"))
+        return AutoModelForCausalLM.from_config(config)
+
+
+def _set_ends(model: PreTrainedModel, tokenizer, settings: BaseModelSettings) -> tuple[int, ...]:
+    """Let the model's generation config name every token that ends an answer, as a released model's does."""
+    ids = set()
+    if settings.chat:
+        ids.add(tokenizer.convert_tokens_to_ids(CHAT_STYLES[settings.chat].end_turn))
+    ends = end_ids(tokenizer, ids, PromptSettings())
+    model.generation_config.eos_token_id = list(ends) if len(ends) > 1 else ends[0]
+    return ends
+
+
+def _batch(
+    task: Task, synthetic: GeneratedTask, tokenizer, end_id: int, size: int, random: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    rows, prompt_lengths = [], []
+    for index in range(size):
+        problem = synthetic.problem(synthetic.labels[index % len(synthetic.labels)], random)
+        prompt = prompt_ids(tokenizer, task.prompt(problem), PromptSettings())
+        answer = tokenizer(synthetic.demonstration(problem, random), add_special_tokens=False).input_ids
+        rows.append([*prompt, *answer, end_id])
+        prompt_lengths.append(len(prompt))
+    width = max(map(len, rows))
+    ids = torch.full((size, width), tokenizer.pad_token_id)
+    labels = torch.full((size, width), -100)
+    mask = torch.zeros((size, width), dtype=torch.long)
+    for index, (row, start) in enumerate(zip(rows, prompt_lengths, strict=True)):
+        ids[index, : len(row)] = torch.tensor(row)
+        labels[index, start : len(row)] = torch.tensor(row[start:])
+        mask[index, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -1,0 +1,192 @@
+"""What a site keeps on disk so that no death of its worker costs more than the task it died in.
+
+One folder for each place in a run: what the trainer has to know, as safetensors and JSON. Whole or not there. No random
+state is kept, as draws depend on names only (`streams.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save
+
+from fedrlvr.learning.ranks import Ranks
+from fedrlvr.learning.state import SiteProgress, TrainerState
+from fedrlvr.run_identity import forget_old_runs
+from fedrlvr.sealed_folder import UNFINISHED, BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
+from fedrlvr.types import Adapter, PublicResponse
+from fedrlvr.worker.worker_log import note
+
+KEPT_ROUNDS, KEPT_NEWEST = 2, 2
+BEGINNING = "-begins"
+
+
+class NotThere(RuntimeError):
+    """The worker is not where a message needs it, and cannot come there by itself."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state that was read back; `ledger` is the hash of the ledger's last line when it was written."""
+
+    state: TrainerState
+    ledger: str
+
+
+class SiteCheckpoints:
+    """Those of one run, under `folder`, in which each run of the site has one. All ranks call the methods together.
+
+    `identity` says of what they are; those of anything else count as absent. Kept are the newest two, and those of the
+    beginnings of the last `KEPT_ROUNDS` rounds, at which a run that lost its server begins again.
+    """
+
+    def __init__(self, folder: Path, run: str, identity: str, ranks: Ranks):
+        self.folder, self.identity, self.ranks = folder / run, identity, ranks
+        self._lock = FileLock(folder / f"{run}.lock")
+
+    def claim(self, patience: float = 60.0) -> None:
+        """Be the only worker at this run until this process ends. A job that lost its server may have one for a while.
+
+        Raises:
+            NotThere: another worker is at it, and was still after `patience` seconds.
+        """
+        taken = False
+        if self.ranks.rank == 0:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            taken = not _acquired(self._lock, patience)
+        if self.ranks.broadcast(taken):
+            raise NotThere("another worker is still at this run, of an earlier job; end that job first")
+
+    def save(self, state: TrainerState, ledger: str, beginning_of: int | None = None) -> None:
+        """Write `state`; `beginning_of` is the round that is about to begin.
+
+        Raises:
+            OSError: it cannot be written; earlier ones are as they were.
+        """
+        path = self.folder / _name(state.progress, beginning_of)
+        unfinished = path.with_name(path.name + UNFINISHED)
+        failed = _attempt(lambda: begin(path)) if self.ranks.rank == 0 else ""
+        self.ranks.gather([])  # nobody writes before the folder is there
+        failed = failed or _attempt(lambda: self._write(unfinished, state, ledger))
+        failures = list(filter(None, self.ranks.gather([failed])))
+        if self.ranks.rank == 0 and not failures:
+            failures = list(filter(None, [_attempt(lambda: seal(path))]))
+        if failures:
+            if self.ranks.rank == 0:
+                sweep(self.folder)
+            raise OSError(failures[0])
+        if self.ranks.rank == 0:
+            self._forget_after(path)
+            self._prune()
+
+    def clear(self) -> None:
+        """Forget whatever an earlier job of the same name left."""
+        if self.ranks.rank == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def latest(self) -> Saved | None:
+        """The newest that is whole; None if there is none."""
+        return self._first(reversed(sealed_folders(self.folder)))
+
+    def rewind(self, number: int) -> Saved | None:
+        """The state in which round `number` began, before the server's adapter was taken over; later ones are
+        forgotten. None where it is not there."""
+        path = self.folder / _name(SiteProgress(), number)
+        saved = self._first([path])
+        if saved is not None and self.ranks.rank == 0:
+            self._forget_after(path)
+        return saved
+
+    def _write(self, folder: Path, state: TrainerState, ledger: str) -> None:
+        tensors = {_optimizer(self.ranks.rank): state.optimizer}
+        if self.ranks.rank == 0:
+            tensors |= {"adapter": state.adapter, "start": state.start}
+            values = {
+                "identity": self.identity,
+                "place": asdict(state.progress),
+                "given": state.given,
+                "ledger": ledger,
+            }
+            values["pool"] = [asdict(answer) for answer in state.pool]
+            (folder / "state.json").write_text(json.dumps(values), encoding="utf-8")
+        for name, members in tensors.items():  # not save_file(), whose error on a full disk is no OSError
+            (folder / f"{name}.safetensors").write_bytes(save({n: t.contiguous() for n, t in members.items()}))
+
+    def _first(self, paths: Iterable[Path]) -> Saved | None:
+        """What rank 0 finds whole and of this run, on every rank."""
+        found = next((str(path) for path in paths if self._usable(path)), None) if self.ranks.rank == 0 else None
+        found = self.ranks.broadcast(found)
+        return _read(Path(found), self.ranks.rank) if found else None
+
+    def _usable(self, path: Path) -> bool:
+        try:
+            check_seal(path)
+        except BrokenSeal as error:
+            if path.exists():
+                note(f"checkpoint not used: {error}")
+            return False
+        same = json.loads((path / "state.json").read_text(encoding="utf-8")).get("identity") == self.identity
+        if not same:
+            note(f"checkpoint not used: {path} is of another job, model or number of processes")
+        return same
+
+    def _forget_after(self, path: Path) -> None:
+        """Another attempt at the same round may have come further; its steps were taken back."""
+        for later in sealed_folders(self.folder):
+            if later.name > path.name:
+                shutil.rmtree(later, ignore_errors=True)
+
+    def _prune(self) -> None:
+        sweep(self.folder)
+        folders = sealed_folders(self.folder)
+        beginnings = [path for path in folders if path.name.endswith(BEGINNING)]
+        for path in set(folders[:-KEPT_NEWEST]) - set(beginnings[-KEPT_ROUNDS:]):
+            shutil.rmtree(path, ignore_errors=True)
+        forget_old_runs(self.folder.parent)
+
+
+def _acquired(lock: FileLock, patience: float) -> bool:
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.2)
+        return True
+    except Timeout:
+        return False
+
+
+def _read(folder: Path, rank: int) -> Saved:
+    values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    optimizer, adapter, start = (load_file(folder / f"{n}.safetensors") for n in (_optimizer(rank), "adapter", "start"))
+    pool = [PublicResponse(**answer) for answer in values["pool"]]
+    state = TrainerState(
+        SiteProgress(**values["place"]), values["given"], _sorted(adapter), _sorted(start), optimizer, pool
+    )
+    return Saved(state, values["ledger"])
+
+
+def _sorted(adapter: Adapter) -> Adapter:
+    return dict(sorted(adapter.items()))
+
+
+def _optimizer(rank: int) -> str:
+    return f"optimizer-{rank}"
+
+
+def _name(place: SiteProgress, beginning_of: int | None) -> str:
+    """Folders' names sort as places do; a round's beginning comes before all else in it."""
+    if beginning_of is not None:
+        return f"{beginning_of:06d}{BEGINNING}"
+    return f"{place.round:06d}-segment-{place.segments:07d}{'-public' if place.public_pending else ''}"
+
+
+def _attempt(action: Callable[[], object]) -> str:
+    """Why it could not be done, or ""."""
+    try:
+        action()
+        return ""
+    except OSError as error:
+        return str(error)

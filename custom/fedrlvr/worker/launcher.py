@@ -1,0 +1,58 @@
+"""The command and the environment in which a site's worker starts: alone, under torchrun, or as the site says."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from fedrlvr.site_config import SiteConfig
+
+MODULE = "fedrlvr.worker.worker"
+# What a launcher sets for each rank. For the only process port 0 will do: it finds a free one by itself.
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+
+
+def worker_command(config: SiteConfig, address: str) -> list[str]:
+    """What starts every rank; each of them gets `address`, at which the supervisor listens."""
+    worker = [MODULE, address]
+    if config.worker.launch is not None:
+        return config.worker.command(worker, config.processes, free_port())
+    if config.processes == 1:
+        return [sys.executable, "-m", *worker]
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    return [*torchrun, "--standalone", f"--nproc-per-node={config.processes}", "-m", *worker]
+
+
+def worker_environment(config: SiteConfig) -> dict[str, str]:
+    """This process's own, without a place among ranks that belongs to it and not to the worker. Executables beside
+    the running Python go before others, whether or not its virtual environment is active."""
+    environment = {name: value for name, value in os.environ.items() if name not in ALONE}
+    environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    if config.threads is not None:
+        environment["OMP_NUM_THREADS"] = str(config.threads)
+    return environment
+
+
+def take_place() -> None:
+    """In a worker that no launcher gave a place, as under `docker run`: it is the only rank.
+
+    Raises:
+        RuntimeError: it is one of several, and was not told which.
+    """
+    if "RANK" not in os.environ:
+        for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+            if int(os.environ.get(name) or 1) > 1:
+                raise RuntimeError(
+                    f"worker.launch: {name} is {os.environ[name]}, but RANK is not set; let torchrun start the ranks"
+                )
+    for name, value in ALONE.items():
+        os.environ.setdefault(name, value)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -1,0 +1,71 @@
+"""Where a worker is in its run, and how it comes to where the server's next message needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedrlvr.learning.trainer import Trainer
+from fedrlvr.types import Adapter
+from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
+from fedrlvr.worker.worker_log import note
+
+
+@dataclass
+class Recovery:
+    """`ledger` is what the newest checkpoint knew of the site's ledger ("" for nothing)."""
+
+    trainer: Trainer
+    checkpoints: SiteCheckpoints
+    ledger: str = ""
+
+    def recover(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        saved = self.checkpoints.latest()
+        if saved is not None:
+            self.trainer.restore(saved.state)
+            self.ledger = saved.ledger
+            note(f"goes on from a checkpoint: {saved.state.progress}")
+
+    def enter_round(self, number: int, begins: bool, adapter: Adapter | None, ledger: str) -> None:
+        """Be in round `number`: by its beginning, or, where it is under way, by what is known of it; a worker that
+        knows nothing of it begins it from `adapter`.
+
+        Raises:
+            NotThere: without what that takes.
+        """
+        trainer = self.trainer
+        if not begins and trainer.progress.round == number:
+            return
+        if trainer.progress.round >= number:
+            self._rewind(number, adapter)
+        if adapter is None and (trainer.progress.round < 0 or (trainer.method.average and not begins)):
+            raise NotThere(f"the worker knows nothing of round {number} and was sent no adapter to begin it from")
+        self.keep(ledger, beginning_of=number)
+        has_its_own = not trainer.method.average and trainer.progress.round >= 0
+        trainer.begin_round(None if has_its_own else adapter, number)
+
+    def expect_round(self, number: int) -> None:
+        """Raises NotThere where this is another round: an answer would be about something else than was asked."""
+        here = self.trainer.progress.round
+        if here != number:
+            known = f"it is in round {here}" if here >= 0 else "it is in none"
+            raise NotThere(f"the worker has nothing of round {number} ({known}); it goes on with the next segment")
+
+    def keep(self, ledger: str, beginning_of: int | None = None) -> bool:
+        """Save where the worker is. A disk that is full must not cost the work that is done: it is said, and the
+        checkpoint before stays the newest."""
+        try:
+            self.checkpoints.save(self.trainer.state(), ledger, beginning_of)
+            return True
+        except OSError as error:
+            note(f"checkpoint not written, the one before is kept: {error}")
+            return False
+
+    def _rewind(self, number: int, adapter: Adapter | None) -> None:
+        saved = self.checkpoints.rewind(number)
+        if saved is not None:
+            self.trainer.restore(saved.state)
+        elif adapter is None:
+            raise NotThere(f"the checkpoint of the beginning of round {number} is gone, and no adapter came instead")
+        else:
+            note(f"no checkpoint of the beginning of round {number}: from its adapter alone")

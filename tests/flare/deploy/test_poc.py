@@ -1,0 +1,49 @@
+"""Where a proof of concept may be, and that two commands at once do not get at each other. Nothing is started here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedrlvr.flare.deploy.poc import Poc, PocError
+from fedrlvr.flare.deploy.project import ProjectError
+
+PROJECT = Path(__file__).parents[3] / "poc" / "project.yml"
+
+
+def up(folder: Path, port: int | None = None) -> None:
+    Poc(folder).up(PROJECT, ["site-1"], None, port)
+
+
+def test_one_that_is_not_there_says_how_to_start_one(tmp_path):
+    for ask in (Poc(tmp_path).running, Poc(tmp_path).down):
+        with pytest.raises(PocError, match=r"no proof of concept in .*; start one: python poc/run\.py up --workspace"):
+            ask()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    """A run's folder has a `flare` of its own, which FLARE would prepare anew."""
+    result = tmp_path / "flare" / "result"
+    result.mkdir(parents=True)
+    with pytest.raises(PocError, match="holds other things than a proof of concept; expected an empty folder"):
+        up(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["flare"]
+    assert result.is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(PocError, match="is a file; expected a folder"):
+        up(tmp_path / "file")
+    with pytest.raises(ProjectError, match="path with a space in it"):
+        up(tmp_path / "my poc")
+
+
+def test_a_refusal_does_not_stand_in_the_way_of_the_next_try(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ProjectError, match="--port: expected 1 to 65535, found 70000"):
+            up(tmp_path / "poc", port=70000)
+
+
+def test_one_command_at_a_time(tmp_path):
+    with Poc(tmp_path)._alone(), pytest.raises(PocError, match="is being started or stopped right now"):
+        up(tmp_path)

@@ -1,0 +1,242 @@
+"""A submission, held against a server that is played here: it tells, refuses, forgets and drops out of reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    InternalError,
+    JobNotRunning,
+    NoConnection,
+    NoReply,
+)
+
+from fedrlvr.flare.lead import submission
+from fedrlvr.flare.lead.session import Line
+from fedrlvr.flare.lead.submission import Submission, SubmissionFailed
+from fedrlvr.run import RecipeInputs, RunFailed
+
+EVENTS = [{"event": "start"}, {"event": "step", "site": "site-1"}, {"event": "end"}]
+
+
+class Server:
+    """`statuses` are told one a question, the last one for ever; `told[i]` is the answer to the i-th live question: a
+    number of events, something else to be told, or an error to raise."""
+
+    def __init__(self, statuses=("SUBMITTED", "RUNNING", "RUNNING", "FINISHED:COMPLETED"), told=(1, 1), **meta):
+        self.statuses, self.told, self.meta = list(statuses), list(told), meta
+        self.events, self.calls, self.drops = EVENTS, [], 0
+
+    def connect(self):
+        self.calls.append("connect")
+        return self
+
+    def close(self):
+        self.calls.append("close")
+
+    def get_connected_client_list(self):
+        return [SimpleNamespace(name="site-2"), SimpleNamespace(name="site-1")]
+
+    def submit_job(self, folder):
+        assert (Path(folder) / "meta.json").is_file()
+        self.calls.append("submit")
+        return "j-1"
+
+    def get_job_meta(self, job):
+        if self.drops:
+            self.drops -= 1
+            raise NoConnection("gone")
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return {"status": status} | self.meta
+
+    def do_app_command(self, job, topic, question):
+        assert (job, topic) == ("j-1", "fedrlvr.events")
+        first, count = question["from"], self.told.pop(0) if self.told else 0
+        if isinstance(count, Exception):
+            raise count
+        if not isinstance(count, int):
+            return count
+        return {"events": self.events[first : first + count], "next": first + count}
+
+    def abort_job(self, job):
+        self.calls.append("abort")
+        self.statuses = ["RUNNING", "FINISHED:ABORTED"]
+
+    def download_job_result(self, job, destination):
+        self.calls.append("download")
+        kept = Path(destination) / job / "workspace" / "fedrlvr"
+        (kept / "rounds").mkdir(parents=True)
+        (kept / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in self.events))
+        return str(Path(destination) / job)
+
+
+@pytest.fixture
+def submit(tmp_path, job):
+    def make(server: Server, notes: list | None = None, **more) -> Submission:
+        inputs, note = RecipeInputs(job, ["p"], "0" * 64, **more), [].append if notes is None else notes.append
+        made = Submission(tmp_path / "run", inputs, server.connect, note, poll=0.0)
+        made._line._pause = 0.0
+        return made
+
+    return make
+
+
+def heard(run: Submission) -> list[dict]:
+    return [event for event in run.events() if event]
+
+
+def test_what_was_not_heard_live_comes_with_the_result_and_nothing_comes_twice(submit):
+    server = Server()
+    run = submit(server)
+    assert heard(run) == EVENTS
+    assert (run.server_folder / "rounds").is_dir()
+    assert server.calls == ["connect", "submit", "download", "close"]
+
+
+def test_a_job_that_has_only_just_begun_has_nobody_to_ask(submit):
+    assert heard(submit(Server(told=[InternalError("no such topic"), 2]))) == EVENTS
+
+
+def test_without_the_right_to_follow_the_result_still_comes_and_the_lead_is_told(submit):
+    notes = ["-"]
+    assert heard(submit(Server(told=[AuthorizationError("no")]), notes)) == EVENTS
+    assert sum("gives no app_command" in note for note in notes) == 1
+
+
+def test_a_hiccup_is_survived_with_a_new_session(submit):
+    server, notes = Server(), ["-"]
+    run = submit(server, notes)
+    server.drops = 2
+    assert heard(run) == EVENTS
+    assert server.calls.count("connect") == 3
+    assert any("trying again" in note for note in notes)
+    assert any("in reach again" in note for note in notes)
+
+
+def test_a_server_that_stays_away_is_given_up_once_and_the_job_is_said_to_go_on(submit):
+    server, notes = Server(), ["-"]
+    run = submit(server, notes)
+    run._line._patience = 0.0
+    server.drops = 10**6
+    with pytest.raises(RunFailed, match="no connection to the server for 0 s: gone"):
+        heard(run)
+    assert any("job j-1 goes on at the server" in note for note in notes)
+    assert "abort" not in server.calls
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({"job_deploy_detail": ["server: OK", "a: BYOC not permitted"]}, "server: OK; a: BYOC not permitted"),
+        ({"schedule_history": ["1: not enough sites", "2: still not enough sites"]}, "2: still not enough sites"),
+        ({}, "FLARE says no more"),
+    ],
+)
+def test_a_job_that_never_runs_ends_with_flares_own_reason(submit, meta, reason):
+    server = Server(statuses=["SUBMITTED", "FINISHED:CAN_NOT_SCHEDULE"], **meta)
+    server.events = []
+    with pytest.raises(SubmissionFailed) as failure:
+        heard(submit(server))
+    assert str(failure.value) == f"job j-1 FINISHED:CAN_NOT_SCHEDULE: {reason}"
+
+
+def test_a_stopped_run_ends_with_the_journals_reason_whether_heard_live_or_not(submit):
+    server = Server(told=[2])
+    server.events = [{"event": "start"}, {"event": "stopped", "reason": "1 of 2 sites left"}]
+    with pytest.raises(SubmissionFailed, match="1 of 2 sites left"):
+        heard(submit(server))
+
+
+def test_a_refused_submission_names_the_refusal(submit, monkeypatch):
+    monkeypatch.setattr(Server, "submit_job", lambda self, folder: (_ for _ in ()).throw(AuthorizationError("not you")))
+    with pytest.raises(SubmissionFailed, match="the server did not take the job: not you"):
+        heard(submit(Server()))
+
+
+@pytest.mark.parametrize(
+    ("question", "error", "reason"),
+    [
+        ("get_connected_client_list", NoReply("none"), "the server does not say who is there: none"),
+        ("do_app_command", AuthenticationError("expired"), "the run cannot be followed: expired"),
+        ("get_job_meta", AuthenticationError("expired"), "no word of job j-1: expired"),
+    ],
+)
+def test_whatever_the_server_says_no_with_the_run_ends_with_it(submit, monkeypatch, question, error, reason):
+    monkeypatch.setattr(Server, question, lambda *given: (_ for _ in ()).throw(error))
+    with pytest.raises(SubmissionFailed, match=f"^{reason}$"):
+        heard(submit(Server()))
+
+
+def test_a_server_that_does_not_let_the_lead_in_any_more_ends_a_resumed_run_with_its_words(submit, monkeypatch):
+    heard(submit(Server(), run="0" * 16))
+    expired = AuthenticationError("certificate expired")
+    monkeypatch.setattr(Server, "get_job_meta", lambda *given: (_ for _ in ()).throw(expired))
+    with pytest.raises(SubmissionFailed, match="no word of job j-1: certificate expired"):
+        heard(submit(Server(), run="0" * 16, resume=True))
+
+
+def test_a_job_that_the_server_forgot_is_not_waited_for_for_ever(submit, monkeypatch):
+    monkeypatch.setattr(submission, "FORGOTTEN", 0.0)
+    server = Server(statuses=["RUNNING"], told=[1, *[JobNotRunning()] * 9])
+    with pytest.raises(SubmissionFailed, match="the server runs no job j-1 although it is marked as running"):
+        heard(run := submit(server))
+    assert json.loads((run.server_folder / "metrics.jsonl").read_text()) == EVENTS[0]
+    assert "abort" not in server.calls
+
+
+def test_a_job_that_is_over_but_for_a_site_that_is_gone_is_settled_and_comes_home(submit, monkeypatch):
+    monkeypatch.setattr(submission, "SETTLED", 0.0)
+    server = Server(statuses=["RUNNING"], told=[3, 0, JobNotRunning()])
+    assert heard(submit(server)) == EVENTS  # although FLARE calls it aborted
+    assert server.calls == ["connect", "submit", "abort", "download", "close"]
+
+
+def test_a_run_that_goes_on_follows_a_job_that_still_runs_and_submits_one_in_place_of_another(submit):
+    again = {"run": "0" * 16, "resume": True}
+    heard(submit(Server(), run="0" * 16))
+    server, notes = Server(statuses=["RUNNING", "RUNNING", "FINISHED:COMPLETED"], told=[0, 1]), []
+    assert heard(submit(server, notes, **again)) == EVENTS
+    assert server.calls == ["connect", "download", "close"]
+    assert "job j-1 is not over: followed again" in notes
+    for gone in ({"statuses": ["FINISHED:ABORTED", "RUNNING", "FINISHED:COMPLETED"]}, {"told": [JobNotRunning()]}):
+        server = Server(**({"statuses": ["RUNNING", "RUNNING", "FINISHED:COMPLETED"]} | gone))
+        assert heard(submit(server, **again)) == EVENTS
+        assert server.calls == ["connect", "submit", "download", "close"]
+
+
+def test_two_commands_are_not_at_one_run(submit):
+    run = submit(Server())
+    with pytest.raises(ValueError, match="another command is at this run; wait for its end, or end it"):
+        submit(Server(), run="0" * 16, resume=True)
+    run.close()
+    submit(Server(), run="0" * 16, resume=True).close()
+
+
+def test_an_answer_that_is_no_journal_aborts_the_run(submit):
+    server = Server(statuses=["RUNNING"], told=[{"events": "many", "next": 3}])
+    with pytest.raises(SubmissionFailed, match=r"fedrlvr\.events is not events from line 0"):
+        heard(submit(server))
+    assert "abort" in server.calls
+
+
+def test_closed_before_its_end_it_is_aborted_awaited_and_what_there_is_comes_home(submit):
+    server = Server(statuses=["RUNNING"])
+    run = submit(server)
+    assert next(run.events()) == EVENTS[0]
+    run.close()
+    run.close()
+    assert server.calls == ["connect", "submit", "abort", "download", "close"]
+    assert len((run.server_folder / "metrics.jsonl").read_text().splitlines()) == len(EVENTS)
+
+
+def test_flares_words_stay_off_the_console(tmp_path, capsys):
+    line = Line(lambda: None, tmp_path / "flare.log")
+    line.call(lambda session: print("Connecting to FLARE ..."))
+    line.close()
+    assert capsys.readouterr().out == ""
+    assert "Connecting" in (tmp_path / "flare.log").read_text()

@@ -1,0 +1,218 @@
+"""The gate between a site and FLARE: what is not exactly a fedrlvr message, whole and known, does not pass."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from nvflare.apis.dxo import DXO, DataKind, from_shareable
+from nvflare.apis.filter import ContentBlockedException
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+
+from fedrlvr.data.problems import read_problems
+from fedrlvr.flare.messages import ENVELOPE, ERROR, REFUSAL, SECONDS, answer, envelope, error_answer, request
+from fedrlvr.flare.site.gate import EGRESS, NO_POLICY, SiteGate
+from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.site.egress import WITHHELD, Egress
+from fedrlvr.tasks import TASKS
+
+SPEC = {"x.lora_A.weight": [2, 3], "x.lora_B.weight": [4, 2]}
+DELTA = {name: torch.full(shape, 0.5) for name, shape in SPEC.items()}
+HERE = envelope("manifest", round_number=1, segment=7)
+STEP = {"kind": "private", "segment": 7, "reward": 0.5, "live_groups": 1.0, "groups": 1.0}
+
+
+@pytest.fixture
+def site(site_files, small_job, tmp_path):
+    """A site with a policy: `site(policy)` makes its way out, `site.send(message)` what becomes of it at the gate."""
+    _, configs = site_files({"site-1": ("A", "B")})
+    config = configs["site-1"]
+    public = read_problems(config.public_problems, TASKS["protocol"])
+
+    class Site:
+        answers = [  # noqa: RUF012 - never changed
+            {"problem_id": p.id, "text": TASKS["protocol"].gold_completion(p), "variant": 0} for p in public
+        ]
+
+        def __init__(self):
+            self.context = FLContext()
+            self.context.set_prop(FLContextKey.TASK_NAME, "propose", private=True, sticky=False)
+
+        def __call__(self, **rules):
+            policy = SitePolicy.model_validate(rules).rooted(tmp_path / "local")
+            self.egress = Egress("site-1", "job-1", small_job(), config, policy)
+            self.egress.adapter_spec = SPEC
+            self.egress.asked = {p.id for p in public}
+            self.context.set_prop(EGRESS, self.egress, private=True, sticky=True)
+            return self
+
+        def send(self, message: Shareable) -> Shareable:
+            return SiteGate().process(message, self.context)
+
+        @property
+        def log(self):
+            return list(self.egress.log.entries())
+
+    return Site()
+
+
+def result(task: str, body: dict | None = None, delta=None) -> Shareable:
+    return answer(task, request(HERE, {}), body or {}, delta, seconds=1.5)
+
+
+def test_what_may_leave_leaves_and_is_written_down(site):
+    site()
+    sent = site.send(result("submit", delta=DELTA))
+    dxo = from_shareable(sent)
+    assert dxo.data_kind == DataKind.WEIGHT_DIFF
+    assert all(torch.equal(dxo.data[name], DELTA[name]) for name in SPEC)
+    assert sent.get_header(ENVELOPE) == HERE
+    assert sent.get_header(SECONDS) == 1.5
+    sent = site.send(result("propose", {"responses": site.answers}))
+    assert from_shareable(sent).data == {"responses": site.answers}
+    sent = site.send(result("train", {"metrics": [STEP]}))
+    assert from_shareable(sent).data == {"metrics": [STEP]}
+    assert [(e["kind"], e["decision"], e["count"]) for e in site.log] == [
+        ("adapter", "released", 2),
+        ("responses", "released", len(site.answers)),
+        ("metrics", "released", 1),
+    ]
+    assert all(
+        (e["job"], e["site"], e["model"], e["round"], e["segment"]) == ("job-1", "site-1", "tiny", 1, 7)
+        for e in site.log
+    )
+    text = site.egress.log.path.read_text()
+    assert not any(a["text"] in text for a in site.answers)
+
+
+def test_the_adapter_is_clipped_to_the_sites_norm(site):
+    site(adapters={"clip_norm": 0.1})
+    sent = from_shareable(site.send(result("submit", delta=DELTA))).data
+    norm = sum(float(t.double().square().sum()) for t in sent.values()) ** 0.5
+    assert norm == pytest.approx(0.1, rel=1e-6)
+    assert norm <= 0.1
+    assert site.log[0]["rules"] == {"norm": pytest.approx(0.5 * 14**0.5), "clipped": 1}
+
+
+def test_how_long_private_steps_took_stays_with_their_numbers(site):
+    assert site().send(result("train", {"metrics": [STEP]})).get_header(SECONDS) == 1.5
+    sent = site(metrics={"private_steps": False}).send(result("train", {"metrics": [STEP]}))
+    assert sent.get_header(SECONDS) == 0.0
+    assert from_shareable(sent).data == {"metrics": []}
+
+
+def test_a_site_that_shares_no_answers_stays_in_the_job(site):
+    site(responses={"share": False})
+    sent = site.send(result("propose", {"responses": site.answers}))
+    assert sent.get_return_code(ReturnCode.OK) == ReturnCode.OK
+    assert from_shareable(sent).data == {"responses": []}
+    assert site.log[0]["rules"]["not_shared"] == len(site.answers)
+
+
+def test_only_problems_of_the_step_under_way_are_answered(site):
+    site()
+    site.egress.asked = {site.answers[0]["problem_id"]}
+    sent = from_shareable(site.send(result("propose", {"responses": site.answers})))
+    assert sent.data == {"responses": site.answers[:1]}
+
+
+def test_wrong_answers_stay(site):
+    site()
+    wrong = [a | {"text": a["text"][:-2] + "##"} for a in site.answers]
+    assert from_shareable(site.send(result("propose", {"responses": wrong}))).data == {"responses": []}
+    assert site.log[0]["rules"]["verified"] == len(wrong)
+
+
+# A good message with something in it that does not belong there: other data or meta of its DXO, ...
+DXOS = {
+    "meta": DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA), meta={"response": "Mrs Smith"}),
+    "an unknown kind": DXO(DataKind.ANALYTIC, data={"key": "Mrs Smith"}),
+    "whole weights": DXO(DataKind.WEIGHTS, data=dict(DELTA)),
+    "a collection": DXO(DataKind.COLLECTION, data={"inner": DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA))}),
+    "beside the answers": DXO(DataKind.APP_DEFINED, data={"responses": [], "note": "Mrs Smith"}),
+    "an extra tensor": DXO(DataKind.WEIGHT_DIFF, data=DELTA | {"note": torch.ones(3)}),
+    "a tensor less": DXO(DataKind.WEIGHT_DIFF, data=dict(list(DELTA.items())[:1])),
+    "half precision": DXO(DataKind.WEIGHT_DIFF, data={n: t.half() for n, t in DELTA.items()}),
+    "not finite": DXO(DataKind.WEIGHT_DIFF, data={n: t * float("nan") for n, t in DELTA.items()}),
+    "numbers with text": DXO(DataKind.METRICS, data={"metrics": [STEP | {"reward": "Mrs Smith"}]}),
+    "answers in a text": DXO(DataKind.APP_DEFINED, data={"responses": "Mrs Smith"}),
+}
+# ... or other headers.
+HEADERS = {
+    "an unknown header": ("note", "Mrs Smith"),
+    "a long version": (ENVELOPE, HERE | {"version": "Mrs Smith" * 100}),
+    "a field of the envelope": (ENVELOPE, HERE | {"note": "Mrs Smith"}),
+    "a text for a number": (ENVELOPE, HERE | {"round": "Mrs Smith"}),
+    "no envelope": (ENVELOPE, None),
+    "a text for seconds": (SECONDS, "Mrs Smith"),
+}
+
+
+def smuggle(name: str) -> Shareable:
+    message = result("submit", delta=DELTA)
+    if name in DXOS:
+        DXOS[name].update_shareable(message)
+    elif name in HEADERS:
+        message.set_header(*HEADERS[name])
+    elif name == "a second part":
+        message["note"] = "Mrs Smith"
+    else:
+        del message["DXO"]
+    return message
+
+
+@pytest.mark.parametrize("name", [*DXOS, *HEADERS, "a second part", "no DXO"])
+def test_anything_more_or_else_is_refused_whole(site, name):
+    sent = site().send(smuggle(name))
+    assert sent.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
+    assert "DXO" not in sent
+    assert sent.get_header(ERROR).startswith("refused by the site's privacy policy: ")
+    assert "Smith" not in json.dumps({k: str(v) for k, v in sent.items()})
+    assert [entry["decision"] for entry in site.log] == ["refused"]
+    assert "Smith" not in site.egress.log.path.read_text()
+
+
+def test_errors_say_what_the_policy_lets_them(site):
+    failed, refused = error_answer("worker died near Mrs Smith"), error_answer("version differs", refusal=True)
+    assert site().send(failed).get_header(ERROR) == "worker died near Mrs Smith"
+    site(metrics={"error_text": False})
+    assert site.send(failed).get_header(ERROR) == WITHHELD
+    assert site.send(refused).get_header(ERROR) == "version differs"
+    bare = make_reply(ReturnCode.TASK_ABORTED, headers={"note": "Mrs Smith"})
+    sent = site.send(bare)
+    assert sent.get_return_code() == ReturnCode.TASK_ABORTED
+    assert sent.get_header("note") is None
+    made_up = site.send(make_reply("Mrs Smith"))
+    assert made_up.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
+
+
+def test_a_log_that_cannot_be_written_lets_nothing_out(site, tmp_path):
+    (tmp_path / "local").touch()  # where the log's folder should be
+    for message in (
+        result("submit", delta=DELTA),
+        result("propose", {"responses": site.answers}),
+        result("train", {"metrics": [STEP]}),
+        error_answer("text"),
+    ):
+        sent = site().send(message)
+        assert "DXO" not in sent
+        assert "the egress log cannot be written" in sent.get_header(ERROR)
+
+
+def test_a_crash_in_a_rule_lets_nothing_out(site, monkeypatch):
+    site()
+    monkeypatch.setattr("fedrlvr.site.egress.filter_responses", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # FLARE turns it into TASK_RESULT_FILTER_ERROR, without text
+        site.send(result("propose", {"responses": site.answers}))
+    assert [(e["decision"], e["reason"]) for e in site.log] == [("refused", "ZeroDivisionError")]
+
+
+def test_without_our_executor_nothing_passes(site):
+    with pytest.raises(ContentBlockedException):
+        site.send(result("submit", delta=DELTA))
+    sent = site.send(error_answer("policy.yaml: response: unknown setting"))
+    assert sent.get_header(ERROR) == NO_POLICY
+    assert REFUSAL in sent["__headers__"]

@@ -1,0 +1,97 @@
+"""A site with a policy lets no job in while FLARE has another way out of it."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from nvflare.apis.fl_constant import FilterKey, FLContextKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.private.admin_defs import Message
+from nvflare.private.fed.client import shell_cmd
+
+from fedrlvr.flare.lead.simulator import RESOURCES
+from fedrlvr.flare.site.gate import SiteGate
+from fedrlvr.flare.site.lockdown import NoRemoteShell, check_only_way_out
+from fedrlvr.flare.site.site_kit import template
+from fedrlvr.privacy.guards import Refused
+
+SHIPPED = template("resources.json")
+
+
+@pytest.fixture
+def site(tmp_path):
+    """`site(resources, gates)`: a FLARE context of a site with such a resources.json and so many gates of its own."""
+
+    def make(resources, gates: int = 1) -> FLContext:
+        path = tmp_path / "site-1" / "local" / "resources.json"
+        path.parent.mkdir(parents=True)
+        (path.parents[1] / "startup").mkdir()  # without it FLARE takes the folder for none of its own
+        path.write_text(resources if isinstance(resources, str) else json.dumps(resources))
+        context = FLContext()
+        workspace = SimpleNamespace(get_resources_file_path=lambda: str(path))
+        context.get_engine = lambda: SimpleNamespace(get_workspace=lambda: workspace)
+        context.get_identity_name = lambda default="": "site-1"
+        context.set_prop(FLContextKey.WORKSPACE_ROOT, str(path.parents[1]), private=True, sticky=True)
+        scope = SimpleNamespace(task_result_filters={FilterKey.OUT: [SiteGate()] * gates})
+        context.set_prop(FLContextKey.SCOPE_OBJECT, scope, private=True, sticky=True)
+        return context
+
+    return make
+
+
+@pytest.mark.parametrize("resources", [json.loads(SHIPPED), RESOURCES], ids=["shipped", "simulated"])
+def test_a_site_set_up_as_told_is_let_in(site, resources):
+    check_only_way_out(site(resources))
+
+
+GOOD = json.loads(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"class_allow_list": ["fedrlvr."]}, "lets a job name more than"),  # functions of ours among them
+        ({"class_allow_list": ["*"]}, "lets a job name more than"),
+        ({"class_allow_list": [*GOOD["class_allow_list"], "nvflare.app_common.ccwf."]}, "lets a job name more than"),
+        ({"class_allow_list": None}, "lets a job name more than"),
+        ({"class_list_enforcement_mode": "warn"}, "other than enforce"),
+        ({"allow_log_streaming": True}, "FLARE would send its logs to the server"),
+    ],
+)
+def test_another_way_out_keeps_every_job_out(site, change, said):
+    with pytest.raises(Refused, match=said):
+        check_only_way_out(site(GOOD | change))
+
+
+@pytest.mark.parametrize("missing", ["class_allow_list", "allow_log_streaming"])
+def test_what_flare_allows_unless_told_otherwise_is_not_told(site, missing):
+    with pytest.raises(Refused, match="the site's file names a policy, but"):
+        check_only_way_out(site({name: value for name, value in GOOD.items() if name != missing}))
+
+
+def test_without_the_gate_or_a_readable_file_nobody_is_let_in(site):
+    with pytest.raises(Refused, match="does not switch SiteGate on"):
+        check_only_way_out(site(GOOD, gates=0))
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_file_that_says_nothing(site, text):
+    with pytest.raises(Refused, match=r"resources\.json"):
+        check_only_way_out(site(text))
+
+
+def test_the_server_has_no_shell_at_a_site_that_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(shell_cmd, "SHELL_CMD_VALIDATORS", dict(shell_cmd.SHELL_CMD_VALIDATORS))
+    monkeypatch.setattr("fedrlvr.flare.site.lockdown.SHELL_CMD_VALIDATORS", shell_cmd.SHELL_CMD_VALIDATORS)
+    (tmp_path / "private.jsonl").write_text("Mrs Smith")
+
+    def asked() -> str:
+        request = Message(topic="shell", body=f"cat {tmp_path / 'private.jsonl'}")
+        return shell_cmd.ShellCommandProcessor().process(request, None).body
+
+    assert "Mrs Smith" in asked()
+    NoRemoteShell()
+    assert "Mrs Smith" not in asked()
+    assert "not a supported shell command" in asked()

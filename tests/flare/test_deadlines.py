@@ -1,0 +1,60 @@
+"""Every time-out from one setting, worked out by hand; and that a job carries them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fedrlvr.flare.deadlines import Deadlines
+from fedrlvr.flare.recipe import PubSwapRecipe
+
+
+@pytest.mark.parametrize(
+    ("step", "start", "task", "first_task", "pickup", "transfer"),
+    [
+        (1.5, 600.0, 61.5, 661.5, 60.0, 600.0),  # a step of seconds: floors everywhere
+        (120.0, 600.0, 180.0, 780.0, 120.0, 600.0),
+        (3600.0, 3600.0, 3660.0, 7260.0, 300.0, 900.0),  # the default
+        (14400.0, 14400.0, 14460.0, 28860.0, 300.0, 3600.0),  # the presets of real models
+    ],
+)
+def test_all_follows_from_a_steps_deadline(small_job, step, start, task, first_task, pickup, transfer):
+    deadlines = Deadlines.of(small_job(federation__step_deadline=step))
+    assert (deadlines.step, deadlines.start, deadlines.task) == (step, start, task)
+    assert (deadlines.first_task, deadlines.pickup, deadlines.transfer) == (first_task, pickup, transfer)
+
+
+def test_the_exported_job_holds_them(small_job, tmp_path):
+    PubSwapRecipe(small_job(federation__step_deadline=7200.0), ["p1"], "hash").export(str(tmp_path))
+    server, client = (
+        json.loads(next(tmp_path.rglob(f"config_fed_{side}.json")).read_text()) for side in ("server", "client")
+    )
+    tensors = {"tensor_streaming_per_request_timeout": 900.0, "tensor_min_download_timeout": 1800.0}
+    assert server["server"] == {"task_request_interval": 0.2}
+    assert server.items() >= tensors.items()
+    assert client.items() >= tensors.items()
+    assert client["get_task_timeout"] == 150.0
+    assert client["submit_task_result_timeout"] == 1800.0
+    assert client["task_check_timeout"] == 30.0
+    assert client["max_runner_sync_timeout"] == 300.0
+
+
+def test_what_is_lost_is_asked_for_again_before_anybody_gives_up(small_job):
+    for step in (1.0, 100.0, 1000.0, 100_000.0):
+        deadlines = Deadlines.of(small_job(federation__step_deadline=step))
+        flare = deadlines.client_config()
+        assert 2 * flare["get_task_timeout"] <= deadlines.pickup < deadlines.task
+        assert 2 * flare["tensor_streaming_per_request_timeout"] <= flare["tensor_min_download_timeout"]
+        assert deadlines.step + deadlines.start < deadlines.first_task
+
+
+def test_they_are_said_in_words(small_job):
+    deadlines = Deadlines.of(small_job())
+    assert deadlines.in_short() == (
+        "a site may take 61 min for a task, 121 min where its worker has to start (federation.step_deadline)"
+    )
+    said = deadlines.describe()
+    assert said[0] == "a step: 60 min (federation.step_deadline, from which the rest follows)"
+    assert "a task, from the server: 61 min; 121 min where a worker may have to start" in said
+    assert said[-1].startswith("set in FLARE at every site: get_task_timeout 150, max_runner_sync_timeout 300, submit")

@@ -1,0 +1,88 @@
+"""A running job's event log, told in answers of bounded size, and what is made of an answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fedrlvr.flare.live_events import MAX_BYTES, MAX_EVENTS, BadAnswer, check_answer, serve_events
+from fedrlvr.server.event_log import EventLog
+
+
+class Engine:
+    def register_app_command(self, topic, answer):
+        self.ask = lambda question: answer(topic, question, None)
+
+
+@pytest.fixture
+def served(tmp_path):
+    event_log, engine = EventLog(tmp_path), Engine()
+    serve_events(engine, tmp_path / "metrics.jsonl")
+    yield event_log, engine.ask
+    event_log.close()
+
+
+def test_every_line_is_told_once_in_order(served):
+    event_log, ask = served
+    heard = []
+    for number in range(7):
+        event_log.write("step", number=number)
+        if number % 3 == 0:
+            answer = ask({"from": len(heard)})
+            heard += check_answer(answer, len(heard))
+            assert answer["next"] == len(heard)
+    assert [event["number"] for event in heard] == list(range(7))
+    assert ask({"from": 7}) == {"events": [], "next": 7}
+
+
+def test_nothing_is_told_of_a_line_that_is_half_written(served, tmp_path):
+    event_log, ask = served
+    event_log.write("start")
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"event": "st')
+    assert ask({"from": 0})["next"] == 1
+
+
+def test_an_answer_is_bounded_in_lines_and_bytes_but_a_long_line_passes(served):
+    event_log, ask = served
+    for _ in range(MAX_EVENTS + 1):
+        event_log.write("step")
+    assert ask({"from": 0})["next"] == MAX_EVENTS
+    for _ in range(3):
+        event_log.write("long", text="x" * (MAX_BYTES + 1))
+    assert ask({"from": MAX_EVENTS + 1})["next"] == MAX_EVENTS + 2
+
+
+@pytest.mark.parametrize("question", [None, [], {}, {"from": -1}, {"from": "0"}, {"from": True}, {"from": 1.0}])
+def test_a_question_that_is_none_is_refused(served, question):
+    answer = served[1](question)
+    assert "expected {'from'" in answer["error"]
+    with pytest.raises(BadAnswer, match="refuses to tell"):
+        check_answer(answer, 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "events",
+        {},
+        {"events": "all", "next": 3},
+        {"events": [], "next": 1},
+        {"events": [{"event": "step"}], "next": 0},
+        {"events": [{"event": 1}], "next": 1},
+        {"events": ["step"], "next": 1},
+        {"events": [{"event": "step"}] * (MAX_EVENTS + 1), "next": MAX_EVENTS + 1},
+    ],
+)
+def test_an_answer_that_is_none_is_refused(answer):
+    with pytest.raises(BadAnswer):
+        check_answer(answer, 0)
+
+
+def test_a_lines_own_content_comes_back(served):
+    event_log, ask = served
+    event_log.write("failure", site="site-1", reason="größer")
+    (event,) = check_answer(json.loads(json.dumps(ask({"from": 0}))), 0)
+    assert (event["event"], event["site"], event["reason"]) == ("failure", "site-1", "größer")

@@ -1,0 +1,148 @@
+"""Bad input on the command line ends with one message and code 2, before anything starts."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fedrlvr.config import JobConfig
+from fedrlvr.launch.job import follow, run
+from fedrlvr.launch.prepared_run import PreparedRun, load_run
+from fedrlvr.run import claim
+
+DEMO = Path(__file__).parents[2] / "app_configs" / "demo.yaml"
+TINY = ["base_model.steps=1", "base_model.batch_size=4"]
+
+
+def launch(
+    tmp_path, *settings: str, config: Path = DEMO, workspace: str = "workspace", env: str = "sim", **given
+) -> int:
+    values = Namespace(
+        config=config, set=[*TINY, *settings], method=None, seed=None, workspace=tmp_path / workspace,
+        env=env, poc=None, kit=None, rebuild_model=False, data=None, model=None, tiny=False, policy=None,
+        resume_from=None,
+    )  # fmt: skip
+    return run(Namespace(**vars(values) | given))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("grpo.num_generation=4", "grpo.num_generation: unknown setting; did you mean grpo.num_generations?"),
+        ("learning_rate=1", "learning_rate: unknown setting; did you mean optimizer.learning_rate?"),
+        ("grpo.epsilon=high", "grpo.epsilon: Input should be a valid number"),
+        ("federation.aggregator=mean", "federation.aggregator: Input should be 'fedit' or 'svd' (found 'mean')"),
+        ("swap.keep_incorrect=8", "nothing could ever be swapped"),
+        ("exchange.schedule=[0, 99]", "names public step 99, but there are only 16"),
+        ("task=poetry", "no task is called 'poetry'; known: arithmetic, choice, dosage, math, protocol"),
+        ("data.public=0", "the public set is empty"),
+        ("data.sites={a: [Q], b: [A], c: [B], d: [C]}", "task protocol has no label 'Q'; it has A, B, C, D"),
+        ("deepspeed=deepspeed/zero9.json", "deepspeed: no such file"),
+        ("federation.min_sites=5", "federation.min_sites is 5, but there are only 4 sites"),
+        ("oops", "--set oops: expected key=value"),
+    ],
+)
+def test_a_bad_setting(tmp_path, capsys, setting, message):
+    assert launch(tmp_path, setting) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("workspace/demo-*"))  # no run began
+
+
+def test_a_config_that_is_not_there(tmp_path, capsys):
+    assert launch(tmp_path, config=tmp_path / "none.yaml") == 2
+    assert "none.yaml: cannot be read" in capsys.readouterr().err
+
+
+def test_a_workspace_that_flare_cannot_use(tmp_path, capsys):
+    assert launch(tmp_path, workspace="with space") == 2
+    assert "--workspace: FLARE's simulator cannot work under a path with a space" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "message"),
+    [
+        ("poc", {}, "no proof of concept in"),
+        ("poc", {"method": "centralised"}, "--method centralised: all problems in one place"),
+        ("prod", {"method": "centralised"}, "--method centralised: all problems in one place"),
+        ("prod", {"policy": DEMO}, "--policy: has no effect with --env prod, where each site has its own"),
+        ("prod", {}, "--env prod needs --kit DIR: your own startup kit"),
+        ("prod", {"kit": Path("nowhere")}, "--env prod needs --data DIR: the consortium's public.jsonl"),
+        ("prod", {"kit": Path("nowhere"), "data": Path("nowhere")}, "nowhere: is no administrator's startup kit"),
+    ],
+)
+def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
+    assert launch(tmp_path, env=env, **given) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("workspace/*"))
+
+
+def a_run(folder: Path) -> Path:
+    job = JobConfig(task="protocol", model="tiny")
+    PreparedRun(folder, job, ["p1"], "hash", "models/tiny", None).save()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seed": 3}, "--seed: the run that --resume-from names has it; leave it out"),
+        ({"tiny": True}, "--tiny, --rebuild-model: the run that --resume-from names is made"),
+        ({"set": ["grpo.epsilon=0.3"]}, "only evaluation.* and federation.{max_update_norm,min_sites,rounds,step_dea"),
+        ({"set": ["federation.round=3"]}, "federation.round: unknown setting; did you mean federation.rounds?"),
+    ],
+)
+def test_what_a_resumed_run_cannot_take(tmp_path, capsys, given, message):
+    assert launch(tmp_path, **{"env": None, "set": [], "resume_from": a_run(tmp_path)} | given) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_only_a_runs_folder_can_be_resumed(tmp_path, capsys):
+    for content in (None, "{}", "[]", '{"job": {}, "sites": {}}', "not JSON"):
+        if content is not None:
+            (tmp_path / "run.json").write_text(content)
+        assert launch(tmp_path, env=None, resume_from=tmp_path) == 2
+        assert "is no run's folder, such as workspace/demo-pubswap-seed0" in capsys.readouterr().err
+
+
+def test_a_run_at_which_another_command_is_stays_as_it_is(tmp_path, capsys):
+    before = (a_run(tmp_path) / "run.json").read_bytes()
+    lock = claim(tmp_path)
+    assert launch(tmp_path, env=None, set=["federation.rounds=5"], resume_from=tmp_path) == 2
+    lock.release()
+    assert "another command is at this run; wait for its end, or end it" in capsys.readouterr().err
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+class Nothing:
+    """A run in which nothing happens."""
+
+    log_path = server_folder = Path("nowhere")
+
+    def events(self):
+        return iter(())
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("environment", "lines"), [("sim", 1), ("poc", 5), ("prod", 5)])
+def test_deadlines_are_one_line_in_the_simulator_and_all_that_follow_from_it_elsewhere(
+    tmp_path, capsys, environment, lines
+):
+    prepared = replace(load_run(a_run(tmp_path)), environment=environment)
+    assert follow(Nothing(), prepared, Console(width=200)) == 0
+    _, *deadlines = capsys.readouterr().out.splitlines()
+    assert len(deadlines) == lines
+    assert any("federation.step_deadline" in line for line in deadlines)
+
+
+def test_a_run_is_found_again_as_it_was_with_what_may_change_changed(tmp_path):
+    prepared = load_run(a_run(tmp_path))
+    assert prepared.folder == tmp_path
+    assert (prepared.public_ids, prepared.manifest, prepared.environment) == (["p1"], "hash", "sim")
+    changed = load_run(tmp_path, ["federation.min_sites=2", "federation.rounds=5", "evaluation.samples=2"])
+    assert (changed.run, changed.job.federation.rounds, changed.job.federation.min_sites) == (prepared.run, 5, 2)

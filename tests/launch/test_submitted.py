@@ -1,0 +1,96 @@
+"""A preset's labels and quorum, fitted to the sites that are there; and the model that a job names."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fedrlvr.flare.lead.simulator import prepared_recipe
+from fedrlvr.launch.experiment import load_experiment
+from fedrlvr.launch.prepared_run import PreparedRun
+from fedrlvr.launch.simulated import simulate
+from fedrlvr.launch.submitted import deal_labels, submit_to_production
+from fedrlvr.site.fingerprint import model_fingerprint
+from fedrlvr.tasks import TASKS
+from fedrlvr.tiny.consortium import write_consortium
+
+PRESETS = Path(__file__).parents[2] / "app_configs"
+
+
+@pytest.mark.parametrize(
+    ("preset", "count", "dealt", "said"),
+    [
+        ("demo", 4, [("A",), ("B",), ("C",), ("D",)], 0),
+        ("demo", 3, [("A", "D"), ("B",), ("C",)], 2),
+        ("demo", 6, [("A",), ("B",), ("C",), ("D",), ("A",), ("B",)], 1),
+        ("arithmetic", 3, [("add", "times"), ("take",), ("times", "share")], 0),
+        ("arithmetic", 2, [("add", "take"), ("times", "share")], 2),
+    ],
+)
+def test_labels_are_dealt_in_turn_and_whatever_changes_is_said(preset, count, dealt, said):
+    experiment = load_experiment(PRESETS / f"{preset}.yaml")
+    least, notes = experiment.federation.min_sites, []
+    sites = [f"clinic-{number}" for number in range(count)]
+    changed = deal_labels(experiment, sites, notes.append)
+    assert changed.data.sites == dict(zip(sites, dealt, strict=True))
+    assert changed.federation.min_sites == min(least, count)
+    assert len(notes) == said
+    assert experiment.federation.min_sites == least
+
+
+@pytest.fixture
+def in_production(tmp_path):
+    """`in_production(model)`: the fingerprint in the job that a lead who has `model` would submit, and the run."""
+    kit, consortium = tmp_path / "lead", tmp_path / "consortium"
+    (kit / "startup").mkdir(parents=True)
+    (kit / "startup" / "fed_admin.json").write_text('{"admin": {"username": "lead@consortium.org"}}')
+    experiment = load_experiment(PRESETS / "demo.yaml")
+    write_consortium(experiment.data, TASKS["protocol"], 0, consortium, tmp_path / "private")
+
+    def submit(model: Path | None) -> tuple[str | None, PreparedRun]:
+        given = {"kit": kit, "data": consortium, "model": model, "policy": None, "workspace": tmp_path / "runs"}
+        submission, prepared = submit_to_production(experiment, Namespace(env="prod", **given), Console(quiet=True))
+        submission.close()
+        assert "federation.step_deadline" in submission.log_path.read_text()
+        return named_in(submission.job_folder), prepared
+
+    return submit
+
+
+def named_in(job: Path) -> str | None:
+    """The base model that sites must have, in an exported job."""
+    config = json.loads(next(job.rglob("config_fed_client.json")).read_text())
+    return config["executors"][0]["executor"]["args"].get("base_model")
+
+
+def test_a_lead_who_has_the_model_names_it_and_one_who_has_not_leaves_it_to_the_sites(in_production, model_path):
+    fingerprint, prepared = in_production(model_path)
+    assert fingerprint == prepared.fingerprint == model_fingerprint(model_path)
+    assert prepared.base_model == str(model_path)
+    fingerprint, prepared = in_production(None)
+    assert fingerprint is prepared.fingerprint is None
+    assert prepared.base_model == "demo-protocol"
+
+
+def test_a_model_that_is_none_is_bad_input_and_no_fingerprint_of_nothing(in_production, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"model_path: no config\.json in"):
+        in_production(tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_simulation_names_the_model_that_its_sites_are_given(model_path, tmp_path):
+    experiment = load_experiment(PRESETS / "demo.yaml", ["policy=null"])
+    given = {"data": None, "policy": None, "tiny": False, "rebuild_model": False, "config": PRESETS / "demo.yaml"}
+    simulation, prepared = simulate(
+        experiment, Namespace(env="sim", model=model_path, workspace=tmp_path, **given), Console(quiet=True)
+    )
+    assert prepared.fingerprint == model_fingerprint(model_path)
+    assert json.loads((simulation.folder / "job.json").read_text())["base_model"] == prepared.fingerprint
+    recipe, where = prepared_recipe(simulation.folder)
+    recipe.export(str(tmp_path / "job"))
+    assert named_in(tmp_path / "job") == prepared.fingerprint
+    assert where.num_threads == 4

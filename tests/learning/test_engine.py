@@ -1,0 +1,166 @@
+"""The DeepSpeed engine: adapters that stay, micro-batches that add up, and nothing compiled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from peft import set_peft_model_state_dict
+
+from fedrlvr.algorithms.loss import token_logprobs
+from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
+from fedrlvr.learning.batch import Row, collate
+from fedrlvr.learning.engine import Engine
+from fedrlvr.learning.model import load_policy
+from fedrlvr.site_config import LocalModel
+from fedrlvr.worker.launcher import ALONE
+
+
+def make_engine(model_path, stage=0, dtype="float32", **optimizer) -> Engine:
+    policy = load_policy(
+        LocalModel(model_path=model_path, dtype=dtype), LoraSettings(), PromptSettings(), torch.device("cpu")
+    )
+    settings = OptimizerSettings(**({"learning_rate": 1e-2} | optimizer))
+    return Engine(policy, settings, {"zero_optimization": {"stage": stage}}, temperature=1.0)
+
+
+def rows_of(engine, texts=("p3,7=0;2,5=7#07", "q3,7=4", "s1,1=1;0,9=0#10")) -> list[Row]:
+    return [Row(engine.policy.encode("A3725?"), engine.policy.encode(text)) for text in texts]
+
+
+def descend(engine: Engine, rows: list[Row], parts: int = 1) -> None:
+    """One step of maximum likelihood, in `parts` micro-batches."""
+    size = len(rows) // parts
+    for i in range(parts):
+        batch = collate(rows[i * size : (i + 1) * size], engine.policy.tokenizer.pad_token_id, engine.device)
+        engine.backward(-(engine.logprobs(batch) * batch.mask).sum() / len(rows), last=i == parts - 1)
+    engine.step()
+
+
+def other_adapter(engine: Engine):
+    generator = torch.Generator().manual_seed(7)
+    return {name: torch.randn(t.shape, generator=generator) * 0.05 for name, t in engine.adapter().items()}
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype"), [(0, "float32"), (1, "float32"), (2, "float32"), (0, "bfloat16"), (1, "bfloat16")]
+)
+def test_a_loaded_adapter_survives_the_next_step(model_path, stage, dtype):
+    """Set factors, take a step of learning rate 0: an optimizer with a master copy would bring the old ones back."""
+    engine = make_engine(model_path, stage, dtype, learning_rate=0.0)
+    descend(engine, rows_of(engine))
+    loaded = other_adapter(engine)
+    engine.load_adapter(loaded)
+    before = engine.adapter()
+    descend(engine, rows_of(engine))
+    for name, tensor in engine.adapter().items():
+        assert torch.equal(tensor, before[name]), name
+        torch.testing.assert_close(tensor, loaded[name], atol=0 if dtype == "float32" else 1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_step_moves_the_adapter_and_only_the_adapter(model_path, stage):
+    engine = make_engine(model_path, stage)
+    frozen = {n: p.detach().clone() for n, p in engine.policy.model.named_parameters() if not p.requires_grad}
+    before, likelihood = engine.adapter(), engine.score(rows_of(engine), 8)
+    for _ in range(5):
+        descend(engine, rows_of(engine))
+    assert any(not torch.equal(t, before[n]) for n, t in engine.adapter().items())
+    assert sum(map(sum, engine.score(rows_of(engine), 8))) > sum(map(sum, likelihood))
+    for name, parameter in engine.policy.model.named_parameters():
+        if name in frozen:
+            assert torch.equal(parameter, frozen[name]), name
+
+
+def test_accumulated_micro_batches_are_one_batch(model_path):
+    adapters = []
+    for parts in (1, 2, 4):
+        engine = make_engine(model_path)
+        engine.load_adapter(other_adapter(engine))
+        rows = rows_of(engine, ("p3,7=0;2,5=7#07", "q3,7=4", "s1,1=1;0,9=0#10", "r9,9=9;1,2=2#92"))
+        for _ in range(2):
+            descend(engine, rows, parts)
+        adapters.append(engine.adapter())
+    for other in adapters[1:]:
+        for name, tensor in adapters[0].items():
+            torch.testing.assert_close(tensor, other[name], atol=2e-5, rtol=1e-4)
+
+
+def test_a_reset_optimizer_steps_as_a_fresh_one(model_path):
+    worn, fresh = make_engine(model_path), make_engine(model_path)
+    start = other_adapter(fresh)
+    for _ in range(3):
+        descend(worn, rows_of(worn))
+    for engine in (worn, fresh):
+        engine.load_adapter(start)
+    worn.reset_optimizer()
+    for engine in (worn, fresh):
+        descend(engine, rows_of(engine))
+    for name, tensor in fresh.adapter().items():
+        assert torch.equal(tensor, worn.adapter()[name]), name
+
+
+def test_the_gradient_norm_is_the_one_before_clipping(model_path):
+    """Computed beside it by plain autograd on the same policy without DeepSpeed."""
+    engine = make_engine(model_path, max_grad_norm=1e-3)
+    engine.load_adapter(other_adapter(engine))
+    batch = collate(rows_of(engine), 0, engine.device)
+    plain = load_policy(LocalModel(model_path=model_path), LoraSettings(), PromptSettings(), torch.device("cpu")).model
+    set_peft_model_state_dict(plain, engine.adapter())
+    logits = plain(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids
+    ).logits[:, -batch.completion_ids.shape[1] - 1 : -1]
+    (-(token_logprobs(logits, batch.completion_ids) * batch.mask).sum()).backward()
+    expected = float(torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None]).norm())
+    assert expected > 0.1
+    engine.backward(-(engine.logprobs(batch) * batch.mask).sum(), last=True)
+    assert engine.step() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_reference_is_the_model_without_its_adapter(model_path):
+    engine = make_engine(model_path)
+    base = engine.score(rows_of(engine), 8)
+    engine.load_adapter(other_adapter(engine))
+    assert engine.score(rows_of(engine), 8) != base
+    assert engine.score(rows_of(engine), 8, reference=True) == base
+
+
+def test_padding_changes_no_score(model_path):
+    engine = make_engine(model_path)
+    short = Row(engine.policy.encode("B12?"), engine.policy.encode("q1"))
+    long = Row(engine.policy.encode("A3725?"), engine.policy.encode("p3,7=0;2,5=7#07"))
+    together = engine.score([short, long], 8)
+    for alone, among in zip((engine.score([short], 8)[0], engine.score([long], 8)[0]), together, strict=True):
+        assert alone == pytest.approx(among, abs=1e-5)
+
+
+def test_nothing_is_compiled_where_no_compiler_is(model_path, tmp_path):
+    """An engine and a step in a process whose PATH is empty, with an extension cache that must stay empty. It inherits
+    nothing that torch, DeepSpeed or another test left in this process's environment."""
+    script = textwrap.dedent(f"""
+        import torch
+        from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
+        from fedrlvr.learning.batch import Row, collate
+        from fedrlvr.learning.engine import Engine
+        from fedrlvr.learning.model import load_policy
+        from fedrlvr.site_config import LocalModel
+        settings = LocalModel(model_path={str(model_path)!r})
+        policy = load_policy(settings, LoraSettings(), PromptSettings(), torch.device("cpu"))
+        engine = Engine(policy, OptimizerSettings(learning_rate=1e-2), {{"zero_optimization": {{"stage": 1}}}}, 1.0)
+        batch = collate([Row(policy.encode("A3725?"), policy.encode("p3"))], 0, engine.device)
+        engine.backward(-engine.logprobs(batch).sum(), last=True)
+        print("norm", engine.step())
+    """)
+    installed = ("HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
+    environment = {name: os.environ[name] for name in installed if name in os.environ} | ALONE
+    environment |= {"PATH": str(tmp_path), "TORCH_EXTENSIONS_DIR": str(tmp_path / "extensions"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "norm" in done.stdout
+    assert not (tmp_path / "extensions").exists()

@@ -1,0 +1,170 @@
+"""Every model family the README names: load, attach LoRA, sample, train a step, save, load again, merge. Small models
+of the real classes with the family's chat format; where it has an attention window, prompts are longer than that."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
+from fedrlvr.learning.batch import Row, collate
+from fedrlvr.learning.engine import Engine
+from fedrlvr.learning.model import load_policy, load_trained
+from fedrlvr.learning.sampler import CachedSampler
+from fedrlvr.site_config import LocalModel
+from fedrlvr.tasks import TASKS
+from fedrlvr.tiny.base_model import BaseModelSettings, base_model
+
+CHAT = {
+    "qwen2": "chatml",
+    "qwen3": "chatml",
+    "llama": "llama3",
+    "mistral": "mistral",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3_text": "gemma",
+    "phi": "phi",
+    "phi3": "phi",
+}
+END_OF_TURN = {
+    "chatml": "<|im_end|>",
+    "llama3": "<|eot_id|>",
+    "mistral": "</s>",
+    "gemma": "<end_of_turn>",
+    "phi": "<|end|>",
+}
+CPU = torch.device("cpu")
+DIFFERENT = pytest.mark.parametrize("family", ["qwen3", "gemma2", "phi"], indirect=True)  # whose layers are unlike
+PROMPTS = ("how many figs?", "ana has 3 figs and gets 12 more from ben, who had 40 figs before. how many figs? " * 2)
+
+
+@pytest.fixture(scope="module", params=list(CHAT))
+def family(request, tmp_path_factory):
+    """(architecture, model directory)"""
+    name = request.param
+    settings = BaseModelSettings(architecture=name, chat=CHAT[name], steps=0, num_layers=3, hidden_size=48, num_heads=4)
+    task = TASKS["arithmetic"]
+    return name, base_model(task, task, settings, tmp_path_factory.mktemp(name))
+
+
+def engine_of(path, checkpointing: bool = False, **lora) -> Engine:
+    settings = LoraSettings(**({"target_modules": "all-linear", "r": 4} | lora))
+    model = LocalModel(model_path=path, gradient_checkpointing=checkpointing)
+    policy = load_policy(model, settings, PromptSettings(), CPU)
+    return Engine(policy, OptimizerSettings(learning_rate=1e-2), {"zero_optimization": {"stage": 0}}, temperature=0.7)
+
+
+def sampled_rows(engine: Engine) -> list[Row]:
+    policy = engine.policy
+    prompts = [policy.encode_prompt(text) for text in PROMPTS]
+    uniforms = torch.rand(8, 10, generator=torch.Generator().manual_seed(0))
+    groups = CachedSampler(policy, batch_size=8).sample(prompts, engine.temperature, uniforms)
+    return [
+        Row(prompt, sample.token_ids, sample.logprobs)
+        for prompt, group in zip(prompts, groups, strict=True)
+        for sample in group
+    ]
+
+
+def step_towards(engine: Engine, rows: list[Row]) -> None:
+    engine.backward(-engine.logprobs(collate(rows, engine.policy.pad_id, engine.device)).sum() / 10, last=True)
+    engine.step()
+
+
+def test_a_prompt_goes_through_the_chat_format_and_an_answer_ends_the_turn(family):
+    name, path = family
+    policy = load_trained(LocalModel(model_path=path), None, PromptSettings(), CPU)
+    text = policy.tokenizer.decode(list(policy.encode_prompt("how many figs?")))
+    assert text.count("how many figs?") == 1
+    assert len(text) > len("how many figs?") + 5
+    assert policy.tokenizer.convert_ids_to_tokens(policy.eos_ids[0]) == END_OF_TURN[CHAT[name]]
+    assert policy.model.config.eos_token_id in policy.eos_ids
+
+
+def test_sampling_training_and_scoring_see_the_same_policy(family):
+    _, path = family
+    engine = engine_of(path)
+    rows = sampled_rows(engine)
+    step_towards(engine, rows)  # so that the factors say something
+    rows = sampled_rows(engine)
+    for row, scores in zip(rows, engine.score(rows, micro_batch_size=3), strict=True):
+        assert row.old_logprobs == pytest.approx(scores, abs=2e-4)
+
+
+def test_a_step_makes_its_completions_likelier_and_the_adapter_survives_save_load_and_merge(family, tmp_path):
+    _, path = family
+    engine = engine_of(path)
+    rows = sampled_rows(engine)
+    before = sum(map(sum, engine.score(rows, 8)))
+    for _ in range(3):
+        step_towards(engine, rows)
+    after = engine.score(rows, 8)
+    assert sum(map(sum, after)) > before
+    engine.save_adapter(tmp_path / "adapter")
+    ids = torch.tensor([rows[0].prompt_ids + rows[0].completion_ids])
+    with torch.no_grad():
+        expected = engine.policy.model(input_ids=ids).logits
+        loaded = load_trained(LocalModel(model_path=path), tmp_path / "adapter", PromptSettings(), CPU).model
+        torch.testing.assert_close(loaded(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-5)
+        base = AutoModelForCausalLM.from_pretrained(path)
+        merged = PeftModel.from_pretrained(base, tmp_path / "adapter").merge_and_unload()
+        torch.testing.assert_close(merged(input_ids=ids).logits, expected, atol=2e-4, rtol=1e-4)
+
+
+def test_lora_goes_where_the_preset_says(family):
+    name, path = family
+    targets = ("qkv_proj",) if name == "phi3" else ("q_proj", "v_proj")
+    adapter = engine_of(path, target_modules=targets).adapter()
+    assert len(adapter) == 2 * 3 * len(targets)  # A and B, three layers
+    assert all(any(f".{target}." in tensor for target in targets) for tensor in adapter)
+    everywhere = engine_of(path).adapter()
+    assert len(everywhere) > len(adapter)
+    assert not any("lm_head" in tensor for tensor in everywhere)
+
+
+def gradients(engine: Engine, rows: list[Row]) -> tuple[list[torch.Tensor], int]:
+    """The gradient of the rows' likelihood, and how often the first layer's attention ran for it (recomputing
+    stops within the layer, as soon as all that the backward pass needs is there)."""
+    engine.load_adapter({name: torch.full_like(value, 0.01) for name, value in engine.adapter().items()})
+    runs = []
+    attention = next(
+        module for name, module in engine.policy.model.named_modules() if name.endswith("layers.0.self_attn")
+    )
+    attention.register_forward_hook(lambda *_: runs.append(1))
+    with engine.training(seed=0):
+        engine.backward(-engine.logprobs(collate(rows, engine.policy.pad_id, CPU)).sum(), last=True)
+    return [p.grad.clone() for p in engine.policy.model.parameters() if p.requires_grad], len(runs)
+
+
+@DIFFERENT
+def test_checkpointing_computes_layers_twice_and_the_same_gradient(family):
+    _, path = family
+    rows = sampled_rows(engine_of(path))
+    (plain, once), (saved, twice) = (gradients(engine_of(path, checkpointing=c), rows) for c in (False, True))
+    assert (once, twice) == (1, 2)
+    for one, other in zip(plain, saved, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+@DIFFERENT
+def test_dropout_acts_in_training_only_and_its_mask_is_the_seeds(family):
+    _, path = family
+    engine = engine_of(path, dropout=0.5)
+    assert engine.random_dropout
+    assert not engine_of(path).random_dropout
+    engine.load_adapter({name: torch.full_like(value, 0.05) for name, value in engine.adapter().items()})
+    rows = sampled_rows(engine)
+    batch = collate(rows, engine.policy.pad_id, CPU)
+
+    def logprobs(seed: int) -> torch.Tensor:
+        with torch.no_grad(), engine.training(seed):
+            return engine.logprobs(batch)
+
+    state = torch.get_rng_state()
+    assert torch.equal(logprobs(1), logprobs(1))
+    assert not torch.equal(logprobs(1), logprobs(2))
+    assert torch.equal(state, torch.get_rng_state())
+    for row, scores in zip(rows, engine.score(rows, 8), strict=True):  # sampled and scored without it
+        assert row.old_logprobs == pytest.approx(scores, abs=2e-4)

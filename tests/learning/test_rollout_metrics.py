@@ -1,0 +1,26 @@
+"""What a step reports of its completions, counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedrlvr.learning.rollouts import rollout_metrics
+from fedrlvr.types import Completion, Group, Problem
+
+PROBLEM = Problem("p", "?", "4")
+
+
+def completion(reward: float, reason: str, length: int = 2, truncated: bool = False) -> Completion:
+    return Completion((7,) * length, None, "", reward, truncated, reason=reason)
+
+
+def test_verifications_that_were_ended_are_counted_whatever_ended_them():
+    cut = [completion(0.0, reason) for reason in ("timeout", "memory", "died", "wrong", "no box")]
+    right = [completion(1.0, "math-verify", length=4), completion(1.0, "exact", truncated=True)]
+    metrics = rollout_metrics([Group(PROBLEM, tuple(cut + right)), Group(PROBLEM, (right[0],) * 3)], entropy=0.5)
+    assert metrics["verifier/timeouts"] == 3
+    assert metrics["reward"] == pytest.approx(5 / 10)
+    assert (metrics["live_groups"], metrics["groups"], metrics["completions"]) == (1, 2, 10)
+    assert metrics["completions/clipped_ratio"] == pytest.approx(1 / 10)
+    assert metrics["num_tokens"] == 5 * 2 + 4 + 2 + 3 * 4
+    assert metrics["frac_reward_zero_std"] == pytest.approx(1 / 2)

@@ -1,0 +1,239 @@
+"""The comparing process: bounded, killable, replaced when it dies, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from fedrlvr.tasks.math_verify_client import MathVerifyClient, client_for
+
+ENDLESS = ("x^{1000}", "(x+1)^{1000}+(x+2)^{1000}+(x+3)^{2000}")
+DEADLINE = 0.4
+
+
+@pytest.fixture(scope="module")  # a start takes seconds, and every test may find it in any state
+def client():
+    made = MathVerifyClient(DEADLINE, 1024)
+    yield made
+    made.close()
+
+
+def wait_until(condition, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE and psutil.Process(pid).ppid() != os.getpid()
+    except psutil.NoSuchProcess:
+        return True
+
+
+def in_thread(work) -> tuple[threading.Thread, list]:
+    found: list = []
+    thread = threading.Thread(target=lambda: found.append(work()), daemon=True)
+    thread.start()
+    return thread, found
+
+
+def members(client: MathVerifyClient) -> tuple[psutil.Process, psutil.Process]:
+    """The process and its child, once there is one."""
+    zygote = psutil.Process(client._process.pid)
+    wait_until(zygote.children)
+    return zygote, zygote.children()[0]
+
+
+@pytest.mark.parametrize(
+    ("gold", "candidate", "outcome"),
+    [
+        ("x^2+2x+1", "(x+1)^2", "equal"),
+        ("x^2", "x^3", "different"),
+        ("x", "\\nonsense{{", "different"),
+        ("\\nonsense{{", "x", "different"),
+        (*ENDLESS, "timeout"),
+        ("x", "x", "equal"),
+    ],
+)
+def test_outcomes(gold, candidate, outcome):
+    assert client_for(DEADLINE, 1024).compare(gold, candidate) == outcome
+
+
+def test_a_comparison_is_cut_off_at_its_cpu_deadline_and_the_next_is_quick(client):
+    client.compare("x", "y")
+    began = time.monotonic()
+    assert client.compare(*ENDLESS) == "timeout"
+    assert time.monotonic() - began < 10
+    first = client._process.pid
+    assert client.compare("x+1", "1+x") == "equal"
+    assert client._process.pid == first
+
+
+def test_the_address_space_is_bounded():
+    small = MathVerifyClient(30.0, 512)
+    try:
+        assert small.compare("x", "y") == "different"
+        outcomes = {
+            small.compare(f"x+{n}", "\\begin{matrix}" + "(9^{9^{9}}+x)" * 9 + "\\end{matrix}") for n in range(2)
+        }
+        assert outcomes <= {"different", "memory", "timeout", "died"}
+        _, child = members(small)
+        assert child.rlimit(psutil.RLIMIT_AS) == (512 << 20, 512 << 20)
+        assert small.compare("x+1", "1+x") == "equal"
+    finally:
+        small.close()
+
+
+def test_it_works_from_several_threads_at_once(client):
+    pairs = [(f"x+{n}", f"{n + n % 2}+x") for n in range(12)]
+    threads = [in_thread(lambda pair=pair: client.compare(*pair)) for pair in pairs]
+    for thread, _ in threads:
+        thread.join(timeout=60)
+    assert [found[0] for _, found in threads] == ["equal", "different"] * 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1], ids=["the process", "its child"])
+def test_killed_between_requests_it_is_replaced(client, victim):
+    assert client.compare("x+1", "1+x") == "equal"
+    old = members(client)[victim]
+    old.send_signal(signal.SIGKILL)
+    assert client.compare("x+1", "1+x") == "equal"
+    wait_until(lambda: gone(old.pid))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1], ids=["the process", "its child"])
+def test_killed_once_over_a_request_it_tries_again_and_twice_it_gives_up(victim):
+    patient = MathVerifyClient(30.0, 1024)
+    try:
+        patient.compare("x", "y")
+        thread, found = in_thread(lambda: patient.compare(*ENDLESS))
+        killed = set()
+
+        def kill_the_next():
+            process = patient._process
+            if process is None:
+                return False
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+            busy = len(family) == 2 and family[1].cpu_times().user > 0.1 and family[victim].pid not in killed
+            if busy:
+                killed.add(family[victim].pid)
+                family[victim].send_signal(signal.SIGKILL)
+            return busy
+
+        for _ in range(2):
+            wait_until(lambda: _quietly(kill_the_next), 30)
+        thread.join(timeout=30)
+        assert found == ["died"]
+        assert len(killed) == 2
+        assert patient.compare("x+1", "1+x") == "equal"
+    finally:
+        patient.close()
+
+
+def _quietly(look) -> bool:
+    try:
+        return look()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_process_that_hangs_is_given_up_on(client, monkeypatch):
+    client.compare("x", "y")
+    zygote, child = members(client)
+    monkeypatch.setattr(client, "deadline", -0.95)  # of which the wall-clock limit is 0.5 s
+    child.send_signal(signal.SIGSTOP)
+    assert client.compare("x+1", "1+x") == "timeout"
+    wait_until(lambda: gone(zygote.pid) and gone(child.pid))
+
+
+@pytest.mark.slow
+def test_an_interruption_leaves_no_reply_behind(client, monkeypatch):
+    client.compare("x", "y")
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "_reply", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            client.compare("x+1", "1+x")
+    assert client.compare("x", "y") == "different"
+
+
+def test_closing_leaves_no_process_and_no_descriptor(client):
+    client.close()
+    before = len(os.listdir("/proc/self/fd"))
+    client.compare("x", "y")
+    family = members(client)
+    client.close()
+    client.close()
+    wait_until(lambda: all(gone(p.pid) for p in family))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_equal_limits_share_one_process():
+    assert client_for(DEADLINE, 1024) is client_for(DEADLINE, 1024)
+    assert client_for(DEADLINE, 1024) is not client_for(DEADLINE, 2048)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_after_a_fork_the_new_process_has_its_own(client):
+    client.compare("x", "y")
+    ours = client._process.pid
+    pid = os.fork()
+    if pid == 0:
+        right = client._process is None and client.compare("x+1", "1+x") == "equal" and client._process.pid != ours
+        client.close()
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert client.compare("x+1", "1+x") == "equal"
+    assert client._process.pid == ours
+
+
+PARENT = """
+import os, sys, threading, time
+from fedrlvr.tasks.math_verify_client import MathVerifyClient
+client = MathVerifyClient(60.0, 1024)
+client.compare("x", "y")
+print(client._process.pid, flush=True)
+{then}
+"""
+THEN = {
+    "idle": "time.sleep(600)",
+    "busy": f"client.compare(*{ENDLESS!r})",
+    "with a copy of the pipe elsewhere": f"""
+r = os.dup(client._process.stdin.fileno()); os.set_inheritable(r, True)
+import subprocess; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(8)'], close_fds=False)
+client.compare(*{ENDLESS!r})""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["idle", "busy", "with a copy of the pipe elsewhere"])
+def test_nothing_outlives_a_parent_that_is_killed(state):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(then=THEN[state])], stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        zygote = psutil.Process(int(parent.stdout.readline()))
+        wait_until(zygote.children)
+        time.sleep(0.3)
+        family = [zygote, *zygote.children()]
+        parent.kill()
+    wait_until(lambda: all(gone(p.pid) for p in family), 6)
+
+
+@pytest.mark.slow
+def test_a_parent_that_ends_by_itself_takes_it_along():
+    code = PARENT.format(then="")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    assert gone(int(done.stdout))
