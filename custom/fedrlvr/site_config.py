@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Literal
 
+import yaml
 from pydantic import Field, field_validator
 
 from fedrlvr.config import Settings
@@ -108,6 +109,11 @@ class SiteConfig(LocalModel):
         """The same settings with every relative path made absolute under `folder`."""
         paths = {name: folder / value for name, value in self if isinstance(value, Path) and not value.is_absolute()}
         return self.model_copy(update=paths)
+
+    def write(self, path: Path) -> None:
+        """Write the site's file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False))
 
     def check_paths(self) -> None:
         """Find what is missing before a model is loaded.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+VARIANTS = 24  # presentations of one problem that may be told apart: the orders of four options
+
 Adapter = dict  # PEFT state-dict name -> torch.Tensor, always in the names' sorted order
 
 
@@ -89,17 +91,6 @@ class Group:
 
     def with_completions(self, completions) -> Group:
         return replace(self, completions=tuple(completions))
-
-
-@dataclass(frozen=True)
-class PublicResponse:
-    """A verified-correct answer to a public problem: all that a site says of it to others. `variant` is the one of the
-    problem that it answers."""
-
-    problem_id: str
-    text: str
-    site: str = ""
-    variant: int = 0
 
 
 @dataclass(frozen=True)

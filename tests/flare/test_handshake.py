@@ -14,8 +14,8 @@ from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.flare.messages import answer, envelope, read_answer, request
 from fedrlvr.flare.site import executor as executors
 from fedrlvr.flare.site.executor import SiteExecutor
-from fedrlvr.privacy.guards import Refused
-from fedrlvr.run_identity import new_run
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.run import new_run
 from fedrlvr.server.client_manager import QuorumLost, Sites
 from fedrlvr.server.rounds import Rounds
 from fedrlvr.site.fingerprint import model_fingerprint

@@ -19,7 +19,7 @@ from fedrlvr.flare.messages import (
     request,
     response_bytes,
 )
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.types import PublicResponse
 
 HERE = envelope("manifest", round_number=1, segment=7)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, epsilon, gaussian_delta, gaussian_epsilon
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 
 MULTIPLIERS = st.floats(0.3, 50)
 DELTAS = st.sampled_from([1e-3, 1e-5, 1e-8, 1e-10])

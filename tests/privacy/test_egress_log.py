@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 
 PLACE = {"site": "ward-7", "job": "j1", "kind": "responses"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.metrics import allowed_metrics
 from fedrlvr.privacy.policy import MetricRules
 

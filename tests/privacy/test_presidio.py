@@ -8,7 +8,7 @@ import sys
 import pytest
 import spacy
 
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
 from fedrlvr.privacy.presidio import Presidio

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import PII, ResponseRules

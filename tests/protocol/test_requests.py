@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from fedrlvr.algorithms.schedule import Segment
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import check_instructions
 
 SEGMENT = asdict(Segment(index=3, private_steps=2, public_ids=("p1", "p2")))

@@ -10,7 +10,7 @@ from nvflare.apis.controller_spec import TaskCompletionStatus
 from nvflare.apis.shareable import Shareable
 
 from fedrlvr.flare.messages import answer, envelope, error_answer, request
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.server.client_manager import QuorumLost, RunAborted, Sites
 
 HERE = envelope("manifest", 0, 0)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedrlvr.privacy.guards import Refused
-from fedrlvr.run_identity import KEPT_RUNS
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.run import KEPT_RUNS
 from fedrlvr.sealed_folder import sealed_folders
 from fedrlvr.server.round_store import EVENTS_FILE, KEPT_ROUNDS, RunStore, runs_folder
 from fedrlvr.settings_file import SettingsError

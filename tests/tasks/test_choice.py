@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.choice import INSTRUCTION
-from fedrlvr.tasks.task import VARIANTS, NotOfThisTask, Verdict
+from fedrlvr.tasks.task import NotOfThisTask, Verdict
+from fedrlvr.types import VARIANTS
 from fedrlvr.types import Message, Problem
 
 TASK = TASKS["choice"]

@@ -1,82 +1,86 @@
-"""Who gets which public answers: the server's pooling, and the pool a site may keep."""
+"""Who gets which public answers: the server's pooling, and the pool that a site keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from fedrlvr.config import ExchangeSettings
-from fedrlvr.types import PublicResponse
+from fedrlvr.protocol.records import PooledResponse, PublicResponse
+from fedrlvr.types import Completion
 
 
-def pool_for(receiver: str, offers: Iterable[PublicResponse], settings: ExchangeSettings) -> list[PublicResponse]:
-    """The answers `receiver` gets: none of its own, no text twice, at most `max_per_site` of a site and
-    `max_per_prompt` in all for a prompt. Sites take turns, so that no one site fills a prompt's quota.
+def pool_for(
+    receiver: str, offers: Mapping[str, Sequence[PublicResponse]], settings: ExchangeSettings
+) -> list[PooledResponse]:
+    """The answers `receiver` gets, of what each site offers: none of its own, no text twice, at most `max_per_site` of
+    a site and `max_per_prompt` in all for a prompt. Sites take turns, so that no one site fills a prompt's quota.
     """
     by_prompt: dict[str, dict[str, list[PublicResponse]]] = {}
-    for offer in offers:
-        if offer.site != receiver:
-            by_prompt.setdefault(offer.problem_id, {}).setdefault(offer.site, []).append(offer)
-    pool: list[PublicResponse] = []
+    for site, responses in offers.items():
+        if site != receiver:
+            for response in responses:
+                by_prompt.setdefault(response.problem_id, {}).setdefault(site, []).append(response)
+    pool: list[PooledResponse] = []
     for problem_id in sorted(by_prompt):
-        seen: set[tuple[str, int]] = set()
-        per_site = [
-            _distinct(by_prompt[problem_id][site], settings.max_per_site) for site in sorted(by_prompt[problem_id])
-        ]
-        for offer in _in_turns(per_site):
-            if _content(offer) not in seen and len(seen) < settings.max_per_prompt:
-                seen.add(_content(offer))
-                pool.append(offer)
+        seen: set[PublicResponse] = set()
+        by_site = by_prompt[problem_id]
+        per_site = [[(site, r) for r in _distinct(by_site[site], settings.max_per_site)] for site in sorted(by_site)]
+        for site, response in _in_turns(per_site):
+            if response not in seen and len(seen) < settings.max_per_prompt:
+                seen.add(response)
+                pool.append(PooledResponse(response.problem_id, response.text, response.variant, site))
     return pool
 
 
 class ResponsePool:
-    """Verified answers of other sites by public problem. With `keep=False` each exchange replaces the one before."""
+    """Other sites' answers as verified completions, by public problem. With `keep=False` each exchange replaces the
+    one before."""
 
     def __init__(self, keep: bool, max_per_prompt: int):
         self.keep = keep
         self.max_per_prompt = max_per_prompt
-        self._answers: dict[str, list[PublicResponse]] = {}
+        self._completions: dict[str, list[Completion]] = {}
 
-    def add(self, answers: Iterable[PublicResponse]) -> None:
+    def add(self, completions: Iterable[Completion]) -> None:
         """Newest answers go first and push out the oldest: they are closest to what the sites do now."""
-        incoming: dict[str, list[PublicResponse]] = {}
-        for answer in answers:
-            incoming.setdefault(answer.problem_id, []).append(answer)
+        incoming: dict[str, list[Completion]] = {}
+        for completion in completions:
+            incoming.setdefault(completion.problem.id, []).append(completion)
         if not self.keep:
-            self._answers = {}
+            self._completions = {}
         for problem_id, new in incoming.items():
-            contents = {_content(answer) for answer in new}
-            old = [answer for answer in self._answers.get(problem_id, []) if _content(answer) not in contents]
-            self._answers[problem_id] = (new + old)[: self.max_per_prompt]
+            contents = {_content(completion) for completion in new}
+            old = [c for c in self._completions.get(problem_id, []) if _content(c) not in contents]
+            self._completions[problem_id] = (new + old)[: self.max_per_prompt]
 
-    def draw(self, problem_id: str, random: np.random.Generator) -> list[PublicResponse]:
+    def draw(self, problem_id: str, random: np.random.Generator) -> list[Completion]:
         """All kept answers to one problem in random order, so that repeated steps do not always meet the same ones."""
-        answers = self._answers.get(problem_id, [])
-        return [answers[int(i)] for i in random.permutation(len(answers))]
+        kept = self._completions.get(problem_id, [])
+        return [kept[int(i)] for i in random.permutation(len(kept))]
 
-    def answers(self) -> list[PublicResponse]:
+    def completions(self) -> list[Completion]:
         """Everything kept, so that `replace` can put it back in the same order."""
-        return [answer for kept in self._answers.values() for answer in kept]
+        return [completion for kept in self._completions.values() for completion in kept]
 
-    def replace(self, answers: Iterable[PublicResponse]) -> None:
-        self._answers = {}
-        for answer in answers:
-            self._answers.setdefault(answer.problem_id, []).append(answer)
+    def replace(self, completions: Iterable[Completion]) -> None:
+        self._completions = {}
+        for completion in completions:
+            self._completions.setdefault(completion.problem.id, []).append(completion)
 
     def __len__(self) -> int:
-        return sum(len(answers) for answers in self._answers.values())
+        return sum(map(len, self._completions.values()))
 
 
-def _content(answer: PublicResponse) -> tuple[str, int]:
-    return answer.text, answer.variant
+def _content(completion: Completion) -> tuple[str, int]:
+    return completion.text, completion.problem.variant
 
 
-def _distinct(offers: Sequence[PublicResponse], limit: int) -> list[PublicResponse]:
-    return list({_content(offer): offer for offer in offers}.values())[:limit]
+def _distinct(responses: Sequence[PublicResponse], limit: int) -> list[PublicResponse]:
+    return list(dict.fromkeys(responses))[:limit]
 
 
-def _in_turns(lists: Sequence[Sequence[PublicResponse]]) -> Iterable[PublicResponse]:
+def _in_turns(lists: Sequence[Sequence]) -> Iterable:
     for turn in range(max(map(len, lists), default=0)):
         yield from (offers[turn] for offers in lists if turn < len(offers))

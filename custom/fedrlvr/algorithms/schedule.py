@@ -9,16 +9,8 @@ from dataclasses import dataclass
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig
+from fedrlvr.protocol.records import Segment
 from fedrlvr.streams import epoch_batch
-
-
-@dataclass(frozen=True)
-class Segment:
-    """`index` counts from 0 over the whole job; `public_ids` are the public problems of its public step, () = none."""
-
-    index: int
-    private_steps: int
-    public_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from fedrlvr.commands.site_job import site_job
-from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.commands.site_job import site_job, site_spec
 from fedrlvr.flare.site.site_checks import check_privacy
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
 from fedrlvr.site.fingerprint import model_fingerprint
-from fedrlvr.site.rehearsal import TOKENS, rehearse
+from fedrlvr.site.rehearsal import TOKENS, RehearsalFailed, rehearse
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
-from fedrlvr.worker.supervisor import WorkerError
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -76,7 +74,7 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
 def _guarded(about: str, check: Callable) -> Iterator[Finding]:
     try:
         yield from check()
-    except (ValueError, OSError, KeyError, WorkerError) as error:
+    except (ValueError, OSError, KeyError, RehearsalFailed) as error:
         yield Finding(about, "failed", str(error) or type(error).__name__)
 
 
@@ -86,9 +84,7 @@ def _task(config: SiteConfig, arguments):
 
 
 def _rehearsal(config: SiteConfig, arguments) -> Finding:
-    job = site_job(config, arguments.config)
-    manifest = manifest_hash(read_problems(config.public_problems, task_named(job.task, job.verifier)))
-    done = rehearse(job, config, manifest)
+    done = rehearse(site_spec(config, site_job(config, arguments.config)), config)
     said = (
         f"{done.completions} completions of {TOKENS} tokens and a step at learning rate 0 in {done.seconds:.1f} s, "
         f"{done.parameters:,} LoRA parameters"

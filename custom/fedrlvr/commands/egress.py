@@ -11,20 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from fedrlvr.commands.site_job import site_job
-from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.commands.site_job import site_job, site_spec
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import budget_in_words
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
-from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, load_settings
-from fedrlvr.site.dry_run import Outgoing, dry_run
+from fedrlvr.site.dry_run import DryRunFailed, Outgoing, dry_run
 from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import task_named
-from fedrlvr.worker.supervisor import WorkerError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,12 +106,11 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
     if arguments.full:
         arguments.full.mkdir(parents=True)
     job = site_job(config, arguments.config, arguments.set, arguments.tiny)
-    manifest = manifest_hash(read_problems(config.public_problems, task_named(job.task, job.verifier)))
     adapter = load_file(arguments.adapter / "adapter_model.safetensors") if arguments.adapter else None
     try:
         with console.status("the worker evaluates, trains one segment, proposes and submits"):
-            sent, costs = dry_run(job, config, policy, manifest, adapter)
-    except (Refused, WorkerError) as reason:
+            sent, costs = dry_run(site_spec(config, job), config, policy, adapter)
+    except (Refused, DryRunFailed) as reason:
         console.print(f"this job would get nothing from this site: {reason}", markup=False, soft_wrap=True)
         return 1
     console.print(_would_leave(sent))

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedrlvr.config import JobConfig, LoraSettings
-from fedrlvr.data.problems import task_in
+from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import task_named
 
 
 def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] = (), tiny: bool = False) -> JobConfig:
@@ -27,3 +29,9 @@ def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] =
     if experiment.model != config.model:
         raise SettingsError(f"model: the preset is for {experiment.model!r}, the site's file offers {config.model!r}")
     return JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
+
+
+def site_spec(config: SiteConfig, job: JobConfig) -> RunSpec:
+    """A run of this job on the site's own public problems. Raises ProblemFileError."""
+    public = read_problems(config.public_problems, task_named(job.task, job.verifier))
+    return RunSpec(job=job, public_ids=[problem.id for problem in public], public_sha256=manifest_hash(public))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedrlvr.config import JobConfig
+from fedrlvr.server.client_manager import Patience
 
 GRACE = 60.0  # seconds a site's own deadline may fire before the server's does
 
@@ -30,6 +31,11 @@ class Deadlines:
     def first_task(self) -> float:
         """The same where a worker may have to be started first."""
         return self.task + self.start
+
+    @property
+    def patience(self) -> Patience:
+        """What the server's client manager goes by."""
+        return Patience(self.task, self.first_task, self.pickup)
 
     @property
     def pickup(self) -> float:

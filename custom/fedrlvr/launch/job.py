@@ -20,14 +20,14 @@ from fedrlvr.flare.deploy.poc import PocError
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.launch.resumed import resume
-from fedrlvr.launch.simulated import simulate
+from fedrlvr.launch.simulated import run_locally, simulate
 from fedrlvr.launch.submitted import submit_to_poc, submit_to_production
 from fedrlvr.report.progress import Progress
 from fedrlvr.report.run_folder import report
 from fedrlvr.run import Run, RunFailed
 from fedrlvr.settings_file import SettingsError
 
-ENVIRONMENTS = {"sim": simulate, "poc": submit_to_poc, "prod": submit_to_production}
+ENVIRONMENTS = {"local": run_locally, "sim": simulate, "poc": submit_to_poc, "prod": submit_to_production}
 
 
 def arguments(description: str, config: Path) -> argparse.Namespace:
@@ -44,7 +44,8 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     parser.add_argument(
         "--env",
         choices=list(ENVIRONMENTS),
-        help="where to run: FLARE's simulator (default), the proof of concept that poc/run.py started, or production",
+        help="where to run: in this process, in FLARE's simulator (default), in the proof of concept that poc/run.py "
+        "started, or in production",
     )
     parser.add_argument("--poc", type=Path, metavar="DIR", help="the proof of concept (default: WORKSPACE/poc)")
     parser.add_argument("--kit", type=Path, metavar="DIR", help="in production: your startup kit")
@@ -88,22 +89,24 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     job, began = prepared.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
     console.print(
-        f"{job.method}, {sites}seed {job.seed}; FLARE's log: {started.log_path}",
+        f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    deadlines = Deadlines.of(job)
-    for line in [deadlines.in_short()] if prepared.environment == "sim" else deadlines.describe()[:-1]:
+    for line in _time_outs(prepared):
         console.print(f"  {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
     events, failure = [], None
     progress = Progress(console, job.federation.rounds, job.total_segments, steps_per_segment(job), len(prepared.sites))
+
+    def hear(event: dict | None) -> None:
+        progress.feed(event)
+        if event:
+            events.append(event)
+
     try:
         with progress:
-            for event in started.events():
-                progress.feed(event)
-                if event:
-                    events.append(event)
+            started.run(hear)
     except RunFailed as error:
         failure = str(error)
     except KeyboardInterrupt:
@@ -114,9 +117,17 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
             report(events, time.monotonic() - began, started.server_folder, prepared, console)
     if failure:
         print(
-            f"error: the run did not finish: {failure}\nFLARE's log: {started.log_path}\n"
+            f"error: the run did not finish: {failure}\nlog: {started.log_path}\n"
             f"To go on after its last completed round: --resume-from {prepared.folder}",
             file=sys.stderr,
         )
         return 130 if failure == "interrupted" else 1
     return 0
+
+
+def _time_outs(prepared: PreparedRun) -> list[str]:
+    """What there is to know of them before one strikes."""
+    deadlines = Deadlines.of(prepared.job)
+    if prepared.environment == "local":
+        return []
+    return [deadlines.in_short()] if prepared.environment == "sim" else deadlines.describe()[:-1]

@@ -7,12 +7,12 @@ import argparse
 from rich.console import Console
 
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
-from fedrlvr.launch.simulated import simulation
+from fedrlvr.launch.simulated import begin_here
 from fedrlvr.launch.submitted import again_to_poc, again_to_production
 from fedrlvr.run import Run
 from fedrlvr.settings_file import SettingsError
 
-ENVIRONMENTS = {"sim": simulation, "poc": again_to_poc, "prod": again_to_production}
+ENVIRONMENTS = {"local": begin_here, "sim": begin_here, "poc": again_to_poc, "prod": again_to_production}
 BROUGHT = ("method", "seed", "env", "data", "model", "policy", "poc")  # arguments that the run has already
 
 
@@ -25,4 +25,4 @@ def resume(args: argparse.Namespace, console: Console) -> tuple[Run, PreparedRun
         raise SettingsError("--tiny, --rebuild-model: the run that --resume-from names is made; leave them out")
     prepared = load_run(args.resume_from, args.set)
     console.print(f"goes on with {prepared.folder}", markup=False, highlight=False, soft_wrap=True)
-    return ENVIRONMENTS[prepared.environment](prepared, args, console, resume=True), prepared
+    return ENVIRONMENTS[prepared.environment](prepared, args, console), prepared

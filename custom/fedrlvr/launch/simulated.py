@@ -1,4 +1,5 @@
-"""In FLARE's simulator: problems, base model and every site's file are made or taken over here."""
+"""Runs whose sites are all on this machine, in FLARE's simulator or in this process: problems, base model and every
+site's file are made or taken over here."""
 
 from __future__ import annotations
 
@@ -13,9 +14,12 @@ from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
 from fedrlvr.launch.experiment import ExperimentConfig
+from fedrlvr.launch.local import LocalRun
 from fedrlvr.launch.prepared_run import PreparedRun, fresh_folder
 from fedrlvr.launch.simulated_site import site_config, site_model, site_problems
 from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.run import Run
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.egress import read_policy
 from fedrlvr.site.fingerprint import model_fingerprint
@@ -23,24 +27,30 @@ from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 
 
-def simulate(
-    experiment: ExperimentConfig, args: argparse.Namespace, console: Console
-) -> tuple[Simulation, PreparedRun]:
+def simulate(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> tuple[Run, PreparedRun]:
     check_folder(args.workspace.resolve())
+    return _here(experiment, args, console, "sim")
+
+
+def run_locally(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> tuple[Run, PreparedRun]:
+    return _here(experiment, args, console, "local")
+
+
+def _here(experiment: ExperimentConfig, args, console: Console, environment: str) -> tuple[Run, PreparedRun]:
     policy = _policy(experiment, args)
-    prepared = prepare_sites(experiment, args, console)
-    sites = prepared.sites
+    prepared = replace(prepare_sites(experiment, args, console), environment=environment)
     if policy is not None:
-        sites = {name: _with_policy(config, policy) for name, config in sites.items()}
-    prepared = replace(prepared, sites=sites)
-    return simulation(prepared, args, console), prepared
+        sites = {name: _with_policy(config, policy) for name, config in prepared.sites.items()}
+        prepared = replace(prepared, sites=sites)
+    return begin_here(prepared, args, console), prepared
 
 
-def simulation(prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False) -> Simulation:
-    """The run in the simulator, from its beginning or from where it came to."""
-    started = Simulation(prepared.folder, prepared.inputs(resume), prepared.sites)
+def begin_here(prepared: PreparedRun, args: argparse.Namespace, console: Console) -> Run:
+    """The run on this machine, from its beginning or from where it came to."""
+    kind = {"sim": Simulation, "local": LocalRun}[prepared.environment]
+    run = kind(prepared.folder, prepared.spec, prepared.sites)
     prepared.save()  # not before the folder is known to be nobody else's
-    return started
+    return run
 
 
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> PreparedRun:
@@ -53,7 +63,7 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, consol
     source, models = args.model.resolve() if args.model else None, workspace / "models"
     with fresh_folder(workspace, experiment) as folder:
         data = folder / "data"
-        names, manifest = site_problems(experiment, task, args.data, args.tiny, data)
+        names, public_sha256 = site_problems(experiment, task, args.data, args.tiny, data)
         job = experiment.job(names)
         if METHODS[job.method].pooled_data:
             names = ["pooled"]
@@ -63,7 +73,8 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, consol
         public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
     states = folder / "sites"
     sites = {name: site_config(name, experiment, data, model_path, deepspeed, states / name) for name in names}
-    return PreparedRun(folder, job, public_ids, manifest, str(model_path), fingerprint, sites)
+    spec = RunSpec(job=job, public_ids=public_ids, public_sha256=public_sha256, base_model=fingerprint)
+    return PreparedRun(folder, spec, str(model_path), sites)
 
 
 def _policy(experiment: ExperimentConfig, args: argparse.Namespace) -> SitePolicy | None:

@@ -21,6 +21,7 @@ from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.launch.prepared_problems import sites_in
 from fedrlvr.launch.prepared_run import PreparedRun, fresh_folder
 from fedrlvr.launch.simulated import prepare_sites
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import LocalModel
@@ -49,7 +50,7 @@ def submit_to_poc(
     return again_to_poc(prepared, args, console), prepared
 
 
-def again_to_poc(prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False) -> Submission:
+def again_to_poc(prepared: PreparedRun, args: argparse.Namespace, console: Console) -> Submission:
     """The run in its proof of concept, which has to be up, from its beginning or from where it came to."""
     poc = Poc(Path(prepared.place))
     deployment = poc.running()
@@ -57,7 +58,7 @@ def again_to_poc(prepared: PreparedRun, args: argparse.Namespace, console: Conso
     for name, config in prepared.sites.items():
         tell_site(deployment.kit(name) / "local", config)
     console.print(f"proof of concept at localhost:{deployment.project.port}, {poc.folder}", **_PLAIN)
-    return _submission(prepared, open_kit(deployment.kit(deployment.project.lead)), console, resume)
+    return _submission(prepared, open_kit(deployment.kit(deployment.project.lead)), console)
 
 
 def submit_to_production(
@@ -83,20 +84,19 @@ def submit_to_production(
         model, fingerprint = str(args.model.resolve()), model_fingerprint(args.model)
     job = JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
-        what = (folder, job, [p.id for p in public], manifest_hash(public), model, fingerprint)
-        prepared = PreparedRun(*what, environment="prod", place=str(kit))
+        ids = [problem.id for problem in public]
+        spec = RunSpec(job=job, public_ids=ids, public_sha256=manifest_hash(public), base_model=fingerprint)
+        prepared = PreparedRun(folder, spec, model, environment="prod", place=str(kit))
     return again_to_production(prepared, args, console), prepared
 
 
-def again_to_production(
-    prepared: PreparedRun, args: argparse.Namespace, console: Console, resume: bool = False
-) -> Submission:
+def again_to_production(prepared: PreparedRun, args: argparse.Namespace, console: Console) -> Submission:
     """The run in production, with the kit that it was submitted with or the one that is given."""
     if args.kit is not None:
         prepared = replace(prepared, place=str(args.kit.resolve()))
     connect = open_kit(Path(prepared.place))
     console.print(f"production, with the kit of {Path(prepared.place).name}", **_PLAIN)
-    return _submission(prepared, connect, console, resume)
+    return _submission(prepared, connect, console)
 
 
 def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Callable[[str], None]) -> ExperimentConfig:
@@ -137,8 +137,8 @@ def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
         )
 
 
-def _submission(prepared: PreparedRun, connect: Callable, console: Console, resume: bool) -> Submission:
-    submission = Submission(prepared.folder, prepared.inputs(resume), connect, _say(console))
+def _submission(prepared: PreparedRun, connect: Callable, console: Console) -> Submission:
+    submission = Submission(prepared.folder, prepared.spec, connect, _say(console))
     prepared.save()  # not before the folder is known to be nobody else's
     return submission
 

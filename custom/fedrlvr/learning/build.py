@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-from fedrlvr.config import JobConfig
 from fedrlvr.data.prompts import PromptError
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine, read_deepspeed_config
@@ -17,20 +16,20 @@ from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.learning.trainer import Trainer
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.types import Problem
 
 
-def build_trainer(
-    job: JobConfig, site: str, config: SiteConfig, manifest: str, ranks: Ranks, propose_from: str = "local"
-) -> Trainer:
+def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, propose_from: str = "local") -> Trainer:
     """Check everything that can be wrong with the input, then load the model and start DeepSpeed."""
+    job = spec.job
     if config.model != job.model:
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
     config.check_paths()
     task = task_named(job.task, job.verifier)
-    problems = read_site_problems(config, task, manifest)
+    problems = read_site_problems(config, task, spec.public_sha256)
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
     device = choose_device(config, ranks)
     policy = load_policy(config, job.lora, job.prompt, device)

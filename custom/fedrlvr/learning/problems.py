@@ -20,7 +20,7 @@ class SiteProblems:
     heldout: list[Problem]
 
 
-def read_site_problems(config: SiteConfig, task: Task, manifest: str) -> SiteProblems:
+def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> SiteProblems:
     """Read the site's problem files, and refuse a public set that is not the agreed one.
 
     Raises:
@@ -28,10 +28,10 @@ def read_site_problems(config: SiteConfig, task: Task, manifest: str) -> SitePro
         ValueError: the public file's hash is not the job's.
     """
     public = read_problems(config.public_problems, task)
-    if manifest_hash(public) != manifest:
+    if manifest_hash(public) != public_sha256:
         raise ValueError(
             f"public_problems: {config.public_problems} has manifest hash {manifest_hash(public)}, "
-            f"the job says {manifest}; get the public file that the consortium agreed on"
+            f"the job says {public_sha256}; get the public file that the consortium agreed on"
         )
     return SiteProblems(
         private=read_problems(config.private_problems, task),

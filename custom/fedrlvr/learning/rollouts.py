@@ -10,9 +10,10 @@ import torch
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.sampler import Generator, Sample
+from fedrlvr.protocol.records import PooledResponse
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import CUT_OFF
-from fedrlvr.types import Completion, Group, Problem, PublicResponse
+from fedrlvr.types import Completion, Group, Problem
 
 
 @dataclass
@@ -66,17 +67,17 @@ class Rollouts:
         reward, reason = self.task.verify(problem, text)
         return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason)
 
-    def received(self, problem: Problem, answer: PublicResponse) -> Completion | None:
+    def received(self, problem: Problem, response: PooledResponse) -> Completion | None:
         """Another site's answer to `problem` as a completion of ours, or None if our own verifier does not find it
         right, or if it does not fit the completion length."""
-        token_ids = (*self.policy.encode(answer.text), self.policy.eos_ids[0])
+        token_ids = (*self.policy.encode(response.text), self.policy.eos_ids[0])
         if len(token_ids) > self.max_completion_length:
             return None
-        shown = self.task.variant(problem, answer.variant)
-        reward, reason = self.task.verify(shown, answer.text)
+        shown = self.task.variant(problem, response.variant)
+        reward, reason = self.task.verify(shown, response.text)
         if reward < 1.0:
             return None
-        return Completion(token_ids, None, answer.text, reward, origin=answer.site, reason=reason, problem=shown)
+        return Completion(token_ids, None, response.text, reward, origin=response.site, reason=reason, problem=shown)
 
 
 def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]:

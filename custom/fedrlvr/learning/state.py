@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedrlvr.types import Adapter, PublicResponse
+from fedrlvr.protocol.records import PooledResponse
+from fedrlvr.types import Adapter
 
 
 @dataclass(frozen=True, order=True)
 class SiteProgress:
-    """How far a site is: in which round (-1: before the first), how many of the job's segments are done, and whether of
-    the next one only the public step is missing. Later places are greater."""
+    """How far a site is: the round it is in (-1: before the first), how many of the job's segments are done, and
+    whether only the public step of the next one is missing. Further is greater."""
 
     round: int = -1
     segments: int = 0
@@ -27,4 +28,4 @@ class TrainerState:
     adapter: Adapter
     start: Adapter
     optimizer: dict
-    pool: list[PublicResponse]
+    pool: list[PooledResponse]

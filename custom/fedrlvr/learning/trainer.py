@@ -1,8 +1,8 @@
 """What a site does in a round, as plain methods: begin a round, train, propose, swap, submit, validate.
 
-The trainer takes its engine, rollouts and step as arguments and knows no transport, so it runs alone, under test, or
-behind any. It keeps no random state and no cursor: every draw comes from (seed, site, purpose, segment), so what
-`state` returns is all that a run needs to go on from there.
+The trainer takes its engine, rollouts and step as arguments and knows no transport: it runs alone, in a test, or behind
+any transport. It keeps no random state and no cursor, as every draw comes from (seed, site, purpose, segment). So
+`state` returns all that a run needs to go on from there.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ import numpy as np
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import ResponsePool
-from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.algorithms.swap import replace_all, swap_incorrect, swap_metrics
 from fedrlvr.config import JobConfig
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine
-from fedrlvr.learning.evaluation import Scores, evaluate
+from fedrlvr.learning.evaluation import evaluate
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.problems import SiteProblems
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
 from fedrlvr.learning.state import SiteProgress, TrainerState
+from fedrlvr.protocol.records import PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.streams import epoch_batch, seed_of, stream
-from fedrlvr.tasks.task import VARIANTS
-from fedrlvr.types import Adapter, Completion, Group, Problem, PublicResponse, SiteUpdate
+from fedrlvr.types import VARIANTS, Adapter, Completion, Group, Problem
 
 
 class Trainer:
-    """`dp_step` takes the private steps where the job asks for differential privacy; with `propose_from` "global"
-    answers are sampled from the adapter that the server sent."""
+    """One site's learner. `dp_step` takes the private steps where the job asks for differential privacy. With
+    `propose_from` "global", answers are sampled from the adapter that the server sent."""
 
     def __init__(
         self,
@@ -58,20 +57,19 @@ class Trainer:
 
     def state(self) -> TrainerState:
         engine = self.engine
-        return TrainerState(
-            self.progress, self._given, engine.adapter(), self._start, engine.optimizer_state(), self.pool.answers()
-        )
+        pool = [PooledResponse(c.problem.id, c.text, c.problem.variant, c.origin) for c in self.pool.completions()]
+        return TrainerState(self.progress, self._given, engine.adapter(), self._start, engine.optimizer_state(), pool)
 
     def restore(self, state: TrainerState) -> None:
-        """Be as when `state` was taken. Raises ValueError where it is not of this engine."""
+        """Go back to where `state` was taken. Raises ValueError where it is not of this engine."""
         self.engine.load_adapter(state.adapter)
         self.engine.load_optimizer_state(state.optimizer)
         self._start, self._given, self.progress = state.start, state.given, state.progress
         self._proposed = None
-        self.pool.replace(state.pool)
+        self.pool.replace(self._verified(state.pool)[0])
 
     def begin_round(self, adapter: Adapter | None, number: int) -> None:
-        """Take over the averaged adapter (None: go on with the own one) and forget the round before."""
+        """Take over the averaged adapter (None: keep the own one) and forget the round before."""
         self.progress = SiteProgress(number, number * self.job.federation.segments_per_round)
         if adapter is not None:
             self.engine.load_adapter(adapter)
@@ -80,19 +78,19 @@ class Trainer:
         if self.job.optimizer.reset_each_round:
             self.engine.reset_optimizer()
 
-    def train(self, segments: Sequence[Segment], exchange: bool) -> list[dict]:
+    def train(self, segments: Sequence[Segment], exchange: bool) -> list[StepRecord]:
         """Private steps of each segment, then its public step; with `exchange` the last one's is left to `swap`."""
-        metrics = []
+        steps = []
         for segment in segments:
             for k in range(segment.private_steps):
-                metrics.append(self._private_step(segment, k))
+                steps.append(self._private_step(segment, k))
             if segment.public_ids and not (exchange and segment is segments[-1]):
-                metrics.append(self._public_step(segment, *self._sample_public(segment)))
+                steps.append(self._public_step(segment, *self._sample_public(segment)))
         last = segments[-1].index
         self.progress = (
             SiteProgress(self.progress.round, last, True) if exchange else SiteProgress(self.progress.round, last + 1)
         )
-        return metrics
+        return steps
 
     def propose(self, segment: Segment) -> list[PublicResponse]:
         """Answer a public batch, keep the whole groups, and offer the correct completions that ended by themselves.
@@ -108,60 +106,54 @@ class Trainer:
         for group in groups:
             texts = dict.fromkeys(c.text for c in group.completions if c.correct and not c.truncated)
             offers += [
-                PublicResponse(group.problem.id, text, self.site, group.problem.variant)
+                PublicResponse(group.problem.id, text, group.problem.variant)
                 for text in list(texts)[: self.job.exchange.max_per_site]
             ]
         return offers
 
-    def swap(self, segment: Segment, answers: Sequence[PublicResponse]) -> dict:
-        """Verify what came, keep it, and take the public step on the groups proposed for this segment.
+    def swap(self, segment: Segment, responses: Sequence[PooledResponse]) -> StepRecord:
+        """Verify what came, keep what is right, and take the public step on the groups proposed for this segment.
 
-        Where none were (this worker was started after the proposal), they are sampled now.
+        Where none were proposed (this worker was started after the proposal), they are sampled now.
         """
-        accepted, rejected = self._verified(answers)
+        accepted, rejected = self._verified(responses)
         self.pool.add(accepted)
         proposed, self._proposed = self._proposed, None
         groups, entropy = proposed[1:] if proposed and proposed[0] == segment.index else self._sample_public(segment)
-        metrics = self._public_step(segment, groups, entropy)
+        step = self._public_step(segment, groups, entropy, rejected)
         self.progress = SiteProgress(self.progress.round, segment.index + 1)
-        return metrics | {"exchange/received": float(len(answers))} | rejected
+        return step
 
-    def submit(self) -> SiteUpdate:
-        """The adapter's difference to the round's start. All sites take equally many steps, so all weigh the same."""
+    def submit(self) -> Adapter:
+        """The adapter's difference to the round's start."""
         now = self.engine.adapter()
-        return SiteUpdate(self.site, {name: now[name] - self._start[name] for name in now})
+        return {name: now[name] - self._start[name] for name in now}
 
-    def validate(
-        self, adapter: Adapter | None, samples: int, share: tuple[int, int] | None, name: str
-    ) -> dict[str, Scores]:
+    def validate(self, adapter: Adapter | None, samples: int, share: tuple[int, int] | None, name: str) -> SiteScores:
         """pass@k on the test set and the site's held-out problems, under `adapter` (None: the current one).
 
-        `share` = (i, n) evaluates only the i-th of n blocks of the test problems: sites that hold the same adapter
-        split the work. The current adapter and optimizer are as before afterwards.
+        `share` = (i, n) measures only the i-th of n blocks of the test problems: sites that hold the same adapter split
+        the work. Afterwards the current adapter and optimizer are as before.
         """
         with self.engine.borrowed(adapter) if adapter is not None else nullcontext():
             return self._evaluate(samples, share, name)
 
-    def _evaluate(self, samples: int, share: tuple[int, int] | None, name: str) -> dict[str, Scores]:
+    def _evaluate(self, samples: int, share: tuple[int, int] | None, name: str) -> SiteScores:
         test = self.problems.test
         if share is not None:
             block, blocks = share
             test = test[len(test) * block // blocks : len(test) * (block + 1) // blocks]
         ks = self.job.evaluation.k
-        scores = {
-            "test": evaluate(
-                self.rollouts, test, samples, ks, seed_of(self.job.seed, "evaluation", name, *(share or ()))
-            )
-        }
+        seed, own_seed = (seed_of(self.job.seed, "evaluation", name, *more) for more in (share or (), (self.site,)))
+        scores, heldout = evaluate(self.rollouts, test, samples, ks, seed), None
         if share is not None and self.problems.heldout:
-            seed = seed_of(self.job.seed, "evaluation", name, self.site)
-            scores["heldout"] = evaluate(self.rollouts, self.problems.heldout, samples, ks, seed)
-        return scores
+            heldout = evaluate(self.rollouts, self.problems.heldout, samples, ks, own_seed)
+        return SiteScores(test=scores, heldout=heldout)
 
-    def _private_step(self, segment: Segment, k: int) -> dict:
+    def _private_step(self, segment: Segment, k: int) -> StepRecord:
         grpo, began = self.job.grpo, time.perf_counter()
         if self.dp_step is not None:
-            return self._stamped(self._dp_step(self.dp_step), "private", segment, began)
+            return _record("private", segment, began, self._dp_step(self.dp_step))
         number = segment.index * segment.private_steps + k
         problems = epoch_batch(
             self.problems.private, number, grpo.prompts_per_step, self.job.seed, self.site, "private"
@@ -169,24 +161,27 @@ class Trainer:
         problems = self._shown(problems, stream(self.job.seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
         metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number)
-        return self._stamped(metrics, "private", segment, began)
+        return _record("private", segment, began, metrics)
 
-    def _dp_step(self, step: DpStep) -> dict:
-        """Nothing here comes from the job's seed, which the server knows."""
+    def _dp_step(self, step: DpStep) -> dict[str, float]:
+        """All random numbers are secret: none comes from the job's seed, which the server knows."""
         problems = self._shown(step.sample(self.problems.private), np.random.default_rng(step.seed()))
         groups, entropy = self.rollouts.groups(problems, self.job.grpo.num_generations, step.seed())
         metrics = step(self._with_old_logprobs(groups), len(self.problems.private))
         return rollout_metrics(groups, entropy) | metrics
 
-    def _public_step(self, segment: Segment, groups: list[Group], entropy: float) -> dict:
+    def _public_step(
+        self, segment: Segment, groups: list[Group], entropy: float, received: dict[str, float] | None = None
+    ) -> StepRecord:
         began = time.perf_counter()
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
         metrics = (
             rollout_metrics(groups, entropy)
             | swap_metrics(groups, mixed)
             | self._update(mixed, "public update", segment.index)
+            | (received or {})
         )
-        return self._stamped(metrics, "public", segment, began)
+        return _record("public", segment, began, metrics)
 
     def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
         random = stream(self.job.seed, self.site, f"{purpose} variants", segment.index)
@@ -211,10 +206,7 @@ class Trainer:
         random = stream(self.job.seed, self.site, "pool draw", segment.index)
         mixed = []
         for group in groups:
-            answers = self.pool.draw(group.problem.id, random)
-            asked = self.problems.public[group.problem.id]
-            pooled = [self.rollouts.received(asked, answer) for answer in answers]
-            pooled = [completion for completion in pooled if completion is not None]
+            pooled = self.pool.draw(group.problem.id, random)
             if self.job.swap.prefer == "short":
                 pooled.sort(key=lambda completion: len(completion.token_ids))
             mixed.append(rule(group, pooled, self.job.swap))
@@ -231,20 +223,24 @@ class Trainer:
             completions[i][j] = replace(c, logprobs=logprobs)
         return [group.with_completions(cs) for group, cs in zip(groups, completions, strict=True)]
 
-    def _verified(self, answers: Sequence[PublicResponse]) -> tuple[list[PublicResponse], dict[str, float]]:
-        """Drop and count what other sites may not send: answers to no public problem, and wrong ones."""
-        known = [answer for answer in answers if answer.problem_id in self.problems.public]
-        right = [a for a in known if self.rollouts.received(self.problems.public[a.problem_id], a)]
+    def _verified(self, responses: Sequence[PooledResponse]) -> tuple[list[Completion], dict[str, float]]:
+        """Other sites' answers as completions of ours. What they may not send (answers to no public problem, and wrong
+        ones) is dropped and counted."""
+        known = [response for response in responses if response.problem_id in self.problems.public]
+        received = (self.rollouts.received(self.problems.public[r.problem_id], r) for r in known)
+        right = [completion for completion in received if completion is not None]
         return right, {
-            "exchange/unknown_prompt": float(len(answers) - len(known)),
+            "exchange/received": float(len(responses)),
+            "exchange/unknown_prompt": float(len(responses) - len(known)),
             "exchange/wrong": float(len(known) - len(right)),
         }
 
     def _update(self, groups: list[Group], purpose: str, number: int) -> dict[str, float]:
         return self.step(self._with_old_logprobs(groups), stream(self.job.seed, self.site, purpose, number))
 
-    def _stamped(self, metrics: dict, kind: str, segment: Segment, began: float) -> dict:
-        return {"kind": kind, "segment": segment.index, "step_time": time.perf_counter() - began} | metrics
-
     def _seed(self, purpose: str, number: int) -> int:
         return seed_of(self.job.seed, self.site, purpose, number)
+
+
+def _record(kind: str, segment: Segment, began: float, metrics: dict[str, float]) -> StepRecord:
+    return StepRecord.of(kind, segment.index, {"step_time": time.perf_counter() - began} | metrics)

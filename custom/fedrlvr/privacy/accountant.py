@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 
 from fedrlvr.config import LEAST_NOISE, MOST_NOISE
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safetensors.torch import save
-
 from fedrlvr.privacy.accountant import UNITS, Charge, SiteNoise
-from fedrlvr.privacy.guards import Refused, check_adapter
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.mechanism import add_noise, clip
 from fedrlvr.privacy.policy import AdapterRules, TrainingRules
+from fedrlvr.protocol.adapters import check_adapter
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.types import Adapter
 
 
@@ -65,8 +64,3 @@ def check_budget(ledger: Ledger, model: str, planned, rules: AdapterRules | Trai
 def budget_in_words(epsilon: float, rules: AdapterRules | TrainingRules, kind: type[Charge]) -> str:
     limit = f"of {rules.max_epsilon:g}" if rules.max_epsilon else "(no limit)"
     return f"epsilon {epsilon:.4g} {limit} at delta {rules.delta:g}; unit: one {UNITS[kind]}"
-
-
-def adapter_bytes(adapter: Adapter) -> bytes:
-    """The adapter as safetensors, names sorted: what is counted and hashed."""
-    return save({name: adapter[name].contiguous() for name in sorted(adapter)})

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 
 RELEASED, REFUSED = "released", "refused"
 MAX_REASON = 1000  # characters

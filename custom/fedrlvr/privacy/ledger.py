@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedrlvr.privacy.accountant import UNITS, Charge, epsilon
-from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.hash_chain import BrokenChain, HashChain
+from fedrlvr.protocol.refused import Refused
 
 FORMAT = "fedrlvr ledger 1"
 MECHANISMS: dict[str, type[Charge]] = {kind.__name__: kind for kind in UNITS}

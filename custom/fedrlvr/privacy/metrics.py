@@ -1,51 +1,27 @@
-"""Which of a site's numbers may leave: metrics of its steps, and scores of its evaluations."""
+"""Which of a site's numbers may leave: those of its steps, and the scores of its evaluations."""
 
 from __future__ import annotations
 
-from fedrlvr.privacy.guards import Refused
+from collections.abc import Sequence
+
 from fedrlvr.privacy.policy import MetricRules
-from fedrlvr.privacy.reports import check_base_model, check_scores, check_spec, check_steps
+from fedrlvr.protocol.records import Scores, SiteScores, StepRecord
 
-STEPS, SCORES = {"metrics"}, {"scores", "adapter_spec", "base_model"}
-
-
-def allowed_metrics(data: object, rules: MetricRules) -> tuple[dict, dict[str, int]]:
-    """The part of a METRICS answer that may leave, and how many records or labels each rule took out of it.
-
-    Raises:
-        Refused: anything but step records, or scores with the adapter's shapes and the base model's fingerprint.
-    """
-    if not isinstance(data, dict):
-        raise Refused("metrics must be a mapping")
-    if set(data) == STEPS:
-        return _allowed_steps(data["metrics"], rules)
-    if set(data) == SCORES:
-        return _allowed_scores(data, rules)
-    raise Refused("an answer with numbers may hold metrics, or scores, adapter_spec and base_model, and nothing else")
+Dropped = dict[str, int]  # rule -> how many records or labels it took out
 
 
-def _allowed_steps(records: object, rules: MetricRules) -> tuple[dict, dict[str, int]]:
-    """What stays is taken out before anything is looked at: a refusal for its sake would tell of it."""
-    if not isinstance(records, list):
-        raise Refused("metrics must be a list of step records")
-    kept = [r for r in records if rules.private_steps or not (isinstance(r, dict) and r.get("kind") == "private")]
-    return {"metrics": check_steps({"metrics": kept})}, {"private_steps": len(records) - len(kept)}
+def allowed_steps(steps: Sequence[StepRecord], rules: MetricRules) -> tuple[list[StepRecord], Dropped]:
+    kept = [step for step in steps if rules.private_steps or step.kind != "private"]
+    return kept, {"private_steps": len(steps) - len(kept)}
 
 
-def _allowed_scores(data: dict, rules: MetricRules) -> tuple[dict, dict[str, int]]:
-    scores, about = data["scores"], {"adapter_spec": check_spec(data), "base_model": check_base_model(data)}
-    heldout: dict = {}
-    if isinstance(scores, dict) and rules.heldout == "none":
-        heldout = scores.get("heldout", {})
-        scores = {name: part for name, part in scores.items() if name != "heldout"}
-    scores = dict(check_scores({"scores": scores}))
-    heldout = scores.pop("heldout", heldout)
+def allowed_scores(scores: SiteScores, rules: MetricRules) -> tuple[SiteScores, Dropped]:
+    heldout = scores.heldout or {}
     told = _told(heldout, rules)
-    allowed = {"scores": scores | ({"heldout": told} if told else {}), **about}
-    return allowed, {"heldout": len(heldout) - len(told)}
+    return SiteScores(test=scores.test, heldout=told or None), {"heldout": len(heldout) - len(told)}
 
 
-def _told(heldout: dict, rules: MetricRules) -> dict:
+def _told(heldout: Scores, rules: MetricRules) -> Scores:
     if rules.heldout == "by_label" or not heldout:
         return heldout
     if rules.heldout == "none":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.policy import PresidioRules
+from fedrlvr.protocol.refused import Refused
 
 
 class Presidio:

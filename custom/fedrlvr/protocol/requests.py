@@ -1,96 +1,90 @@
-"""What a site lets a server tell it to do. Whole or not at all: a field more, or one of another type, is refused.
+"""What a server asks of a site. The same five models go from the server to the site and on to its worker.
 
-What a task costs is worked out from the numbers that the worker then goes by, so each must mean one thing only.
+What a task costs is worked out from these numbers, so each of them must mean one thing only.
+
+| request | beside it | answered by |
+| --- | --- | --- |
+| `TrainRequest` | the adapter that the round begins with, or nothing | `StepsAnswer` |
+| `ProposeRequest` | | `ProposeAnswer` |
+| `SwapRequest` | | `StepsAnswer` |
+| `SubmitRequest` | | `SubmitAnswer`, and beside it the adapter's difference to the round's start |
+| `ValidateRequest` | the adapter to measure, or nothing for the site's own | `ValidateAnswer` |
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from fedrlvr.config import Settings
-from fedrlvr.privacy.guards import MAX_TEXT, Refused
-from fedrlvr.settings_file import SettingsError, validate_settings
-from fedrlvr.tasks.task import VARIANTS
-
-Count = Annotated[int, Field(ge=0, le=100_000)]
-Name = Annotated[str, Field(max_length=1000)]
+from fedrlvr.protocol.records import Count, Envelope, Name, PooledResponse, Segment
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.strict import Strict
 
 
-class Instructions(Settings):
-    """Of any task: the round that it belongs to, -1 before the first. Strict: neither true nor 1.0 is 1."""
+class Request(Strict):
+    """What all requests have: the place in the run that they belong to."""
 
-    model_config = ConfigDict(strict=True)
-
-    round: Annotated[int, Field(ge=-1, le=100_000)]
-
-
-class SegmentOrder(Settings):
-    model_config = ConfigDict(strict=True)
-
-    index: Count
-    private_steps: Count
-    public_ids: Annotated[tuple[Name, ...], Field(max_length=10_000, strict=False)]
+    task: ClassVar[str]
+    envelope: Envelope
 
 
-class OfferedAnswer(Settings):
-    model_config = ConfigDict(strict=True)
+class TrainRequest(Request):
+    """Work through `segments`. With `exchange` the last one's public step waits for a swap. `begin_round` starts the
+    round's first adapter; `adapter_spec` is the hash of names, shapes and LoRA settings that the server goes by."""
 
-    problem_id: Name
-    text: Annotated[str, Field(max_length=MAX_TEXT)]
-    site: Name
-    variant: Annotated[int, Field(ge=0, lt=VARIANTS)]
-
-
-class TrainOrder(Instructions):
-    segments: Annotated[list[SegmentOrder], Field(min_length=1, max_length=10_000)]
+    task: ClassVar[str] = "train"
+    segments: Annotated[list[Segment], Field(min_length=1, max_length=10_000)]
     exchange: bool
     begin_round: bool
-    adapter_spec: Name | None = None
+    adapter_spec: Name
 
 
-class ProposeOrder(Instructions):
-    segments: Annotated[list[SegmentOrder], Field(min_length=1, max_length=1)]
+class ProposeRequest(Request):
+    """Answer the segment's public problems and offer the right answers."""
+
+    task: ClassVar[str] = "propose"
+    segment: Segment
 
 
-class SwapOrder(ProposeOrder):
-    responses: Annotated[list[OfferedAnswer], Field(max_length=100_000)]
+class SwapRequest(Request):
+    """Take the segment's public step, with others' answers in place of own wrong ones."""
+
+    task: ClassVar[str] = "swap"
+    segment: Segment
+    responses: Annotated[list[PooledResponse], Field(max_length=100_000)]
 
 
-class ValidateOrder(Instructions):
-    """`share` is (i, n), the i-th of n blocks."""
+class SubmitRequest(Request):
+    """Send the adapter's difference to the round's start."""
 
+    task: ClassVar[str] = "submit"
+
+
+class ValidateRequest(Request):
+    """Measure pass@k. `share` is (i, n): the i-th of n blocks of the test set; None: all of it, and no held-out
+    problems. `name` names the random numbers. Before the first round, the base model is measured."""
+
+    task: ClassVar[str] = "validate"
     samples: Annotated[int, Field(ge=1, le=10_000)]
-    share: Annotated[list[Count], Field(min_length=2, max_length=2)] | None
+    share: tuple[Count, Count] | None
     name: Name
 
     @field_validator("share")
     @classmethod
-    def _a_block_that_there_is(cls, share: list[int] | None) -> list[int] | None:
+    def _a_block_that_there_is(cls, share: tuple[int, int] | None) -> tuple[int, int] | None:
         if share is not None and share[0] >= share[1]:
             raise ValueError("there is no such block")
         return share
 
 
-ORDERS: dict[str, type[Instructions]] = {
-    "train": TrainOrder,
-    "propose": ProposeOrder,
-    "swap": SwapOrder,
-    "submit": Instructions,
-    "validate": ValidateOrder,
+REQUESTS: dict[str, type[Request]] = {
+    request.task: request for request in (TrainRequest, ProposeRequest, SwapRequest, SubmitRequest, ValidateRequest)
 }
 
 
-def check_instructions(task: str, instructions: dict) -> dict:
-    """The instructions, if they are exactly those of `task`.
-
-    Raises:
-        Refused: naming the field and what was expected.
-    """
-    if task not in ORDERS:
-        raise Refused(f"no task is called {task[:80]!r}; known: {', '.join(ORDERS)}")
-    try:
-        return validate_settings(ORDERS[task], instructions, f"instructions of {task}").model_dump()
-    except SettingsError as error:
-        raise Refused(str(error)[:500]) from None
+def request_named(task: str) -> type[Request]:
+    """Raises Refused naming the tasks there are."""
+    if task not in REQUESTS:
+        raise Refused(f"no task is called {task[:80]!r}; known: {', '.join(REQUESTS)}")
+    return REQUESTS[task]

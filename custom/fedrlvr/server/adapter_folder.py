@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import save
-
 from fedrlvr.config import LoraSettings
+from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.sealed_folder import begin, publish
 from fedrlvr.types import Adapter
 
@@ -18,9 +17,7 @@ def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: 
     Written beside, synced and renamed, so that no reader and no crash meets half a directory.
     """
     unfinished = begin(path)
-    # Not save_file(), whose error on a full disk is no OSError.
-    content = save({name: tensor.contiguous() for name, tensor in adapter.items()})
-    (unfinished / "adapter_model.safetensors").write_bytes(content)
+    (unfinished / "adapter_model.safetensors").write_bytes(as_safetensors(adapter))
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

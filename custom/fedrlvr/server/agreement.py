@@ -6,24 +6,25 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 
-from fedrlvr.algorithms.lora import AdapterSpec
+from fedrlvr.protocol.answers import ValidateAnswer
+from fedrlvr.protocol.records import AdapterSpec
 
 
-def agreement(said: Mapping[str, tuple[str, AdapterSpec]]) -> tuple[AdapterSpec, dict[str, str]]:
-    """From each site's base-model fingerprint and adapter shapes: the agreed shapes, names sorted, and the sites that
-    have something else, with the reason. The shapes are those of most sites that have the usual model. Where as many
-    say one thing as another, the first site's is taken."""
-    if not said:
+def agree_on_model(answers: Mapping[str, ValidateAnswer]) -> tuple[AdapterSpec, dict[str, str]]:
+    """The adapter shapes that the sites go by, names sorted, and the sites that have another model or other shapes,
+    with the reason. The usual model is that of most sites, the shapes are those of most sites that have it. Of equally
+    many, the first site's count."""
+    if not answers:
         return {}, {}
-    usual = Counter(model for model, _ in said.values()).most_common(1)[0][0]
-    specs = Counter(json.dumps(spec, sort_keys=True) for model, spec in said.values() if model == usual)
+    usual = Counter(answer.base_model for answer in answers.values()).most_common(1)[0][0]
+    specs = Counter(json.dumps(a.adapter_spec, sort_keys=True) for a in answers.values() if a.base_model == usual)
     agreed = json.loads(specs.most_common(1)[0][0])
     dissenters = {}
-    for site, (model, spec) in said.items():
-        if model != usual:
-            dissenters[site] = f"base model differs: most sites have {usual}, this one {model}"
-        elif spec != agreed:
-            dissenters[site] = _difference(spec, agreed)
+    for site, answer in answers.items():
+        if answer.base_model != usual:
+            dissenters[site] = f"base model differs: most sites have {usual}, this one {answer.base_model}"
+        elif answer.adapter_spec != agreed:
+            dissenters[site] = _difference(answer.adapter_spec, agreed)
     return agreed, dissenters
 
 

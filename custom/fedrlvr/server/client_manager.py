@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-from nvflare.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
-from nvflare.apis.fl_context import FLContext
-from nvflare.apis.impl.controller import Controller
-from nvflare.apis.shareable import Shareable
-from nvflare.apis.signal import Signal
-
-from fedrlvr.flare.messages import ENVELOPE, CouldNot, read_answer
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.answers import Answer, Failure, printable
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.requests import Request
+from fedrlvr.types import Adapter
 
 Checked = TypeVar("Checked")
+Check = Callable[[Answer, Adapter | None], Checked]
 
 LOGGER = logging.getLogger(__name__)
-POLL = 0.05
+POLL = 0.05  # seconds between looks at what only the clock tells
 GONE = "the site is gone: FLARE has not heard of its job for too long"
 
 
@@ -33,55 +30,84 @@ class RunAborted(RuntimeError):
     """The job's abort signal was seen."""
 
 
+class Message(NamedTuple):
+    """A request and the adapter beside it."""
+
+    request: Request
+    adapter: Adapter | None = None
+
+
+class PendingTask(Protocol):
+    """A request that was sent to one site."""
+
+    @property
+    def fetched(self) -> bool:
+        """Whether the site came for it."""
+
+    @property
+    def ended(self) -> str | None:
+        """None while it is out; then how it ended, in the transport's words."""
+
+    @property
+    def site_died(self) -> bool:
+        """Whether it ended because the transport lost the site."""
+
+    def reply(self) -> tuple[Answer | Failure, Adapter | None] | None:
+        """What came back; None where nothing did. Raises Refused for something that is no answer to this request."""
+
+
+class Transport(Protocol):
+    """How requests reach the sites: FLARE, or this process itself."""
+
+    @property
+    def sites(self) -> list[str]:
+        """The names of all sites of the job, sorted."""
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the job is to end now."""
+
+    def send(self, site: str, message: Message, timeout: float, changed: Callable[[], None]) -> PendingTask:
+        """Send, and return at once or when it is over. `changed` is called, from any thread, when an answer came."""
+
+    def withdraw(self, task: PendingTask) -> None:
+        """Take back a task that the site never came for."""
+
+    def is_gone(self, site: str) -> bool:
+        """Whether the transport knows that the site is lost."""
+
+
+class Patience(NamedTuple):
+    """Seconds: for the answer of a site whose worker runs; of one whose worker may have to start; and until a site
+    comes for a task."""
+
+    task: float
+    first_task: float
+    pickup: float
+
+
 @dataclass
-class Asked:
-    """One site's task: whether the site came for it, and its answer."""
-
-    task: Task | None = None
-    fetched: bool = False
-    result: Shareable | None = None
-
-    def answered(self, pickup_deadline: float) -> Shareable:
-        """The answer; Refused where there is none, saying how the task ended; CouldNot where the site was at work."""
-        if self.result is not None:
-            return self.result
-        if not self.fetched:
-            raise Refused(
-                f"the site did not come for the task within {pickup_deadline:g} s; is its job process running?"
-            )
-        if self.task.completion_status == TaskCompletionStatus.CLIENT_DEAD:
-            raise Refused(GONE)
-        raise CouldNot(f"no answer ({self.task.completion_status.value})")
-
-
-@dataclass
-class Sites:
-    """`active` are the sites in the segment under way. One that could not do its task is asked again with the next
-    segment (`returning` until then); one that would not, that was refused or never came is out until the next round.
-
-    Of a site that `is_gone` nothing is asked. `unanswered` has site and task of everything that a site came for and has
-    not answered, by FLARE's id. `deadline` and `first_deadline` are for answers of sites whose worker runs, or may have
-    to be started: one that has answered nothing since it began, or since it failed.
+class ClientManager:
+    """Keeps who takes part. `active` are the sites in the current segment. A site that could not do its task is asked
+    again with the next segment (`returning` until then). A site that refused, was refused or never came is out until
+    the next round. A site that is gone is not asked.
     """
 
-    controller: Controller
-    fl_ctx: FLContext
-    abort_signal: Signal
-    names: list[str]
+    transport: Transport
     min_sites: int
-    deadline: float
-    first_deadline: float
-    pickup_deadline: float
+    patience: Patience
     on_failure: Callable[..., None]
-    is_gone: Callable[[str], bool] = lambda site: False
     active: list[str] = field(default_factory=list)
     returning: list[str] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     asking_seconds: float = 0.0
-    unanswered: dict[str, tuple[str, str]] = field(default_factory=dict)
-    _at_work: set[str] = field(default_factory=set)
-    _absent: set[str] = field(default_factory=set)
+    _at_work: set[str] = field(default_factory=set)  # have answered since they began, or since they failed
+    _absent: set[str] = field(default_factory=set)  # did not come for their last task
+    _changed: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self):
+        self.names = self.transport.sites
 
     def begin_round(self) -> None:
         self.active, self.returning = list(self.names), []
@@ -92,35 +118,33 @@ class Sites:
         self.active = [name for name in self.names if name in self.active or name in back]
         return back
 
-    def ask(
-        self, task: str, messages: Mapping[str, Shareable], check: Callable[[dict], Checked], optional: bool = False
-    ) -> dict[str, Checked]:
-        """Send each site its message and wait for all. Returns {site: check(data)} of the good answers, in the order of
-        `names`. A site that answers with an error, or whose answer is refused by envelope or `check`, is out of the
-        segment or the round; where the answer is `optional` it is counted, and stays.
+    def ask(self, messages: Mapping[str, Message], check: Check[Checked], optional: bool = False) -> dict[str, Checked]:
+        """Send each site its message and wait for all. Returns {site: check(answer, tensors)} of the good answers, in
+        the order of `names`. A site that fails, or whose answer is refused by its form or by `check`, is out of the
+        segment or the round; where the answer is `optional` the failure is counted, and the site stays.
 
         Raises:
             QuorumLost: too few sites are left, with those that may come back.
             RunAborted: the job was aborted.
         """
         began = time.monotonic()
-        asked = {site: self._send(task, site, messages[site]) for site in messages if not self.is_gone(site)}
-        self._wait(asked, began)
+        self._changed.clear()
+        pending = {site: self._send(site, messages[site]) for site in messages if not self.transport.is_gone(site)}
+        self._wait(pending, began)
         self.asking_seconds += time.monotonic() - began
         answers = {}
         for site in (name for name in self.names if name in messages):
+            task = messages[site].request.task
             try:
-                if site not in asked:
-                    raise Refused(GONE)
-                result = asked[site].answered(self._patience(site))
-                data, seconds = read_answer(task, result, messages[site].get_header(ENVELOPE))
-                answers[site] = check(data)
+                answer = self._answer(site, messages[site].request, pending.get(site))
+                if isinstance(answer, Failure):
+                    self.fail(site, task, printable(answer.reason), not optional, may_return=not answer.would_not)
+                    continue
+                answers[site] = check(*answer)
                 self._at_work.add(site)
-                self.seconds[site] = self.seconds.get(site, 0.0) + seconds
+                self.seconds[site] = self.seconds.get(site, 0.0) + answer[0].seconds
             except Refused as reason:
-                self.fail(site, task, str(reason), out=not optional, may_return=isinstance(reason, CouldNot))
-                if site in asked and not asked[site].fetched:
-                    self._absent.add(site)
+                self.fail(site, task, printable(str(reason)), out=not optional)
             except Exception as error:
                 # What no check foresaw in one site's answer must not end the others' run; the fault may be ours.
                 LOGGER.exception("the answer of %s to %s", site, task)
@@ -147,38 +171,46 @@ class Sites:
                 f"only {left} of {len(self.names)} sites are left, federation.min_sites is {self.min_sites}. {reasons}"
             )
 
-    def _patience(self, site: str) -> float:
-        """Seconds that a site has to come for a task: fewer once it did not, so that one that is dead, which nobody
-        tells, costs the others its whole time only once. One that lives comes several times a second."""
-        return self.pickup_deadline / 6 if site in self._absent else self.pickup_deadline
+    def _pickup(self, site: str) -> float:
+        """Seconds that a site has to come for a task. A site that did not come before gets fewer: a dead one, of which
+        nobody tells, costs the others the whole time only once. One that lives comes several times a second."""
+        return self.patience.pickup / 6 if site in self._absent else self.patience.pickup
 
-    def _send(self, name: str, site: str, message: Shareable) -> Asked:
-        asked = Asked()
+    def _send(self, site: str, message: Message) -> PendingTask:
+        timeout = self.patience.task if site in self._at_work else self.patience.first_task
+        return self.transport.send(site, message, timeout, self._changed.set)
 
-        def fetch(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            asked.fetched = True
-            self._absent.discard(site)
-            self.unanswered[client_task.id] = (site, name)
-
-        def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            asked.result, client_task.result = client_task.result, None
-            self.unanswered.pop(client_task.id, None)
-
-        timeout = math.ceil(self.deadline if site in self._at_work else self.first_deadline)
-        asked.task = Task(name, message, timeout=timeout, after_task_sent_cb=fetch, result_received_cb=keep)
-        self.controller.send(asked.task, self.fl_ctx, targets=[site])
-        return asked
-
-    def _wait(self, asked: Mapping[str, Asked], began: float) -> None:
-        """Until every task is over: answered, timed out, or cancelled because its site never came for it."""
-        while True:
-            waiting = [one for one in asked.values() if one.task.completion_status is None]
-            if not waiting:
-                return
-            if self.abort_signal.triggered:
+    def _wait(self, pending: Mapping[str, PendingTask], began: float) -> None:
+        """Until every task is over: answered, timed out, or withdrawn because its site never came for it."""
+        while any(task.ended is None for task in pending.values()):
+            if self.transport.aborted:
                 raise RunAborted
-            for site, one in asked.items():
-                late = time.monotonic() - began > self._patience(site)
-                if late and not one.fetched and one.task.completion_status is None:
-                    self.controller.cancel_task(one.task, fl_ctx=self.fl_ctx)
-            time.sleep(POLL)
+            for site, task in pending.items():
+                if task.ended is None and not task.fetched and time.monotonic() - began > self._pickup(site):
+                    self.transport.withdraw(task)
+            self._changed.wait(POLL)
+            self._changed.clear()
+
+    def _answer(self, site: str, request: Request, task: PendingTask | None) -> tuple[Answer, Adapter | None] | Failure:
+        """What the site answered to exactly this request. Raises Refused."""
+        if task is None:
+            raise Refused(GONE)
+        if task.fetched:
+            self._absent.discard(site)
+        reply = task.reply()
+        if reply is None:
+            return self._no_reply(site, task)
+        answer, tensors = reply
+        if isinstance(answer, Failure):
+            return answer
+        request.envelope.check_same(answer.envelope)
+        return answer, tensors
+
+    def _no_reply(self, site: str, task: PendingTask) -> Failure:
+        if not task.fetched:
+            waited = self._pickup(site)
+            self._absent.add(site)
+            raise Refused(f"the site did not come for the task within {waited:g} s; is its job process running?")
+        if task.site_died:
+            raise Refused(GONE)
+        return Failure.of(f"no answer ({task.ended})")

@@ -1,5 +1,4 @@
-"""The run's diary on the server: one JSON object a line, flushed as it happens, so that a lost run keeps what it
-did."""
+"""The run's events on the server: one JSON object a line, flushed as it happens, so a lost run keeps its record."""
 
 from __future__ import annotations
 
@@ -7,23 +6,27 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 EVENTS_FILE = "metrics.jsonl"
 
 
 class EventLog:
-    """Appends to `metrics.jsonl`. Every line has `event` and `time` (seconds since the event log was opened, on top of
-    those of the event log that it continues, if there is one)."""
+    """Appends to `metrics.jsonl`. Every line has `event` and `time`: seconds since the log was opened, on top of those
+    of the log that it continues, if there is one. `hear` is told every event, those of the earlier log first."""
 
-    def __init__(self, folder: Path, continued: Path | None = None):
+    def __init__(self, folder: Path, continued: Path | None = None, hear: Callable[[dict], None] = lambda event: None):
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, before = folder / EVENTS_FILE, 0.0
+        self.path, self._hear, before = folder / EVENTS_FILE, hear, 0.0
         if continued is not None:
             shutil.copyfile(continued, self.path)
-            before = json.loads(self.path.read_text(encoding="utf-8").splitlines()[-1])["time"]
+            earlier = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+            before = earlier[-1]["time"]
+            for event in earlier:
+                hear(event)
         self._began = time.monotonic() - before
-        self._lock = threading.Lock()  # late answers are written down by FLARE's own threads
+        self._lock = threading.Lock()  # FLARE's own threads write late answers down
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
 
     def write(self, event: str, **values) -> None:
@@ -33,6 +36,7 @@ class EventLog:
                 return
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
+        self._hear(line)
 
     def close(self) -> None:
         with self._lock:

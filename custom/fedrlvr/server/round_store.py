@@ -8,11 +8,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from fedrlvr.config import Settings
-from fedrlvr.privacy.guards import Refused
-from fedrlvr.run_identity import forget_old_runs
+from fedrlvr.protocol.adapters import as_safetensors
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.run import forget_old_runs
 from fedrlvr.sealed_folder import BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
 from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.settings_file import load_settings
@@ -29,15 +30,15 @@ class ServerConfig(Settings):
 
 @dataclass(frozen=True)
 class CompletedRound:
-    """`event_log` is the run's diary up to then; `skipped` says which newer rounds could not be used, and why."""
+    """`events` is the event log up to then; `skipped` says which newer rounds could not be used, and why."""
 
     number: int
     adapter: Adapter
-    event_log: Path
+    events: Path
     skipped: list[str]
 
 
-class RunStore:
+class RoundStore:
     """The last rounds of one run, each a sealed folder."""
 
     def __init__(self, state_dir: Path, run: str, identity: str):
@@ -50,22 +51,21 @@ class RunStore:
         probe.mkdir(exist_ok=True)
         probe.rmdir()
 
-    def save(self, number: int, adapter: Adapter, event_log: Path) -> None:
+    def save(self, number: int, adapter: Adapter, events: Path) -> None:
         """Keep round `number`. Raises OSError where it cannot be written; the rounds before are then as they were."""
         path = self.folder / f"round-{number:06d}"
         try:
-            self._write(path, number, adapter, event_log)
+            self._write(path, number, adapter, events)
         finally:
             sweep(self.folder)
         for old in sealed_folders(self.folder)[:-KEPT_ROUNDS]:
             shutil.rmtree(old, ignore_errors=True)
         forget_old_runs(self.folder.parent)
 
-    def _write(self, path: Path, number: int, adapter: Adapter, event_log: Path) -> None:
+    def _write(self, path: Path, number: int, adapter: Adapter, events: Path) -> None:
         unfinished = begin(path)
-        # Not save_file(), whose error on a full disk is no OSError.
-        (unfinished / "adapter.safetensors").write_bytes(save({n: t.contiguous() for n, t in adapter.items()}))
-        shutil.copyfile(event_log, unfinished / EVENTS_FILE)
+        (unfinished / "adapter.safetensors").write_bytes(as_safetensors(adapter))
+        shutil.copyfile(events, unfinished / EVENTS_FILE)
         (unfinished / "round.json").write_text(json.dumps({"identity": self.identity, "round": number}))
         seal(path)
 

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedrlvr.algorithms.lora import initial_adapter
-from fedrlvr.config import JobConfig
+from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.data.problems import read_problems
-from fedrlvr.privacy.adapter_release import adapter_bytes
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import BudgetSpent, Ledger
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.site.egress import Egress, json_bytes
+from fedrlvr.protocol.adapters import as_safetensors
+from fedrlvr.protocol.answers import Failure
+from fedrlvr.protocol.records import Envelope, Segment
+from fedrlvr.protocol.requests import (
+    ProposeRequest,
+    Request,
+    SubmitRequest,
+    SwapRequest,
+    TrainRequest,
+    ValidateRequest,
+)
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.protocol.strict import as_json
+from fedrlvr.site.egress import Egress
 from fedrlvr.site.fingerprint import model_fingerprint
+from fedrlvr.site.gate import release
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter
+from fedrlvr.worker.setup import Ready, SetUp, Worker
 from fedrlvr.worker.supervisor import Supervisor
 
 NAME = "dry-run"  # of site and job
@@ -49,66 +60,74 @@ class UnspentLedger(Ledger):
         return epsilon
 
 
+class DryRunFailed(RuntimeError):
+    """The worker could not do what a job would ask of it."""
+
+
 def dry_run(
-    job: JobConfig, config: SiteConfig, policy: SitePolicy, manifest: str, adapter: Adapter | None = None
+    spec: RunSpec, config: SiteConfig, policy: SitePolicy, adapter: Adapter | None = None
 ) -> tuple[list[Outgoing], list[str]]:
-    """Evaluate, train one segment, propose, step, submit, from `adapter` (None: the job's initial one).
+    """Evaluate, train one segment, propose, swap, submit, from `adapter` (None: the job's first one).
 
     Returns what would leave, and in words what the whole job would cost of each budget.
 
     Raises:
         Refused: the policy would not let this job in.
-        WorkerError: the worker cannot do the job.
+        DryRunFailed: the worker cannot do the job.
     """
     with tempfile.TemporaryDirectory(prefix="fedrlvr-dry-run-") as folder:
         log = EgressLog(Path(folder) / "egress.jsonl")
-        egress = Egress(NAME, NAME, job, config, policy, UnspentLedger(policy.ledger), log)
+        egress = Egress(NAME, NAME, spec.job, config, policy, UnspentLedger(policy.ledger), log)
         egress.check_job()
-        elsewhere = config.model_copy(update={"state_dir": Path(folder) / "state"})
-        supervisor = Supervisor(job, NAME, elsewhere, manifest, propose_from=policy.responses.propose_from)
+        setup = SetUp(
+            spec=spec,
+            site=NAME,
+            site_config=config.model_copy(update={"state_dir": Path(folder) / "state"}),
+            base_model=model_fingerprint(config.model_path),
+            propose_from=policy.responses.propose_from,
+        )
+        worker = Supervisor(setup)
         try:
-            supervisor.start()
-            egress.adapter_spec = supervisor.adapter_spec
-            egress.check_plan(supervisor.private_problems)
-            costs = egress.planned_costs(supervisor.private_problems)
-            return _segment(job, config, egress, log, supervisor, adapter), costs
+            ready = worker.start()
+            if isinstance(ready, Failure):
+                raise DryRunFailed(ready.reason)
+            egress.adapter_spec = ready.adapter_spec
+            egress.check_plan(ready.private_problems)
+            costs = egress.planned_costs(ready.private_problems)
+            return _one_segment(spec, config, egress, worker, ready, adapter), costs
         finally:
-            supervisor.stop()
+            worker.stop()
 
 
-def _segment(job, config, egress: Egress, log: EgressLog, supervisor: Supervisor, adapter: Adapter | None):
-    task = task_named(job.task, job.verifier)
-    public = [problem.id for problem in read_problems(config.public_problems, task)][: job.exchange.prompts_per_step]
-    tests = len(read_problems(config.test_problems, task))
-    segment = {"index": 0, "private_steps": job.federation.local_steps, "public_ids": public}
-    adapter = initial_adapter(supervisor.adapter_spec, job.seed) if adapter is None else adapter
+def _one_segment(
+    spec: RunSpec, config: SiteConfig, egress: Egress, worker: Worker, ready: Ready, adapter: Adapter | None
+) -> list[Outgoing]:
+    job, here = spec.job, Envelope.here(spec.public_sha256, 0)
+    public = spec.public_ids[: job.exchange.prompts_per_step]
+    tests = len(read_problems(config.test_problems, task_named(job.task, job.verifier)))
+    segment = Segment(0, job.federation.local_steps, public)
+    adapter = initial_adapter(ready.adapter_spec, job.seed) if adapter is None else adapter
     sent: list[Outgoing] = []
 
-    def outgoing(release: Callable, as_bytes: Callable, task_name: str, thing) -> None:
-        try:
-            payload = as_bytes(release(thing, task=task_name, round=0, segment=0))
-        except Refused:
-            payload = None
-        sent.append(Outgoing(list(log.entries())[-1], payload))
+    def ask(request: Request, tensors: Adapter | None = None) -> None:
+        answer, tensors = worker.ask(request, tensors)
+        if isinstance(answer, Failure):
+            raise DryRunFailed(f"{request.task}: {answer.reason}")
+        answer, tensors = release(egress, request.task, answer, tensors)
+        payload = None
+        if not isinstance(answer, Failure):
+            payload = as_json(answer.payload()) if tensors is None else as_safetensors(tensors)
+        sent.append(Outgoing(list(egress.log.entries())[-1], payload))
 
     # One test problem stands for all: what leaves of them are scores either way.
-    scores, _ = supervisor.request(
-        {"task": "validate", "round": 0, "samples": job.evaluation.samples, "share": [0, tests], "name": "dry run"},
-        adapter,
-    )
-    about = {"adapter_spec": supervisor.adapter_spec, "base_model": model_fingerprint(config.model_path)}
-    outgoing(egress.metrics, json_bytes, "validate", scores | about)
-    egress.charge_steps(segment["private_steps"], supervisor.private_problems)
-    metrics, _ = supervisor.request(
-        {"task": "train", "segments": [segment], "exchange": True, "begin_round": True, "round": 0}, adapter
-    )
-    outgoing(egress.metrics, json_bytes, "train", metrics)
+    samples = job.evaluation.samples
+    ask(ValidateRequest(envelope=here, samples=samples, share=(0, tests), name="dry run"), adapter)
+    egress.charge_steps(segment.private_steps, ready.private_problems)
+    shapes = spec_hash(ready.adapter_spec, job.lora)
+    train = {"segments": [segment], "exchange": True, "begin_round": True, "adapter_spec": shapes}
+    ask(TrainRequest(envelope=here, **train), adapter)
     egress.asked = set(public)
-    answers, _ = supervisor.request({"task": "propose", "round": 0, "segments": [segment]})
-    records = [{name: answer[name] for name in ("problem_id", "text", "variant")} for answer in answers["responses"]]
-    outgoing(egress.responses, json_bytes, "propose", records)
-    metrics, _ = supervisor.request({"task": "swap", "round": 0, "segments": [segment], "responses": []})
-    outgoing(egress.metrics, json_bytes, "swap", metrics)
-    _, delta = supervisor.request({"task": "submit", "round": 0})
-    outgoing(egress.adapter, adapter_bytes, "submit", delta)
+    ask(ProposeRequest(envelope=here, segment=segment))
+    ask(SwapRequest(envelope=here, segment=segment, responses=[]))
+    ask(SubmitRequest(envelope=here))
     return sent

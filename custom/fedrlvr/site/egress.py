@@ -1,12 +1,12 @@
-"""The one door out of a site: whatever goes to the server is checked, limited, accounted and written down here.
+"""What may leave a site: whatever goes to the server is checked, limited, accounted and written down here.
 
-What the rules are is in `privacy/`; this says in which order they act on what a job's worker answered. Fails closed: an
-exception here means that the thing does not leave.
+The rules are in `privacy/`; this says in which order they act on what a job's worker answered. It fails closed: after
+an exception here nothing leaves.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -15,20 +15,23 @@ from fedrlvr.algorithms.schedule import planned_private_steps
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import read_problems
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
-from fedrlvr.privacy.adapter_release import AdapterRelease, adapter_bytes, budget_in_words, check_budget
+from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
-from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
-from fedrlvr.privacy.metrics import allowed_metrics
+from fedrlvr.privacy.metrics import allowed_scores, allowed_steps
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.privacy.presidio import Presidio
 from fedrlvr.privacy.responses import Context, filter_responses
+from fedrlvr.protocol.adapters import as_safetensors
+from fedrlvr.protocol.answers import ValidateAnswer
+from fedrlvr.protocol.records import PublicResponse, StepRecord
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.strict import as_json
 from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
-from fedrlvr.tasks.task import VARIANTS
 from fedrlvr.types import Adapter, Problem
 
 WITHHELD = "the site could not do this task; its own log says why"
@@ -62,29 +65,34 @@ class Egress:
         """Exactly the expected tensors; clipped; with noise, and that charged to the ledger before it is released."""
         with self._written("adapter", place) as entry:
             delta, measured = self._release(delta, self.adapter_spec)
-            entry |= {"count": len(delta), "rules": measured, **fingerprint(adapter_bytes(delta))}
+            entry |= {"count": len(delta), "rules": measured, **fingerprint(as_safetensors(delta))}
             entry["ledger"] = self.ledger.last_hash()  # with this release's charge
         return delta
 
-    def responses(self, records: object, **place) -> list[dict]:
+    def responses(self, responses: Sequence[PublicResponse], **place) -> list[PublicResponse]:
         """The answers that pass every rule; the others are dropped and counted."""
         with self._written("responses", place) as entry:
-            filtered = filter_responses(records, self.policy.responses, self._context())
-            entry |= {
-                "count": len(filtered.kept),
-                "rules": filtered.dropped,
-                **fingerprint(json_bytes(filtered.kept)),
-            }
+            filtered = filter_responses(responses, self.policy.responses, self._context())
+            payload = as_json({"responses": filtered.kept})
+            entry |= {"count": len(filtered.kept), "rules": filtered.dropped, **fingerprint(payload)}
         self._answers_released += len(filtered.kept)
         return filtered.kept
 
-    def metrics(self, data: object, **place) -> dict:
-        """Only numbers under known names, without those that the policy keeps back."""
+    def steps(self, steps: Sequence[StepRecord], **place) -> list[StepRecord]:
+        """The numbers of steps, without those that the policy keeps back."""
         with self._written("metrics", place) as entry:
-            allowed, dropped = allowed_metrics(data, self.policy.metrics)
-            count = len(allowed.get("metrics", allowed.get("scores", ())))
-            entry |= {"count": count, "rules": dropped, **fingerprint(json_bytes(allowed))}
+            allowed, dropped = allowed_steps(steps, self.policy.metrics)
+            entry |= {"count": len(allowed), "rules": dropped, **fingerprint(as_json({"steps": allowed}))}
         return allowed
+
+    def scores(self, answer: ValidateAnswer, **place) -> ValidateAnswer:
+        """The scores of an evaluation, without those that the policy keeps back."""
+        with self._written("metrics", place) as entry:
+            allowed, dropped = allowed_scores(answer.scores, self.policy.metrics)
+            answer = answer.model_copy(update={"scores": allowed})
+            count = 1 + (allowed.heldout is not None)
+            entry |= {"count": count, "rules": dropped, **fingerprint(as_json(answer.payload()))}
+        return answer
 
     def error(self, text: str, refusal: bool, **place) -> str:
         """What the server is told of an error. A refusal is about the job, and is always told."""
@@ -145,7 +153,6 @@ class Egress:
         return Context(
             public_ids=frozenset(self._public),
             asked_ids=frozenset(self.asked),
-            variants=VARIANTS,
             verify=self._right,
             index=self._index,
             released_in_job=self._answers_released,
@@ -153,9 +160,9 @@ class Egress:
             presidio=self._presidio,
         )
 
-    def _right(self, problem_id: str, text: str, variant: int) -> bool:
-        shown = self._task.variant(self._public[problem_id], variant)
-        return self._task.verify(shown, text).reward >= 1.0
+    def _right(self, response: PublicResponse) -> bool:
+        shown = self._task.variant(self._public[response.problem_id], response.variant)
+        return self._task.verify(shown, response.text).reward >= 1.0
 
     @cached_property
     def _task(self):
@@ -196,7 +203,3 @@ def read_policy(path: Path) -> SitePolicy:
     """A site's policy file with its paths made absolute. Raises SettingsError, naming the nearest rule to a misspelt
     one."""
     return load_settings(SitePolicy, path).rooted(path.resolve().parent)
-
-
-def json_bytes(data) -> bytes:
-    return json.dumps(data, ensure_ascii=False, sort_keys=True).encode()

@@ -6,16 +6,26 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.config import JobConfig
+from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.protocol.records import Envelope, Segment
+from fedrlvr.protocol.requests import SubmitRequest, TrainRequest
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.worker.supervisor import Supervisor, WorkerError
+from fedrlvr.worker.setup import SetUp
+from fedrlvr.worker.supervisor import Supervisor
 
 TOKENS = 3
 
 
+class RehearsalFailed(RuntimeError):
+    """The worker cannot be started, or cannot take a step; with the end of its log."""
+
+
 @dataclass(frozen=True)
-class Rehearsal:
+class WorkerRehearsal:
     """What happened: trainable parameters, completions sampled, optimizer steps taken, seconds of the step."""
 
     parameters: int
@@ -24,53 +34,66 @@ class Rehearsal:
     seconds: float
 
 
-def rehearse(job: JobConfig, config: SiteConfig, manifest: str) -> Rehearsal:
+def rehearse(spec: RunSpec, config: SiteConfig) -> WorkerRehearsal:
     """Start every rank, load model and problems, sample `TOKENS` tokens a completion, take an optimizer step at
     learning rate 0, and see that the adapter has not moved. Leaves no file and no process behind.
 
     Raises:
-        WorkerError: with the reason and, where the worker died, its last words.
+        RehearsalFailed: with the reason.
     """
+    small = spec.model_copy(update={"job": _small(spec.job, config.processes)})
+    with tempfile.TemporaryDirectory(prefix="fedrlvr-doctor-") as folder:
+        elsewhere = config.model_copy(update={"state_dir": Path(folder)})
+        fingerprint = model_fingerprint(config.model_path)
+        worker = Supervisor(SetUp(spec=small, site="doctor", site_config=elsewhere, base_model=fingerprint))
+        try:
+            return _run(worker, small)
+        except RehearsalFailed as error:
+            raise RehearsalFailed(f"{error}{_end_of(worker.log_path)}") from None
+        finally:
+            worker.stop()
+
+
+def _small(job: JobConfig, prompts: int) -> JobConfig:
     changes = {
-        "grpo": {"num_generations": 2, "prompts_per_step": config.processes, "max_completion_length": TOKENS},
+        "grpo": {"num_generations": 2, "prompts_per_step": prompts, "max_completion_length": TOKENS},
         "optimizer": {"learning_rate": 0.0},
         "swap": {"keep_incorrect": 1},
     }
     # With a divergence term every completion takes part in the step: right, wrong or cut off.
     changes["grpo"] |= {"num_iterations": 1, "num_minibatches": 1, "beta": 0.01, "mask_truncated_completions": False}
-    small = JobConfig(**_merged(job.model_dump(), changes))
-    with tempfile.TemporaryDirectory(prefix="fedrlvr-doctor-") as folder:
-        supervisor = Supervisor(small, "doctor", config.model_copy(update={"state_dir": Path(folder)}), manifest)
-        try:
-            return _run(supervisor, small)
-        except WorkerError as error:
-            raise WorkerError(f"{error}{_last_words(supervisor.log_path)}") from None
-        finally:
-            supervisor.stop()
+    values = job.model_dump()
+    return JobConfig(**values | {name: values[name] | change for name, change in changes.items()})
 
 
-def _run(supervisor: Supervisor, job: JobConfig) -> Rehearsal:
-    supervisor.start()
-    adapter = initial_adapter(supervisor.adapter_spec, job.seed)
-    segment = {"index": 0, "private_steps": 1, "public_ids": []}
-    answer, _ = supervisor.request(
-        {"task": "train", "segments": [segment], "exchange": False, "begin_round": True, "round": 0}, adapter
+def _run(worker: Supervisor, spec: RunSpec) -> WorkerRehearsal:
+    ready, here = _good(worker.start()), Envelope.here(spec.public_sha256, 0)
+    adapter = initial_adapter(ready.adapter_spec, spec.job.seed)
+    train = TrainRequest(
+        envelope=here,
+        segments=[Segment(0, 1, ())],
+        exchange=False,
+        begin_round=True,
+        adapter_spec=spec_hash(ready.adapter_spec, spec.job.lora),
     )
-    step = answer["metrics"][0]
-    _, delta = supervisor.request({"task": "submit", "round": 0})
+    step = _good(worker.ask(train, adapter)[0]).steps[0].metrics
+    submitted, delta = worker.ask(SubmitRequest(envelope=here))
+    _good(submitted)
     moved = sum(float(tensor.abs().sum()) for tensor in delta.values())
     if step["optimizer_steps"] < 1:
-        raise WorkerError("no optimizer step was taken")
+        raise RehearsalFailed("no optimizer step was taken")
     if moved != 0.0:
-        raise WorkerError(f"a step at learning rate 0 moved the adapter by {moved:g}")
+        raise RehearsalFailed(f"a step at learning rate 0 moved the adapter by {moved:g}")
     parameters = sum(tensor.numel() for tensor in adapter.values())
-    return Rehearsal(parameters, int(step["completions"]), int(step["optimizer_steps"]), step["step_time"])
+    return WorkerRehearsal(parameters, int(step["completions"]), int(step["optimizer_steps"]), step["step_time"])
 
 
-def _merged(values: dict, changes: dict) -> dict:
-    return values | {name: values[name] | change for name, change in changes.items()}
+def _good(answer: Answer | Failure):
+    if isinstance(answer, Failure):
+        raise RehearsalFailed(answer.reason)
+    return answer
 
 
-def _last_words(log: Path) -> str:
+def _end_of(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()[-5:] if log.exists() else []
     return "".join(f"\n  {line[:300]}" for line in lines)

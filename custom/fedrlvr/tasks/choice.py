@@ -12,8 +12,8 @@ from dataclasses import replace
 from fedrlvr.config import VerifierSettings
 from fedrlvr.streams import stream
 from fedrlvr.tasks.candidate import BOX, last_box
-from fedrlvr.tasks.task import VARIANTS, NotOfThisTask, Task, Verdict
-from fedrlvr.types import Problem, Prompt
+from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
+from fedrlvr.types import VARIANTS, Problem, Prompt
 
 INSTRUCTION = "Please reason step by step, and put only the letter of the right option within \\boxed{}."
 LETTERS = string.ascii_uppercase

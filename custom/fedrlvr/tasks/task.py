@@ -12,7 +12,6 @@ from fedrlvr.types import Problem, Prompt
 
 TIMEOUT, MEMORY, DIED = "timeout", "memory", "died"
 CUT_OFF = frozenset({TIMEOUT, MEMORY, DIED})  # reasons of a verification that was ended: they say nothing of the answer
-VARIANTS = 24  # presentations of one problem that may be told apart: the orders of four options
 
 
 class NotOfThisTask(ValueError):

@@ -1,33 +1,36 @@
-"""What a site keeps on disk so that no death of its worker costs more than the task it died in.
+"""What a site keeps on disk, so that the death of its worker costs at most the task that it died in.
 
-One folder for each place in a run: what the trainer has to know, as safetensors and JSON. Whole or not there. No random
-state is kept, as draws depend on names only (`streams.py`).
+One folder for each point of a run holds what the trainer has to know, as safetensors and JSON. It is whole or not
+there. No random state is kept, as draws depend on names only (`streams.py`).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.state import SiteProgress, TrainerState
-from fedrlvr.run_identity import forget_old_runs
+from fedrlvr.protocol.adapters import as_safetensors
+from fedrlvr.protocol.records import PooledResponse
+from fedrlvr.run import forget_old_runs
 from fedrlvr.sealed_folder import UNFINISHED, BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
-from fedrlvr.types import Adapter, PublicResponse
-from fedrlvr.worker.worker_log import note
+from fedrlvr.types import Adapter
 
+LOGGER = logging.getLogger(__name__)
 KEPT_ROUNDS, KEPT_NEWEST = 2, 2
 BEGINNING = "-begins"
 
 
 class NotThere(RuntimeError):
-    """The worker is not where a message needs it, and cannot come there by itself."""
+    """The worker is not in the round that a request is about, and cannot get there by itself."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class SiteCheckpoints:
             taken = not _acquired(self._lock, patience)
         if self.ranks.broadcast(taken):
             raise NotThere("another worker is still at this run, of an earlier job; end that job first")
+
+    def release(self) -> None:
+        """Let another worker at this run."""
+        self._lock.release()
 
     def save(self, state: TrainerState, ledger: str, beginning_of: int | None = None) -> None:
         """Write `state`; `beginning_of` is the round that is about to begin.
@@ -114,8 +121,8 @@ class SiteCheckpoints:
             }
             values["pool"] = [asdict(answer) for answer in state.pool]
             (folder / "state.json").write_text(json.dumps(values), encoding="utf-8")
-        for name, members in tensors.items():  # not save_file(), whose error on a full disk is no OSError
-            (folder / f"{name}.safetensors").write_bytes(save({n: t.contiguous() for n, t in members.items()}))
+        for name, members in tensors.items():
+            (folder / f"{name}.safetensors").write_bytes(as_safetensors(members))
 
     def _first(self, paths: Iterable[Path]) -> Saved | None:
         """What rank 0 finds whole and of this run, on every rank."""
@@ -128,11 +135,11 @@ class SiteCheckpoints:
             check_seal(path)
         except BrokenSeal as error:
             if path.exists():
-                note(f"checkpoint not used: {error}")
+                LOGGER.warning("checkpoint not used: %s", error)
             return False
         same = json.loads((path / "state.json").read_text(encoding="utf-8")).get("identity") == self.identity
         if not same:
-            note(f"checkpoint not used: {path} is of another job, model or number of processes")
+            LOGGER.warning("checkpoint not used: %s is of another job, model or number of processes", path)
         return same
 
     def _forget_after(self, path: Path) -> None:
@@ -161,7 +168,7 @@ def _acquired(lock: FileLock, patience: float) -> bool:
 def _read(folder: Path, rank: int) -> Saved:
     values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     optimizer, adapter, start = (load_file(folder / f"{n}.safetensors") for n in (_optimizer(rank), "adapter", "start"))
-    pool = [PublicResponse(**answer) for answer in values["pool"]]
+    pool = [PooledResponse(**answer) for answer in values["pool"]]
     state = TrainerState(
         SiteProgress(**values["place"]), values["given"], _sorted(adapter), _sorted(start), optimizer, pool
     )

@@ -1,18 +1,20 @@
-"""Where a worker is in its run, and how it comes to where the server's next message needs it."""
+"""Where a worker is in its run, and how it gets to where the server's next request needs it."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from fedrlvr.learning.trainer import Trainer
 from fedrlvr.types import Adapter
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
-from fedrlvr.worker.worker_log import note
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass
 class Recovery:
-    """`ledger` is what the newest checkpoint knew of the site's ledger ("" for nothing)."""
+    """`ledger` is the hash of the site's ledger that the newest checkpoint knew ("" for none)."""
 
     trainer: Trainer
     checkpoints: SiteCheckpoints
@@ -24,14 +26,14 @@ class Recovery:
         if saved is not None:
             self.trainer.restore(saved.state)
             self.ledger = saved.ledger
-            note(f"goes on from a checkpoint: {saved.state.progress}")
+            LOGGER.info("goes on from a checkpoint: %s", saved.state.progress)
 
     def enter_round(self, number: int, begins: bool, adapter: Adapter | None, ledger: str) -> None:
-        """Be in round `number`: by its beginning, or, where it is under way, by what is known of it; a worker that
-        knows nothing of it begins it from `adapter`.
+        """Start round `number`, or continue it if it is already under way. A worker that knows nothing of it starts it
+        from `adapter`.
 
         Raises:
-            NotThere: without what that takes.
+            NotThere: what that needs is missing.
         """
         trainer = self.trainer
         if not begins and trainer.progress.round == number:
@@ -45,20 +47,20 @@ class Recovery:
         trainer.begin_round(None if has_its_own else adapter, number)
 
     def expect_round(self, number: int) -> None:
-        """Raises NotThere where this is another round: an answer would be about something else than was asked."""
+        """Raises NotThere in another round: the answer would be about something else than was asked."""
         here = self.trainer.progress.round
         if here != number:
             known = f"it is in round {here}" if here >= 0 else "it is in none"
             raise NotThere(f"the worker has nothing of round {number} ({known}); it goes on with the next segment")
 
     def keep(self, ledger: str, beginning_of: int | None = None) -> bool:
-        """Save where the worker is. A disk that is full must not cost the work that is done: it is said, and the
-        checkpoint before stays the newest."""
+        """Save the trainer's state; False where it cannot be written. A full disk must not cost the work that is done:
+        the log says so, and the earlier checkpoint stays the newest."""
         try:
             self.checkpoints.save(self.trainer.state(), ledger, beginning_of)
             return True
         except OSError as error:
-            note(f"checkpoint not written, the one before is kept: {error}")
+            LOGGER.error("checkpoint not written, the one before is kept: %s", error)
             return False
 
     def _rewind(self, number: int, adapter: Adapter | None) -> None:
@@ -68,4 +70,4 @@ class Recovery:
         elif adapter is None:
             raise NotThere(f"the checkpoint of the beginning of round {number} is gone, and no adapter came instead")
         else:
-            note(f"no checkpoint of the beginning of round {number}: from its adapter alone")
+            LOGGER.warning("no checkpoint of the beginning of round %s: from its adapter alone", number)

@@ -1,6 +1,6 @@
-"""Start a site's worker, talk to it, notice when it dies or hangs, and leave no process behind.
+"""Start a site's worker, ask it, notice when it dies or hangs, and leave no process behind.
 
-Runs in the light process that holds the transport; it imports neither DeepSpeed nor transformers and touches no GPU.
+Runs in the light process that holds the transport: it imports neither DeepSpeed nor transformers and touches no GPU.
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from fedrlvr.config import JobConfig
-from fedrlvr.run_identity import new_run
-from fedrlvr.site_config import SiteConfig
+from fedrlvr.protocol.answers import ANSWERS, Answer, Failure
+from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
 from fedrlvr.worker.launcher import worker_command, worker_environment
-from fedrlvr.worker.wire import receive, send
+from fedrlvr.worker.setup import Ready, SetUp
+from fedrlvr.worker.wire import FAILURE, READY, SET_UP, STOP, Frame, receive, send
 
 POLL = 0.05  # seconds between looks at the abort signal and at the process
-
-
-class WorkerError(RuntimeError):
-    """The worker answered a request with an error, died, or did not answer in time."""
 
 
 class Aborted(RuntimeError):
@@ -35,103 +31,80 @@ class Aborted(RuntimeError):
 
 
 class Supervisor:
-    """One worker at a time. `start` may be called again after the worker was lost: the next one goes on from the last
-    checkpoint of the same `run` (default: one of its own). With `resume` the first one does so, too."""
+    """One worker process at a time (several ranks under a launcher). After it was lost, `start` may be called again:
+    the next one goes on from the last checkpoint of the same run."""
 
-    def __init__(
-        self,
-        job: JobConfig,
-        site: str,
-        config: SiteConfig,
-        manifest: str,
-        aborted: Callable[[], bool] = lambda: False,
-        propose_from: str = "local",
-        run: str | None = None,
-        resume: bool = False,
-    ):
-        self.job, self.site, self.config, self.manifest = job, site, config, manifest
-        self.aborted, self.propose_from = aborted, propose_from
-        self.run, self._recover = run or new_run(), resume
-        self.adapter_spec: dict | None = None
-        self.private_problems, self.rounds_done = 0, 0
-        self.ledger = ""  # hash of the ledger's last line, as the worker's checkpoint knew it
-        self.log_path = config.state_dir / "worker.log"
+    def __init__(self, setup: SetUp, aborted: Callable[[], bool] = lambda: False):
+        self._setup, self._aborted = setup, aborted
+        self._config, self._limits = setup.site_config, setup.spec.job.federation
+        self.log_path = self._config.state_dir / "worker.log"
         self._process: subprocess.Popen | None = None
         self._requests: Connection | None = None
         self._lifelines: list[Connection] = []
+        self._ready = False
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None and self.adapter_spec is not None
+        return self._ready and self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
-        """Launch the worker and set it up. Raises WorkerError with the reason if that fails."""
+    def start(self) -> Ready | Failure:
+        """Launch the worker and set it up. Raises Aborted."""
         self.stop()
-        limit = self.job.federation.start_deadline
+        limit = self._limits.start_deadline
         deadline, late = time.monotonic() + limit, f"did not start within {limit:g} s"
-        self.config.state_dir.mkdir(parents=True, exist_ok=True)
+        self._config.state_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder, socket.socket(socket.AF_UNIX) as server:
             address = str(Path(folder) / "worker")
             server.bind(address)
             server.listen()
             server.settimeout(POLL)
-            self._launch(address)
-            self._accept(server, deadline, late)
-        answer, _ = self._ask(
-            {
-                "task": "setup",
-                "job": self.job.model_dump(mode="json"),
-                "site": self.site,
-                "site_config": self.config.model_dump(mode="json"),
-                "manifest": self.manifest,
-                "propose_from": self.propose_from,
-                "run": self.run,
-                "recover": self._recover,
-            },
-            None,
-            deadline,
-            late,
-        )
-        self.adapter_spec, self.private_problems = answer["adapter_spec"], answer["private_problems"]
-        self.rounds_done, self.ledger = answer["rounds_done"], answer["ledger"]
-        self._recover = True
+            failure = self._launch(address) or self._accept(server, deadline, late)
+        if failure is not None:
+            return failure
+        frame = self._ask(Frame(SET_UP, self._setup.model_dump_json()), deadline, late)
+        if frame.kind != READY:
+            return Failure.model_validate_json(frame.body)
+        self._setup, self._ready = self._setup.model_copy(update={"recover": True}), True
+        return Ready.model_validate_json(frame.body)
 
-    def request(self, message: dict, tensors: Adapter | None = None) -> tuple[dict, Adapter | None]:
-        """Send one request and wait for its answer.
+    def ask(
+        self, request: Request, tensors: Adapter | None = None, ledger: str = ""
+    ) -> tuple[Answer | Failure, Adapter | None]:
+        """Send one request and wait for its answer, or for the failure of a worker that died or gave none within the
+        job's `step_deadline`; after these two the worker is gone.
 
         Raises:
-            WorkerError: an error as answer, a dead worker, or none within the job's `step_deadline`; after the last
-                two the worker is gone.
             Aborted: the abort signal was seen; the worker is gone.
         """
-        limit = self.job.federation.step_deadline
+        limit = self._limits.step_deadline
         late = f"gave no answer within federation.step_deadline = {limit:g} s"
-        return self._ask(message, tensors, time.monotonic() + limit, late)
+        asked = Frame(request.task, request.model_dump_json(), tensors, ledger)
+        frame = self._ask(asked, time.monotonic() + limit, late)
+        model = Failure if frame.kind == FAILURE else ANSWERS[request.task]
+        return model.model_validate_json(frame.body), frame.tensors
 
-    def _ask(self, message: dict, tensors: Adapter | None, deadline: float, late: str) -> tuple[dict, Adapter | None]:
+    def _ask(self, frame: Frame, deadline: float, late: str) -> Frame:
         if self._process is None or self._requests is None:
-            raise WorkerError("the worker is not running")
+            return _failed("the worker is not running")
         if self._process.poll() is not None:  # its ranks may have outlived their launcher; nothing watches them now
-            raise self._lost("died")
+            return _failed(self._lost("died"))
         try:
-            send(self._requests, message, tensors)
-            answer, result = self._wait(deadline, late)
+            send(self._requests, frame)
+            answer = self._wait(deadline, late)
         except (EOFError, OSError):
-            raise self._lost("died") from None
-        if answer.get("broken"):
+            return _failed(self._lost("died"))
+        if answer.broken:
             self.stop()  # it ends by itself, but must not be asked again before it has
-        if "error" in answer:
-            raise WorkerError(answer["error"])
-        return answer, result
+        return answer
 
     def stop(self, grace: float = 0.0) -> None:
-        """End the worker: asked, if `grace` seconds are given, and by force."""
-        process, self._process, self.adapter_spec = self._process, None, None
+        """End the worker: first by asking, if `grace` seconds are given, then by force."""
+        process, self._process, self._ready = self._process, None, False
         if process is None:
             return
         if grace > 0 and self._requests is not None and process.poll() is None:
             try:
-                send(self._requests, {"task": "stop", "state_dir": str(self.config.state_dir)})
+                send(self._requests, Frame(STOP))
                 process.wait(grace)
             except (OSError, subprocess.TimeoutExpired):
                 pass  # it gets no further chance
@@ -142,60 +115,67 @@ class Supervisor:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def _launch(self, address: str) -> None:
-        command, environment = worker_command(self.config, address), worker_environment(self.config)
+    def _launch(self, address: str) -> Failure | None:
+        command, environment = worker_command(self._config, address), worker_environment(self._config)
         try:
             with open(self.log_path, "ab") as log:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
                 )
         except OSError as error:
-            raise WorkerError(f"worker.launch: cannot start {command[0]}: {error.strerror or error}") from None
+            return Failure.of(f"worker.launch: cannot start {command[0]}: {error.strerror or error}")
+        return None
 
-    def _accept(self, server: socket.socket, deadline: float, late: str) -> None:
-        """Lifelines of all ranks that reach this machine, then rank 0's request connection, which comes when all have
-        met; each says first which it is."""
+    def _accept(self, server: socket.socket, deadline: float, late: str) -> Failure | None:
+        """Take the lifelines of all ranks that reach this machine, then rank 0's request connection, which comes when
+        all ranks have met. Each says first which it is."""
         while self._requests is None:
             try:
                 connection = Connection(server.accept()[0].detach())
             except TimeoutError:
-                self._check_start(deadline, late)
+                if failure := self._failed_start(deadline, late):
+                    return failure
                 continue
             if connection.recv_bytes() == b"requests":
                 self._requests = connection
             else:
                 self._lifelines.append(connection)
+        return None
 
-    def _check_start(self, deadline: float, late: str) -> None:
-        if self.aborted():
+    def _failed_start(self, deadline: float, late: str) -> Failure | None:
+        if self._aborted():
             self.stop()
             raise Aborted("aborted while the worker started")
         if self._process.poll() is not None:
-            # Before its set-up a worker has seen nothing private, so its last words may be told.
-            raise self._lost(f"died while starting: {self._last_line()}")
-        if time.monotonic() > deadline:
-            raise self._lost(late)
+            # Before its set-up a worker has seen nothing private, so its last log line may be sent.
+            return Failure.of(self._lost(f"died while starting: {self._last_line()}"))
+        return Failure.of(self._lost(late)) if time.monotonic() > deadline else None
 
-    def _wait(self, deadline: float, late: str) -> tuple[dict, Adapter | None]:
+    def _wait(self, deadline: float, late: str) -> Frame:
         connection = self._requests
         while not connection.poll(POLL):
-            if self.aborted():
+            if self._aborted():
                 self.stop()
                 raise Aborted("aborted while the worker was at work")
             if self._process.poll() is not None and not connection.poll(0):
                 raise EOFError
             if time.monotonic() > deadline:
-                raise self._lost(late)
+                return _failed(self._lost(late))
         return receive(connection)
 
-    def _lost(self, how: str) -> WorkerError:
+    def _lost(self, how: str) -> str:
+        """End what is left of a worker that cannot be asked any more; returns what to say of it."""
         with suppress(subprocess.TimeoutExpired):  # its connection breaks a moment before its exit code is there
             self._process.wait(1.0)
         code = self._process.poll()
         self.stop()
         ended = "" if code is None else f" (exit code {code})"
-        return WorkerError(f"worker {how}{ended}; see {self.log_path}")
+        return f"worker {how}{ended}; see {self.log_path}"
 
     def _last_line(self) -> str:
         lines = self.log_path.read_text(errors="replace").strip().splitlines() if self.log_path.exists() else []
         return lines[-1][-500:] if lines else "(nothing)"
+
+
+def _failed(reason: str) -> Frame:
+    return Frame(FAILURE, Failure.of(reason).model_dump_json())

@@ -1,142 +1,88 @@
-"""The resident process of a site: holds model and optimizer, serves one request after another, every rank in step.
+"""The resident process of a site: holds model and optimizer, answers one request after another, every rank in step.
 
 Started by `supervisor.py` as `python -m fedrlvr.worker.worker ADDRESS`, alone or by a launcher. The first request is
-the set-up. Every request is answered, by its result or by its error; when the supervisor is gone, so is the worker.
+the set-up. Every request is answered, by its result or by its failure. When the supervisor is gone, so is the worker.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import threading
-import traceback
-from contextlib import nullcontext
-from dataclasses import asdict
 from multiprocessing.connection import Client, Connection
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.types import Adapter
-from fedrlvr.worker.checkpoint import NotThere
+from fedrlvr.protocol.answers import Failure
+from fedrlvr.protocol.requests import REQUESTS
 from fedrlvr.worker.launcher import take_place
-from fedrlvr.worker.wire import receive, send
-from fedrlvr.worker.worker_log import note
+from fedrlvr.worker.setup import SetUp
+from fedrlvr.worker.wire import ANSWER, FAILURE, READY, SET_UP, STOP, Frame, receive, send
 
+if TYPE_CHECKING:
+    from fedrlvr.worker.service import Service
+
+LOGGER = logging.getLogger(__name__)
 BROKEN = 5  # exit code
 
 
 def main(address: str) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # to stderr, which is the worker's log
     take_place()
     _die_with_supervisor(address)
     ranks = Ranks.from_environment()
-    ranks.gather([None])  # all have met: every lifeline that there will be is there before the request connection
+    ranks.gather([None])  # all ranks have met, so every lifeline is there before the request connection
     connection = _connect(address, b"requests") if ranks.rank == 0 else None
-    recovery = None
+    service = None
     while True:
-        message, tensors = ranks.broadcast(receive(connection) if connection else None)
-        if message["task"] == "stop":
+        frame: Frame = ranks.broadcast(receive(connection) if connection else None)
+        if frame.kind == STOP:
             break
-        broken = False
-        try:
-            if message["task"] == "setup":
-                recovery, answer, result = _set_up(message, ranks)
-            else:
-                answer, result = serve(recovery, message, tensors)
-        except Exception as error:
-            # Whatever went wrong is the answer to this one request: the supervisor decides what it means for the site.
-            note(traceback.format_exc())
-            broken = _half_done(message["task"], error, ranks)
-            answer, result = {"error": f"{type(error).__name__}: {error}", "broken": broken}, None
+        if frame.kind == SET_UP:
+            service, answer = _set_up(frame, ranks)
+        else:
+            answer = _answer(service, frame)
         if connection:
-            send(connection, answer, result)
-        if broken:
+            send(connection, answer)
+        if answer.broken:
             os._exit(BROKEN)
-    if recovery is not None and ranks.rank == 0:
-        recovery.trainer.engine.save_adapter(Path(message["state_dir"]) / "adapter")
+    if service is not None:
+        service.close(save=True)
 
 
-def _half_done(task: str, error: Exception, ranks: Ranks) -> bool:
-    """Whether an error may have left the policy between two places, or the ranks out of step with each other. Then only
-    a new worker, from the last checkpoint, can be trusted."""
-    return not isinstance(error, NotThere) and (task in ("train", "swap") or ranks.world_size > 1)
+def _set_up(frame: Frame, ranks: Ranks) -> tuple[Service | None, Frame]:
+    from fedrlvr.worker.service import Service  # not before the lifeline: it loads the large libraries
+
+    try:
+        service = Service(SetUp.model_validate_json(frame.body), ranks)
+        return service, Frame(READY, service.ready.model_dump_json())
+    except Exception as error:  # whatever it is, the site cannot take part, and says why
+        return None, _failure(error, broken=ranks.world_size > 1)
 
 
-def serve(recovery, message: dict, tensors: Adapter | None) -> tuple[dict, Adapter | None]:
-    """One of the five tasks: plain data in, plain data out. What moved the policy is saved before it is answered."""
-    from fedrlvr.algorithms.schedule import Segment
-    from fedrlvr.types import PublicResponse
-
-    if recovery is None:
-        raise RuntimeError("the worker was not set up, or its set-up failed")
-    trainer, task, ledger = recovery.trainer, message["task"], message.get("ledger", "")
-    segments = [Segment(s["index"], s["private_steps"], tuple(s["public_ids"])) for s in message.get("segments", ())]
-    if task == "train":
-        recovery.enter_round(message["round"], message["begin_round"], tensors, ledger)
-    elif tensors is None and message["round"] >= 0:
-        recovery.expect_round(message["round"])
-    match task:
-        case "train":
-            return {"metrics": _kept(trainer.train(segments, message["exchange"]), recovery, ledger)}, None
-        case "propose":
-            return {"responses": [asdict(response) for response in trainer.propose(segments[0])]}, None
-        case "swap":
-            answers = [PublicResponse(**response) for response in message["responses"]]
-            return {"metrics": _kept([trainer.swap(segments[0], answers)], recovery, ledger)}, None
-        case "submit":
-            return {}, trainer.submit().delta
-        case "validate":
-            share = tuple(message["share"]) if message["share"] else None
-            before_the_first = message["round"] < 0
-            with trainer.engine.policy.model.disable_adapter() if before_the_first else nullcontext():
-                return {"scores": trainer.validate(tensors, message["samples"], share, message["name"])}, None
-    raise ValueError(f"unknown task {task!r}")
+def _answer(service: Service | None, frame: Frame) -> Frame:
+    """Whatever goes wrong is the answer to this one request: the supervisor decides what it means for the site."""
+    request = REQUESTS[frame.kind].model_validate_json(frame.body)
+    try:
+        if service is None:
+            raise RuntimeError("the worker was not set up, or its set-up failed")
+        answer, tensors = service.answer(request, frame.tensors, frame.ledger)
+        return Frame(ANSWER, answer.model_dump_json(), tensors)
+    except Exception as error:
+        return _failure(error, broken=service is not None and not service.may_go_on(request, error))
 
 
-def _kept(metrics: list[dict], recovery, ledger: str) -> list[dict]:
-    if not recovery.keep(ledger) and metrics:
-        metrics[-1]["checkpoint/failed"] = 1.0
-    return metrics
-
-
-def _set_up(message: dict, ranks: Ranks):
-    import torch
-
-    from fedrlvr.algorithms.lora import adapter_spec
-    from fedrlvr.config import JobConfig
-    from fedrlvr.learning.build import build_trainer
-    from fedrlvr.run_identity import run_identity
-    from fedrlvr.site_config import SiteConfig
-    from fedrlvr.worker.checkpoint import SiteCheckpoints
-    from fedrlvr.worker.recovery import Recovery
-
-    config = SiteConfig.model_validate(message["site_config"])
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    job, site, manifest = JobConfig.model_validate(message["job"]), message["site"], message["manifest"]
-    trainer = build_trainer(job, site, config, manifest, ranks, message["propose_from"])
-    spec = adapter_spec(trainer.engine.adapter())
-    identity = run_identity(job, manifest, site=site, spec=spec, processes=ranks.world_size)
-    checkpoints = SiteCheckpoints(config.state_dir / "checkpoints", message["run"], identity, ranks)
-    recovery = Recovery(trainer, checkpoints)
-    checkpoints.claim()
-    if message["recover"]:
-        recovery.recover()
-    else:
-        checkpoints.clear()
-    answer = {
-        "adapter_spec": spec,
-        "private_problems": len(trainer.problems.private),
-        "rounds_done": max(0, trainer.progress.round),
-        "ledger": recovery.ledger,
-    }
-    return recovery, answer, None
+def _failure(error: Exception, broken: bool) -> Frame:
+    LOGGER.exception("")
+    return Frame(FAILURE, Failure.of(f"{type(error).__name__}: {error}").model_dump_json(), broken=broken)
 
 
 def _die_with_supervisor(address: str) -> None:
     """Hold a second connection whose only use is to break when the supervisor dies, however it dies.
 
     Raises:
-        RuntimeError: this is rank 0, and the supervisor is out of its reach.
+        RuntimeError: this is rank 0, and it does not reach the supervisor.
     """
     try:
         lifeline = _connect(address, b"lifeline")

@@ -7,8 +7,8 @@ import pytest
 from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.flare.messages import without_folders
 from fedrlvr.flare.site.executor import SiteExecutor, site_file
-from fedrlvr.privacy.guards import Refused
-from fedrlvr.run_identity import new_run
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.run import new_run
 
 
 @pytest.mark.parametrize(

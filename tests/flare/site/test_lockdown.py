@@ -15,7 +15,7 @@ from fedrlvr.flare.lead.simulator import RESOURCES
 from fedrlvr.flare.site.gate import SiteGate
 from fedrlvr.flare.site.lockdown import NoRemoteShell, check_only_way_out
 from fedrlvr.flare.site.site_kit import template
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 
 SHIPPED = template("resources.json")
 

@@ -22,7 +22,7 @@ from fedrlvr.flare.site.site_kit import (
     without_foreign_code,
     write_new,
 )
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site_config import SiteConfig
 

@@ -158,5 +158,4 @@ class Poc:
 
 def tell_site(local: Path, config: SiteConfig) -> None:
     """Write anew what a proof of concept's site says of its model and problems, which it reads at a job's start."""
-    values = config.model_dump(mode="json", exclude_none=True) | {"policy": "policy.yaml"}
-    (local / SITE_FILE).write_text(yaml.safe_dump(values, sort_keys=False))
+    config.model_copy(update={"policy": Path("policy.yaml")}).write(local / SITE_FILE)

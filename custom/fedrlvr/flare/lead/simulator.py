@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from fedrlvr.config import JobConfig
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.site.lockdown import JOB_CLASSES
 from fedrlvr.flare.site.site_kit import template
 from fedrlvr.processes import MARK, end_marked, new_mark
-from fedrlvr.run import RecipeInputs, RunFailed, claim, set_aside
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.run import Hear, RunFailed, claim, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.site_config import SiteConfig
 
@@ -39,7 +39,7 @@ POLL = 0.2
 # As at a real site: a job may name our classes and no others, and logs stay where they are.
 RESOURCES = {"format_version": 2, "class_allow_list": sorted(JOB_CLASSES), "allow_log_streaming": False}
 # What has the simulator keep to what a real site's `local/privacy.json` says.
-KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.flare.site.gate.SimulatedSite"}]}
+KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.flare.workarounds.SimulatedSite"}]}
 
 
 class SimulationFailed(RunFailed):
@@ -49,21 +49,25 @@ class SimulationFailed(RunFailed):
 class Simulation:
     """One run under `folder`: `flare/` is FLARE's workspace, `flare.log` what it prints."""
 
-    def __init__(self, folder: Path, inputs: RecipeInputs, sites: dict[str, SiteConfig]):
+    def __init__(self, folder: Path, spec: RunSpec, sites: dict[str, SiteConfig]):
         """A run to go on with is one that was under `folder`."""
         check_folder(folder)
-        self.folder, self._job = folder, inputs.job
-        self.flare = folder / "flare" / inputs.job.name
+        self.folder, self._job = folder, spec.job
+        self.flare = folder / "flare" / spec.job.name
         self.log_path = folder / "flare.log"
         self.server_folder = self.flare / "server" / "simulate_job" / "fedrlvr"
         self._mark = new_mark()
         self._process: subprocess.Popen | None = None
         self._claim = claim(folder)
-        if inputs.resume:
+        if spec.resume:
             set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
         self._write_sites(sites)
-        values = vars(inputs) | {"job": inputs.job.model_dump(mode="json"), "sites": list(sites)}
-        (folder / "job.json").write_text(json.dumps(values, indent=2))
+        (folder / "job.json").write_text(json.dumps({"sites": list(sites), "spec": spec.model_dump(mode="json")}))
+
+    def run(self, hear: Hear) -> None:
+        """As `Run`."""
+        for event in self.events():
+            hear(event)
 
     def events(self) -> Iterator[dict | None]:
         """Start the run and yield the server's event log, line by line as it is written; None when nothing is new.
@@ -123,8 +127,7 @@ class Simulation:
         local = self.flare / "local"
         local.mkdir(parents=True, exist_ok=True)
         for name, config in sites.items():
-            values = config.model_dump(mode="json", exclude_none=True)
-            (local / f"fedrlvr.{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+            config.write(local / f"fedrlvr.{name}.yaml")
         (local / "fedrlvr.server.yaml").write_text(yaml.safe_dump({"state_dir": str(self.folder / "server")}))
         (local / "resources.json").write_text(json.dumps(RESOURCES, indent=2))
         if any(config.policy for config in sites.values()):
@@ -154,9 +157,9 @@ def prepared_recipe(folder: Path) -> tuple[PubSwapRecipe, SimEnv]:
     from fedrlvr.flare.recipe import PubSwapRecipe
 
     inputs = json.loads((folder / "job.json").read_text())
-    sites, job = inputs.pop("sites"), JobConfig.model_validate(inputs.pop("job"))
+    sites, spec = inputs["sites"], RunSpec.model_validate(inputs["spec"])
     where = SimEnv(clients=sites, num_threads=len(sites), workspace_root=str(folder / "flare"))
-    return PubSwapRecipe(job, **inputs), where
+    return PubSwapRecipe(spec), where
 
 
 def main(folder: Path) -> None:

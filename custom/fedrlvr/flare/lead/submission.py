@@ -17,7 +17,8 @@ from nvflare.fuel.flare_api.flare_api import Session
 from fedrlvr.flare.lead.session import SAYS_NO, Line
 from fedrlvr.flare.lead.submitted_job import export_job, is_alive, why_ended, why_waiting
 from fedrlvr.flare.live_events import TOPIC, BadAnswer, check_answer, read_events
-from fedrlvr.run import RecipeInputs, RunFailed, claim, set_aside
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.run import Hear, RunFailed, claim, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
 
 POLL = 1.0
@@ -36,16 +37,16 @@ class Submission:
     def __init__(
         self,
         folder: Path,
-        inputs: RecipeInputs,
+        spec: RunSpec,
         connect: Callable[[], Session],
         note: Callable[[str], None] = lambda text: None,
         poll: float = POLL,
     ):
         """`note` shows a line to whoever waits. A run to go on with is one that was submitted from `folder`."""
-        self.folder, self._job = folder, inputs.job
+        self.folder, self._job = folder, spec.job
         self.flare = folder / "flare"
         self._claim = claim(folder)
-        if inputs.resume:
+        if spec.resume:
             set_aside(self.flare)
         self.flare.mkdir(parents=True)
         self.log_path = folder / "flare.log"
@@ -58,8 +59,13 @@ class Submission:
         self._live = True
         self._over = self._closed = self._ended = False
         remembered = folder / JOB_ID
-        self._earlier = remembered.read_text().strip() if inputs.resume and remembered.exists() else None
-        self.job_folder = export_job(self.flare / "job", self.log_path, inputs)
+        self._earlier = remembered.read_text().strip() if spec.resume and remembered.exists() else None
+        self.job_folder = export_job(self.flare / "job", self.log_path, spec)
+
+    def run(self, hear: Hear) -> None:
+        """As `Run`."""
+        for event in self.events():
+            hear(event)
 
     def events(self) -> Iterator[dict | None]:
         """Submit the job and yield the server's event log as it grows; None when nothing is new.

@@ -10,18 +10,18 @@ from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.live_events import TOPIC
-from fedrlvr.run import RecipeInputs
+from fedrlvr.protocol.run_spec import RunSpec
 
 
-def export_job(folder: Path, log: Path, inputs: RecipeInputs) -> Path:
+def export_job(folder: Path, log: Path, spec: RunSpec) -> Path:
     """Write the recipe's job under `folder`, its deadlines and FLARE's words into `log`; returns the job's own
     folder."""
     from fedrlvr.flare.recipe import PubSwapRecipe  # FLARE's recipes look at the program's own arguments
 
     with open(log, "a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-        file.writelines(f"{line}\n" for line in Deadlines.of(inputs.job).describe())
-        PubSwapRecipe(**vars(inputs)).export(str(folder))
-    return folder / inputs.job.name
+        file.writelines(f"{line}\n" for line in Deadlines.of(spec.job).describe())
+        PubSwapRecipe(spec).export(str(folder))
+    return folder / spec.job.name
 
 
 def is_alive(session: Session, job_id: str) -> bool:

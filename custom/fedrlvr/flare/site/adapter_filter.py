@@ -17,9 +17,9 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 
 from fedrlvr.privacy.adapter_release import AdapterRelease, adapter_bytes
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
-from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import AdapterRules
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import validate_settings
 
 RECEIVED = "fedrlvr.received"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 
-from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FilterKey, FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.logging.constants import is_log_streaming_allowed
 from nvflare.fuel.sec.authz import parse_policy_config
-from nvflare.private.fed.client.shell_cmd import SHELL_CMD_VALIDATORS
 from nvflare.security.security import COMMAND_CATEGORIES
 
 from fedrlvr.flare.site.gate import SiteGate
-from fedrlvr.privacy.guards import Refused
+from fedrlvr.protocol.refused import Refused
 
 # FLARE builds whatever a job names if it is listed, functions included, and its own list has workflows whose results
 # go from site to site past the filters of results. A job of ours needs no more than these.
@@ -62,15 +60,6 @@ def check_authorization(authorization: object) -> None:
     ]
     if allowed:
         raise Refused(f"its authorization.json lets jobs bring code (byoc {', '.join(allowed)})")
-
-
-class NoRemoteShell(FLComponent):
-    """Takes away the shell that FLARE keeps at a site for its server, with which that could `cat` any file that the
-    site's process may read. To be named under `components` in the site's own `resources.json`."""
-
-    def __init__(self):
-        super().__init__()
-        SHELL_CMD_VALIDATORS.clear()  # private to FLARE; a test holds that it works with the pinned version
 
 
 def _resources(fl_ctx: FLContext) -> object:

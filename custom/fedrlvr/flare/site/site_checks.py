@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedrlvr.flare.site.gate import SiteGate
-from fedrlvr.flare.site.lockdown import NoRemoteShell, check_authorization, check_resources
+from fedrlvr.flare.site.lockdown import check_authorization, check_resources
+from fedrlvr.flare.workarounds import NoRemoteShell
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.site.checks import Finding
 from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from fedrlvr.run_identity import KEPT_RUNS, check_run, forget_old_runs, new_run, run_identity
+from fedrlvr.run import KEPT_RUNS, check_run, forget_old_runs, new_run, run_identity
 
 
 def test_a_new_name_is_a_name_and_nobody_elses():

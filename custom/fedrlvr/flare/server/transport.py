@@ -1,0 +1,90 @@
+"""Requests to the sites by FLARE: simulator, proof of concept and production alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from nvflare.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.impl.controller import Controller
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+
+from fedrlvr.flare.messages import pack_request, unpack_answer
+from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.server.client_manager import Message
+from fedrlvr.types import Adapter
+
+
+class FlareTask:
+    """One FLARE task for one site, as a `PendingTask`."""
+
+    def __init__(self, message: Message):
+        self.name, self.fetched = message.request.task, False
+        self.flare_task: Task | None = None
+        self._result: Shareable | None = None
+
+    @property
+    def ended(self) -> str | None:
+        if self._result is not None:
+            return "answered"
+        status = self.flare_task.completion_status
+        return None if status is None else status.value
+
+    @property
+    def site_died(self) -> bool:
+        return self.flare_task.completion_status == TaskCompletionStatus.CLIENT_DEAD
+
+    def reply(self) -> tuple[Answer | Failure, Adapter | None] | None:
+        return None if self._result is None else unpack_answer(self.name, self._result)
+
+    def take(self, result: Shareable) -> None:
+        self._result = result
+
+
+class FlareTransport:
+    """`Transport` over a FLARE controller. `unanswered` has site and task of everything that a site came for and has
+    not answered, by FLARE's id, so that a late answer can be told apart from a stranger's."""
+
+    def __init__(self, controller: Controller, fl_ctx: FLContext, abort_signal: Signal):
+        self._controller, self._fl_ctx, self._abort_signal = controller, fl_ctx, abort_signal
+        self.sites = sorted(client.name for client in fl_ctx.get_engine().get_clients())
+        self.unanswered: dict[str, tuple[str, str]] = {}
+
+    @property
+    def aborted(self) -> bool:
+        return self._abort_signal.triggered
+
+    def send(self, site: str, message: Message, timeout: float, changed: Callable[[], None]) -> FlareTask:
+        pending = FlareTask(message)
+
+        def fetch(client_task: ClientTask, fl_ctx: FLContext) -> None:
+            pending.fetched = True
+            self.unanswered[client_task.id] = (site, pending.name)
+
+        def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
+            pending.take(client_task.result)
+            client_task.result = None
+            self.unanswered.pop(client_task.id, None)
+            changed()
+
+        pending.flare_task = Task(
+            pending.name,
+            pack_request(*message),
+            timeout=math.ceil(timeout),
+            after_task_sent_cb=fetch,
+            result_received_cb=keep,
+        )
+        self._controller.send(pending.flare_task, self._fl_ctx, targets=[site])
+        return pending
+
+    def withdraw(self, task: FlareTask) -> None:
+        self._controller.cancel_task(task.flare_task, fl_ctx=self._fl_ctx)
+
+    def is_gone(self, site: str) -> bool:
+        return self._controller.communicator.get_client_disconnect_time(site) is not None
+
+    def late(self, task_id: str) -> tuple[str, str] | None:
+        """Site and task of an answer that nobody waits for any more; None for anything else."""
+        return self.unanswered.pop(task_id, None)

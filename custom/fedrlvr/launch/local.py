@@ -1,0 +1,130 @@
+"""A whole run in this process: `--env local`. No FLARE, no worker process; a debugger and a profiler see everything.
+
+This is the method from top to bottom. The server (`server/rounds.py`) holds the averaged adapter and who takes part.
+Each site's agent (`site/agent.py`) holds the site's files, its gate and its worker; the worker (`worker/service.py`)
+holds the trainer, which holds the policy, its optimizer and the pool of others' answers (`learning/trainer.py`).
+
+    Server.run                             LocalTransport.send                  SiteAgent.answer
+      Rounds.run                             the request, as JSON and back  ->    check, pay, Worker.ask
+        for each round:                                                             Service.answer
+          for each phase:                                                             Trainer.train
+            train, then propose and swap     the answer, as JSON and back   <-        Trainer.propose
+          submit -> average -> save            through the site's gate                Trainer.swap
+          validate                                                                    Trainer.submit, .validate
+
+Nobody waits for anybody: `send` returns when the site has answered, and the next site is asked then. So sites work one
+after the other, in the order of their names, where FLARE has them work side by side. Every draw comes from named
+streams, and sums run in the order of the sites, so both end in the same bytes; a test holds that.
+
+What FLARE would add is missing here, too: no site can die alone, and nothing has a deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+import torch
+
+from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.protocol.strict import M
+from fedrlvr.run import Hear, claim, set_aside
+from fedrlvr.server.client_manager import Message, Patience
+from fedrlvr.server.serve import Server
+from fedrlvr.site.agent import SiteAgent
+from fedrlvr.site.gate import release
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.types import Adapter
+from fedrlvr.worker.in_process import InProcessWorker
+
+
+@dataclass(frozen=True)
+class LocalTask:
+    """A `PendingTask` that is over as soon as it is there."""
+
+    answer: Answer | Failure
+    tensors: Adapter | None
+    fetched = True
+    ended = "answered"
+    site_died = False
+
+    def reply(self) -> tuple[Answer | Failure, Adapter | None]:
+        return self.answer, self.tensors
+
+
+class LocalTransport:
+    """A `Transport` that calls the site's agent."""
+
+    aborted = False
+
+    def __init__(self, agents: Mapping[str, SiteAgent]):
+        self._agents = agents
+        self.sites = sorted(agents)
+
+    def send(self, site: str, message: Message, timeout: float, changed: Callable[[], None]) -> LocalTask:
+        agent, task = self._agents[site], message.request.task
+        answer, tensors = agent.answer(_as_sent(message.request), message.adapter)
+        if agent.egress is not None:
+            answer, tensors = release(agent.egress, task, answer, tensors)
+        torch.set_num_threads(1)  # the server's sums run in one fixed order, whatever the site's worker uses
+        return LocalTask(_as_sent(answer), tensors)
+
+    def withdraw(self, task: LocalTask) -> None:
+        """Every task was fetched."""
+
+    def is_gone(self, site: str) -> bool:
+        return False
+
+
+def _as_sent(record: M) -> M:
+    """The record after its way through JSON and the contract's checks."""
+    return type(record).model_validate_json(record.model_dump_json())
+
+
+class LocalRun:
+    """One run under `folder`: `local/` has the sites' files and the server's, `local.log` what they log."""
+
+    def __init__(self, folder: Path, spec: RunSpec, sites: Mapping[str, SiteConfig]):
+        """A run to go on with is one that was under `folder`."""
+        self._claim = claim(folder)
+        home = folder / "local"
+        if spec.resume:
+            set_aside(home)
+        for name, config in sites.items():
+            config.write(home / f"fedrlvr.{name}.yaml")
+        self.log_path, self.server_folder = folder / "local.log", home / "server"
+        self._runs, self._spec, self._finished = folder / "server", spec, False
+        self._agents = {name: SiteAgent(spec, name, "local", home, InProcessWorker) for name in sites}
+        self._log = _log_to(self.log_path)
+
+    def run(self, hear: Hear) -> None:
+        """As `Run`."""
+        patience = Patience(inf, inf, inf)
+        transport = LocalTransport(self._agents)
+        server = Server(self._spec, self.server_folder, lambda: self._runs, transport, patience, hear)
+        torch.set_num_threads(1)
+        try:
+            server.run()
+            self._finished = True
+        finally:
+            server.close()
+
+    def close(self) -> None:
+        """End the workers; those of a run that finished leave their adapters in their sites' state folders."""
+        for agent in self._agents.values():
+            agent.stop(grace=float(self._finished))
+        logging.getLogger("fedrlvr").removeHandler(self._log)
+        self._log.close()
+        self._claim.release()
+
+
+def _log_to(path: Path) -> logging.Handler:
+    handler, logger = logging.FileHandler(path, encoding="utf-8"), logging.getLogger("fedrlvr")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    return handler

@@ -1,0 +1,62 @@
+"""What a receiver checks of an adapter before it uses it, and how large one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from safetensors.torch import save
+
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.types import Adapter
+
+# A model multiplies two factors with its activations: much beyond this, float32 overflows, and one site's finite 3e38
+# would be every site's NaN a round later.
+MOST_NORM = 1e9
+
+
+def check_adapter(
+    adapter: Mapping[str, torch.Tensor], spec: Mapping[str, list[int]], max_norm: float | None = None
+) -> Mapping[str, torch.Tensor]:
+    """The adapter, if it has exactly the names and shapes of `spec`, is float32 and finite, and its L2 norm over all
+    tensors is at most `max_norm`, and in any case such that a model can compute with it.
+
+    Raises:
+        Refused: naming the tensor and what was expected.
+    """
+    missing, extra = sorted(set(spec) - set(adapter)), sorted(set(adapter) - set(spec), key=str)
+    if missing:
+        raise Refused(f"tensor {missing[0]} is missing ({len(missing)} in all)")
+    if extra:
+        raise Refused(f"tensor {extra[0]} is not part of the adapter ({len(extra)} in all)")
+    square = 0.0
+    for name, shape in spec.items():
+        tensor = adapter[name]
+        if not isinstance(tensor, torch.Tensor):
+            raise Refused(f"{name} is {type(tensor).__name__}, not a tensor")
+        if list(tensor.shape) != list(shape):
+            raise Refused(f"{name} has shape {list(tensor.shape)}, expected {list(shape)}")
+        if tensor.dtype != torch.float32:
+            raise Refused(f"{name} has dtype {tensor.dtype}, expected torch.float32")
+        if not bool(torch.isfinite(tensor).all()):
+            raise Refused(f"{name} holds values that are not finite")
+        square += float(tensor.double().square().sum())
+    norm = square**0.5
+    if max_norm is not None and norm > max_norm:
+        raise Refused(f"L2 norm {norm:.4g} exceeds federation.max_update_norm = {max_norm:.4g}")
+    if norm > MOST_NORM:
+        raise Refused(f"L2 norm {norm:.4g} is beyond what a model computes with; at most {MOST_NORM:g} is allowed")
+    return adapter
+
+
+def as_safetensors(adapter: Mapping[str, torch.Tensor]) -> bytes:
+    """The adapter's bytes as safetensors, names sorted: what is written, hashed and sent.
+
+    Not `save_file`, whose error on a full disk is no OSError.
+    """
+    return save({name: adapter[name].contiguous() for name in sorted(adapter)})
+
+
+def payload_size(adapter: Adapter) -> int:
+    """Bytes of the numbers alone, without names."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in adapter.values())

@@ -1,0 +1,84 @@
+"""What a site's worker answers, and what of it the server gets. `requests.py` says which answer belongs to which
+request."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, SiteScores, StepRecord
+from fedrlvr.protocol.strict import Strict
+
+MAX_FAILURE = 2000  # characters
+
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+
+class Answer(Strict):
+    """What all answers have: the request's envelope, and how many seconds the site worked (the site fills that in, or
+    leaves 0)."""
+
+    envelope: Envelope
+    seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+
+    def payload(self) -> dict:
+        """What the answer says, as plain data; its envelope and seconds travel beside that."""
+        return self.model_dump(mode="json", exclude={"envelope", "seconds"}, exclude_none=True)
+
+
+class StepsAnswer(Answer):
+    """Of train and swap: a record of every step that was taken."""
+
+    steps: Annotated[list[StepRecord], Field(max_length=10_000)]
+
+
+class ProposeAnswer(Answer):
+    """Right answers to the public problems that were asked."""
+
+    responses: list[PublicResponse]
+
+
+class SubmitAnswer(Answer):
+    """The adapter's difference travels beside it."""
+
+
+class ValidateAnswer(Answer):
+    """Scores; and by names and shapes of its adapter, and by fingerprint, which model the site has."""
+
+    scores: SiteScores
+    adapter_spec: AdapterSpec
+    base_model: Fingerprint
+
+
+ANSWERS: dict[str, type[Answer]] = {
+    "train": StepsAnswer,
+    "propose": ProposeAnswer,
+    "swap": StepsAnswer,
+    "submit": SubmitAnswer,
+    "validate": ValidateAnswer,
+}
+
+
+class Failure(Strict):
+    """In place of an answer. `would_not`: the site refuses, for a reason that lies in the request or the job;
+    otherwise it tried and could not, and may be able to do the next thing."""
+
+    reason: Annotated[str, Field(max_length=MAX_FAILURE)]
+    would_not: bool = False
+
+    @classmethod
+    def of(cls, reason: object, would_not: bool = False) -> Failure:
+        """The reason without folders, which are the site's business, and not too long."""
+        return cls(reason=without_folders(str(reason))[:MAX_FAILURE], would_not=would_not)
+
+
+def without_folders(text: str) -> str:
+    """File names without the folders they are in."""
+    return re.sub(r"/(?:[^/\s:,;'\"]+/)+", "", text)
+
+
+def printable(text: str) -> str:
+    """Without what would move a terminal's cursor or colour it: for text that comes from elsewhere and is shown."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

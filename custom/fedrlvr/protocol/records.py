@@ -1,0 +1,155 @@
+"""The records that requests and answers carry."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+from pydantic.dataclasses import dataclass
+
+import fedrlvr
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.strict import STRICT, Strict
+from fedrlvr.types import VARIANTS
+from fedrlvr.version import PROTOCOL, source_hash
+
+MAX_TEXT = 100_000  # characters of one answer
+MAX_LABELS = 1_000
+MAX_DIMENSION = 2**24  # of a tensor: well above any vocabulary
+
+Name = Annotated[str, Field(max_length=1000)]
+Word = Annotated[str, Field(max_length=128)]
+Count = Annotated[int, Field(ge=0, le=100_000)]
+
+_METRIC = re.compile(r"[a-z_]+(/[a-z_]+)?")
+_PASS = re.compile(r"pass@[1-9][0-9]*")
+RESERVED = {"event", "time", "round", "site", "self", "kind", "segment"}  # fields of the event that a step becomes
+NEEDED = {"reward", "live_groups", "groups"}
+
+
+class Envelope(Strict):
+    """Who speaks, of which public problems, and where in the run. The server fills it; a site's answer repeats it.
+
+    `round` counts from 0; -1 is before the first.
+    """
+
+    protocol: int
+    version: Word
+    source: Word
+    public_sha256: Word
+    round: Annotated[int, Field(ge=-1, le=100_000)]
+    segment: Count
+
+    @classmethod
+    def here(cls, public_sha256: str, round_number: int = -1, segment: int = 0) -> Envelope:
+        """What this side says of itself."""
+        return cls(
+            protocol=PROTOCOL,
+            version=fedrlvr.__version__,
+            source=source_hash(),
+            public_sha256=public_sha256,
+            round=round_number,
+            segment=segment,
+        )
+
+    def check_same_side(self, other: Envelope) -> None:
+        """Raises Refused, with both values, where the other side runs other code or has other public problems."""
+        self._compare(other, ("protocol", "version", "source", "public_sha256"))
+
+    def check_same(self, other: Envelope) -> None:
+        """The same, and the same place in the run. Raises Refused."""
+        self._compare(other, tuple(type(self).model_fields))
+
+    def _compare(self, other: Envelope, fields: tuple[str, ...]) -> None:
+        for field in fields:
+            here, there = getattr(self, field), getattr(other, field)
+            if here != there:
+                raise Refused(f"{field} differs: the message says {there!r}, this side has {here!r}")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Segment:
+    """`index` counts from 0 over the whole job; `public_ids` are the problems of its public step, () = none."""
+
+    index: Count
+    private_steps: Count
+    public_ids: Annotated[tuple[Name, ...], Field(max_length=10_000)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class PublicResponse:
+    """A right answer to a public problem: all that a site says of it to others. `variant` is the presentation of the
+    problem that it answers."""
+
+    problem_id: Name
+    text: Annotated[str, Field(max_length=MAX_TEXT)]
+    variant: Annotated[int, Field(ge=0, lt=VARIANTS)] = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class PooledResponse(PublicResponse):
+    """A public response on its way to the other sites; the server fills in whose it is."""
+
+    site: Name = ""
+
+
+class StepRecord(Strict):
+    """One training step in numbers. Names are TRL's where TRL has one."""
+
+    kind: Literal["private", "public"]
+    segment: Count
+    metrics: dict[str, float]
+
+    @field_validator("metrics")
+    @classmethod
+    def _plain_names(cls, metrics: dict[str, float]) -> dict[str, float]:
+        for name in metrics:
+            if not _METRIC.fullmatch(name) or name in RESERVED:
+                raise ValueError("a metric's name must be plain, such as swap/fraction, and not one that events use")
+        if not set(metrics) >= NEEDED:
+            raise ValueError(f"a step needs {', '.join(sorted(NEEDED))}")
+        return metrics
+
+    @classmethod
+    def of(cls, kind: Literal["private", "public"], segment: int, metrics: Mapping[str, float]) -> StepRecord:
+        """The record of a step that was taken; numbers that are not finite are left out, and counted."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        if len(finite) < len(metrics):
+            finite["not_finite"] = float(len(metrics) - len(finite))
+        return cls(kind=kind, segment=segment, metrics=finite)
+
+
+def _check_label_scores(scores: dict[str, float]) -> dict[str, float]:
+    if "pass@1" not in scores or not scores.get("problems", 0) > 0:
+        raise ValueError("a label's scores must hold pass@1 and a positive number of problems")
+    for name in set(scores) - {"problems"}:
+        if not _PASS.fullmatch(name) or not 0 <= scores[name] <= 1:
+            raise ValueError("a label's scores must be pass@k between 0 and 1")
+    return scores
+
+
+def _check_labels(scores: dict) -> dict:
+    if "overall" in scores:
+        raise ValueError("a label must not be the word for all of them, overall")
+    return scores
+
+
+LabelScores = Annotated[dict[str, float], AfterValidator(_check_label_scores)]
+# label -> {"problems": how many, "pass@k": their mean}
+Scores = Annotated[dict[Name, LabelScores], Field(max_length=MAX_LABELS), AfterValidator(_check_labels)]
+
+
+class SiteScores(Strict):
+    """pass@k of one adapter at one site, by label: on its part of the test set, and on its own held-out problems."""
+
+    test: Scores
+    heldout: Scores | None = None
+
+
+Dimension = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
+AdapterSpec = Annotated[
+    dict[Name, Annotated[list[Dimension], Field(min_length=2, max_length=2)]], Field(min_length=1)
+]  # tensor name -> its shape

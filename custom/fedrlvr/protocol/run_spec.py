@@ -1,0 +1,35 @@
+"""What all participants of a run are told of it: one JSON text, from the lead's preset to every site's worker."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from fedrlvr.config import JobConfig, Settings
+from fedrlvr.protocol.records import Word
+from fedrlvr.run import check_run, new_run
+
+
+class RunSpec(Settings):
+    """
+    Args:
+        job: the algorithm's settings; nothing about any site's files or hardware.
+        public_ids: the public problems' ids, in their file's order.
+        public_sha256: the public problems' hash, by which every site checks that it has the same ones.
+        run: the run's name, by which server and sites find again what they keep of it; default: a new one.
+        resume: go on with `run` after its last completed round, in place of an earlier job that did not end well.
+        base_model: the fingerprint that every site's model must have; without one, the same at most sites.
+    """
+
+    job: JobConfig
+    public_ids: Annotated[tuple[str, ...], Field(min_length=1)]
+    public_sha256: Word
+    run: str = Field(default_factory=new_run)
+    resume: bool = False
+    base_model: Word | None = None
+
+    @field_validator("run")
+    @classmethod
+    def _is_a_name(cls, run: str) -> str:
+        return check_run(run)

@@ -1,0 +1,77 @@
+"""A run as the server sees it, over any transport: find what an earlier job has done of it, and do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.run import RunFailed, run_identity
+from fedrlvr.server.client_manager import ClientManager, Patience, QuorumLost, Transport
+from fedrlvr.server.event_log import EventLog
+from fedrlvr.server.round_store import RoundStore
+from fedrlvr.server.rounds import Rounds
+from fedrlvr.settings_file import SettingsError
+
+
+class Server:
+    """`folder` is the job's own; what the run keeps beyond it is under `runs()`, which may raise SettingsError.
+    `hear` is told every event as it is written."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        folder: Path,
+        runs: Callable[[], Path],
+        transport: Transport,
+        patience: Patience,
+        hear: Callable[[dict], None] = lambda event: None,
+    ):
+        self.spec, self.folder = spec, folder
+        self._runs, self._transport, self._patience, self._hear = runs, transport, patience, hear
+        self.log: EventLog | None = None
+
+    def run(self) -> None:
+        """All rounds that are left.
+
+        Raises:
+            RunFailed: with the reason, which the event log has, too.
+            RunAborted: the transport was told to end.
+        """
+        try:
+            self._run()
+        except (QuorumLost, Refused, SettingsError) as reason:
+            self.stopped(str(reason))
+            raise RunFailed(str(reason)) from reason
+        except OSError as error:
+            reason = f"the server cannot keep what the run does: {error}"
+            self.stopped(reason)
+            raise RunFailed(reason) from error
+
+    def stopped(self, reason: str) -> None:
+        """Write down why the run ended early, which is where the lead looks first."""
+        with suppress(OSError):  # it may be the disk that is full
+            self.log = self.log or EventLog(self.folder, hear=self._hear)
+            self.log.write("stopped", reason=reason)
+
+    def close(self) -> None:
+        if self.log is not None:
+            self.log.close()
+
+    def _run(self) -> None:
+        identity = run_identity(self.spec.job, self.spec.public_sha256)
+        store = RoundStore(self._runs(), self.spec.run, identity)
+        if not self.spec.resume:
+            store.clear()
+        store.open()
+        kept = store.latest()
+        self.log = EventLog(self.folder, kept.events if kept else None, self._hear)
+        sites = ClientManager(
+            self._transport,
+            self.spec.job.federation.min_sites,
+            self._patience,
+            on_failure=lambda **failure: self.log.write("failure", **failure),
+        )
+        Rounds(self.spec, sites, self.log, store, self.folder).run(kept)

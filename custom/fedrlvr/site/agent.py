@@ -1,0 +1,179 @@
+"""A site's part in a run, whatever brings the requests: each one is checked, paid for, and handed to the worker.
+
+The site's own files decide where its model and problems are and what may leave; nothing of a job can change them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fedrlvr.algorithms.lora import spec_hash
+from fedrlvr.protocol.adapters import check_adapter
+from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.protocol.records import Envelope
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.requests import ProposeRequest, Request, TrainRequest
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.egress import Egress, read_policy
+from fedrlvr.site.fingerprint import model_fingerprint
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.types import Adapter
+from fedrlvr.worker.setup import Ready, SetUp, Worker
+
+LOGGER = logging.getLogger(__name__)
+
+
+class SiteAgent:
+    """One site in one job of a run.
+
+    Args:
+        spec: what the job says of the run.
+        local: the folder with the site's own files.
+        new_worker: makes the worker, which is not started yet.
+        check_way_out: raises Refused where a job could send something past the site's gate; called if it has a policy.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        site: str,
+        job_id: str,
+        local: Path,
+        new_worker: Callable[[SetUp], Worker],
+        check_way_out: Callable[[], None] = lambda: None,
+    ):
+        self.spec, self.site, self.job_id, self.local = spec, site, job_id, local
+        self.egress: Egress | None = None  # what may leave; None without a policy
+        self._new_worker, self._check_way_out = new_worker, check_way_out
+        self._here = Envelope.here(spec.public_sha256)
+        self._worker: Worker | None = None
+        self._ready: Ready | None = None
+        self._refusal: Refused | None = None
+
+    def answer(self, request: Request, adapter: Adapter | None) -> tuple[Answer | Failure, Adapter | None]:
+        """The worker's answer, or why there is none.
+
+        Raises:
+            Aborted: as `Supervisor.ask`.
+        """
+        began = time.monotonic()
+        try:
+            self._open()
+            self._here.check_same_side(request.envelope)
+            ready = self._started()
+            if isinstance(ready, Failure):
+                return self._failed(request, ready), None
+            self._check_adapter(request, adapter, ready)
+            ledger = self._prepare_egress(request, ready)
+            answer, tensors = self._worker.ask(request, adapter, ledger)
+        except Refused as reason:
+            return self._failed(request, Failure.of(reason, would_not=True)), None
+        except (SettingsError, FileNotFoundError) as reason:
+            return self._failed(request, Failure.of(reason)), None
+        if isinstance(answer, Failure):
+            return self._failed(request, answer), None
+        return answer.model_copy(update={"seconds": time.monotonic() - began}), tensors
+
+    def stop(self, grace: float = 0.0) -> None:
+        """End the worker; with `grace` seconds it may save its adapter first."""
+        if self._worker is not None:
+            self._worker.stop(grace)
+
+    def _failed(self, request: Request, failure: Failure) -> Failure:
+        LOGGER.error("%s: %s: %s", self.site, request.task, failure.reason)
+        return failure
+
+    def _open(self) -> None:
+        """Read the site's file and its policy, once, and see that the job brings what the policy requires.
+
+        Raises SettingsError, FileNotFoundError, Refused.
+        """
+        if self._worker is not None:
+            return
+        path = site_file(self.local, self.site)
+        config = load_settings(SiteConfig, path).rooted(path.parent)
+        config.check_paths()
+        propose_from = "local"
+        if config.policy is not None:
+            self._check_way_out()
+            policy = read_policy(config.policy)
+            self.egress = Egress(self.site, self.job_id, self.spec.job, config, policy)
+            self.egress.check_job()
+            propose_from = policy.responses.propose_from
+        own = model_fingerprint(config.model_path)
+        if self.spec.base_model not in (None, own):
+            raise Refused(f"base model differs: the job is for {self.spec.base_model}, this site has {own}")
+        self._worker = self._new_worker(
+            SetUp(
+                spec=self.spec,
+                site=self.site,
+                site_config=config,
+                base_model=own,
+                propose_from=propose_from,
+                recover=self.spec.resume,
+            )
+        )
+
+    def _started(self) -> Ready | Failure:
+        """The worker's report, after starting it if need be. A job that plans too much for the budget, which the number
+        of private problems tells, gets no worker, now or later. Raises Refused."""
+        if self._refusal is not None:
+            raise self._refusal
+        if not self._worker.running:
+            first, ready = self._ready is None, self._worker.start()
+            if isinstance(ready, Failure):
+                return ready
+            if self.egress is not None:
+                self._check_budgets(ready, first)
+            self._ready = ready
+        return self._ready
+
+    def _check_budgets(self, ready: Ready, first: bool) -> None:
+        """See that enough is left for the job, and that the ledger knows all that the checkpoint was paid with."""
+        try:
+            if first:
+                self.egress.check_plan(ready.private_problems, ready.rounds_done)
+            self.egress.ledger.check_knows(ready.ledger)
+        except Refused as reason:
+            self._worker.stop()
+            self._refusal = reason
+            raise
+
+    def _check_adapter(self, request: Request, adapter: Adapter | None, ready: Ready) -> None:
+        """Raises Refused where the server's adapter is not of the names, shapes and settings that this site's has."""
+        if isinstance(request, TrainRequest):
+            own = spec_hash(ready.adapter_spec, self.spec.job.lora)
+            if request.adapter_spec != own:
+                raise Refused(
+                    f"adapter spec differs: the server says {request.adapter_spec}, this site's model gives {own}"
+                )
+        if adapter is not None:
+            check_adapter(adapter, ready.adapter_spec)
+
+    def _prepare_egress(self, request: Request, ready: Ready) -> str:
+        """Tell the gate what it has to know of this task, and pay for private steps with noise before they are taken;
+        returns the hash of the ledger's last line. Raises BudgetSpent."""
+        if self.egress is None:
+            return ""
+        self.egress.adapter_spec = ready.adapter_spec
+        self.egress.asked = set(request.segment.public_ids) if isinstance(request, ProposeRequest) else set()
+        if isinstance(request, TrainRequest):
+            self.egress.charge_steps(sum(s.private_steps for s in request.segments), ready.private_problems)
+        return self.egress.ledger.last_hash()
+
+
+def site_file(folder: Path, site: str) -> Path:
+    """`fedrlvr.yaml` in the site's local folder; `fedrlvr.<site>.yaml` where simulated sites share that folder.
+
+    Raises FileNotFoundError naming what was looked for.
+    """
+    for name in (f"fedrlvr.{site}.yaml", "fedrlvr.yaml"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"no site file fedrlvr.yaml in {folder}: a site says there where its model and problems are"
+    )

@@ -1,0 +1,57 @@
+"""A worker in the process of whoever asks it: nothing to start, nothing to kill, and a debugger sees all of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from fedrlvr.learning.ranks import Ranks
+from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.protocol.requests import Request
+from fedrlvr.types import Adapter
+from fedrlvr.worker.launcher import ALONE
+from fedrlvr.worker.service import Service
+from fedrlvr.worker.setup import Ready, SetUp
+
+LOGGER = logging.getLogger(__name__)
+
+
+class InProcessWorker:
+    """As `Supervisor`, without a second process and without a deadline. It has one rank."""
+
+    def __init__(self, setup: SetUp):
+        self._setup = setup
+        self._service: Service | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._service is not None
+
+    def start(self) -> Ready | Failure:
+        self.stop()
+        os.environ.update(ALONE)  # DeepSpeed asks the environment
+        try:
+            self._service = Service(self._setup, Ranks())
+        except Exception as error:  # whatever it is, the site cannot take part, and says why
+            LOGGER.exception("%s: set-up", self._setup.site)
+            return Failure.of(f"{type(error).__name__}: {error}")
+        self._setup = self._setup.model_copy(update={"recover": True})
+        return self._service.ready
+
+    def ask(
+        self, request: Request, tensors: Adapter | None = None, ledger: str = ""
+    ) -> tuple[Answer | Failure, Adapter | None]:
+        if self._service is None:
+            return Failure.of("the worker is not running"), None
+        try:
+            return self._service.answer(request, tensors, ledger)
+        except Exception as error:  # whatever went wrong is the answer to this one request
+            LOGGER.exception("%s: %s", self._setup.site, request.task)
+            if not self._service.may_go_on(request, error):
+                self.stop()
+            return Failure.of(f"{type(error).__name__}: {error}"), None
+
+    def stop(self, grace: float = 0.0) -> None:
+        service, self._service = self._service, None
+        if service is not None:
+            service.close(save=grace > 0)

@@ -1,0 +1,111 @@
+"""All that a worker does with what it is asked. It knows neither its process nor who asks."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+
+import torch
+
+from fedrlvr.algorithms.lora import adapter_spec
+from fedrlvr.learning.build import build_trainer
+from fedrlvr.learning.ranks import Ranks
+from fedrlvr.protocol.answers import Answer, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
+from fedrlvr.protocol.records import SiteScores, StepRecord
+from fedrlvr.protocol.requests import (
+    ProposeRequest,
+    Request,
+    SubmitRequest,
+    SwapRequest,
+    TrainRequest,
+    ValidateRequest,
+)
+from fedrlvr.run import run_identity
+from fedrlvr.types import Adapter
+from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
+from fedrlvr.worker.recovery import Recovery
+from fedrlvr.worker.setup import Ready, SetUp
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Service:
+    """A site's trainer with its checkpoints. All ranks make the same calls in the same order."""
+
+    def __init__(self, setup: SetUp, ranks: Ranks):
+        """Check the input, load the model, and go on from the newest checkpoint or begin anew.
+
+        Raises:
+            ValueError, OSError: input that cannot be used, naming file and setting.
+            NotThere: another worker is at this run.
+        """
+        self._setup, self._ranks = setup, ranks
+        spec, config = setup.spec, setup.site_config
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        self.trainer = build_trainer(spec, setup.site, config, ranks, setup.propose_from)
+        shapes = adapter_spec(self.trainer.engine.adapter())
+        identity = run_identity(spec.job, spec.public_sha256, site=setup.site, spec=shapes, processes=ranks.world_size)
+        self._checkpoints = SiteCheckpoints(config.state_dir / "checkpoints", spec.run, identity, ranks)
+        self._recovery = Recovery(self.trainer, self._checkpoints)
+        self._checkpoints.claim()
+        if setup.recover:
+            self._recovery.recover()
+        else:
+            self._checkpoints.clear()
+        self.ready = Ready(
+            adapter_spec=shapes,
+            private_problems=len(self.trainer.problems.private),
+            rounds_done=max(0, self.trainer.progress.round),
+            ledger=self._recovery.ledger,
+        )
+
+    def answer(self, request: Request, tensors: Adapter | None, ledger: str) -> tuple[Answer, Adapter | None]:
+        """Do what is asked. A step that moved the policy is saved before it is answered.
+
+        Raises:
+            NotThere: the request is of a round that this worker cannot come to.
+        """
+        trainer, envelope = self.trainer, request.envelope
+        if isinstance(request, TrainRequest):
+            self._recovery.enter_round(envelope.round, request.begin_round, tensors, ledger)
+        elif tensors is None and envelope.round >= 0:
+            self._recovery.expect_round(envelope.round)
+        match request:
+            case TrainRequest():
+                steps = trainer.train(request.segments, request.exchange)
+                return StepsAnswer(envelope=envelope, steps=self._saved(steps, ledger)), None
+            case ProposeRequest():
+                return ProposeAnswer(envelope=envelope, responses=trainer.propose(request.segment)), None
+            case SwapRequest():
+                steps = [trainer.swap(request.segment, request.responses)]
+                return StepsAnswer(envelope=envelope, steps=self._saved(steps, ledger)), None
+            case SubmitRequest():
+                return SubmitAnswer(envelope=envelope), trainer.submit()
+            case ValidateRequest():
+                about = {"adapter_spec": self.ready.adapter_spec, "base_model": self._setup.base_model}
+                return ValidateAnswer(envelope=envelope, scores=self._scores(request, tensors), **about), None
+        raise ValueError(f"unknown task {request.task!r}")
+
+    def may_go_on(self, request: Request, error: Exception) -> bool:
+        """Whether this worker can be trusted after an error: not where the policy may be half updated, or the ranks out
+        of step with each other."""
+        moves = isinstance(request, TrainRequest | SwapRequest)
+        return isinstance(error, NotThere) or not (moves or self._ranks.world_size > 1)
+
+    def close(self, save: bool) -> None:
+        """Write the adapter as a PEFT directory, if it is to be kept, and let another worker at this run."""
+        if save and self._ranks.rank == 0:
+            self.trainer.engine.save_adapter(self._setup.site_config.state_dir / "adapter")
+        self._checkpoints.release()
+
+    def _scores(self, request: ValidateRequest, adapter: Adapter | None) -> SiteScores:
+        before_the_first = request.envelope.round < 0
+        with self.trainer.engine.policy.model.disable_adapter() if before_the_first else nullcontext():
+            return self.trainer.validate(adapter, request.samples, request.share, request.name)
+
+    def _saved(self, steps: list[StepRecord], ledger: str) -> list[StepRecord]:
+        if self._recovery.keep(ledger) or not steps:
+            return steps
+        last = steps[-1]
+        return [*steps[:-1], last.model_copy(update={"metrics": last.metrics | {"checkpoint/failed": 1.0}})]
