@@ -1,4 +1,4 @@
-"""What travels, and what a receiver refuses."""
+"""The contract's records on FLARE's messages: which kind carries what, and what a receiver refuses."""
 
 from __future__ import annotations
 
@@ -9,127 +9,126 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 
 from fedrlvr.flare.messages import (
-    adapter_bytes,
-    answer,
-    check_envelope,
-    envelope,
-    error_answer,
-    read_answer,
-    read_request,
-    request,
-    response_bytes,
+    ENVELOPE,
+    INSTRUCTIONS,
+    SECONDS,
+    pack_answer,
+    pack_request,
+    unpack_answer,
+    unpack_request,
 )
+from fedrlvr.protocol.answers import Failure, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
+from fedrlvr.protocol.records import Envelope, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.types import PublicResponse
+from fedrlvr.protocol.requests import ProposeRequest, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 
-HERE = envelope("manifest", round_number=1, segment=7)
+HERE = Envelope.here("manifest", 1, 7)
 ADAPTER = {"x.lora_A.weight": torch.ones(2, 3), "x.lora_B.weight": torch.zeros(4, 2)}
+SEGMENT = Segment(7, 1, ("p1", "p2"))
+STEP = StepRecord.of("private", 7, {"reward": 0.5, "live_groups": 1.0, "groups": 1.0})
+SCORES = SiteScores(test={"A": {"problems": 4.0, "pass@1": 0.5}})
+REQUESTS = [
+    (TrainRequest(envelope=HERE, segments=[SEGMENT], exchange=True, begin_round=True, adapter_spec="ab"), ADAPTER),
+    (ProposeRequest(envelope=HERE, segment=SEGMENT), None),
+    (SwapRequest(envelope=HERE, segment=SEGMENT, responses=[PooledResponse("p1", "text", 3, "site-2")]), None),
+    (SubmitRequest(envelope=HERE), None),
+    (ValidateRequest(envelope=HERE, samples=2, share=(0, 3), name="global 7"), ADAPTER),
+    (ValidateRequest(envelope=HERE, samples=2, share=None, name="local 7"), None),
+]
+ANSWERS = [
+    ("submit", SubmitAnswer(envelope=HERE, seconds=1.5), ADAPTER, DataKind.WEIGHT_DIFF),
+    ("propose", ProposeAnswer(envelope=HERE, responses=[PublicResponse("p", "t", 3)]), None, DataKind.APP_DEFINED),
+    ("train", StepsAnswer(envelope=HERE, steps=[STEP]), None, DataKind.METRICS),
+    ("swap", StepsAnswer(envelope=HERE, steps=[]), None, DataKind.METRICS),
+    (
+        "validate",
+        ValidateAnswer(envelope=HERE, scores=SCORES, adapter_spec={"x": [2, 3]}, base_model="0" * 16),
+        None,
+        DataKind.METRICS,
+    ),
+]
 
 
-def test_an_adapter_goes_down_as_weights_with_its_instructions():
-    message = request(HERE, {"begin_round": True}, adapter=ADAPTER)
-    assert from_shareable(message).data_kind == DataKind.WEIGHTS
-    instructions, adapter = read_request(message)
-    assert instructions == {"begin_round": True}
-    assert all(torch.equal(adapter[name], ADAPTER[name]) for name in ADAPTER)
+@pytest.mark.parametrize(("request_", "adapter"), REQUESTS, ids=lambda value: type(value).__name__)
+def test_a_request_is_the_same_on_the_other_side(request_, adapter):
+    message = pack_request(request_, adapter)
+    understood, tensors = unpack_request(request_.task, message)
+    assert understood == request_
+    if adapter is not None:
+        assert from_shareable(message).data_kind == DataKind.WEIGHTS
+        assert all(torch.equal(tensors[name], adapter[name]) for name in adapter)
+    elif isinstance(request_, SwapRequest):
+        assert from_shareable(message).data_kind == DataKind.APP_DEFINED
+    else:
+        assert "DXO" not in message
 
 
-OFFER = {"problem_id": "p", "text": "t", "site": "me", "variant": 3}
-
-
-def test_responses_go_down_as_app_defined():
-    message = request(HERE, {"segments": []}, responses=[PublicResponse("p1", "text", "site-2")])
-    assert from_shareable(message).data_kind == DataKind.APP_DEFINED
-    instructions, adapter = read_request(message)
-    assert adapter is None
-    assert instructions["responses"] == [{"problem_id": "p1", "text": "text", "site": "site-2", "variant": 0}]
-
-
-@pytest.mark.parametrize(
-    ("task", "body", "delta", "kind"),
-    [
-        ("submit", {}, ADAPTER, DataKind.WEIGHT_DIFF),
-        ("propose", {"responses": [OFFER]}, None, DataKind.APP_DEFINED),
-        ("train", {"metrics": []}, None, DataKind.METRICS),
-        ("swap", {"metrics": []}, None, DataKind.METRICS),
-        ("validate", {"scores": {}}, None, DataKind.METRICS),
-    ],
-)
-def test_every_task_is_answered_by_its_own_kind(task, body, delta, kind):
-    message = answer(task, request(HERE, {}), body, delta, seconds=1.5)
+@pytest.mark.parametrize(("task", "answer", "tensors", "kind"), ANSWERS, ids=lambda value: str(value)[:8])
+def test_every_task_is_answered_by_its_own_kind(task, answer, tensors, kind):
+    message = pack_answer(task, answer, tensors)
     assert from_shareable(message).data_kind == kind
-    data, seconds = read_answer(task, message, HERE)
-    assert seconds == 1.5
-    assert data.keys() == (delta or body).keys()
+    understood, received = unpack_answer(task, message)
+    assert understood == answer
+    assert (received or {}).keys() == (tensors or {}).keys()
 
 
 def test_a_proposal_carries_problem_text_and_variant_and_nothing_else():
-    body = {"responses": [OFFER | {"private_note": "secret"}]}
-    data, _ = read_answer("propose", answer("propose", request(HERE, {}), body, None, 0.0), HERE)
-    assert data["responses"] == [{"problem_id": "p", "text": "t", "variant": 3}]
-
-
-@pytest.mark.parametrize("key", ["protocol", "version", "source", "manifest", "round", "segment"])
-def test_an_answer_from_elsewhere_is_refused_with_both_values(key):
-    message = answer("train", request(HERE | {key: "other"}, {}), {"metrics": []}, None, 0.0)
-    with pytest.raises(Refused, match=f"{key} differs: the message says 'other', this side has {HERE[key]!r}"):
-        read_answer("train", message, HERE)
-
-
-def test_a_message_without_envelope_is_refused():
-    with pytest.raises(Refused, match="no fedrlvr envelope"):
-        check_envelope(Shareable(), HERE)
+    message = pack_answer("propose", ANSWERS[1][1], None)
+    assert from_shareable(message).data == {"responses": [{"problem_id": "p", "text": "t", "variant": 3}]}
 
 
 def test_an_answer_of_another_kind_is_refused():
-    smuggled = answer("train", request(HERE, {}), {"metrics": []}, None, 0.0)
+    smuggled = pack_answer("train", ANSWERS[2][1], None)
     with pytest.raises(Refused, match="submit is answered by WEIGHT_DIFF, not by METRICS"):
-        read_answer("submit", smuggled, HERE)
+        unpack_answer("submit", smuggled)
+    with pytest.raises(Refused, match="the answer to validate, scores: Field required"):
+        unpack_answer("validate", smuggled)
 
 
-def test_an_error_answer_is_refused_with_its_reason():
-    with pytest.raises(Refused, match="the worker died"):
-        read_answer("train", error_answer("the worker died"), HERE)
-    with pytest.raises(Refused, match="TASK_RESULT_FILTER_ERROR"):
-        read_answer("train", make_reply(ReturnCode.TASK_RESULT_FILTER_ERROR), HERE)
-
-
-def test_a_reason_cannot_steer_the_leads_terminal():
-    with pytest.raises(Refused, match=r"^ \[2Jall   is\nwell$"):
-        read_answer("train", error_answer("\x1b[2Jall\x07\x9b is\nwell"), HERE)
+def test_a_failure_comes_with_its_reason_and_says_whether_the_site_refused():
+    for failure in (Failure.of("the worker died"), Failure.of("not this job", would_not=True)):
+        assert unpack_answer("train", pack_answer("train", failure, None)) == (failure, None)
+    died = make_reply(ReturnCode.TASK_RESULT_FILTER_ERROR)
+    assert unpack_answer("train", died) == (Failure.of("TASK_RESULT_FILTER_ERROR"), None)
 
 
 @pytest.mark.parametrize("data", [[1, 2], 7, "text", True])
 def test_an_answer_that_is_no_mapping_is_refused(data):
     """FLARE lets APP_DEFINED hold anything."""
     message = DXO(DataKind.APP_DEFINED, data=data).to_shareable()
-    message.set_header("fedrlvr.envelope", HERE)
     with pytest.raises(Refused, match=f"holds {type(data).__name__}, expected a mapping"):
-        read_answer("propose", message, HERE)
+        unpack_answer("propose", message)
 
 
-@pytest.mark.parametrize("said", [float("inf"), float("nan"), -1.0, 10**400, "long", None])
-def test_a_site_that_worked_an_impossible_time_worked_none(said):
-    message = answer("train", request(HERE, {}), {"metrics": []}, None, said)
-    assert read_answer("train", message, HERE)[1] == 0.0
+@pytest.mark.parametrize(
+    ("header", "value"), [(ENVELOPE, None), (ENVELOPE, {"round": 1}), (SECONDS, "long"), (SECONDS, float("nan"))]
+)
+def test_an_answer_without_its_headers_is_refused(header, value):
+    message = pack_answer("train", ANSWERS[2][1], None)
+    message.set_header(header, value)
+    with pytest.raises(Refused, match="the answer to train, "):
+        unpack_answer("train", message)
 
 
 @pytest.mark.parametrize(
     ("dxo", "said"),
     [
         (DXO(DataKind.ANALYTIC, data={"x": 1}), "may carry WEIGHTS or APP_DEFINED responses, not ANALYTIC"),
-        (DXO(DataKind.APP_DEFINED, data={"note": "x"}), "not APP_DEFINED"),
+        (DXO(DataKind.APP_DEFINED, data={"note": "x"}), "the request submit, note: Extra inputs"),
         (None, "the request holds no DXO"),
     ],
 )
 def test_a_request_of_another_kind_is_refused(dxo, said):
     message = dxo.to_shareable() if dxo else Shareable()
     message.setdefault("DXO", "x")
-    message.set_header("fedrlvr.instructions", {})
+    message.set_header(INSTRUCTIONS, {})
+    message.set_header(ENVELOPE, HERE.model_dump())
     with pytest.raises(Refused, match=said):
-        read_request(message)
+        unpack_request("submit", message)
 
 
-def test_sizes_are_those_of_the_payload():
-    assert adapter_bytes(ADAPTER) == 4 * (2 * 3 + 4 * 2)
-    assert response_bytes([PublicResponse("p1", "äö", "site-2")]) == 2 + 4
+def test_a_request_without_instructions_or_of_no_task_is_refused():
+    with pytest.raises(Refused, match="has no instructions"):
+        unpack_request("submit", Shareable())
+    with pytest.raises(Refused, match="no task is called 'stop'"):
+        unpack_request("stop", pack_request(SubmitRequest(envelope=HERE), None))

@@ -6,13 +6,19 @@ import json
 
 import pytest
 
-from fedrlvr.config import JobConfig
-from fedrlvr.flare.recipe import TASKS, PubSwapRecipe
+from fedrlvr.flare.recipe import PubSwapRecipe
+from fedrlvr.flare.site.lockdown import JOB_CLASSES
+from fedrlvr.protocol.run_spec import RunSpec
 
 
 @pytest.fixture
-def exported(tmp_path, job):
-    PubSwapRecipe(job, ["p1", "p2"], "hash").export(str(tmp_path))
+def spec(job) -> RunSpec:
+    return RunSpec(job=job, public_ids=["p1", "p2"], public_sha256="hash")
+
+
+@pytest.fixture
+def exported(tmp_path, spec):
+    PubSwapRecipe(spec).export(str(tmp_path))
     return tmp_path / "small"
 
 
@@ -20,16 +26,13 @@ def config(exported, side: str) -> dict:
     return json.loads(next(exported.rglob(f"config_fed_{side}.json")).read_text())
 
 
-def test_the_server_runs_the_controller_and_sites_the_executor(exported, job):
+def test_the_server_runs_the_controller_and_sites_the_executor(exported, spec):
     server, client = config(exported, "server"), config(exported, "client")
-    assert [w["path"] for w in server["workflows"]] == ["fedrlvr.flare.server.controller.PubSwapController"]
-    assert server["workflows"][0]["args"]["public_ids"] == ["p1", "p2"]
-    (executor,) = client["executors"]
-    assert executor["executor"]["path"] == "fedrlvr.flare.site.executor.SiteExecutor"
-    assert sorted(executor["tasks"]) == sorted(TASKS)
-    for side in (server["workflows"][0], executor["executor"]):
-        assert JobConfig.model_validate_json(side["args"]["job"]) == job
-        assert side["args"]["manifest"] == "hash"
+    (workflow,), (executor,) = server["workflows"], client["executors"]
+    assert {workflow["path"], executor["executor"]["path"]} == JOB_CLASSES
+    assert sorted(executor["tasks"]) == ["propose", "submit", "swap", "train", "validate"]
+    for side in (workflow, executor["executor"]):
+        assert RunSpec.model_validate_json(side["args"]["spec"]) == spec
 
 
 def test_the_job_carries_no_code(exported):

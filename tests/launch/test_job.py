@@ -12,6 +12,7 @@ from rich.console import Console
 from fedrlvr.config import JobConfig
 from fedrlvr.launch.job import follow, run
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import claim
 
 DEMO = Path(__file__).parents[2] / "app_configs" / "demo.yaml"
@@ -82,7 +83,8 @@ def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
 
 def a_run(folder: Path) -> Path:
     job = JobConfig(task="protocol", model="tiny")
-    PreparedRun(folder, job, ["p1"], "hash", "models/tiny", None).save()
+    spec = RunSpec(job=job, public_ids=["p1"], public_sha256="hash")
+    PreparedRun(folder, spec, "models/tiny").save()
     return folder
 
 
@@ -122,14 +124,14 @@ class Nothing:
 
     log_path = server_folder = Path("nowhere")
 
-    def events(self):
-        return iter(())
+    def run(self, hear):
+        pass
 
     def close(self) -> None:
         pass
 
 
-@pytest.mark.parametrize(("environment", "lines"), [("sim", 1), ("poc", 5), ("prod", 5)])
+@pytest.mark.parametrize(("environment", "lines"), [("local", 0), ("sim", 1), ("poc", 5), ("prod", 5)])
 def test_deadlines_are_one_line_in_the_simulator_and_all_that_follow_from_it_elsewhere(
     tmp_path, capsys, environment, lines
 ):
@@ -137,12 +139,16 @@ def test_deadlines_are_one_line_in_the_simulator_and_all_that_follow_from_it_els
     assert follow(Nothing(), prepared, Console(width=200)) == 0
     _, *deadlines = capsys.readouterr().out.splitlines()
     assert len(deadlines) == lines
-    assert any("federation.step_deadline" in line for line in deadlines)
+    assert any("federation.step_deadline" in line for line in deadlines) is (lines > 0)
 
 
 def test_a_run_is_found_again_as_it_was_with_what_may_change_changed(tmp_path):
     prepared = load_run(a_run(tmp_path))
     assert prepared.folder == tmp_path
-    assert (prepared.public_ids, prepared.manifest, prepared.environment) == (["p1"], "hash", "sim")
+    assert (prepared.spec.public_ids, prepared.spec.public_sha256, prepared.environment) == (("p1",), "hash", "sim")
     changed = load_run(tmp_path, ["federation.min_sites=2", "federation.rounds=5", "evaluation.samples=2"])
-    assert (changed.run, changed.job.federation.rounds, changed.job.federation.min_sites) == (prepared.run, 5, 2)
+    assert (changed.spec.run, changed.job.federation.rounds, changed.job.federation.min_sites) == (
+        prepared.spec.run,
+        5,
+        2,
+    )

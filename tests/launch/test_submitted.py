@@ -14,6 +14,7 @@ from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.launch.simulated import simulate
 from fedrlvr.launch.submitted import deal_labels, submit_to_production
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.consortium import write_consortium
@@ -64,15 +65,15 @@ def in_production(tmp_path):
 def named_in(job: Path) -> str | None:
     """The base model that sites must have, in an exported job."""
     config = json.loads(next(job.rglob("config_fed_client.json")).read_text())
-    return config["executors"][0]["executor"]["args"].get("base_model")
+    return RunSpec.model_validate_json(config["executors"][0]["executor"]["args"]["spec"]).base_model
 
 
 def test_a_lead_who_has_the_model_names_it_and_one_who_has_not_leaves_it_to_the_sites(in_production, model_path):
     fingerprint, prepared = in_production(model_path)
-    assert fingerprint == prepared.fingerprint == model_fingerprint(model_path)
+    assert fingerprint == prepared.spec.base_model == model_fingerprint(model_path)
     assert prepared.base_model == str(model_path)
     fingerprint, prepared = in_production(None)
-    assert fingerprint is prepared.fingerprint is None
+    assert fingerprint is prepared.spec.base_model is None
     assert prepared.base_model == "demo-protocol"
 
 
@@ -88,9 +89,9 @@ def test_a_simulation_names_the_model_that_its_sites_are_given(model_path, tmp_p
     simulation, prepared = simulate(
         experiment, Namespace(env="sim", model=model_path, workspace=tmp_path, **given), Console(quiet=True)
     )
-    assert prepared.fingerprint == model_fingerprint(model_path)
-    assert json.loads((simulation.folder / "job.json").read_text())["base_model"] == prepared.fingerprint
+    assert prepared.spec.base_model == model_fingerprint(model_path)
+    assert json.loads((simulation.folder / "job.json").read_text())["spec"]["base_model"] == prepared.spec.base_model
     recipe, where = prepared_recipe(simulation.folder)
     recipe.export(str(tmp_path / "job"))
-    assert named_in(tmp_path / "job") == prepared.fingerprint
+    assert named_in(tmp_path / "job") == prepared.spec.base_model
     assert where.num_threads == 4

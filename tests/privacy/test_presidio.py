@@ -8,11 +8,12 @@ import sys
 import pytest
 import spacy
 
-from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
 from fedrlvr.privacy.presidio import Presidio
 from fedrlvr.privacy.responses import Context, filter_responses
+from fedrlvr.protocol.records import PublicResponse
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, validate_settings
 
 
@@ -36,13 +37,11 @@ def no_network(monkeypatch):
 def test_an_answer_with_what_presidio_finds_is_dropped(model):
     rules = ResponseRules(presidio=PresidioRules(model=model, entities=("PERSON", "CREDIT_CARD")))
     found = Presidio(rules.presidio)
-    context = Context(
-        frozenset("p"), frozenset("p"), 24, lambda *_: True, PrivateIndex.build([], [], 0), presidio=found
-    )
+    context = Context(frozenset("p"), frozenset("p"), lambda *_: True, PrivateIndex.build([], [], 0), presidio=found)
     texts = ("It is 11.", "Eleanor Vance is 11.", "Pay 4111 1111 1111 1111 for 11.", "Mail 11 to a@b.org or 8.8.8.8")
-    records = [{"problem_id": "p", "text": text, "variant": 0} for text in texts]
+    records = [PublicResponse("p", text) for text in texts]
     filtered = filter_responses(records, rules, context)
-    assert [record["text"] for record in filtered.kept] == [texts[0], texts[3]]  # the last are not on the list
+    assert [response.text for response in filtered.kept] == [texts[0], texts[3]]  # the last are not on the list
     assert filtered.dropped["pii"] == 2
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import PII, ResponseRules
 from fedrlvr.privacy.responses import CAPS, RULES, Context, filter_responses
+from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.types import Problem
 
 PUBLIC = [Problem("p1", "What is the least prime above ten?", "11"), Problem("p2", "How many bones has a hand?", "27")]
@@ -22,17 +22,17 @@ PRIVATE = [
 STRICT = ResponseRules(ngram=5, pii=PII)
 
 
-def answer(text: str = "It is 11.", problem: str = "p1", variant: int = 0) -> dict:
-    return {"problem_id": problem, "text": text, "variant": variant}
+def answer(text: str = "It is 11.", problem: str = "p1", variant: int = 0) -> PublicResponse:
+    return PublicResponse(problem, text, variant)
 
 
 def context(**changes) -> Context:
     ids = frozenset(problem.id for problem in PUBLIC)
-    known = Context(ids, ids, 24, lambda *_: True, PrivateIndex.build(PRIVATE, PUBLIC, 5))
+    known = Context(ids, ids, lambda *_: True, PrivateIndex.build(PRIVATE, PUBLIC, 5))
     return replace(known, **changes)
 
 
-def outcome(record: object, rules: ResponseRules = STRICT, **changes) -> str | None:
+def outcome(record: PublicResponse, rules: ResponseRules = STRICT, **changes) -> str | None:
     """The rule that drops one answer, None if it leaves."""
     filtered = filter_responses([record], rules, context(**changes))
     broken = [name for name, count in filtered.dropped.items() if count]
@@ -44,15 +44,6 @@ def outcome(record: object, rules: ResponseRules = STRICT, **changes) -> str | N
     ("record", "rule"),
     [
         (answer(), None),
-        ({"problem_id": "p1", "text": "11"}, "schema"),
-        (answer() | {"logprobs": [-0.1]}, "schema"),
-        (answer() | {"note": "x"}, "schema"),
-        (answer(text=11), "schema"),
-        (answer(problem=["p1"]), "schema"),
-        (answer(variant=24), "schema"),
-        (answer(variant=-1), "schema"),
-        (answer(variant=True), "schema"),
-        (answer(variant=0.0), "schema"),
         (answer(problem="x1"), "public_id"),
         (answer("a" * 10_001), "length"),
         (answer("It is\u200b 11."), "unicode"),
@@ -65,8 +56,8 @@ def test_each_rule(record, rule):
 
 
 def test_only_right_answers_to_what_was_asked():
-    assert outcome(answer(), verify=lambda problem_id, text, variant: False) == "verified"
-    assert outcome(answer(), verify=lambda *given: given == ("p1", "It is 11.", 0)) is None
+    assert outcome(answer(), verify=lambda response: False) == "verified"
+    assert outcome(answer(), verify=lambda response: response == answer()) is None
     assert outcome(answer(), asked_ids=frozenset({"p2"})) == "public_id"
 
 
@@ -77,14 +68,14 @@ def test_names_of_the_sites_list():
 
 def test_the_first_rule_that_is_broken_counts():
     assert outcome(answer("a@b.example " * 2000, problem="x1")) == "public_id"
-    assert list(RULES) == ["not_shared", "schema", "public_id", "length", "verified", "unicode", "overlap", "pii"]
+    assert list(RULES) == ["not_shared", "public_id", "length", "verified", "unicode", "overlap", "pii"]
 
 
 def test_an_over_long_text_is_never_read():
     def explode(*_):
         raise AssertionError("read")
 
-    assert outcome(answer("a" * 100_001), verify=explode) == "length"
+    assert outcome(answer("a" * 100_000), verify=explode) == "length"
 
 
 def test_caps_count_only_what_leaves():
@@ -110,27 +101,18 @@ def test_a_site_that_shares_nothing():
     assert filtered.dropped["not_shared"] == 2
 
 
-@pytest.mark.parametrize("records", [None, "text", {"responses": []}, [answer(), "text"], [None]])
-def test_what_is_no_list_of_answers_is_refused_whole(records):
-    with pytest.raises(Refused):
-        filter_responses(records, STRICT, context())
-
-
 def test_a_rule_that_crashes_releases_nothing():
     with pytest.raises(ZeroDivisionError):
         filter_responses([answer()], STRICT, context(verify=lambda *_: 1 / 0))
 
 
 TEXTS = st.text(max_size=60) | st.sampled_from(["It is 11.", "a rash on both shins came", "x@y.example", "11\u202e"])
-RECORDS = st.lists(
-    st.fixed_dictionaries(
-        {"problem_id": st.sampled_from(["p1", "p2", "x1"]), "text": TEXTS, "variant": st.integers(-1, 25)}
-    ),
-    max_size=12,
+RESPONSES = st.lists(
+    st.builds(PublicResponse, st.sampled_from(["p1", "p2", "x1"]), TEXTS, st.integers(0, 23)), max_size=12
 )
 
 
-@given(RECORDS, st.integers(1, 4), st.integers(1, 6))
+@given(RESPONSES, st.integers(1, 4), st.integers(1, 6))
 def test_whatever_comes(records, per_prompt, per_step):
     rules = STRICT.model_copy(update={"max_per_prompt": per_prompt, "max_per_step": per_step})
     filtered = filter_responses(records, rules, context())

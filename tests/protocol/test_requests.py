@@ -6,44 +6,55 @@ from dataclasses import asdict
 
 import pytest
 
-from fedrlvr.algorithms.schedule import Segment
+from fedrlvr.protocol.records import Envelope, PooledResponse, Segment
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import check_instructions
+from fedrlvr.protocol.requests import REQUESTS, request_named
+from fedrlvr.protocol.strict import parsed
 
+HERE = Envelope.here("manifest", 1, 7).model_dump()
 SEGMENT = asdict(Segment(index=3, private_steps=2, public_ids=("p1", "p2")))
-ANSWER = {"problem_id": "p1", "text": "#4", "site": "site-2", "variant": 0}
+ANSWER = asdict(PooledResponse("p1", "#4", 0, "site-2"))
 GOOD = {
-    "train": {
-        "round": 1,
-        "segments": [SEGMENT, SEGMENT],
-        "exchange": True,
-        "begin_round": False,
-        "adapter_spec": "ab12",
-    },
-    "propose": {"round": 1, "segments": [SEGMENT]},
-    "swap": {"round": 1, "segments": [SEGMENT], "responses": [ANSWER]},
-    "submit": {"round": 1},
-    "validate": {"round": -1, "samples": 4, "share": [0, 4], "name": "base 0"},
+    "train": {"segments": [SEGMENT, SEGMENT], "exchange": True, "begin_round": False, "adapter_spec": "ab12"},
+    "propose": {"segment": SEGMENT},
+    "swap": {"segment": SEGMENT, "responses": [ANSWER]},
+    "submit": {},
+    "validate": {"samples": 4, "share": [0, 4], "name": "base 0"},
 }
 
 
+def read(task: str, /, **changes):
+    return parsed(REQUESTS[task], {"envelope": HERE} | GOOD[task] | changes, f"the request {task}")
+
+
+def place(**changes) -> dict:
+    return {"envelope": HERE | changes}
+
+
 @pytest.mark.parametrize("task", GOOD)
-def test_what_the_controller_says_is_understood(task):
-    understood = check_instructions(task, GOOD[task])
-    if task == "train":
-        assert sum(segment["private_steps"] for segment in understood["segments"]) == 4
-    elif task == "swap":
-        assert understood["responses"] == [ANSWER]
-    assert set(understood) == set(GOOD[task])
-    assert check_instructions("validate", GOOD["validate"] | {"share": None})["share"] is None
+def test_what_the_server_says_is_understood_and_says_the_same_again(task):
+    request = read(task)
+    assert request.task == task
+    assert type(request).model_validate_json(request.model_dump_json()) == request
+
+
+def test_what_is_understood():
+    assert sum(segment.private_steps for segment in read("train").segments) == 4
+    assert read("propose").segment == Segment(3, 2, ("p1", "p2"))
+    assert read("swap").responses == [PooledResponse("p1", "#4", 0, "site-2")]
+    assert read("validate", share=None).share is None
 
 
 # Each would otherwise run something else than was paid for, or somewhere else.
 WRONG = {
     "steps that cancel out": ("train", {"segments": [SEGMENT | {"private_steps": n} for n in (10, -10)]}),
     "a step that is a truth": ("train", {"segments": [SEGMENT | {"private_steps": True}]}),
-    "a round that is none": ("train", {"round": -2}),
-    "a round that is a truth": ("submit", {"round": True}),
+    "a round that is none": ("train", place(round=-2)),
+    "a round that is a truth": ("submit", place(round=True)),
+    "a segment without end": ("submit", place(segment=10**9)),
+    "an envelope with a note": ("submit", place(note="x")),
+    "an envelope without a version": ("submit", {"envelope": {k: v for k, v in HERE.items() if k != "version"}}),
+    "no envelope": ("submit", {"envelope": None}),
     "half a step": ("train", {"segments": [SEGMENT | {"private_steps": 0.5}]}),
     "steps as text": ("train", {"segments": [SEGMENT | {"private_steps": "2"}]}),
     "steps without end": ("train", {"segments": [SEGMENT | {"private_steps": 10**9}]}),
@@ -51,24 +62,31 @@ WRONG = {
     "no segment": ("train", {"segments": []}),
     "another task inside": ("validate", {"task": "train"}),
     "a folder to write to": ("submit", {"state_dir": "/srv"}),
-    "two segments to propose": ("propose", {"segments": [SEGMENT, SEGMENT]}),
+    "two segments to propose": ("propose", {"segment": [SEGMENT, SEGMENT]}),
     "no samples": ("validate", {"samples": 0}),
     "a block of none": ("validate", {"share": [0, 0]}),
     "three parts of a share": ("validate", {"share": [0, 1, 2]}),
     "an answer with a note": ("swap", {"responses": [ANSWER | {"note": "x"}]}),
     "an endless answer": ("swap", {"responses": [ANSWER | {"text": "x" * 100_001}]}),
     "a variant that is none": ("swap", {"responses": [ANSWER | {"variant": 24}]}),
-    "a name that is none": ("propose", {"segments": [SEGMENT | {"public_ids": [["p1"]]}]}),
+    "a name that is none": ("propose", {"segment": SEGMENT | {"public_ids": [["p1"]]}}),
+    "what is no JSON": ("submit", {"envelope": {1, 2}}),
 }
 
 
 @pytest.mark.parametrize(("task", "change"), WRONG.values(), ids=WRONG)
 def test_anything_else_is_refused(task, change):
-    with pytest.raises(Refused, match=f"instructions of {task}: ") as refusal:
-        check_instructions(task, GOOD[task] | change)
+    with pytest.raises(Refused, match=f"the request {task}") as refusal:
+        read(task, **change)
     assert len(str(refusal.value)) <= 500
+
+
+def test_a_refusal_names_the_field_and_quotes_nothing():
+    with pytest.raises(Refused, match=r"^the request swap, responses\.0\.text: ") as refusal:
+        read("swap", responses=[ANSWER | {"text": ["Mrs Smith"]}])
+    assert "Smith" not in str(refusal.value)
 
 
 def test_a_task_that_is_none():
     with pytest.raises(Refused, match="no task is called 'stop'; known: train, propose"):
-        check_instructions("stop", {"state_dir": "/srv"})
+        request_named("stop")

@@ -3,77 +3,107 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
+import threading
+import time
+from dataclasses import dataclass
 
 import pytest
-from nvflare.apis.controller_spec import TaskCompletionStatus
-from nvflare.apis.shareable import Shareable
 
-from fedrlvr.flare.messages import answer, envelope, error_answer, request
+from fedrlvr.protocol.answers import Answer, Failure, StepsAnswer
+from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.server.client_manager import QuorumLost, RunAborted, Sites
+from fedrlvr.protocol.requests import SubmitRequest, TrainRequest
+from fedrlvr.server.client_manager import ClientManager, Message, Patience, QuorumLost, RunAborted
 
-HERE = envelope("manifest", 0, 0)
+HERE = Envelope.here("manifest", 0, 0)
+REQUEST = TrainRequest(
+    envelope=HERE,
+    segments=[Segment(0, 1, ())],
+    exchange=False,
+    begin_round=True,
+    adapter_spec="ab",
+)
+
+
+@dataclass
+class Pending:
+    fetched: bool = True
+    ended: str | None = "answered"
+    site_died: bool = False
+    answer: Answer | Failure | Refused | None = None
+
+    def reply(self):
+        if isinstance(self.answer, Refused):
+            raise self.answer
+        return None if self.answer is None else (self.answer, None)
 
 
 class Transport:
-    """Stands for FLARE's communicator: `behaviour` maps a site to a function of (its task, its request)."""
+    """`behaviour` maps a site to a function of its message that says what becomes of its task."""
+
+    aborted = False
 
     def __init__(self, **behaviour):
         self.behaviour = {name.replace("_", "-"): act for name, act in behaviour.items()}
+        self.sites, self.gone, self.timeouts = sorted(self.behaviour), set(), []
 
-    def send(self, task, fl_ctx, targets):
-        self.behaviour[targets[0]](task, task.data)
+    def send(self, site, message, timeout, changed):
+        self.timeouts.append((site, timeout))
+        return self.behaviour[site](message)
 
-    def cancel_task(self, task, fl_ctx):
-        task.completion_status = TaskCompletionStatus.CANCELLED
+    def withdraw(self, task):
+        task.ended = "cancelled"
 
-
-def answers(task, message: Shareable, reply: Shareable | None = None) -> None:
-    reply = reply or answer("train", message, {"metrics": []}, None, seconds=2.0)
-    client_task = SimpleNamespace(id=f"id {id(task)}", result=reply)
-    task.after_task_sent_cb(client_task, None)
-    task.result_received_cb(client_task, None)
-    task.completion_status = TaskCompletionStatus.OK
+    def is_gone(self, site):
+        return site in self.gone
 
 
-def fails(task, message) -> None:
-    answers(task, message, error_answer("disk full"))
+def answers(message, **changes) -> Pending:
+    return Pending(answer=StepsAnswer(**{"envelope": HERE, "seconds": 2.0, "steps": []} | changes))
 
 
-def would_not(task, message) -> None:
-    answers(task, message, error_answer("not this job", refusal=True))
+def fails(message) -> Pending:
+    return Pending(answer=Failure.of("disk full"))
 
 
-def works_too_long(task, message) -> None:
-    task.after_task_sent_cb(SimpleNamespace(id="too long"), None)
-    task.completion_status = TaskCompletionStatus.TIMEOUT
+def would_not(message) -> Pending:
+    return Pending(answer=Failure.of("not this job", would_not=True))
 
 
-def never_comes(task, message) -> None:
-    pass
+def works_too_long(message) -> Pending:
+    return Pending(ended="timeout")
 
 
-def dies_at_work(task, message) -> None:
-    task.after_task_sent_cb(SimpleNamespace(id="dead"), None)
-    task.completion_status = TaskCompletionStatus.CLIENT_DEAD
+def never_comes(message) -> Pending:
+    return Pending(fetched=False, ended=None)
 
 
-def ask(transport: Transport, min_sites=1, check=lambda data: data, optional=False, triggered=False, **more):
+def dies_at_work(message) -> Pending:
+    return Pending(ended="client_dead", site_died=True)
+
+
+def another_round(message) -> Pending:
+    return answers(message, envelope=HERE.model_copy(update={"round": 5}))
+
+
+def nonsense(message) -> Pending:
+    return Pending(answer=Refused("the answer to train, steps: Field required"))
+
+
+def manager(transport: Transport, min_sites=1, pickup=0.2) -> tuple[ClientManager, list[dict]]:
     failures = []
-    sites = Sites(
-        transport, None, SimpleNamespace(triggered=triggered), sorted(transport.behaviour), min_sites,
-        deadline=10.0, first_deadline=70.0, on_failure=lambda **failure: failures.append(failure),
-        **{"pickup_deadline": 0.2} | more,
-    )  # fmt: skip
+    sites = ClientManager(transport, min_sites, Patience(10.0, 70.0, pickup), lambda **f: failures.append(f))
     sites.begin_round()
-    result = sites.ask("train", {site: request(HERE, {}) for site in sites.names}, check, optional)
-    return sites, result, failures
+    return sites, failures
+
+
+def ask(sites: ClientManager, check=lambda answer, tensors: answer, optional=False):
+    return sites.ask({site: Message(REQUEST) for site in sites.names}, check, optional)
 
 
 def test_good_answers_come_back_in_the_sites_order():
-    sites, result, failures = ask(Transport(site_2=answers, site_1=answers))
-    assert list(result) == ["site-1", "site-2"]
+    sites, failures = manager(Transport(site_2=answers, site_1=answers))
+    assert list(ask(sites)) == ["site-1", "site-2"]
     assert sites.seconds == {"site-1": 2.0, "site-2": 2.0}
     assert not failures
 
@@ -86,12 +116,14 @@ def test_good_answers_come_back_in_the_sites_order():
         (never_comes, "did not come for the task within 0.2 s; is its job process running", False),
         (works_too_long, r"no answer \(timeout\)", True),
         (dies_at_work, "the site is gone", False),
+        (another_round, "round differs: the message says 5, this side has 0", False),
+        (nonsense, "steps: Field required", False),
     ],
 )
 def test_a_site_that_fails_is_out_and_the_others_go_on(behaviour, reason, returns):
     """Until the next segment if it tried, until the next round if it did not."""
-    sites, result, failures = ask(Transport(site_1=behaviour, site_2=answers))
-    assert list(result) == ["site-2"]
+    sites, failures = manager(Transport(site_1=behaviour, site_2=answers))
+    assert list(ask(sites)) == ["site-2"]
     assert sites.active == ["site-2"]
     assert [(f["site"], f["task"]) for f in failures] == [("site-1", "train")]
     assert re.search(reason, failures[0]["reason"])
@@ -102,14 +134,9 @@ def test_a_site_that_fails_is_out_and_the_others_go_on(behaviour, reason, return
     assert sites.active == ["site-1", "site-2"]
 
 
-def test_what_was_fetched_and_not_answered_is_known_by_its_id():
-    """By it a late answer is told from any other that nobody asked for."""
-    sites, _, _ = ask(Transport(site_1=works_too_long, site_2=answers, site_3=never_comes, site_4=fails))
-    assert sites.unanswered == {"too long": ("site-1", "train")}
-
-
 def test_a_site_that_may_come_back_counts_until_it_is_needed():
-    sites, _, _ = ask(Transport(site_1=fails, site_2=answers), min_sites=2)
+    sites, _ = manager(Transport(site_1=fails, site_2=answers), min_sites=2)
+    ask(sites)
     with pytest.raises(QuorumLost, match=r"only 1 of 2 sites are left"):
         sites.check_quorum()
     sites.begin_segment()
@@ -117,82 +144,106 @@ def test_a_site_that_may_come_back_counts_until_it_is_needed():
 
 
 def test_a_site_has_time_to_start_a_worker_until_it_has_answered_and_after_it_failed():
-    timeouts = {"site-1": [], "site-2": []}
     broken = set()
-
-    def act(site):
-        def behave(task, message):
-            timeouts[site].append(task.timeout)
-            (fails if site in broken else answers)(task, message)
-
-        return behave
-
-    sites, _, _ = ask(Transport(site_1=act("site-1"), site_2=act("site-2")))
-    for failing in ({"site-2"}, set(), set()):
+    transport = Transport(site_1=answers, site_2=lambda m: fails(m) if broken else answers(m))
+    sites, _ = manager(transport)
+    for failing in (set(), {"site-2"}, set(), set()):
+        broken.clear()
         broken |= failing
-        broken &= failing
         sites.begin_round()
-        sites.ask("train", {site: request(HERE, {}) for site in sites.names}, lambda data: data)
-    assert timeouts == {"site-1": [70, 10, 10, 10], "site-2": [70, 10, 70, 10]}
+        ask(sites)
+    assert [t for site, t in transport.timeouts if site == "site-1"] == [70.0, 10.0, 10.0, 10.0]
+    assert [t for site, t in transport.timeouts if site == "site-2"] == [70.0, 10.0, 70.0, 10.0]
 
 
 def test_an_optional_answer_that_is_missing_keeps_its_site_in_the_round():
-    sites, result, failures = ask(Transport(site_1=answers, site_2=fails), optional=True)
-    assert list(result) == ["site-1"]
+    sites, failures = manager(Transport(site_1=answers, site_2=fails))
+    assert list(ask(sites, optional=True)) == ["site-1"]
     assert sites.active == ["site-1", "site-2"]
     assert len(failures) == 1
 
 
 def test_an_answer_that_the_check_refuses_is_a_failure():
-    def check(data):
+    def check(answer, tensors):
         raise Refused("not like this")
 
+    sites, _ = manager(Transport(site_1=answers))
     with pytest.raises(
         QuorumLost, match=r"only 0 of 1 sites are left, .*min_sites is 1. site-1 failed in train: not like"
     ):
-        ask(Transport(site_1=answers), check=check)
+        ask(sites, check)
 
 
 def test_an_answer_that_no_check_foresaw_costs_its_site_the_round_and_nobody_else(caplog):
-    def check(data):
-        return data["metrics"] / 0
+    def check(answer, tensors):
+        return answer.steps / 0
 
-    sites, _, failures = ask(Transport(site_1=answers, site_2=fails), check=check, min_sites=0)
+    sites, failures = manager(Transport(site_1=answers, site_2=fails), min_sites=0)
+    ask(sites, check)
     assert "the answer of site-1 to train" in caplog.text  # with where it came from: the fault may be ours
     assert [f["reason"] for f in failures] == ["its answer cannot be read: TypeError", "disk full"]
     assert sites.begin_segment() == ["site-2"]
 
 
 def test_below_the_quorum_every_failure_is_named():
+    sites, _ = manager(Transport(site_1=would_not, site_2=answers, site_3=dies_at_work), min_sites=2)
     with pytest.raises(
         QuorumLost, match=r"only 1 of 3 sites.*min_sites is 2.*site-1 failed in train: not this job; site-3"
     ):
-        ask(Transport(site_1=would_not, site_2=answers, site_3=dies_at_work), min_sites=2)
+        ask(sites)
+
+
+def test_a_reason_cannot_steer_the_leads_terminal():
+    sites, failures = manager(Transport(site_1=lambda m: Pending(answer=Failure.of("\x1b[2Jall\x07 is well"))))
+    ask(sites, optional=True)
+    assert failures[0]["reason"] == " [2Jall  is well"
 
 
 def test_a_site_that_is_gone_is_not_asked():
     transport = Transport(site_1=answers, site_2=never_comes)
-    _, result, failures = ask(transport, is_gone=lambda site: site == "site-2")
-    assert list(result) == ["site-1"]
+    transport.gone = {"site-2"}
+    sites, failures = manager(transport)
+    assert list(ask(sites)) == ["site-1"]
     assert "FLARE has not heard of its job for too long" in failures[0]["reason"]
 
 
 def test_a_site_that_did_not_come_is_waited_for_less_until_it_comes():
     comes = []
-
-    def behave(task, message):
-        if comes:
-            answers(task, message)
-
-    sites, _, failures = ask(Transport(site_1=answers, site_2=behave), pickup_deadline=0.6)
-    for back in ((), (1,), (1,), ()):
+    sites, failures = manager(
+        Transport(site_1=answers, site_2=lambda m: answers(m) if comes else never_comes(m)), pickup=0.6
+    )
+    for back in ((), (), (1,), (1,), ()):
         comes[:] = back
         sites.begin_round()
-        sites.ask("train", {site: request(HERE, {}) for site in sites.names}, lambda data: data)
+        ask(sites)
     waited = [re.search(r"within ([0-9.]+) s", failure["reason"])[1] for failure in failures]
     assert waited == ["0.6", "0.1", "0.6"]
 
 
+def test_an_answer_that_comes_ends_the_waiting_at_once(monkeypatch):
+    """Without being woken, the manager would look again after a minute."""
+    monkeypatch.setattr("fedrlvr.server.client_manager.POLL", 60.0)
+    transport = Transport(site_1=answers)
+
+    def send(site, message, timeout, changed):
+        pending = Pending(ended=None)
+
+        def finish():
+            time.sleep(0.1)
+            pending.answer, pending.ended = answers(message).answer, "answered"
+            changed()
+
+        threading.Thread(target=finish).start()
+        return pending
+
+    transport.send = send
+    sites, _ = manager(transport)
+    assert list(ask(sites)) == ["site-1"]
+
+
 def test_an_abort_ends_the_waiting():
+    transport = Transport(site_1=never_comes)
+    transport.aborted = True
+    sites, _ = manager(transport)
     with pytest.raises(RunAborted):
-        ask(Transport(site_1=never_comes), triggered=True)
+        sites.ask({"site-1": Message(SubmitRequest(envelope=HERE))}, lambda answer, tensors: answer)

@@ -14,7 +14,7 @@ import torch
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.run import KEPT_RUNS
 from fedrlvr.sealed_folder import sealed_folders
-from fedrlvr.server.round_store import EVENTS_FILE, KEPT_ROUNDS, RunStore, runs_folder
+from fedrlvr.server.round_store import EVENTS_FILE, KEPT_ROUNDS, RoundStore, runs_folder
 from fedrlvr.settings_file import SettingsError
 
 RUN = "0123456789abcdef"
@@ -33,11 +33,11 @@ def event_log(tmp_path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path) -> RunStore:
-    return RunStore(tmp_path / "state", RUN, "identity")
+def store(tmp_path) -> RoundStore:
+    return RoundStore(tmp_path / "state", RUN, "identity")
 
 
-def keep(store: RunStore, event_log: Path, *rounds: int) -> None:
+def keep(store: RoundStore, event_log: Path, *rounds: int) -> None:
     for number in rounds:
         with open(event_log, "a") as file:
             file.write(f'{{"event": "round", "time": 1.0, "round": {number}}}\n')
@@ -56,7 +56,7 @@ def test_the_newest_round_comes_back_with_the_journal_up_to_it(store, event_log)
     assert (kept.number, kept.skipped) == (2, [])
     assert list(kept.adapter) == ["a.lora_B.weight", "q.lora_A.weight"]
     assert all(torch.equal(kept.adapter[name], tensor) for name, tensor in adapter(2.0).items())
-    assert kept.event_log.read_text().splitlines()[-1] == '{"event": "round", "time": 1.0, "round": 2}'
+    assert kept.events.read_text().splitlines()[-1] == '{"event": "round", "time": 1.0, "round": 2}'
     assert len(sealed_folders(store.folder)) == KEPT_ROUNDS
 
 
@@ -80,7 +80,7 @@ def test_a_round_half_written_is_none(store, event_log):
 
 def test_another_jobs_run_is_refused_with_what_may_change(store, event_log, tmp_path):
     keep(store, event_log, 0)
-    other = RunStore(tmp_path / "state", RUN, "another identity")
+    other = RoundStore(tmp_path / "state", RUN, "another identity")
     with pytest.raises(Refused, match=f"run {RUN} was of a job with other settings.*only rounds, quorum, deadline"):
         other.latest()
     assert store.latest().number == 0
@@ -95,9 +95,9 @@ def test_a_new_run_of_the_same_name_begins_with_nothing(store, event_log):
 
 def test_old_runs_are_forgotten_and_this_one_is_not(tmp_path, event_log):
     for number in range(KEPT_RUNS + 2):
-        keep(RunStore(tmp_path / "state", f"{number:016x}", "identity"), event_log, 0)
+        keep(RoundStore(tmp_path / "state", f"{number:016x}", "identity"), event_log, 0)
         os.utime(tmp_path / "state" / f"{number:016x}", (1000 + number, 1000 + number))
-    keep(RunStore(tmp_path / "state", "0" * 16, "identity"), event_log, 1)
+    keep(RoundStore(tmp_path / "state", "0" * 16, "identity"), event_log, 1)
     left = {path.name for path in (tmp_path / "state").iterdir()}
     assert left == {"0" * 16, *(f"{number:016x}" for number in range(KEPT_RUNS + 2)[-KEPT_RUNS + 1 :])}
 
@@ -109,12 +109,12 @@ def test_a_full_disk_is_an_error_and_leaves_the_rounds_before_and_no_litter(stor
         import resource, signal, sys
         from pathlib import Path
         import torch
-        from fedrlvr.server.round_store import RunStore
+        from fedrlvr.server.round_store import RoundStore
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         state, run, event_log = sys.argv[1:]
         try:
-            RunStore(Path(state), run, "identity").save(2, {"q": torch.ones(64, 8)}, Path(event_log))
+            RoundStore(Path(state), run, "identity").save(2, {"q": torch.ones(64, 8)}, Path(event_log))
         except OSError as error:
             print(error.strerror)
     """)
@@ -128,7 +128,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_rounds_before_and_no_litter(stor
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path, event_log):
     (tmp_path / "state").write_text("a plain file")
-    store = RunStore(tmp_path / "state", RUN, "identity")
+    store = RoundStore(tmp_path / "state", RUN, "identity")
     for action in (store.open, lambda: keep(store, event_log, 0)):
         with pytest.raises(OSError, match="state"):
             action()

@@ -33,13 +33,14 @@ from fedrlvr.protocol.answers import Answer, Failure
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import M
 from fedrlvr.run import Hear, claim, set_aside
-from fedrlvr.server.client_manager import Message, Patience
+from fedrlvr.server.client_manager import Message, Patience, Transport
 from fedrlvr.server.serve import Server
 from fedrlvr.site.agent import SiteAgent
 from fedrlvr.site.gate import release
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
 from fedrlvr.worker.in_process import InProcessWorker
+from fedrlvr.worker.setup import SetUp, Worker
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,15 @@ def _as_sent(record: M) -> M:
 class LocalRun:
     """One run under `folder`: `local/` has the sites' files and the server's, `local.log` what they log."""
 
-    def __init__(self, folder: Path, spec: RunSpec, sites: Mapping[str, SiteConfig]):
-        """A run to go on with is one that was under `folder`."""
+    def __init__(
+        self,
+        folder: Path,
+        spec: RunSpec,
+        sites: Mapping[str, SiteConfig],
+        new_worker: Callable[[SetUp], Worker] = InProcessWorker,
+        new_transport: Callable[[Mapping[str, SiteAgent]], Transport] = LocalTransport,
+    ):
+        """A run to go on with is one that was under `folder`. The last two are for tests and experiments."""
         self._claim = claim(folder)
         home = folder / "local"
         if spec.resume:
@@ -98,13 +106,14 @@ class LocalRun:
             config.write(home / f"fedrlvr.{name}.yaml")
         self.log_path, self.server_folder = folder / "local.log", home / "server"
         self._runs, self._spec, self._finished = folder / "server", spec, False
-        self._agents = {name: SiteAgent(spec, name, "local", home, InProcessWorker) for name in sites}
+        self._new_transport = new_transport
+        self._agents = {name: SiteAgent(spec, name, "local", home, new_worker) for name in sites}
         self._log = _log_to(self.log_path)
 
     def run(self, hear: Hear) -> None:
         """As `Run`."""
         patience = Patience(inf, inf, inf)
-        transport = LocalTransport(self._agents)
+        transport = self._new_transport(self._agents)
         server = Server(self._spec, self.server_folder, lambda: self._runs, transport, patience, hear)
         torch.set_num_threads(1)
         try:

@@ -19,7 +19,8 @@ from nvflare.fuel.flare_api.api_spec import (
 from fedrlvr.flare.lead import submission
 from fedrlvr.flare.lead.session import Line
 from fedrlvr.flare.lead.submission import Submission, SubmissionFailed
-from fedrlvr.run import RecipeInputs, RunFailed
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.run import RunFailed
 
 EVENTS = [{"event": "start"}, {"event": "step", "site": "site-1"}, {"event": "end"}]
 
@@ -78,8 +79,9 @@ class Server:
 @pytest.fixture
 def submit(tmp_path, job):
     def make(server: Server, notes: list | None = None, **more) -> Submission:
-        inputs, note = RecipeInputs(job, ["p"], "0" * 64, **more), [].append if notes is None else notes.append
-        made = Submission(tmp_path / "run", inputs, server.connect, note, poll=0.0)
+        spec = RunSpec(job=job, public_ids=["p"], public_sha256="0" * 64, **more)
+        note = [].append if notes is None else notes.append
+        made = Submission(tmp_path / "run", spec, server.connect, note, poll=0.0)
         made._line._pause = 0.0
         return made
 

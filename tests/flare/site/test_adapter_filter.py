@@ -15,10 +15,10 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 
 from fedrlvr.flare.site.adapter_filter import AdapterFilter
-from fedrlvr.privacy.adapter_release import adapter_bytes
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.mechanism import l2_norm
+from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.settings_file import SettingsError
 
 WEIGHTS = {"fc.weight": np.ones((2, 3), np.float32), "fc.bias": np.zeros(2, np.float32)}
@@ -71,7 +71,7 @@ def test_a_difference_is_clipped_and_written_down(tmp_path):
     assert sent.meta["NUM_STEPS_CURRENT_ROUND"] == 12
     (entry,) = job.log
     assert entry["rules"] == {"norm": pytest.approx(norm), "clipped": 1}
-    assert entry["sha256"] == hashlib.sha256(adapter_bytes(tensors(sent.data))).hexdigest()
+    assert entry["sha256"] == hashlib.sha256(as_safetensors(tensors(sent.data))).hexdigest()
 
 
 def test_whole_weights_differ_from_what_came_by_no_more(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -13,16 +14,19 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 
 from fedrlvr.data.problems import read_problems
-from fedrlvr.flare.messages import ENVELOPE, ERROR, REFUSAL, SECONDS, answer, envelope, error_answer, request
+from fedrlvr.flare.messages import ENVELOPE, ERROR, REFUSAL, SECONDS, pack_answer
 from fedrlvr.flare.site.gate import EGRESS, NO_POLICY, SiteGate
 from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.protocol.answers import Failure, ProposeAnswer, StepsAnswer, SubmitAnswer
+from fedrlvr.protocol.records import Envelope, PublicResponse
 from fedrlvr.site.egress import WITHHELD, Egress
 from fedrlvr.tasks import TASKS
 
 SPEC = {"x.lora_A.weight": [2, 3], "x.lora_B.weight": [4, 2]}
 DELTA = {name: torch.full(shape, 0.5) for name, shape in SPEC.items()}
-HERE = envelope("manifest", round_number=1, segment=7)
-STEP = {"kind": "private", "segment": 7, "reward": 0.5, "live_groups": 1.0, "groups": 1.0}
+HERE = Envelope.here("manifest", 1, 7).model_dump()
+STEP = {"kind": "private", "segment": 7, "metrics": {"reward": 0.5, "live_groups": 1.0, "groups": 1.0}}
+MODELS = {"submit": SubmitAnswer, "propose": ProposeAnswer, "train": StepsAnswer}
 
 
 @pytest.fixture
@@ -33,13 +37,10 @@ def site(site_files, small_job, tmp_path):
     public = read_problems(config.public_problems, TASKS["protocol"])
 
     class Site:
-        answers = [  # noqa: RUF012 - never changed
-            {"problem_id": p.id, "text": TASKS["protocol"].gold_completion(p), "variant": 0} for p in public
-        ]
+        answers = [PublicResponse(p.id, TASKS["protocol"].gold_completion(p)) for p in public]  # noqa: RUF012 - never changed
 
         def __init__(self):
             self.context = FLContext()
-            self.context.set_prop(FLContextKey.TASK_NAME, "propose", private=True, sticky=False)
 
         def __call__(self, **rules):
             policy = SitePolicy.model_validate(rules).rooted(tmp_path / "local")
@@ -49,8 +50,12 @@ def site(site_files, small_job, tmp_path):
             self.context.set_prop(EGRESS, self.egress, private=True, sticky=True)
             return self
 
-        def send(self, message: Shareable) -> Shareable:
+        def send(self, message: Shareable, task: str = "submit") -> Shareable:
+            self.context.set_prop(FLContextKey.TASK_NAME, task, private=True, sticky=False)
             return SiteGate().process(message, self.context)
+
+        def propose(self, responses: list[PublicResponse]) -> list[dict]:
+            return from_shareable(self.send(result("propose", responses=responses), "propose")).data["responses"]
 
         @property
         def log(self):
@@ -59,8 +64,18 @@ def site(site_files, small_job, tmp_path):
     return Site()
 
 
-def result(task: str, body: dict | None = None, delta=None) -> Shareable:
-    return answer(task, request(HERE, {}), body or {}, delta, seconds=1.5)
+def result(task: str, delta=None, **fields) -> Shareable:
+    return pack_answer(task, MODELS[task](envelope=HERE, seconds=1.5, **fields), delta)
+
+
+def steps(*records: dict) -> Shareable:
+    message = result("train", steps=[])
+    DXO(DataKind.METRICS, data={"steps": list(records)}).update_shareable(message)
+    return message
+
+
+def error(text: str, would_not: bool = False) -> Shareable:
+    return pack_answer("train", Failure.of(text, would_not), None)
 
 
 def test_what_may_leave_leaves_and_is_written_down(site):
@@ -71,10 +86,9 @@ def test_what_may_leave_leaves_and_is_written_down(site):
     assert all(torch.equal(dxo.data[name], DELTA[name]) for name in SPEC)
     assert sent.get_header(ENVELOPE) == HERE
     assert sent.get_header(SECONDS) == 1.5
-    sent = site.send(result("propose", {"responses": site.answers}))
-    assert from_shareable(sent).data == {"responses": site.answers}
-    sent = site.send(result("train", {"metrics": [STEP]}))
-    assert from_shareable(sent).data == {"metrics": [STEP]}
+    assert site.propose(site.answers) == [asdict(answer) for answer in site.answers]
+    sent = site.send(steps(STEP), "train")
+    assert from_shareable(sent).data == {"steps": [STEP]}
     assert [(e["kind"], e["decision"], e["count"]) for e in site.log] == [
         ("adapter", "released", 2),
         ("responses", "released", len(site.answers)),
@@ -85,7 +99,7 @@ def test_what_may_leave_leaves_and_is_written_down(site):
         for e in site.log
     )
     text = site.egress.log.path.read_text()
-    assert not any(a["text"] in text for a in site.answers)
+    assert not any(a.text in text for a in site.answers)
 
 
 def test_the_adapter_is_clipped_to_the_sites_norm(site):
@@ -98,15 +112,15 @@ def test_the_adapter_is_clipped_to_the_sites_norm(site):
 
 
 def test_how_long_private_steps_took_stays_with_their_numbers(site):
-    assert site().send(result("train", {"metrics": [STEP]})).get_header(SECONDS) == 1.5
-    sent = site(metrics={"private_steps": False}).send(result("train", {"metrics": [STEP]}))
+    assert site().send(steps(STEP), "train").get_header(SECONDS) == 1.5
+    sent = site(metrics={"private_steps": False}).send(steps(STEP), "train")
     assert sent.get_header(SECONDS) == 0.0
-    assert from_shareable(sent).data == {"metrics": []}
+    assert from_shareable(sent).data == {"steps": []}
 
 
 def test_a_site_that_shares_no_answers_stays_in_the_job(site):
     site(responses={"share": False})
-    sent = site.send(result("propose", {"responses": site.answers}))
+    sent = site.send(result("propose", responses=site.answers), "propose")
     assert sent.get_return_code(ReturnCode.OK) == ReturnCode.OK
     assert from_shareable(sent).data == {"responses": []}
     assert site.log[0]["rules"]["not_shared"] == len(site.answers)
@@ -114,15 +128,14 @@ def test_a_site_that_shares_no_answers_stays_in_the_job(site):
 
 def test_only_problems_of_the_step_under_way_are_answered(site):
     site()
-    site.egress.asked = {site.answers[0]["problem_id"]}
-    sent = from_shareable(site.send(result("propose", {"responses": site.answers})))
-    assert sent.data == {"responses": site.answers[:1]}
+    site.egress.asked = {site.answers[0].problem_id}
+    assert site.propose(site.answers) == [asdict(site.answers[0])]
 
 
 def test_wrong_answers_stay(site):
     site()
-    wrong = [a | {"text": a["text"][:-2] + "##"} for a in site.answers]
-    assert from_shareable(site.send(result("propose", {"responses": wrong}))).data == {"responses": []}
+    assert (wrong := [replace(answer, text=answer.text[:-2] + "##") for answer in site.answers])
+    assert site.propose(wrong) == []
     assert site.log[0]["rules"]["verified"] == len(wrong)
 
 
@@ -132,13 +145,21 @@ DXOS = {
     "an unknown kind": DXO(DataKind.ANALYTIC, data={"key": "Mrs Smith"}),
     "whole weights": DXO(DataKind.WEIGHTS, data=dict(DELTA)),
     "a collection": DXO(DataKind.COLLECTION, data={"inner": DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA))}),
-    "beside the answers": DXO(DataKind.APP_DEFINED, data={"responses": [], "note": "Mrs Smith"}),
     "an extra tensor": DXO(DataKind.WEIGHT_DIFF, data=DELTA | {"note": torch.ones(3)}),
     "a tensor less": DXO(DataKind.WEIGHT_DIFF, data=dict(list(DELTA.items())[:1])),
     "half precision": DXO(DataKind.WEIGHT_DIFF, data={n: t.half() for n, t in DELTA.items()}),
     "not finite": DXO(DataKind.WEIGHT_DIFF, data={n: t * float("nan") for n, t in DELTA.items()}),
-    "numbers with text": DXO(DataKind.METRICS, data={"metrics": [STEP | {"reward": "Mrs Smith"}]}),
-    "answers in a text": DXO(DataKind.APP_DEFINED, data={"responses": "Mrs Smith"}),
+    "numbers": DXO(DataKind.METRICS, data={"steps": [STEP]}),
+    "answers": DXO(DataKind.APP_DEFINED, data={"responses": []}),
+}
+# The same of other tasks: what is no answer to the task.
+OTHERS = {
+    "numbers with text": ("train", DXO(DataKind.METRICS, data={"steps": [STEP | {"kind": "Mrs Smith"}]})),
+    "a number of another name": ("train", DXO(DataKind.METRICS, data={"steps": [STEP | {"metrics": {"Mrs": 1.0}}]})),
+    "scores for steps": ("train", DXO(DataKind.METRICS, data={"scores": {}})),
+    "answers in a text": ("propose", DXO(DataKind.APP_DEFINED, data={"responses": "Mrs Smith"})),
+    "beside the answers": ("propose", DXO(DataKind.APP_DEFINED, data={"responses": [], "note": "Mrs Smith"})),
+    "an answer with more": ("propose", DXO(DataKind.APP_DEFINED, data={"responses": [{"note": "Mrs Smith"}]})),
 }
 # ... or other headers.
 HEADERS = {
@@ -155,6 +176,8 @@ def smuggle(name: str) -> Shareable:
     message = result("submit", delta=DELTA)
     if name in DXOS:
         DXOS[name].update_shareable(message)
+    elif name in OTHERS:
+        OTHERS[name][1].update_shareable(message)
     elif name in HEADERS:
         message.set_header(*HEADERS[name])
     elif name == "a second part":
@@ -164,9 +187,9 @@ def smuggle(name: str) -> Shareable:
     return message
 
 
-@pytest.mark.parametrize("name", [*DXOS, *HEADERS, "a second part", "no DXO"])
+@pytest.mark.parametrize("name", [*DXOS, *OTHERS, *HEADERS, "a second part", "no DXO"])
 def test_anything_more_or_else_is_refused_whole(site, name):
-    sent = site().send(smuggle(name))
+    sent = site().send(smuggle(name), OTHERS[name][0] if name in OTHERS else "submit")
     assert sent.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
     assert "DXO" not in sent
     assert sent.get_header(ERROR).startswith("refused by the site's privacy policy: ")
@@ -176,7 +199,7 @@ def test_anything_more_or_else_is_refused_whole(site, name):
 
 
 def test_errors_say_what_the_policy_lets_them(site):
-    failed, refused = error_answer("worker died near Mrs Smith"), error_answer("version differs", refusal=True)
+    failed, refused = error("worker died near Mrs Smith"), error("version differs", would_not=True)
     assert site().send(failed).get_header(ERROR) == "worker died near Mrs Smith"
     site(metrics={"error_text": False})
     assert site.send(failed).get_header(ERROR) == WITHHELD
@@ -191,13 +214,13 @@ def test_errors_say_what_the_policy_lets_them(site):
 
 def test_a_log_that_cannot_be_written_lets_nothing_out(site, tmp_path):
     (tmp_path / "local").touch()  # where the log's folder should be
-    for message in (
-        result("submit", delta=DELTA),
-        result("propose", {"responses": site.answers}),
-        result("train", {"metrics": [STEP]}),
-        error_answer("text"),
+    for task, message in (
+        ("submit", result("submit", delta=DELTA)),
+        ("propose", result("propose", responses=site.answers)),
+        ("train", steps(STEP)),
+        ("train", error("text")),
     ):
-        sent = site().send(message)
+        sent = site().send(message, task)
         assert "DXO" not in sent
         assert "the egress log cannot be written" in sent.get_header(ERROR)
 
@@ -206,13 +229,13 @@ def test_a_crash_in_a_rule_lets_nothing_out(site, monkeypatch):
     site()
     monkeypatch.setattr("fedrlvr.site.egress.filter_responses", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # FLARE turns it into TASK_RESULT_FILTER_ERROR, without text
-        site.send(result("propose", {"responses": site.answers}))
+        site.propose(site.answers)
     assert [(e["decision"], e["reason"]) for e in site.log] == [("refused", "ZeroDivisionError")]
 
 
 def test_without_our_executor_nothing_passes(site):
     with pytest.raises(ContentBlockedException):
         site.send(result("submit", delta=DELTA))
-    sent = site.send(error_answer("policy.yaml: response: unknown setting"))
+    sent = site.send(error("policy.yaml: response: unknown setting"))
     assert sent.get_header(ERROR) == NO_POLICY
     assert REFUSAL in sent["__headers__"]

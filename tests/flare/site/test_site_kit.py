@@ -10,7 +10,7 @@ from nvflare.fuel.sec.authz import AuthzContext, Person
 from nvflare.lighter.utils import load_yaml
 from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 
-from fedrlvr.flare.site.lockdown import JOB_CLASSES, NoRemoteShell, check_authorization, check_resources
+from fedrlvr.flare.site.lockdown import JOB_CLASSES, check_authorization, check_resources
 from fedrlvr.flare.site.site_kit import (
     OF_CODE,
     filled_in,
@@ -22,6 +22,7 @@ from fedrlvr.flare.site.site_kit import (
     without_foreign_code,
     write_new,
 )
+from fedrlvr.flare.workarounds import NoRemoteShell
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site_config import SiteConfig

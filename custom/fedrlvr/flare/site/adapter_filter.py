@@ -15,10 +15,11 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 
-from fedrlvr.privacy.adapter_release import AdapterRelease, adapter_bytes
+from fedrlvr.privacy.adapter_release import AdapterRelease
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import AdapterRules
+from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import validate_settings
 
@@ -110,7 +111,7 @@ class AdapterFilter(Filter):
             delta, spec = _difference(dxo.data, received, full), {name: list(v.shape) for name, v in received.items()}
             delta, measured = release(delta, spec)
             sent = {name: _like(received[name], delta[name], full) for name in received}
-            payload = adapter_bytes({name: torch.as_tensor(value) for name, value in sent.items()})
+            payload = as_safetensors({name: torch.as_tensor(value) for name, value in sent.items()})
             entry |= {"count": len(sent), "rules": measured, **fingerprint(payload)}
             entry["ledger"] = release.ledger.last_hash()
         return DXO(dxo.data_kind, data=sent, meta=dxo.meta).update_shareable(shareable)

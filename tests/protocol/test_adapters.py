@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
 
-from fedrlvr.privacy.guards import MAX_TEXT, Refused, check_adapter, check_responses
+from fedrlvr.protocol.adapters import as_safetensors, check_adapter, payload_size
+from fedrlvr.protocol.refused import Refused
 
 SPEC = {"a": [2, 2], "b": [3]}
 
@@ -79,56 +81,11 @@ def test_a_finite_value_that_would_overflow_in_the_next_model_is_refused_without
         check_adapter(adapter(b=torch.tensor([value, 0.0, 0.0])), SPEC)
 
 
-ASKED = {"p1", "p2"}
+def test_sizes_are_those_of_the_numbers():
+    assert payload_size(adapter()) == 4 * (2 * 2 + 3)
 
 
-def answer(problem_id="p1", text="#07", variant=0, **more) -> dict:
-    return {"problem_id": problem_id, "text": text, "variant": variant} | more
-
-
-def test_good_responses_come_back_in_order():
-    records = [answer(), answer("p2", "", 5), answer(), answer(text="x" * MAX_TEXT)]
-    expected = [("p1", "#07", 0), ("p2", "", 5), ("p1", "#07", 0), ("p1", "x" * MAX_TEXT, 0)]
-    assert check_responses(records, ASKED, limit=4, variants=6) == expected
-    assert check_responses([], ASKED, limit=0, variants=1) == []
-
-
-@pytest.mark.parametrize(
-    ("records", "reason"),
-    [
-        (None, "are NoneType, expected a list"),
-        ({"problem_id": "p1", "text": "x"}, "are dict, expected a list"),
-        ("text", "are str, expected a list"),
-        ((answer(),), "are tuple, expected a list"),
-        ([answer()] * 4, "4 responses, at most 3"),
-        (["p1"], "exactly the fields"),
-        ([None], "exactly the fields"),
-        ([{"problem_id": "p1"}], "exactly the fields"),
-        ([{"problem_id": "p1", "text": "#07"}], "exactly the fields"),
-        ([{}], "exactly the fields"),
-        ([answer(prompt="private")], "exactly the fields"),
-        ([answer(text=7)], "must be text"),
-        ([answer(text=None)], "must be text"),
-        ([answer(text=b"#07")], "must be text"),
-        ([answer(problem_id=1)], "must be text"),
-        ([answer(problem_id=["p1"])], "must be text"),
-        ([answer(variant=6)], "whole number from 0 to 5"),
-        ([answer(variant=-1)], "whole number from 0 to 5"),
-        ([answer(variant=True)], "whole number from 0 to 5"),
-        ([answer(variant="0")], "whole number from 0 to 5"),
-        ([answer(variant=0.0)], "whole number from 0 to 5"),
-        ([answer("p3")], "problem 'p3', which was not asked"),
-        ([answer("")], "problem '', which was not asked"),
-        ([answer(), answer("p" * 9999)], "'p{80}', which was not asked"),
-        ([answer(text="x" * (MAX_TEXT + 1))], "100001 characters, at most 100000"),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
-def test_responses_that_are_not_as_asked_are_refused_whole(records, reason):
-    with pytest.raises(Refused, match=reason):
-        check_responses(records, ASKED, limit=3, variants=6)
-
-
-def test_one_bad_response_refuses_the_good_ones_with_it():
-    with pytest.raises(Refused):
-        check_responses([answer(), answer("p2"), answer("p3")], ASKED, limit=9, variants=6)
+def test_the_bytes_depend_on_the_names_and_not_on_their_order():
+    given = adapter()
+    assert as_safetensors(given) == as_safetensors(dict(reversed(given.items())))
+    assert all(torch.equal(load(as_safetensors(given))[name], given[name]) for name in given)

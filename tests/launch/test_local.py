@@ -1,0 +1,222 @@
+"""The rounds from end to end in this process: real agents, gates, workers and trainers; only the transport is ours."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+from safetensors.torch import load_file
+from tests.runs import events_of, of, round_adapters, run_here, spec_of
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.launch.local import LocalRun, LocalTransport
+from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.protocol.answers import Failure
+from fedrlvr.run import RunFailed
+from fedrlvr.server.client_manager import Message
+from fedrlvr.site.egress import read_policy
+
+SITES = {"site-1": ("A",), "site-2": ("B",)}
+TWO_ROUNDS = {"federation__rounds": 2, "federation__segments_per_round": 2, "federation__min_sites": 2}
+
+
+@pytest.fixture
+def sites(site_files):
+    return site_files(SITES)[1]
+
+
+def test_a_run_leaves_adapters_events_and_its_workers_adapters(small_job, sites, tmp_path):
+    events, run = run_here(tmp_path / "run", spec_of(small_job(**TWO_ROUNDS), sites), sites)
+    kinds = [event["event"] for event in events]
+    assert (kinds[0], kinds[-1]) == ("start", "end")
+    assert [e["round"] for e in of(events, "round")] == [0, 1]
+    assert [e["sites"] for e in of(events, "average")] == [["site-1", "site-2"]] * 2
+    assert len({*round_adapters(run)}) == 2  # each round moved the adapter
+    assert events_of(run) == events
+    steps = of(events, "step")
+    assert {(e["site"], e["kind"]) for e in steps} == {(s, k) for s in SITES for k in ("private", "public")}
+    assert sum(e["completions"] for e in steps) == 2 * 2 * 2 * 2 * 16  # sites, rounds, segments, steps, 4 x 4
+    assert sum(e["swap/completions"] for e in steps if e["kind"] == "public") > 0
+    assert all(math.isfinite(e["time"]) for e in events)
+    for config in sites.values():
+        assert load_file(config.state_dir / "adapter" / "adapter_model.safetensors")
+    assert "site-1" in json.dumps(events[-1]["site_seconds"])
+
+
+def test_the_same_seed_ends_in_the_same_bytes_and_another_does_not(small_job, site_files, tmp_path):
+    _, sites = site_files(SITES)
+    runs = [
+        run_here(tmp_path / str(n), spec_of(small_job(seed=seed), sites), sites)[1] for n, seed in enumerate((0, 0, 1))
+    ]
+    one, again, other = (round_adapters(run) for run in runs)
+    assert one == again != other
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "centralised"])
+def test_every_method_takes_as_many_steps_and_samples_as_much(small_job, sites, tmp_path, method):
+    """`centralised` is the same with all problems at one site; the demo's own command runs it."""
+    events, run = run_here(tmp_path / "run", spec_of(small_job(method=method), sites), sites)
+    what = METHODS[method]
+    steps = of(events, "step")
+    assert {site: sum(e["site"] == site for e in steps) for site in SITES} == dict.fromkeys(SITES, 4)
+    assert sum(e["completions"] for e in steps) == 2 * 4 * 16
+    public = [e for e in steps if e["kind"] == "public"]
+    assert bool(public) == what.public_step
+    assert (sum(e["swap/completions"] for e in public) > 0) == what.exchange
+    assert bool(of(events, "exchange")) == what.exchange
+    assert bool(of(events, "average")) == what.average
+    assert (run.server_folder / "rounds").exists() == what.average
+
+
+def test_replace_all_trains_on_nothing_but_the_pool_where_there_is_one(small_job, sites, tmp_path):
+    """Right answers come from the other site, so a step swaps whole groups or none of a group: multiples of 4."""
+    swapped = {}
+    for method in ("replace-all", "pubswap"):
+        events, _ = run_here(tmp_path / method, spec_of(small_job(method=method), sites), sites)
+        swapped[method] = [e["swap/completions"] for e in of(events, "step") if e["kind"] == "public"]
+    assert all(count % 4 == 0 for count in swapped["replace-all"])
+    assert sum(swapped["replace-all"]) > sum(swapped["pubswap"]) > 0
+
+
+@dataclass
+class Scripted(LocalTransport):
+    """Does something to chosen requests: `script` maps (task, site) to a function in place of the agent's answer."""
+
+    def __init__(self, agents, script):
+        super().__init__(agents)
+        self.script, self.sent = script, []
+
+    def send(self, site, message: Message, timeout, changed):
+        self.sent.append((message.request.task, site, message.adapter is not None))
+        act = self.script.get((message.request.task, site))
+        answered = act(self, message) if act else None
+        return answered or super().send(site, message, timeout, changed)
+
+
+def failing(times: int, failure: Failure):
+    """The first `times` requests fail without reaching the site."""
+    left = [times]
+
+    def act(transport, message):
+        left[0] -= 1
+        return _over(failure) if left[0] >= 0 else None
+
+    return act
+
+
+def _over(answer):
+    from fedrlvr.launch.local import LocalTask
+
+    return LocalTask(answer, None)
+
+
+def test_a_site_that_could_not_is_back_with_the_next_segment_and_is_sent_the_rounds_adapter(small_job, sites, tmp_path):
+    job = small_job(federation__segments_per_round=3)
+    script = {("train", "site-2"): failing(1, Failure.of("disk full"))}
+    transports = []
+
+    def transport(agents):
+        transports.append(Scripted(agents, script))
+        return transports[0]
+
+    events, _ = run_here(tmp_path / "run", spec_of(job, sites), sites, new_transport=transport)
+    assert [(e["site"], e["task"], e["reason"]) for e in of(events, "failure")] == [("site-2", "train", "disk full")]
+    assert [(e["segment"], e["sites"]) for e in of(events, "back")] == [(1, ["site-2"])]
+    trains = [(site, adapter) for task, site, adapter in transports[0].sent if task == "train"]
+    assert trains == [
+        ("site-1", True), ("site-2", True), ("site-1", False), ("site-2", True), ("site-1", False), ("site-2", False),
+    ]  # fmt: skip
+    assert [e["sites"] for e in of(events, "average")] == [["site-1", "site-2"]]
+
+
+def test_a_site_that_would_not_is_out_until_the_next_round(small_job, sites, tmp_path):
+    script = {("train", "site-2"): failing(1, Failure.of("not this job", would_not=True))}
+    job = small_job(federation__rounds=2)
+    events, _ = run_here(
+        tmp_path / "run", spec_of(job, sites), sites, new_transport=lambda agents: Scripted(agents, script)
+    )
+    assert not of(events, "back")
+    assert [e["sites"] for e in of(events, "average")] == [["site-1"], ["site-1", "site-2"]]
+
+
+def test_below_the_quorum_the_run_ends_with_the_reason_and_goes_on_later(small_job, sites, tmp_path):
+    """In the bytes of a run that nothing happened to."""
+    job = small_job(**TWO_ROUNDS)
+    spec = spec_of(job, sites)
+    calm = run_here(tmp_path / "calm", spec_of(job, sites), sites)[1]
+    lost = {("submit", "site-1"): failing(0, Failure.of("")), ("submit", "site-2"): _in_round(1, "gone for good")}
+    with pytest.raises(RunFailed, match=r"only 1 of 2 sites are left.*site-2 failed in submit: gone for good"):
+        run_here(tmp_path / "run", spec, sites, new_transport=lambda agents: Scripted(agents, lost))
+    folder = tmp_path / "run"
+    stopped = json.loads((folder / "local" / "server" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert stopped["event"] == "stopped"
+    events, run = run_here(folder, spec.model_copy(update={"resume": True}), sites)
+    assert [e["after"] for e in of(events, "resumed")] == [0]
+    assert [e["event"] for e in events].count("end") == 1
+    assert round_adapters(run)[-1] == round_adapters(calm)[-1]
+    assert (folder / "local-1").is_dir()  # the first attempt is still there
+
+
+def _in_round(number: int, reason: str):
+    def act(transport, message):
+        return _over(Failure.of(reason)) if message.request.envelope.round == number else None
+
+    return act
+
+
+def test_a_run_is_not_gone_on_with_under_other_settings(small_job, sites, tmp_path):
+    spec = spec_of(small_job(), sites)
+    run_here(tmp_path / "run", spec, sites)
+    other = spec.model_copy(update={"job": small_job(grpo__epsilon=0.3), "resume": True})
+    with pytest.raises(RunFailed, match="was of a job with other settings"):
+        run_here(tmp_path / "run", other, sites)
+
+
+def test_an_interruption_ends_it_at_once_and_another_command_can_go_on(small_job, sites, tmp_path):
+    def interrupt(transport, message):
+        raise KeyboardInterrupt
+
+    spec = spec_of(small_job(), sites)
+    with pytest.raises(KeyboardInterrupt):
+        run_here(tmp_path / "run", spec, sites, new_transport=lambda a: Scripted(a, {("propose", "site-2"): interrupt}))
+    events, _ = run_here(tmp_path / "run", spec.model_copy(update={"resume": True}), sites)
+    assert events[-1]["event"] == "end"
+
+
+def test_two_commands_at_one_run_are_one_too_many(small_job, sites, tmp_path):
+    run = LocalRun(tmp_path / "run", spec_of(small_job(), sites), sites)
+    with pytest.raises(ValueError, match="another command is at this run"):
+        LocalRun(tmp_path / "run", spec_of(small_job(), sites), sites)
+    run.close()
+
+
+def test_a_bad_line_at_one_site_costs_that_site_only_and_is_told_without_its_folder(small_job, sites, tmp_path):
+    bad = sites["site-2"].private_problems
+    bad.write_text(bad.read_text() + '{"id": "x"}\n')
+    events, _ = run_here(tmp_path / "run", spec_of(small_job(), sites), sites)
+    reasons = {e["reason"] for e in of(events, "failure")}
+    assert reasons == {"ProblemFileError: site-2.jsonl, line 17, field prompt: missing"}
+    assert [e["sites"] for e in of(events, "average")] == [["site-1"]]
+    with pytest.raises(RunFailed, match="field prompt: missing"):
+        run_here(tmp_path / "other", spec_of(small_job(federation__min_sites=2), sites), sites)
+
+
+def test_a_sites_policy_acts_and_is_written_down(small_job, sites, tmp_path):
+    config = sites["site-2"]
+    config.state_dir.mkdir(parents=True)
+    policy = config.state_dir / "policy.yaml"
+    policy.write_text(
+        "adapters: {clip_norm: 0.001}\nresponses: {share: false}\nmetrics: {private_steps: false, heldout: none}\n"
+    )
+    with_policy = sites | {"site-2": config.model_copy(update={"policy": policy})}
+    events, _ = run_here(tmp_path / "run", spec_of(small_job(), sites), with_policy)
+    steps = {(e["site"], e["kind"]) for e in of(events, "step")}
+    assert steps == {("site-1", "private"), ("site-1", "public"), ("site-2", "public")}
+    assert all(not e["bytes_up"].get("site-2") for e in of(events, "exchange"))
+    assert any(e["bytes_up"]["site-1"] for e in of(events, "exchange"))
+    entries = list(EgressLog(read_policy(policy).log).entries())
+    assert {e["kind"] for e in entries} == {"adapter", "responses", "metrics"}
+    (clipped,) = [e["rules"] for e in entries if e["kind"] == "adapter"]
+    assert clipped["clipped"] == 1

@@ -1,0 +1,24 @@
+"""The one text that tells every participant which run it is."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from fedrlvr.protocol.run_spec import RunSpec
+
+
+def test_it_says_the_same_on_the_other_side(job):
+    spec = RunSpec(job=job, public_ids=["p1", "p2"], public_sha256="hash", resume=True, base_model="ab")
+    assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_run_without_a_name_gets_one_of_its_own(job):
+    one, other = (RunSpec(job=job, public_ids=["p"], public_sha256="hash").run for _ in range(2))
+    assert one != other
+
+
+@pytest.mark.parametrize("changes", [{"run": "../x"}, {"run": ""}, {"public_ids": []}, {"workspace": "/srv"}])
+def test_what_is_no_run(job, changes):
+    with pytest.raises(ValidationError):
+        RunSpec.model_validate({"job": job, "public_ids": ["p"], "public_sha256": "hash"} | changes)

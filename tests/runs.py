@@ -1,0 +1,50 @@
+"""Whole runs for tests: in this process, or in FLARE's simulator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedrlvr.config import JobConfig
+from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.launch.local import LocalRun
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import TASKS
+
+
+def spec_of(job: JobConfig, sites: Mapping[str, SiteConfig], **more) -> RunSpec:
+    """A run of `job` on these sites' public problems; `more` of what a spec says."""
+    public = read_problems(next(iter(sites.values())).public_problems, TASKS[job.task])
+    ids = [problem.id for problem in public]
+    return RunSpec(**{"job": job, "public_ids": ids, "public_sha256": manifest_hash(public)} | more)
+
+
+def run_here(folder: Path, spec: RunSpec, sites: Mapping[str, SiteConfig], **how) -> tuple[list[dict], LocalRun]:
+    """The run's events and the run itself, which is over. Raises RunFailed; events before that are in its folder."""
+    run, events = LocalRun(folder, spec, sites, **how), []
+    try:
+        run.run(events.append)
+    finally:
+        run.close()
+    return events, run
+
+
+def simulation_of(folder: Path, job: JobConfig, sites: Mapping[str, SiteConfig], **more) -> Simulation:
+    return Simulation(folder, spec_of(job, sites, **more), dict(sites))
+
+
+def of(events: list[dict], kind: str) -> list[dict]:
+    return [event for event in events if event["event"] == kind]
+
+
+def round_adapters(run: LocalRun | Simulation) -> list[bytes]:
+    """What the server left of every round, as bytes."""
+    folders = sorted((run.server_folder / "rounds").iterdir(), key=lambda path: int(path.name))
+    return [(folder / "adapter_model.safetensors").read_bytes() for folder in folders]
+
+
+def events_of(run: LocalRun | Simulation) -> list[dict]:
+    return [json.loads(line) for line in (run.server_folder / "metrics.jsonl").read_text().splitlines()]
