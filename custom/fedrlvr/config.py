@@ -1,7 +1,7 @@
-"""Every setting of a job, as validated models. What a site owns is in `site_config.py`; how files are read, in
-`settings_file.py`.
+"""Every setting of a job, as validated models. What a site owns is in `site_config.py`; `settings_file.py` reads files.
 
-GRPO settings carry TRL's names. A job holds only algorithm settings and names: no path, no hardware.
+A job holds only algorithm settings and names: no path, no hardware. The descriptions are the reference that
+`fedrlvr settings` prints.
 """
 
 from __future__ import annotations
@@ -22,82 +22,83 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LoraSettings(Settings):
-    """PEFT's names. `target_modules`: ends of module names, or "all-linear" for every linear layer but the head."""
+    """The adapter, with PEFT's names."""
 
-    r: int = Field(8, ge=1)
-    alpha: float = Field(16.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
+    r: int = Field(8, ge=1, description="The rank of the adapter.")
+    alpha: float = Field(16.0, gt=0, description="The adapter is scaled by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input, in training.")
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj"),
+        description="Ends of module names; `all-linear` is every linear layer except the head.",
     )
 
 
 class GrpoSettings(Settings):
-    """One GRPO step. `num_minibatches` optimizer steps per pass, `num_iterations` passes over each sampled batch."""
+    """One GRPO step, with TRL's names."""
 
-    num_generations: int = Field(8, ge=2)
-    prompts_per_step: int = Field(8, ge=1)
-    max_completion_length: int = Field(256, ge=1)
-    temperature: float = Field(1.0, gt=0)
-    num_iterations: int = Field(1, ge=1, le=1000)
-    num_minibatches: int = Field(1, ge=1)
-    epsilon: float = Field(0.2, gt=0, lt=1)
-    epsilon_high: float | None = Field(None, gt=0)
-    beta: float = Field(0.0, ge=0)
-    loss_type: Literal["grpo", "bnpo", "dr_grpo"] = "dr_grpo"
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    negative_advantage_scale: float = Field(1.0, ge=0)
-    mask_truncated_completions: bool = False
+    num_generations: int = Field(8, ge=2, description="Completions sampled for each prompt: a group.")
+    prompts_per_step: int = Field(8, ge=1, description="Private problems in one private step.")
+    max_completion_length: int = Field(256, ge=1, description="In tokens.")
+    temperature: float = Field(1.0, gt=0, description="Of sampling, in training and in evaluation.")
+    num_iterations: int = Field(1, ge=1, le=1000, description="Passes over each sampled batch.")
+    num_minibatches: int = Field(1, ge=1, description="Optimizer steps in each pass.")
+    epsilon: float = Field(0.2, gt=0, lt=1, description="The probability ratio is clipped below 1 - epsilon.")
+    epsilon_high: float | None = Field(None, gt=0, description="It is clipped above 1 + this; null: as `epsilon`.")
+    beta: float = Field(0.0, ge=0, description="Weight of the KL divergence from the base model in the loss.")
+    loss_type: Literal["grpo", "bnpo", "dr_grpo"] = Field(
+        "dr_grpo",
+        description="Token losses are divided by the completion's length, by all tokens of the step, or by a constant.",
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group", description="Advantages are divided by the standard deviation of the group, of the batch, or not."
+    )
+    negative_advantage_scale: float = Field(1.0, ge=0, description="Factor on negative advantages.")
+    mask_truncated_completions: bool = Field(False, description="Leave completions that hit the limit out of the loss.")
 
 
 class OptimizerSettings(Settings):
-    learning_rate: float = Field(1e-5, ge=0)
-    betas: tuple[Decay, Decay] = (0.9, 0.99)
-    adam_epsilon: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    reset_each_round: bool = True
+    """AdamW."""
+
+    learning_rate: float = Field(1e-5, ge=0, description="Constant over the job.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Decay rates of AdamW's two moments.")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="The gradient's L2 norm is clipped to this.")
+    reset_each_round: bool = Field(True, description="Start each round with fresh moments.")
 
 
 class SwapSettings(Settings):
-    """Which own completions give way to pooled ones.
+    """Which of a site's own wrong completions are replaced by right answers of other sites."""
 
-    `repeat`: one pooled answer may take several places, for tasks where right answers have a single wording.
-    """
-
-    prefer: Literal["random", "short"] = "random"
-    repeat: bool = False
-    keep_incorrect: int = Field(1, ge=0)
-    max_swaps: int | None = Field(None, ge=0)
+    prefer: Literal["random", "short"] = Field("random", description="Which pooled answers to a problem go first.")
+    repeat: bool = Field(False, description="One pooled answer may take several places in a group.")
+    keep_incorrect: int = Field(1, ge=0, description="Wrong completions that stay in each group.")
+    max_swaps: int | None = Field(None, ge=0, description="At most this many swaps in a group; null: no limit.")
 
 
 class ExchangeSettings(Settings):
-    """When sites exchange verified answers, how many may travel, and whether a site keeps them for later steps."""
+    """When sites exchange verified answers to public problems, and how many."""
 
-    prompts_per_step: int = Field(8, ge=1)
-    schedule: Literal["every"] | tuple[int, ...] = "every"
-    keep_pool: bool = True
-    max_per_site: int = Field(4, ge=1)
-    max_per_prompt: int = Field(16, ge=1)
+    prompts_per_step: int = Field(8, ge=1, description="Public problems in one public step.")
+    schedule: Literal["every"] | tuple[int, ...] = Field(
+        "every", description="Public steps that begin with an exchange, counted from 0 over the job, rising."
+    )
+    keep_pool: bool = Field(True, description="A site keeps what it received, for later public steps.")
+    max_per_site: int = Field(4, ge=1, description="Answers of one site to one problem that are passed on.")
+    max_per_prompt: int = Field(16, ge=1, description="Answers to one problem that a site gets and keeps.")
 
 
 class VerifierSettings(Settings):
-    """How a completion's answer is found and compared.
+    """How a completion's answer is found and compared."""
 
-    `fallback`: what counts where there is no balanced `\\boxed{}`: nothing, or the last line if it reads `#### answer`,
-    `Answer: answer` or `The answer is answer`. `allow_expressions`: whether an unevaluated expression such as 2+2
-    counts as its value. `max_answer_length` in characters; `deadline` in CPU-seconds and `memory_mb` bound the process
-    that compares expressions.
-    """
-
-    fallback: Literal["none", "last_line"] = "none"
-    allow_expressions: bool = False
-    max_answer_length: int = Field(300, ge=1, le=10_000)
-    deadline: float = Field(2.0, gt=0, le=60)
-    memory_mb: int = Field(1024, ge=512)
+    fallback: Literal["none", "last_line"] = Field(
+        "none",
+        description="Without a balanced `\\boxed{}`: no answer, or a last line such as `#### 4` or `The answer is 4`.",
+    )
+    allow_expressions: bool = Field(False, description="An unevaluated `2+2` counts as 4.")
+    max_answer_length: int = Field(300, ge=1, le=10_000, description="In characters; a longer answer is wrong.")
+    deadline: float = Field(2.0, gt=0, le=60, description="CPU-seconds for one comparison by math-verify.")
+    memory_mb: int = Field(1024, ge=512, description="Memory of the process that compares, in MiB.")
 
 
 # What `apply_chat_template` takes for itself, above all the template: a job brings no code to a site.
@@ -122,12 +123,13 @@ RENDERING = {
 
 
 class PromptSettings(Settings):
-    """How a prompt becomes tokens, the same at every site. `chat_template`: use the model's own where it has one, or
-    never; `chat_template_kwargs` go to it as they are (`{enable_thinking: false}`)."""
+    """How a prompt becomes tokens, the same at every site."""
 
-    chat_template: Literal["auto", "never"] = "auto"
-    system_prompt: str | None = None
-    chat_template_kwargs: dict[str, bool | int | float | str] = {}
+    chat_template: Literal["auto", "never"] = Field("auto", description="Use the model's own template if it has one.")
+    system_prompt: str | None = Field(None, description="Goes before every problem; null: none.")
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(
+        {}, description="Variables of the template, such as `{enable_thinking: false}`."
+    )
 
     @field_validator("chat_template_kwargs")
     @classmethod
@@ -139,16 +141,20 @@ class PromptSettings(Settings):
 
 
 class FederationSettings(Settings):
-    """`step_deadline`: seconds a site may work on one task. Every other time-out follows from it (`Deadlines`)."""
+    """Rounds, segments, and who has to be there. A segment is `local_steps` private steps and one public step."""
 
-    rounds: int = Field(2, ge=1)
-    segments_per_round: int = Field(12, ge=1)
-    local_steps: int = Field(1, ge=1)
-    segments_per_task: int = Field(1, ge=1)
-    aggregator: Literal["fedit", "svd"] = "svd"
-    min_sites: int = Field(1, ge=1)
-    step_deadline: float = Field(3600.0, gt=0)
-    max_update_norm: float | None = Field(None, gt=0)
+    rounds: int = Field(2, ge=1, description="Adapters are averaged at the end of each round.")
+    segments_per_round: int = Field(12, ge=1, description="Segments in a round.")
+    local_steps: int = Field(1, ge=1, description="Private steps in a segment.")
+    segments_per_task: int = Field(1, ge=1, description="Segments that a site works through in one task, at most.")
+    aggregator: Literal["fedit", "svd"] = Field(
+        "svd", description="Average the factors, or take the best rank-r approximation of the mean product."
+    )
+    min_sites: int = Field(1, ge=1, description="The run ends if fewer sites than this are left.")
+    step_deadline: float = Field(
+        3600.0, gt=0, description="Seconds a site may work on one task; all other time-outs follow from it."
+    )
+    max_update_norm: float | None = Field(None, gt=0, description="The server refuses an update of a larger L2 norm.")
 
     @property
     def start_deadline(self) -> float:
@@ -157,24 +163,22 @@ class FederationSettings(Settings):
 
 
 class PrivacySettings(Settings):
-    """Example-level differential privacy of the private steps (`mode` dp_grpo; the unit is one private problem).
+    """Differential privacy of one private problem, in the private steps. Problems are then Poisson-sampled."""
 
-    Problems are Poisson-sampled, each one's group gradient is clipped to the L2 norm `clip_norm`, and Gaussian noise of
-    standard deviation noise_multiplier * clip_norm is added to their sum.
-    """
-
-    mode: Literal["none", "dp_grpo"] = "none"
-    clip_norm: float = Field(1.0, gt=0)
-    noise_multiplier: float = Field(1.0, ge=LEAST_NOISE, le=MOST_NOISE)
+    mode: Literal["none", "dp_grpo"] = Field("none", description="`dp_grpo` switches it on.")
+    clip_norm: float = Field(1.0, gt=0, description="The gradient of each problem's group is clipped to this L2 norm.")
+    noise_multiplier: float = Field(
+        1.0, ge=LEAST_NOISE, le=MOST_NOISE, description="Noise on their sum, in units of `clip_norm`."
+    )
 
 
 class EvaluationSettings(Settings):
-    """`samples` completions per problem at round ends; `curve_samples` every `every_segments` segments in between."""
+    """How often, and with how many completions, pass@k is measured."""
 
-    samples: int = Field(4, ge=1)
-    k: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
-    every_segments: int | None = Field(None, ge=1)
-    curve_samples: int = Field(1, ge=1)
+    samples: int = Field(4, ge=1, description="Completions of each problem before the first and after each round.")
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), description="pass@k for these k; 1 must be among them.")
+    every_segments: int | None = Field(None, ge=1, description="Measure every so many segments too; null: never.")
+    curve_samples: int = Field(1, ge=1, description="Completions of each problem in these measurements.")
 
 
 Method = Literal["pubswap", "fedavg", "fedavg+public", "replace-all", "local", "centralised"]
@@ -183,11 +187,11 @@ Method = Literal["pubswap", "fedavg", "fedavg+public", "replace-all", "local", "
 class JobConfig(Settings):
     """Everything that is agreed between the sites of one job."""
 
-    name: str = Field("fedrlvr", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    method: Method = "pubswap"
-    seed: int = Field(0, ge=0)
-    task: str
-    model: str
+    name: str = Field("fedrlvr", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Of the job and its folder.")
+    method: Method = Field("pubswap", description="What sites exchange and average.")
+    seed: int = Field(0, ge=0, description="All draws follow from it, except those of differential privacy.")
+    task: str = Field(description="The problems, the prompt and the verifier: a name in `fedrlvr.tasks.TASKS`.")
+    model: str = Field(description="The name by which each site's own file offers the base model.")
     lora: LoraSettings = LoraSettings()
     grpo: GrpoSettings = GrpoSettings()
     optimizer: OptimizerSettings = OptimizerSettings()

@@ -14,27 +14,24 @@ from fedrlvr.config import Settings
 
 
 class Hardware(Settings):
-    """How a site's machine is used.
+    """How a site's machine is used. Batch sizes change speed and memory, and results by no more than rounding."""
 
-    `attn_implementation` is transformers' (default: its own choice); `gradient_checkpointing` spends time to save
-    memory in training. `micro_batch_size` and `generation_batch_size` count completions held in memory at once; they
-    change speed and memory, not results (beyond floating-point rounding).
-    """
-
-    processes: int = Field(1, ge=1)
-    threads: int | None = Field(None, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
-    gradient_checkpointing: bool = False
-    micro_batch_size: int = Field(64, ge=1)
-    generation_batch_size: int = Field(1024, ge=1)
+    processes: int = Field(1, ge=1, description="Ranks of the worker: one for each GPU.")
+    threads: int | None = Field(None, ge=1, description="CPU threads of each rank; null: PyTorch's choice.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: the GPU if there is one.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number type of the loaded weights.")
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
+        None, description="The attention code of transformers; null: its own choice."
+    )
+    gradient_checkpointing: bool = Field(False, description="Training takes more time and less memory.")
+    micro_batch_size: int = Field(64, ge=1, description="Completions in memory at once, in training.")
+    generation_batch_size: int = Field(1024, ge=1, description="Completions in memory at once, in sampling.")
 
 
 class LocalModel(Hardware):
     """A model directory, and the machine that it is loaded on."""
 
-    model_path: Path
+    model_path: Path = Field(description="The model's Hugging Face directory; safetensors only, never the network.")
 
     def check_model(self) -> None:
         """Raises FileNotFoundError where `model_path` is no Hugging Face directory with safetensors weights."""
@@ -57,13 +54,12 @@ PLACEHOLDERS = {"worker", "processes", "port"}
 
 
 class WorkerSettings(Settings):
-    """How a site starts its worker.
+    """How a site starts its worker. In `launch`, `{worker}` stands for the module to run and its argument,
+    `{processes}` for the number of ranks, and `{port}` for a free port of this machine."""
 
-    `launch` is a command without a shell. `{worker}`, an argument of its own, stands for the module to run and its
-    argument; `{processes}` for the number of ranks, `{port}` for a free port of this machine.
-    """
-
-    launch: str | None = None
+    launch: str | None = Field(
+        None, description="A command, run without a shell; null: plain Python, or torchrun for several ranks."
+    )
 
     @field_validator("launch")
     @classmethod
@@ -90,19 +86,16 @@ class WorkerSettings(Settings):
 
 
 class SiteConfig(LocalModel):
-    """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file.
+    """A site's own `local/fedrlvr.yaml`. Relative paths are taken from the folder of that file."""
 
-    `policy` is the site's privacy policy, which its `local/privacy.json` has FLARE enforce.
-    """
-
-    model: str
-    private_problems: Path
-    public_problems: Path
-    test_problems: Path
-    heldout_problems: Path | None = None
-    deepspeed_config: Path
-    state_dir: Path
-    policy: Path | None = None
+    model: str = Field(description="The name by which jobs ask for the model.")
+    private_problems: Path = Field(description="The site's own problems; they never leave.")
+    public_problems: Path = Field(description="The consortium's public set; it must have the hash that the job names.")
+    test_problems: Path = Field(description="The consortium's test set.")
+    heldout_problems: Path | None = Field(None, description="The site's own test set, kept from training; null: none.")
+    deepspeed_config: Path = Field(description="A DeepSpeed file: ZeRO stage 0, 1 or 2.")
+    state_dir: Path = Field(description="For checkpoints, the site's adapter and the worker's log.")
+    policy: Path | None = Field(None, description="The site's privacy policy; null: nothing is filtered or logged.")
     worker: WorkerSettings = WorkerSettings()
 
     def rooted(self, folder: Path) -> SiteConfig:

@@ -27,7 +27,8 @@ def test_all_follows_from_a_steps_deadline(small_job, step, start, task, first_t
 
 
 def test_the_exported_job_holds_them(small_job, tmp_path):
-    PubSwapRecipe(RunSpec(job=small_job(federation__step_deadline=7200.0), public_ids=["p"], public_sha256="hash")).export(str(tmp_path))
+    job = small_job(federation__step_deadline=7200.0)
+    PubSwapRecipe(RunSpec(job=job, public_ids=["p"], public_sha256="hash")).export(str(tmp_path))
     server, client = (
         json.loads(next(tmp_path.rglob(f"config_fed_{side}.json")).read_text()) for side in ("server", "client")
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig
 from fedrlvr.settings_file import SettingsError, apply_override, read_yaml, validate_settings
@@ -14,19 +16,19 @@ from fedrlvr.tiny.generated import GeneratedData
 
 
 class ExperimentConfig(JobConfig):
-    """One YAML file in `app_configs/`. Only the `JobConfig` part travels to the sites.
+    """One YAML file in `app_configs/`. Relative paths are taken from the folder of that file.
 
-    `data` and `base_model` are made where no prepared folder and no model directory are given; a preset for real ones
-    has them in its `tiny` part only. `site` is the machine of every simulated site, `deepspeed` its DeepSpeed file,
-    from the preset's folder; so is `policy`, the privacy policy of every simulated site (without one nothing is
-    filtered).
+    `data`, `base_model`, `site`, `deepspeed` and `policy` are for simulated sites; only the rest travels to the sites.
+    A preset may have a part `tiny`, which `--tiny` puts over the other settings.
     """
 
     data: GeneratedData | None = None
     base_model: BaseModelSettings | None = None
     site: Hardware = Hardware(threads=1)
-    deepspeed: Path = Path("deepspeed/zero0.json")
-    policy: Path | None = None
+    deepspeed: Path = Field(Path("deepspeed/zero0.json"), description="The DeepSpeed file of each simulated site.")
+    policy: Path | None = Field(
+        None, description="The privacy policy of each simulated site; null: nothing is filtered."
+    )
 
     def job(self, sites: Sequence[str]) -> JobConfig:
         """The job as it is sent to `sites`. `centralised` has one site, which samples as much a step as all together.

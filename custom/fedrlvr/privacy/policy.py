@@ -18,18 +18,17 @@ Delta = Annotated[float, Field(gt=0, lt=1)]
 
 
 class AdapterRules(Settings):
-    """What is done to an adapter's difference before it leaves.
+    """What is done to an adapter's difference before it leaves. Its noise is differential privacy of the unit *site*
+    (add/remove); answers and scores have no such noise."""
 
-    `clip_norm`: its L2 norm over all tensors is scaled down to this (None: left as it is). `noise_multiplier`: Gaussian
-    noise of standard deviation noise_multiplier * clip_norm on every number. That is differential privacy of the unit
-    *site* (add/remove): the adapters that leave hardly depend on the site's data. Answers and scores have no such
-    noise. With `max_epsilon` the site refuses once its releases would together exceed (max_epsilon, delta).
-    """
-
-    clip_norm: float | None = Field(None, gt=0)
-    noise_multiplier: float = Field(0.0, ge=0, le=MOST_NOISE)
-    max_epsilon: float | None = Field(None, gt=0)
-    delta: Delta = 1e-5
+    clip_norm: float | None = Field(None, gt=0, description="A larger L2 norm is scaled down to this; null: no limit.")
+    noise_multiplier: float = Field(
+        0.0, ge=0, le=MOST_NOISE, description="Gaussian noise on every number, in units of `clip_norm`."
+    )
+    max_epsilon: float | None = Field(
+        None, gt=0, description="The site refuses a release that would exceed it over all jobs; null: no limit."
+    )
+    delta: Delta = Field(1e-5, description="The delta at which epsilon is counted.")
 
     @model_validator(mode="after")
     def _noise_needs_a_scale(self) -> AdapterRules:
@@ -41,13 +40,12 @@ class AdapterRules(Settings):
 
 
 class PresidioRules(Settings):
-    """What Presidio looks for besides: `entities` by its names, with a score of `threshold` or more, by the spaCy
-    `model` in a folder of the site's."""
+    """What Presidio looks for besides, where 'fedrlvr[pii]' is installed."""
 
-    model: Path
-    language: str = "en"
-    entities: tuple[str, ...] = Field(("PERSON",), min_length=1)
-    threshold: float = Field(0.5, ge=0, le=1)
+    model: Path = Field(description="A spaCy model: a folder at the site.")
+    language: str = Field("en", description="The model's language.")
+    entities: tuple[str, ...] = Field(("PERSON",), min_length=1, description="Presidio's names of what to look for.")
+    threshold: float = Field(0.5, ge=0, le=1, description="The least score that counts as found.")
 
     @field_validator("entities")
     @classmethod
@@ -58,52 +56,48 @@ class PresidioRules(Settings):
 
 
 class ResponseRules(Settings):
-    """Which answers to public problems may leave. An answer that breaks a rule is dropped, never mended.
+    """Which answers to public problems may leave. An answer that breaks a rule is dropped, never changed.
 
-    `share`: whether any may. `propose_from`: sampled from the site's own adapter, or from the averaged one that the
-    server has anyway: an answer then tells nothing of this site but which rules it passed. Lengths are in characters.
-    `ngram`, `max_shared_ngrams`: an answer with more than so many sequences of `ngram` words (or single words that look
-    like an identifier) in common with the private problems and answers, public problems' own sequences not counted, is
-    dropped; `ngram` 0 switches that off. With it on, *which* answers are missing tells of private problems: whoever
-    chooses the adapter can ask. `pii`: kinds of personal data looked for; `names`: a file of names, one a line;
-    `phone_regions`: countries (ISO 3166) whose national numbers are telephone numbers; `presidio`: what else to look
-    for, where 'fedrlvr[pii]' is installed.
+    Sequences of words that also stand in public problems are not counted as shared. With `ngram` on, *which* answers
+    are missing tells of private problems: whoever chooses the adapter can ask.
     """
 
-    share: bool = True
-    propose_from: Literal["local", "global"] = "local"
-    max_length: int = Field(10_000, ge=1, le=100_000)
-    max_per_prompt: int = Field(8, ge=1)
-    max_per_step: int = Field(1_000, ge=1)
-    max_per_job: int | None = Field(None, ge=1)
-    ngram: int = Field(0, ge=0, le=50)
-    max_shared_ngrams: int = Field(0, ge=0)
-    pii: tuple[Literal[PII], ...] = ()
-    phone_regions: tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...] = ("US", "GB")
-    names: Path | None = None
+    share: bool = Field(True, description="false: no answer leaves.")
+    propose_from: Literal["local", "global"] = Field(
+        "local", description="Sample from the site's own adapter, or from the averaged one, which the server has."
+    )
+    max_length: int = Field(10_000, ge=1, le=100_000, description="In characters.")
+    max_per_prompt: int = Field(8, ge=1, description="Answers to one problem in one exchange.")
+    max_per_step: int = Field(1_000, ge=1, description="Answers in one exchange.")
+    max_per_job: int | None = Field(None, ge=1, description="Answers in a whole job; null: no limit.")
+    ngram: int = Field(0, ge=0, le=50, description="Words in a row that count as shared with a private text; 0: off.")
+    max_shared_ngrams: int = Field(0, ge=0, description="Shared sequences and identifiers that an answer may have.")
+    pii: tuple[Literal[PII], ...] = Field((), description="Kinds of personal data to look for.")
+    phone_regions: tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...] = Field(
+        ("US", "GB"), description="Countries (ISO 3166) whose national telephone numbers are recognised."
+    )
+    names: Path | None = Field(None, description="A file of names that may not leave, one a line; null: none.")
     presidio: PresidioRules | None = None
 
 
 class MetricRules(Settings):
-    """Which numbers may leave besides. `private_steps`: rewards, losses and so on of steps on private problems.
-    `heldout`: pass@k on the site's own held-out problems, by label, overall only, or not at all. `error_text`: whether
-    an error that goes to the server says what happened, or only that something did.
-    """
+    """Which numbers may leave besides, and which words."""
 
-    private_steps: bool = True
-    heldout: Literal["by_label", "overall", "none"] = "by_label"
-    error_text: bool = True
+    private_steps: bool = Field(True, description="Rewards, losses and so on of steps on private problems leave.")
+    heldout: Literal["by_label", "overall", "none"] = Field(
+        "by_label", description="What leaves of pass@k on the site's own held-out problems."
+    )
+    error_text: bool = Field(True, description="false: the server learns that a task failed, and not why.")
 
 
 class TrainingRules(Settings):
-    """What a job has to bring to be let in: with `require` dp_grpo, example-level differential privacy in every private
-    step (unit: one private problem, add/remove); a step that would exceed (max_epsilon, delta) over all jobs on the
-    site's model is refused.
-    """
+    """What a job must bring. The unit of this differential privacy is one private problem (add/remove)."""
 
-    require: Literal["none", "dp_grpo"] = "none"
-    max_epsilon: float | None = Field(None, gt=0)
-    delta: Delta = 1e-5
+    require: Literal["none", "dp_grpo"] = Field("none", description="`dp_grpo`: a job without it is refused.")
+    max_epsilon: float | None = Field(
+        None, gt=0, description="A step that would exceed it, over all jobs on the site's model, is refused."
+    )
+    delta: Delta = Field(1e-5, description="The delta at which epsilon is counted.")
 
     @model_validator(mode="after")
     def _limit_needs_noise(self) -> TrainingRules:
@@ -117,11 +111,10 @@ class TrainingRules(Settings):
 
 
 class SitePolicy(Settings):
-    """`ledger` and `log` are files at the site, outside any job's folder: what was spent, and what left. Relative paths
-    are taken from the folder of the policy's file."""
+    """A site's `policy.yaml`. Relative paths are taken from the folder of that file."""
 
-    ledger: Path = Path("fedrlvr-ledger.jsonl")
-    log: Path = Path("fedrlvr-egress.jsonl")
+    ledger: Path = Field(Path("fedrlvr-ledger.jsonl"), description="What was spent of the privacy budget.")
+    log: Path = Field(Path("fedrlvr-egress.jsonl"), description="What left the site, and what did not.")
     adapters: AdapterRules = AdapterRules()
     responses: ResponseRules = ResponseRules()
     metrics: MetricRules = MetricRules()

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
 from safetensors.torch import load_file
 
 from fedrlvr.config import Settings
@@ -23,9 +24,9 @@ KEPT_ROUNDS = 2
 
 
 class ServerConfig(Settings):
-    """The server's own `local/fedrlvr.yaml`, if it has one: where runs are kept. Relative to that file's folder."""
+    """The server's own `local/fedrlvr.yaml`, if it has one. Relative paths are taken from the folder of that file."""
 
-    state_dir: Path
+    state_dir: Path = Field(description="Where the server keeps the last rounds of each run.")
 
 
 @dataclass(frozen=True)

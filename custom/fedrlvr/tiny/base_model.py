@@ -31,23 +31,23 @@ from fedrlvr.types import Problem
 
 
 class BaseModelSettings(Settings):
-    """Architecture, tokenizer and supervised warm start. Head dimension 32 lets other rollout engines serve the same
-    model. With `chat` the tokenizer is byte-level BPE of `vocabulary` tokens in that chat format, without it every
-    character is a token."""
+    """A tiny base model with a supervised warm start, for runs without `--model`."""
 
-    architecture: Literal[ARCHITECTURES] = "qwen3"
-    chat: Literal[tuple(CHAT_STYLES)] | None = None
-    vocabulary: int = Field(512, ge=300)
-    hidden_size: int = Field(64, ge=8)
-    num_layers: int = Field(2, ge=1)
-    intermediate_size: int = Field(192, ge=8)
-    num_heads: int = Field(4, ge=1)
-    head_dim: int = Field(32, ge=8)
-    max_position_embeddings: int = Field(512, ge=16)
-    steps: int = Field(400, ge=0)
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(6e-3, gt=0)
-    seed: int = Field(0, ge=0)
+    architecture: Literal[ARCHITECTURES] = Field("qwen3", description="Of which released family it is a small copy.")
+    chat: Literal[tuple(CHAT_STYLES)] | None = Field(
+        None, description="The chat format of a byte-level BPE tokenizer; null: each character is a token."
+    )
+    vocabulary: int = Field(512, ge=300, description="Tokens of the BPE tokenizer.")
+    hidden_size: int = Field(64, ge=8, description="Width of the model.")
+    num_layers: int = Field(2, ge=1, description="Layers.")
+    intermediate_size: int = Field(192, ge=8, description="Width of each MLP.")
+    num_heads: int = Field(4, ge=1, description="Attention heads.")
+    head_dim: int = Field(32, ge=8, description="Width of each head; other rollout engines can serve 32.")
+    max_position_embeddings: int = Field(512, ge=16, description="The longest sequence, in tokens.")
+    steps: int = Field(400, ge=0, description="Supervised steps of the warm start.")
+    batch_size: int = Field(64, ge=1, description="Demonstrations in each of them.")
+    learning_rate: float = Field(6e-3, gt=0, description="The highest of the warm start.")
+    seed: int = Field(0, ge=0, description="Of weights and demonstrations; it does not depend on the job's.")
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -15,13 +15,13 @@ from fedrlvr.types import Problem
 
 
 class GeneratedData(Settings):
-    """How many problems of which label go where. `sites` maps a site's name to the labels of its private problems."""
+    """Generated problems, for runs without `--data`."""
 
-    sites: dict[str, tuple[str, ...]] = Field(min_length=1)
-    private_per_site: int = Field(256, ge=1)
-    heldout_per_site: int = Field(64, ge=1)
-    public: int = Field(32, ge=0)
-    test_per_label: int = Field(64, ge=1)
+    sites: dict[str, tuple[str, ...]] = Field(min_length=1, description="Each site's name: labels of its problems.")
+    private_per_site: int = Field(256, ge=1, description="Private problems of each site.")
+    heldout_per_site: int = Field(64, ge=1, description="Held-out problems of each site.")
+    public: int = Field(32, ge=0, description="Problems in the public set.")
+    test_per_label: int = Field(64, ge=1, description="Problems of each label in the test set.")
 
     @field_validator("sites")
     @classmethod

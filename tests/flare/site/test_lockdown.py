@@ -85,7 +85,7 @@ def test_a_file_that_says_nothing(site, text):
 
 def test_the_server_has_no_shell_at_a_site_that_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(shell_cmd, "SHELL_CMD_VALIDATORS", dict(shell_cmd.SHELL_CMD_VALIDATORS))
-    monkeypatch.setattr("fedrlvr.flare.site.lockdown.SHELL_CMD_VALIDATORS", shell_cmd.SHELL_CMD_VALIDATORS)
+    monkeypatch.setattr("fedrlvr.flare.workarounds.SHELL_CMD_VALIDATORS", shell_cmd.SHELL_CMD_VALIDATORS)
     (tmp_path / "private.jsonl").write_text("Mrs Smith")
 
     def asked() -> str:
