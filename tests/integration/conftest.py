@@ -12,13 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fedrlvr.config import JobConfig
-from fedrlvr.data.problems import read_problems
-from fedrlvr.flare.lead.simulator import Simulation
-from fedrlvr.run import RecipeInputs
-from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import TASKS
-
 ROOT = Path(__file__).parents[2]
 FAULTS = Path(__file__).with_name("faults")
 SMALL = [
@@ -78,12 +71,6 @@ def run_demo(demo):
         return process.returncode, out, err
 
     return run
-
-
-def simulation_of(folder: Path, job: JobConfig, manifest: str, sites: dict[str, SiteConfig], **recipe) -> Simulation:
-    """`manifest` and `sites` are what `site_files` gives; `recipe`, further arguments of the recipe."""
-    public = read_problems(next(iter(sites.values())).public_problems, TASKS[job.task])
-    return Simulation(folder, RecipeInputs(job, [p.id for p in public], manifest, **recipe), sites)
 
 
 @pytest.fixture

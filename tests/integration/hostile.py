@@ -1,38 +1,67 @@
-"""A site that does not play by the rules: a FLARE filter that spoils everything it sends, one trick after another."""
+"""A site that does not play by the rules: everything it sends is spoiled on its way, one trick after another."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from nvflare.apis.dxo import from_shareable
-from nvflare.apis.filter import Filter
-from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.shareable import Shareable
+
+from fedrlvr.flare.messages import pack_answer, unpack_answer
+from fedrlvr.launch.local import LocalTask, LocalTransport
+from fedrlvr.server.client_manager import Message
 
 
-class Spoil(Filter):
+class FlareMessageTask(LocalTask):
+    """Over at once, with what came as FLARE's message: the server reads it as it would read one of FLARE."""
+
+    def __init__(self, task: str, message: Shareable):
+        super().__init__(None, None)
+        object.__setattr__(self, "_come", (task, message))
+
+    def reply(self):
+        return unpack_answer(*self._come)
+
+
+class SpoilingTransport(LocalTransport):
+    """`spoil(site, task, request, FLARE's message)` may change what a site sends."""
+
+    def __init__(self, agents, spoil: Callable[[str, str, Message, Shareable], None]):
+        super().__init__(agents)
+        self._spoil = spoil
+
+    def send(self, site, message, timeout, changed):
+        answered, task = super().send(site, message, timeout, changed), message.request.task
+        sent = pack_answer(task, *answered.reply())
+        self._spoil(site, task, message, sent)
+        return FlareMessageTask(task, sent)
+
+
+class Spoil:
     """At `site`, `plan` maps "task/round", or "propose/segment", to the name of a method below; where it says nothing,
     updates are NaN and every answer claims to be right and is not. `asked` are the ids that such lies are about."""
 
     def __init__(self, site: str, plan: dict, asked: list):
-        super().__init__()
         self.site, self.plan, self.asked = site, plan, asked
 
-    def process(self, shareable, fl_ctx):
-        envelope = shareable.get_header("fedrlvr.envelope")
-        if envelope is None or fl_ctx.get_identity_name() != self.site:  # an error answer, or somebody honest
-            return shareable
-        task = fl_ctx.get_prop(FLContextKey.TASK_NAME)
+    def __call__(self, site: str, task: str, request: Message, message: Shareable) -> None:
+        envelope = message.get_header("fedrlvr.envelope")
+        if envelope is None or site != self.site:  # a failure, or somebody honest
+            return
         number = envelope["segment" if task == "propose" else "round"]
+        if task == "validate" and number < 0:
+            number = 0
         trick = self.plan.get(f"{task}/{number}", {"submit": "nan", "propose": "lie"}.get(task))
         if trick == "stale":
-            shareable.set_header("fedrlvr.envelope", envelope | {"round": envelope["round"] - 1})
+            message.set_header("fedrlvr.envelope", envelope | {"round": envelope["round"] - 1})
         elif trick == "eternity":
-            shareable.set_header("fedrlvr.seconds", float("inf"))
+            message.set_header("fedrlvr.seconds", float("inf"))
         elif trick:
-            dxo = from_shareable(shareable)
+            dxo = from_shareable(message)
             replaced = getattr(self, trick)(dxo.data)
             dxo.data = dxo.data if replaced is None else replaced
-            dxo.update_shareable(shareable)
-        return shareable
+            dxo.update_shareable(message)
 
     @staticmethod
     def nan(delta):
@@ -85,18 +114,18 @@ class Spoil(Filter):
 
     @staticmethod
     def infinite_reward(data):
-        for record in data["metrics"]:
-            record["reward"] = float("inf")
+        for step in data["steps"]:
+            step["metrics"]["reward"] = float("inf")
 
     @staticmethod
-    def journals_word(data):
+    def an_events_word(data):
         """A number under a plain name, which is also what the server calls something of its own."""
-        for record in data["metrics"]:
-            record["round"] = 7.0
+        for step in data["steps"]:
+            step["metrics"]["round"] = 7.0
 
     @staticmethod
     def too_many_records(data):
-        data["metrics"] = data["metrics"][:1] * 20_000
+        data["steps"] = data["steps"][:1] * 20_000
 
     @staticmethod
     def better_than_all(data):

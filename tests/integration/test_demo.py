@@ -1,4 +1,5 @@
-"""The demo's command, for real and small: FLARE's simulator, a DeepSpeed worker at each of two sites."""
+"""The demo's command, for real and small, in one process. FLARE's simulator, with a worker process at each of two sites,
+ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from transformers import AutoModelForCausalLM
 
 pytestmark = pytest.mark.slow
 
+CLINICAL = Path(__file__).parents[2] / "app_configs" / "site" / "clinical.yaml"
+
 
 def folder_of(out: str) -> Path:
     return Path(next(line.split()[-1] for line in out.splitlines() if line.startswith("summary.json"))).parent
@@ -22,7 +25,7 @@ def folder_of(out: str) -> Path:
 @pytest.fixture(scope="module")
 def pubswap(run_demo) -> Path:
     """The folder of one finished run that several tests look at."""
-    code, out, err = run_demo("--seed", "1")
+    code, out, err = run_demo("--env", "local", "--seed", "1", "--policy", str(CLINICAL))
     assert code == 0, err
     assert "test, type A" in out
     return folder_of(out)
@@ -48,7 +51,7 @@ def test_a_run_leaves_its_report(pubswap):
     assert math.isclose(seconds["wall"], seconds["compute"] + seconds["waiting"] + seconds["start_and_stop"])
     assert summary["versions"]["deepspeed"]
     assert (folder / "pass_at_1.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "flare.log").stat().st_size > 0
+    assert (folder / "local.log").exists()
 
 
 def test_the_final_adapter_loads_with_peft_and_changes_the_model(pubswap):
@@ -66,16 +69,33 @@ def adapter_bytes(folder: Path) -> bytes:
     return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
-def test_the_same_seed_ends_in_the_same_bytes(run_demo, pubswap):
-    """And not because nothing ever changes: `test_every_baseline_runs` holds other runs against these bytes."""
-    _, out, _ = run_demo("--seed", "1")
-    assert folder_of(out) != pubswap  # an earlier run's results are not written over
-    assert adapter_bytes(folder_of(out)) == adapter_bytes(pubswap)
+def test_flares_simulator_ends_in_the_same_bytes_by_the_same_events(run_demo, pubswap):
+    """Under a policy, so that the gate is a FLARE filter there."""
+    code, out, err = run_demo("--env", "sim", "--seed", "1", "--policy", str(CLINICAL))
+    assert code == 0, err
+    folder = folder_of(out)
+    assert folder != pubswap  # an earlier run's results are not overwritten
+    assert adapter_bytes(folder) == adapter_bytes(pubswap)
+    assert happened(folder) == happened(pubswap)
+    for site in ("site-1", "site-2"):
+        logs = [(place / "sites" / site / "egress.jsonl").read_text().splitlines() for place in (folder, pubswap)]
+        here, there = ([json.loads(line) for line in log] for log in logs)
+        assert [(e["kind"], e["decision"]) for e in here] == [(e["kind"], e["decision"]) for e in there]
+        same = [(a["sha256"], b["sha256"]) for a, b in zip(here, there, strict=True) if a["kind"] != "metrics"]
+        assert same
+        assert all(one == other for one, other in same)  # metrics hold how long steps took
+
+
+def happened(folder: Path) -> list[dict]:
+    """A run's events, without what the clock or a random name decides."""
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    clocks = {"time", "seconds", "step_time", "asking_seconds", "site_seconds", "run"}
+    return [{name: value for name, value in event.items() if name not in clocks} for event in events]
 
 
 @pytest.mark.parametrize("method", ["fedavg", "fedavg+public", "replace-all", "local", "centralised"])
 def test_every_baseline_runs(run_demo, pubswap, method):
-    code, out, err = run_demo("--method", method, "--seed", "1", "--set", "federation.min_sites=1")
+    code, out, err = run_demo("--env", "local", "--method", method, "--seed", "1", "--set", "federation.min_sites=1")
     assert code == 0, err
     folder = folder_of(out)
     summary = json.loads((folder / "summary.json").read_text())
@@ -87,7 +107,7 @@ def test_every_baseline_runs(run_demo, pubswap, method):
     assert sum(e["completions"] for e in steps) == 8 * 4 * 4 * 2  # every method samples as much in all
     assert summary["bytes"]["responses"]["up"] == 0 or method == "replace-all"
     assert (summary["bytes"]["adapter"]["up"] > 0) == (method != "local")
-    assert (summary["swap"]["fraction"] > 0) <= (method == "replace-all")
+    assert (summary["swap"]["fraction"] > 0) == (method == "replace-all")
     if method != "local":
         assert adapter_bytes(folder) != adapter_bytes(pubswap)
     adapters = [line.split()[-1] for line in out.splitlines() if line.startswith("adapter:")]
@@ -96,7 +116,7 @@ def test_every_baseline_runs(run_demo, pubswap, method):
 
 def test_arithmetic_runs_with_math_verify_in_the_loop(run_demo):
     settings = ["task=arithmetic", "grpo.max_completion_length=32", "data.sites={site-1: [add], site-2: [times]}"]
-    code, out, err = run_demo(*(part for setting in settings for part in ("--set", setting)))
+    code, out, err = run_demo("--env", "local", *(part for setting in settings for part in ("--set", setting)))
     assert code == 0, err
     summary = json.loads((folder_of(out) / "summary.json").read_text())
     assert set(summary["final"]["test"]) == {"overall", "add", "share", "take", "times"}

@@ -23,7 +23,15 @@ pytestmark = pytest.mark.slow
 
 def run_job(job: str, workspace: Path, *arguments: str) -> tuple[Path, dict]:
     """The run's folder and its summary."""
-    command = [sys.executable, str(ROOT / "jobs" / job / "job.py"), "--workspace", str(workspace), *arguments]
+    command = [
+        sys.executable,
+        str(ROOT / "jobs" / job / "job.py"),
+        "--env",
+        "local",
+        "--workspace",
+        str(workspace),
+        *arguments,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,25 +1,32 @@
-"""Real FLARE runs in which sites have policies and the job knows nothing of them."""
+"""Runs in which sites have policies and the job knows nothing of them. What arrives at the server is listened to.
+
+The same gate as a FLARE filter is in `test_demo.py` (simulator) and `test_poc_privacy.py` (real sites)."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from tests.integration.conftest import simulation_of
+from nvflare.apis.dxo import DataKind, from_shareable
+from nvflare.apis.shareable import Shareable
+from tests.integration.hostile import SpoilingTransport
+from tests.runs import run_here, spec_of
 
-from fedrlvr.data.problems import manifest_hash, write_problems
-from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.data.problems import write_problems
 from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.protocol.answers import ProposeAnswer
+from fedrlvr.protocol.records import PublicResponse
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.server.client_manager import Message
 from fedrlvr.site.egress import read_policy
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
+from fedrlvr.worker.in_process import InProcessWorker
+from fedrlvr.worker.setup import SetUp
 
 pytestmark = pytest.mark.slow
 
@@ -36,24 +43,33 @@ def policy_file(config, name: str, changes: dict | None = None) -> Path:
     return path
 
 
-def tapped(simulation: Simulation, **environment: str) -> tuple[list[dict], list[dict]]:
-    """Run it; what the server's filters heard, and its event_log."""
-    resources = simulation.flare / "local" / "resources.json"
-    allowed = json.loads(resources.read_text())
-    allowed["class_allow_list"].append("wiretap.")
-    resources.write_text(json.dumps(allowed))
-    heard = simulation.folder / "heard.jsonl"
-    done = subprocess.run(
-        [sys.executable, str(HERE / "wiretap.py"), str(simulation.folder), str(heard)],
-        env={**os.environ, "PYTHONPATH": str(HERE), **environment},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
+def tapped(folder: Path, spec: RunSpec, sites: dict, recited: list[dict] | None = None) -> tuple[list, list]:
+    """What arrived at the server, as (site, FLARE's message), and the run's events. With `recited`, site-1 has a worker
+    whose model knows its private problems by heart: it proposes these answers."""
+    heard = []
+
+    def listen(site: str, task: str, request: Message, message: Shareable) -> None:
+        heard.append((site, message))
+
+    def new_worker(setup: SetUp) -> InProcessWorker:
+        return Parrot(setup, recited) if recited and setup.site == "site-1" else InProcessWorker(setup)
+
+    events, _ = run_here(
+        folder, spec, sites, new_worker=new_worker, new_transport=partial(SpoilingTransport, spoil=listen)
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    event_log = simulation.server_folder / "metrics.jsonl"
-    return [[json.loads(line) for line in path.read_text().splitlines()] for path in (heard, event_log)]
+    return heard, events
+
+
+class Parrot(InProcessWorker):
+    def __init__(self, setup: SetUp, recited: list[dict]):
+        super().__init__(setup)
+        self._recited = [PublicResponse(**answer) for answer in recited]
+
+    def ask(self, request, tensors=None, ledger=""):
+        answer, tensors = super().ask(request, tensors, ledger)
+        if isinstance(answer, ProposeAnswer):
+            answer = answer.model_copy(update={"responses": self._recited})
+        return answer, tensors
 
 
 PLANS = {
@@ -66,16 +82,16 @@ PLANS = {
 
 def test_each_sites_policy_acts_although_the_job_configures_none(site_files, small_job, tmp_path):
     job = small_job(federation__rounds=2, federation__segments_per_round=1, federation__aggregator="fedit")
-    manifest, sites = site_files({site: (label,) for site, label in zip(PLANS, "ABCD", strict=True)})
+    _, sites = site_files({site: (label,) for site, label in zip(PLANS, "ABCD", strict=True)})
     sites = {name: c.model_copy(update={"policy": policy_file(c, *PLANS[name])}) for name, c in sites.items()}
-    heard, events = tapped(simulation_of(tmp_path / "run", job, manifest, sites))
+    heard, events = tapped(tmp_path / "run", spec_of(job, sites), sites)
     logs = {name: list(EgressLog(read_policy(c.policy).log).entries()) for name, c in sites.items()}
     check_who_was_let_in(events, logs)
     check_what_left(events)
     for name in ("site-1", "site-2"):
         # Every message that came is in the site's log as released, and nothing else.
-        came = [h["kind"] for h in heard if h["from"] == name]
-        kinds = {"METRICS": "metrics", "APP_DEFINED": "responses", "WEIGHT_DIFF": "adapter"}
+        came = [from_shareable(message).data_kind for site, message in heard if site == name]
+        kinds = {DataKind.METRICS: "metrics", DataKind.APP_DEFINED: "responses", DataKind.WEIGHT_DIFF: "adapter"}
         assert [kinds[kind] for kind in came] == [e["kind"] for e in logs[name]]
         assert {e["decision"] for e in logs[name]} == {"released"}
     clipped = [e["rules"] for e in logs["site-2"] if e["kind"] == "adapter"]
@@ -142,10 +158,8 @@ def test_a_hundred_canaries_in_the_models_mouth(arithmetic_sites, small_job, tmp
         {"problem_id": p.id, "text": f"{canary}. {gold(p)}", "variant": 0}
         for canary, p in zip(canaries(), public * 13, strict=False)
     ]
-    (tmp_path / "recited.json").write_text(json.dumps(recited))
-    simulation = simulation_of(tmp_path / "run", job, manifest_hash(public), sites)
-    heard, events = tapped(simulation, RECITED=str(tmp_path / "recited.json"))
-    from_site_1 = "\n".join(json.dumps(h) for h in heard if h["from"] == "site-1")
+    heard, events = tapped(tmp_path / "run", spec_of(job, sites), sites, recited)
+    from_site_1 = "\n".join(str(message) for site, message in heard if site == "site-1")
     assert sum(canary in from_site_1 for canary in canaries()) == leaking
     (written,) = [e for e in EgressLog(read_policy(sites["site-1"].policy).log).entries() if e["kind"] == "responses"]
     assert written["count"] == leaking

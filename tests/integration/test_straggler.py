@@ -7,7 +7,8 @@ import signal
 
 import psutil
 import pytest
-from tests.integration.conftest import processes_of, simulation_of
+from tests.integration.conftest import processes_of
+from tests.runs import of, simulation_of
 
 from fedrlvr.flare.deadlines import GRACE
 from fedrlvr.flare.lead.simulator import Simulation, SimulationFailed
@@ -24,14 +25,10 @@ RUN = "0123456789abcdef"
 def simulation(site_files, small_job, tmp_path):
     def prepare(**changes) -> Simulation:
         job = small_job(**{"federation__min_sites": 2, "federation__segments_per_round": 2} | changes)
-        manifest, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
-        return simulation_of(tmp_path / "run", job, manifest, sites, run=RUN)
+        _, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
+        return simulation_of(tmp_path / "run", job, sites, run=RUN)
 
     return prepare
-
-
-def of(events: list[dict], kind: str) -> list[dict]:
-    return [event for event in events if event["event"] == kind]
 
 
 def processes_of_site(simulation: Simulation, site: str) -> list[psutil.Process]:

@@ -1,4 +1,5 @@
-"""Thirty rounds in which workers die all the time: the run ends, nothing that was answered is lost, nothing is left."""
+"""Thirty rounds in which worker processes die all the time: the run ends, nothing that was answered is lost, nothing is
+left. The transport is in this process; a site's FLARE process that dies is in `test_poc_deaths.py`."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.integration.conftest import processes_of, simulation_of
+from tests.integration.conftest import processes_of
+from tests.runs import of, run_here, spec_of
 
+from fedrlvr.learning.state import SiteProgress
 from fedrlvr.sealed_folder import check_seal, sealed_folders
-from fedrlvr.worker.checkpoint import SiteProgress
+from fedrlvr.worker.supervisor import Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -47,8 +50,8 @@ def planned() -> list[dict]:
 
 
 @pytest.fixture
-def simulation(site_files, small_job, tmp_path):
-    job = small_job(
+def job(small_job):
+    return small_job(
         federation__rounds=ROUNDS,
         federation__segments_per_round=2,
         federation__min_sites=2,
@@ -58,17 +61,12 @@ def simulation(site_files, small_job, tmp_path):
         grpo__prompts_per_step=2,
         grpo__num_generations=2,
     )
-    manifest, sites = site_files(SITES)
-    return simulation_of(tmp_path / "run", job, manifest, sites)
 
 
-def of(events: list[dict], kind: str) -> list[dict]:
-    return [event for event in events if event["event"] == kind]
-
-
-def test_thirty_rounds_of_workers_that_die(simulation, faults, tmp_path):
+def test_thirty_rounds_of_workers_that_die(job, site_files, faults, tmp_path):
     faults(*planned())
-    events = [event for event in simulation.events() if event]
+    _, sites = site_files(SITES)
+    events, _ = run_here(tmp_path / "run", spec_of(job, sites), sites, new_worker=Supervisor)
     assert len(faults.happened()) == FAULTS >= 12
     assert events[-1]["event"] == "end"
     assert [e["round"] for e in of(events, "average")] == list(range(ROUNDS))
@@ -81,7 +79,7 @@ def test_thirty_rounds_of_workers_that_die(simulation, faults, tmp_path):
     assert sum(answered for answered, _ in counts) >= len(steps) - FAULTS > 150
     assert sum(restarts for _, restarts in counts) >= 12
     folders = [path for path in tmp_path.glob("sites/*/checkpoints/*") if path.is_dir()]  # beside each its lock
-    folders += (simulation.folder / "server").iterdir()
+    folders += (tmp_path / "run" / "server").iterdir()
     assert len(folders) == len(SITES) + 1
     for folder in folders:
         whole = sealed_folders(folder)

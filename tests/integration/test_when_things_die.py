@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import processes_of, simulation_of, wait_for_line, wait_until_gone
+from tests.integration.conftest import processes_of, wait_for_line, wait_until_gone
+from tests.runs import of, simulation_of
 
 from fedrlvr.flare.lead.simulator import Simulation, SimulationFailed
 
@@ -48,11 +49,11 @@ def prepared(site_files, small_job, tmp_path):
 
     def prepare(spoil=lambda sites: None, folder="run", resume=False, **changes) -> Simulation:
         job = small_job(**({"federation__rounds": 2, "federation__segments_per_round": 1} | changes))
-        manifest, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
+        _, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
         states = {site: tmp_path / f"{folder}-sites" / site for site in sites}
         sites = {name: config.model_copy(update={"state_dir": states[name]}) for name, config in sites.items()}
         spoil(sites)
-        return simulation_of(tmp_path / folder, job, manifest, sites, run=RUN, resume=resume)
+        return simulation_of(tmp_path / folder, job, sites, run=RUN, resume=resume)
 
     return prepare
 
@@ -80,10 +81,6 @@ SMALL = {
     "exchange__schedule": [1, 4],
     "federation__min_sites": 2,
 }
-
-
-def of(events: list[dict], kind: str) -> list[dict]:
-    return [event for event in events if event["event"] == kind]
 
 
 def final_adapter(simulation: Simulation) -> bytes:
