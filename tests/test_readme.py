@@ -173,14 +173,9 @@ def test_every_command_is_on_some_page():
     assert {command.split()[1] for _, command in commands("fedrlvr ")} == set(COMMANDS)
 
 
-def job_commands() -> list:
-    """`--env local` comes with the runs in one process; this mark then fails and goes."""
-    soon = pytest.mark.xfail(reason="--env local is not there yet", strict=True, raises=SystemExit)
-    found = commands("python jobs/demo/job.py", "python jobs/math/job.py", "python jobs/medical/job.py")
-    return [pytest.param(*one, marks=soon if "--env local" in one[1] else ()) for one in found]
-
-
-@pytest.mark.parametrize(("page", "command"), job_commands())
+@pytest.mark.parametrize(
+    ("page", "command"), commands("python jobs/demo/job.py", "python jobs/math/job.py", "python jobs/medical/job.py")
+)
 def test_the_command_of_a_job_is_one(page, command, monkeypatch):
     _, script, *words = shlex.split(command)
     assert (ROOT / script).is_file()

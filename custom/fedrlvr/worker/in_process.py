@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from bdb import BdbQuit
 
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.answers import Answer, Failure
@@ -45,6 +46,8 @@ class InProcessWorker:
             return Failure.of("the worker is not running"), None
         try:
             return self._service.answer(request, tensors, ledger)
+        except BdbQuit:  # somebody left the debugger
+            raise
         except Exception as error:  # whatever went wrong is the answer to this one request
             LOGGER.exception("%s: %s", self._setup.site, request.task)
             if not self._service.may_go_on(request, error):
