@@ -101,13 +101,34 @@ def test_an_answer_that_is_no_mapping_is_refused(data):
 
 
 @pytest.mark.parametrize(
-    ("header", "value"), [(ENVELOPE, None), (ENVELOPE, {"round": 1}), (SECONDS, "long"), (SECONDS, float("nan"))]
+    ("header", "value", "said"),
+    [
+        (ENVELOPE, None, "the message has no fedrlvr envelope"),
+        (ENVELOPE, {"round": 1}, "protocol differs: the message says 'None', this side has "),
+        (ENVELOPE, HERE.model_dump() | {"round": None}, "the answer to train, envelope.round: "),
+        (SECONDS, "long", "the answer to train, seconds: "),
+        (SECONDS, float("nan"), "the answer to train, seconds: "),
+    ],
 )
-def test_an_answer_without_its_headers_is_refused(header, value):
+def test_an_answer_without_its_headers_is_refused(header, value, said):
     message = pack_answer("train", ANSWERS[2][1], None)
     message.set_header(header, value)
-    with pytest.raises(Refused, match="the answer to train, "):
+    with pytest.raises(Refused, match=said):
         unpack_answer("train", message)
+
+
+@pytest.mark.parametrize("field", ["protocol", "version", "source"])
+def test_other_code_is_named_before_its_message_is_read(field):
+    """Its fields may be others: what is wrong is the version, and not that a field is missing."""
+    request_, answer = pack_request(REQUESTS[0][0], None), pack_answer("train", ANSWERS[2][1], None)
+    request_.set_header(INSTRUCTIONS, {"of": "the future"})
+    for message in (request_, answer):
+        message.set_header(ENVELOPE, HERE.model_dump() | {field: "0.9"})
+    said = f"{field} differs: the message says '0.9', this side has {getattr(HERE, field)!r}"
+    with pytest.raises(Refused, match=said):
+        unpack_request("train", request_)
+    with pytest.raises(Refused, match=said):
+        unpack_answer("train", answer)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +149,9 @@ def test_a_request_of_another_kind_is_refused(dxo, said):
 
 
 def test_a_request_without_instructions_or_of_no_task_is_refused():
+    bare = Shareable()
+    bare.set_header(ENVELOPE, HERE.model_dump())
     with pytest.raises(Refused, match="has no instructions"):
-        unpack_request("submit", Shareable())
+        unpack_request("submit", bare)
     with pytest.raises(Refused, match="no task is called 'stop'"):
         unpack_request("stop", pack_request(SubmitRequest(envelope=HERE), None))

@@ -12,6 +12,7 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 
 from fedrlvr.protocol.answers import ANSWERS, Answer, Failure, SubmitAnswer
+from fedrlvr.protocol.records import check_same_code
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import Request, SwapRequest, request_named
 from fedrlvr.protocol.strict import parsed
@@ -44,6 +45,7 @@ def pack_request(request: Request, adapter: Adapter | None) -> Shareable:
 
 def unpack_request(task: str, message: Shareable) -> tuple[Request, Adapter | None]:
     """Raises Refused for anything that is not exactly a request of this task."""
+    check_same_code(message.get_header(ENVELOPE))
     model, fields = request_named(task), message.get_header(INSTRUCTIONS)
     if not isinstance(fields, dict):
         raise Refused("the request has no instructions")

@@ -30,6 +30,24 @@ RESERVED = {"event", "time", "round", "site", "self", "kind", "segment"}  # fiel
 NEEDED = {"reward", "live_groups", "groups"}
 
 
+CODE = ("protocol", "version", "source")
+
+
+def check_same_code(envelope: object) -> None:
+    """Look at a message's envelope before anything else of it is read, as other code may write other messages.
+
+    Raises:
+        Refused: no envelope, or one of other code than ours, with both values.
+    """
+    if not isinstance(envelope, dict):
+        raise Refused("the message has no fedrlvr envelope")
+    for field, here in zip(CODE, (PROTOCOL, fedrlvr.__version__, source_hash()), strict=True):
+        if envelope.get(field) != here:
+            raise Refused(
+                f"{field} differs: the message says {str(envelope.get(field))[:80]!r}, this side has {here!r}"
+            )
+
+
 class Envelope(Strict):
     """Who speaks, of which public problems, and where in the run. The server fills it; a site's answer repeats it.
 
@@ -57,7 +75,7 @@ class Envelope(Strict):
 
     def check_same_side(self, other: Envelope) -> None:
         """Raises Refused, with both values, where the other side runs other code or has other public problems."""
-        self._compare(other, ("protocol", "version", "source", "public_sha256"))
+        self._compare(other, (*CODE, "public_sha256"))
 
     def check_same(self, other: Envelope) -> None:
         """The same, and the same place in the run. Raises Refused."""

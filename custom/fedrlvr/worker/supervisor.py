@@ -5,6 +5,7 @@ Runs in the light process that holds the transport: it imports neither DeepSpeed
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from fedrlvr.worker.launcher import worker_command, worker_environment
 from fedrlvr.worker.setup import Ready, SetUp
 from fedrlvr.worker.wire import FAILURE, READY, SET_UP, STOP, Frame, receive, send
 
+LOGGER = logging.getLogger(__name__)
 POLL = 0.05  # seconds between looks at the abort signal and at the process
 
 
@@ -169,8 +171,9 @@ class Supervisor:
             self._process.wait(1.0)
         code = self._process.poll()
         self.stop()
-        ended = "" if code is None else f" (exit code {code})"
-        return f"worker {how}{ended}; see {self.log_path}"
+        reason = f"worker {how}" + ("" if code is None else f" (exit code {code})")
+        LOGGER.error("%s; see %s", reason, self.log_path)
+        return f"{reason}; see {self.log_path}"
 
     def _last_line(self) -> str:
         lines = self.log_path.read_text(errors="replace").strip().splitlines() if self.log_path.exists() else []
