@@ -103,8 +103,8 @@ def test_an_answer_that_is_no_mapping_is_refused(data):
 @pytest.mark.parametrize(
     ("header", "value", "said"),
     [
-        (ENVELOPE, None, "the message has no fedrlvr envelope"),
-        (ENVELOPE, {"round": 1}, "protocol differs: the message says 'None', this side has "),
+        (ENVELOPE, None, "the answer to train, envelope: "),
+        (ENVELOPE, {"round": 1}, "the answer to train, envelope.protocol: "),
         (ENVELOPE, HERE.model_dump() | {"round": None}, "the answer to train, envelope.round: "),
         (SECONDS, "long", "the answer to train, seconds: "),
         (SECONDS, float("nan"), "the answer to train, seconds: "),
@@ -118,17 +118,14 @@ def test_an_answer_without_its_headers_is_refused(header, value, said):
 
 
 @pytest.mark.parametrize("field", ["protocol", "version", "source"])
-def test_other_code_is_named_before_its_message_is_read(field):
+def test_other_code_is_named_before_its_request_is_read(field):
     """Its fields may be others: what is wrong is the version, and not that a field is missing."""
-    request_, answer = pack_request(REQUESTS[0][0], None), pack_answer("train", ANSWERS[2][1], None)
-    request_.set_header(INSTRUCTIONS, {"of": "the future"})
-    for message in (request_, answer):
-        message.set_header(ENVELOPE, HERE.model_dump() | {field: "0.9"})
+    message = pack_request(REQUESTS[0][0], None)
+    message.set_header(INSTRUCTIONS, {"of": "the future"})
+    message.set_header(ENVELOPE, HERE.model_dump() | {field: "0.9"})
     said = f"{field} differs: the message says '0.9', this side has {getattr(HERE, field)!r}"
     with pytest.raises(Refused, match=said):
-        unpack_request("train", request_)
-    with pytest.raises(Refused, match=said):
-        unpack_answer("train", answer)
+        unpack_request("train", message)
 
 
 @pytest.mark.parametrize(

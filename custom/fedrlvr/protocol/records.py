@@ -34,7 +34,7 @@ CODE = ("protocol", "version", "source")
 
 
 def check_same_code(envelope: object) -> None:
-    """Look at a message's envelope before anything else of it is read, as other code may write other messages.
+    """Look at a request's envelope before anything else of it is read, as other code may write other requests.
 
     Raises:
         Refused: no envelope, or one of other code than ours, with both values.
@@ -43,9 +43,8 @@ def check_same_code(envelope: object) -> None:
         raise Refused("the message has no fedrlvr envelope")
     for field, here in zip(CODE, (PROTOCOL, fedrlvr.__version__, source_hash()), strict=True):
         if envelope.get(field) != here:
-            raise Refused(
-                f"{field} differs: the message says {str(envelope.get(field))[:80]!r}, this side has {here!r}"
-            )
+            there = str(envelope.get(field))[:80]
+            raise Refused(f"{field} differs: the message says {there!r}, this side has {here!r}")
 
 
 class Envelope(Strict):
