@@ -42,10 +42,10 @@ def publish(path: Path) -> None:
     """The same without a seal, for a folder whose files are of another's making. Raises OSError, as `seal`."""
     unfinished = path.with_name(path.name + UNFINISHED)
     for file in (*unfinished.iterdir(), unfinished):
-        _sync(file)
+        sync(file)
     shutil.rmtree(path, ignore_errors=True)
     unfinished.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def sweep(parent: Path) -> None:
@@ -79,7 +79,8 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return when the file, or the names in the folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

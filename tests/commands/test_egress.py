@@ -148,7 +148,7 @@ def test_a_dry_run_under_differential_privacy_spends_nothing(site):
         (lambda site: (site.local / "policy.yaml").unlink(), "policy.yaml: cannot be read"),
         (
             lambda site: (site.local / "fedrlvr-egress.jsonl").write_text("hello\n"),
-            "line 1: not a line of an egress log",
+            "line 1 is not as it was written",
         ),
         (
             lambda site: (site.local / "fedrlvr.yaml").write_text(

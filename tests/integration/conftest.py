@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+
+from fedrlvr import processes
+from fedrlvr.processes import end, wait_until
 
 ROOT = Path(__file__).parents[2]
 FAULTS = Path(__file__).with_name("faults")
@@ -49,16 +51,13 @@ def demo(workspace):
         for setting in SMALL:
             command += ["--set", setting]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        started.append(process)
-        return process
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(processes.start([*command, *arguments], environment=environment, **pipes))
+        return started[-1]
 
     yield start
     for process in started:
-        process.kill()
-        process.wait()
+        end(process)
 
 
 @pytest.fixture(scope="session")
@@ -104,15 +103,10 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def wait_until_gone(folder: Path, seconds: float) -> list[psutil.Process]:
-    deadline = time.monotonic() + seconds
-    while (left := processes_of(folder)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
+    wait_until(lambda: not processes_of(folder), seconds)
+    return processes_of(folder)
 
 
 def wait_for_line(path: Path, text: str, seconds: float = 240.0) -> None:
     """Until `text` stands in the file."""
-    deadline = time.monotonic() + seconds
-    while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < deadline, f"{text!r} never came in {path}"
-        time.sleep(0.1)
+    assert wait_until(lambda: path.exists() and text in path.read_text(), seconds), f"{text!r} never came in {path}"

@@ -18,7 +18,7 @@ from tests.integration.conftest import ROOT, SMALL, processes_of
 from fedrlvr.flare.deploy.poc import Poc, PocError
 from fedrlvr.flare.deploy.project import free_port, is_free
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.processes import marked
+from fedrlvr.processes import marked, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -163,10 +163,11 @@ def _interrupt_a_run(folder: Path) -> None:
     events = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     assert events[0]["event"] == "start"
     assert events[-1] == events[-1] | {"event": "stopped", "reason": "aborted"}
-    deadline = time.monotonic() + 60
-    while [p for p in processes_of(folder) if "fedrlvr.site" in " ".join(p.cmdline())]:
-        assert time.monotonic() < deadline, "a site's worker outlives its job"
-        time.sleep(0.2)
+    assert wait_until(lambda: not workers(folder), 60), "a site's worker outlives its job"
+
+
+def workers(folder: Path) -> list[psutil.Process]:
+    return [p for p in processes_of(folder) if "fedrlvr.worker" in " ".join(p.cmdline())]
 
 
 def _listens_at(port: int) -> set[str]:

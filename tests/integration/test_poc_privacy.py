@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -20,6 +19,7 @@ from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.recipe import PubSwapRecipe
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.mechanism import l2_norm
+from fedrlvr.processes import wait_until
 from fedrlvr.tasks import TASKS
 
 pytestmark = pytest.mark.slow
@@ -60,10 +60,8 @@ class Poc:
     def stop(self) -> list[psutil.Process]:
         """Ends it, by force if need be; what had to be ended so."""
         subprocess.run(["nvflare", "poc", "stop"], env=self.environment, capture_output=True, timeout=120, check=False)
-        deadline = time.monotonic() + 30
-        while (left := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        for process in left:
+        wait_until(lambda: not self.processes(), 30)
+        for process in (left := self.processes()):
             process.kill()
         return left
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -15,7 +17,8 @@ import numpy as np
 import pytest
 
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, epsilon
-from fedrlvr.privacy.ledger import BudgetSpent, Ledger, LedgerError
+from fedrlvr.privacy.append_log import BrokenLog
+from fedrlvr.privacy.ledger import BudgetSpent, Ledger
 
 ONE = SiteNoise(1.0)
 DELTA = 1e-5
@@ -112,13 +115,13 @@ def test_a_ledger_that_was_tampered_with_refuses(path, kind):
     charged(path, 4)
     tampered(kind, path)
     for use in (lambda: charged(path, 1), lambda: Ledger(path, None).models()):
-        with pytest.raises(LedgerError, match="nothing that costs budget leaves"):
+        with pytest.raises(BrokenLog, match="nothing that costs budget leaves"):
             use()
 
 
 def test_anothers_ledger_is_refused(path):
     charged(path, 1)
-    with pytest.raises(LedgerError, match="it is the ledger of 'ward-7', this is 'ward-8'"):
+    with pytest.raises(BrokenLog, match="it is the ledger of 'ward-7', this is 'ward-8'"):
         charged(path, 1, site="ward-8")
 
 
@@ -130,7 +133,7 @@ def test_an_older_copy_of_ledger_and_head_is_noticed_by_what_the_log_saw(path):
     Ledger(path, "ward-7").check_knows(seen)
     for place, content in copies.items():
         place.write_bytes(content)
-    with pytest.raises(LedgerError, match="lines are missing that the egress log has seen"):
+    with pytest.raises(BrokenLog, match="lines are missing that the egress log has seen"):
         Ledger(path, "ward-7").check_knows(seen)
 
 
@@ -149,8 +152,10 @@ def test_an_older_copy_of_ledger_and_head_is_noticed_by_what_the_log_saw(path):
 )
 def test_a_line_that_is_no_charge_is_refused_even_in_a_sound_chain(path, values):
     charged(path, 1)
-    Ledger(path, "ward-7")._chain.append({"model": "m", "job": "j", **values})
-    with pytest.raises(LedgerError, match="line 3"):
+    log = Ledger(path, "ward-7")._log
+    with log.locked():
+        log.append({"model": "m", "job": "j", **values})
+    with pytest.raises(BrokenLog, match="line 3"):
         charged(path, 1)
 
 
@@ -168,7 +173,7 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "ledger.jsonl").mkdir(parents=True)
     for path in (tmp_path / "file" / "ledger.jsonl", tmp_path / "folder" / "ledger.jsonl"):
-        with pytest.raises(LedgerError, match="cannot be read or written"):
+        with pytest.raises(BrokenLog, match="cannot be read or written"):
             charged(path, 1)
 
 
@@ -187,6 +192,52 @@ def test_a_line_whose_head_was_not_written_any_more_counts(path):
     charged(path, 1)
     head.write_bytes(old)
     assert charged(path, 1) == pytest.approx(epsilon([SiteNoise(1.0, 4)], DELTA))
+
+
+def test_a_disk_that_stays_full_costs_neither_charges_nor_the_ledger(path, monkeypatch):
+    """The line fits, the new head does not, several times in a row."""
+    charged(path, 2)
+
+    def no_space(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", no_space)
+        for _ in range(3):
+            with pytest.raises(BrokenLog, match="No space left on device"):
+                charged(path, 1)
+    assert charged(path, 1) == pytest.approx(epsilon([SiteNoise(1.0, 3)], DELTA))
+
+
+OLDER_LEDGER = """\
+{"before": "", "format": "fedrlvr ledger 1", "id": "4a53ae3ecff1e43b", "n": 0, "site": "ward-7", \
+"time": "2026-05-01T12:00:00+00:00"}
+{"before": "%s", "job": "j", "mechanism": "SiteNoise", "model": "m", "n": 1, "noise_multiplier": 1.0, "releases": 1, \
+"time": "2026-05-01T12:00:00+00:00"}
+"""
+
+
+def test_a_ledger_of_an_earlier_version_is_read_and_continued(path):
+    """It sorted the fields of a line."""
+    path.parent.mkdir()
+    first = hashlib.sha256(OLDER_LEDGER.splitlines()[0].encode()).hexdigest()
+    path.write_text(OLDER_LEDGER % first)
+    last = hashlib.sha256((OLDER_LEDGER % first).splitlines()[1].encode()).hexdigest()
+    path.with_name("ledger.jsonl.head").write_text(json.dumps({"lines": 2, "last": last}))
+    assert Ledger(path, "ward-7").last_hash() == last
+    assert charged(path, 1) == pytest.approx(epsilon([SiteNoise(1.0, 2)], DELTA))
+    Ledger(path, "ward-7").check_knows(last)
+
+
+def test_lines_without_a_chain_are_no_ledger(path):
+    charged(path, 2)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        del line["n"], line["before"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.with_name("ledger.jsonl.head").unlink()
+    with pytest.raises(BrokenLog, match="line 1 is not a ledger's first line"):
+        charged(path, 1)
 
 
 def _charge_ten(path, model):

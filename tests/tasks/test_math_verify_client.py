@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 
+from fedrlvr.processes import wait_until
 from fedrlvr.tasks.math_verify_client import MathVerifyClient, client_for
 
 ENDLESS = ("x^{1000}", "(x+1)^{1000}+(x+2)^{1000}+(x+3)^{2000}")
@@ -23,13 +24,6 @@ def client():
     made = MathVerifyClient(DEADLINE, 1024)
     yield made
     made.close()
-
-
-def wait_until(condition, seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
@@ -49,7 +43,7 @@ def in_thread(work) -> tuple[threading.Thread, list]:
 def members(client: MathVerifyClient) -> tuple[psutil.Process, psutil.Process]:
     """The process and its child, once there is one."""
     zygote = psutil.Process(client._process.pid)
-    wait_until(zygote.children)
+    assert wait_until(zygote.children, 10, 0.01)
     return zygote, zygote.children()[0]
 
 
@@ -108,7 +102,7 @@ def test_killed_between_requests_it_is_replaced(client, victim):
     old = members(client)[victim]
     old.send_signal(signal.SIGKILL)
     assert client.compare("x+1", "1+x") == "equal"
-    wait_until(lambda: gone(old.pid))
+    assert wait_until(lambda: gone(old.pid), 10)
 
 
 @pytest.mark.slow
@@ -132,7 +126,7 @@ def test_killed_once_over_a_request_it_tries_again_and_twice_it_gives_up(victim)
             return busy
 
         for _ in range(2):
-            wait_until(lambda: _quietly(kill_the_next), 30)
+            assert wait_until(lambda: _quietly(kill_the_next), 30, 0.01)
         thread.join(timeout=30)
         assert found == ["died"]
         assert len(killed) == 2
@@ -154,7 +148,7 @@ def test_a_process_that_hangs_is_given_up_on(client, monkeypatch):
     monkeypatch.setattr(client, "deadline", -0.95)  # of which the wall-clock limit is 0.5 s
     child.send_signal(signal.SIGSTOP)
     assert client.compare("x+1", "1+x") == "timeout"
-    wait_until(lambda: gone(zygote.pid) and gone(child.pid))
+    assert wait_until(lambda: gone(zygote.pid) and gone(child.pid), 10)
 
 
 @pytest.mark.slow
@@ -174,7 +168,7 @@ def test_closing_leaves_no_process_and_no_descriptor(client):
     family = members(client)
     client.close()
     client.close()
-    wait_until(lambda: all(gone(p.pid) for p in family))
+    assert wait_until(lambda: all(gone(p.pid) for p in family), 10)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -224,11 +218,11 @@ def test_nothing_outlives_a_parent_that_is_killed(state):
     )
     with parent:
         zygote = psutil.Process(int(parent.stdout.readline()))
-        wait_until(zygote.children)
+        assert wait_until(zygote.children, 10, 0.01)
         time.sleep(0.3)
         family = [zygote, *zygote.children()]
         parent.kill()
-    wait_until(lambda: all(gone(p.pid) for p in family), 6)
+    assert wait_until(lambda: all(gone(p.pid) for p in family), 6)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ class AdapterRelease:
         Raises:
             Refused: not exactly the tensors of `spec` (name -> shape, float32), or not finite.
             BudgetSpent: one release more would exceed the site's limit.
-            LedgerError: the ledger cannot be trusted or written.
+            BrokenLog: the ledger cannot be trusted or written.
         """
         check_adapter(delta, spec)
         measured: dict = {}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fedrlvr.privacy.append_log import AppendLog
 from fedrlvr.protocol.refused import Refused
 
 RELEASED, REFUSED = "released", "refused"
@@ -27,11 +25,13 @@ class EgressLog:
     | `decision`, `reason` | released or refused; why |
     | `count`, `bytes`, `sha256` | things released (tensors, answers, records), and exactly the bytes released |
     | `rules` | how many things each rule took out, or what it measured |
-    | `ledger` | hash of the ledger's last line at that time, where there is a ledger |
+    | `ledger` | hash of the ledger's last line at that time, or else the last one known; "" for none |
+    | `n`, `before` | the line's place in the chain, see `AppendLog` |
     """
 
     def __init__(self, path: Path):
         self.path = path
+        self._log = AppendLog(path, stops="nothing leaves")
 
     @contextmanager
     def written(self, **place) -> Iterator[dict]:
@@ -39,7 +39,7 @@ class EgressLog:
         block puts `count`, `rules` and `fingerprint` into the dictionary it is given.
 
         Raises:
-            Refused: the log cannot be written, so nothing may leave.
+            BrokenLog: the log cannot be written, so nothing may leave.
         """
         entry: dict = {}
         try:
@@ -51,64 +51,33 @@ class EgressLog:
         self._append(place | {"decision": RELEASED, "reason": ""} | entry)
 
     def refused(self, reason: str, **place) -> None:
-        """Write down that something did not leave. Raises Refused as `written`."""
+        """Write down that something did not leave. Raises BrokenLog."""
         self._append(place | {"decision": REFUSED, "reason": reason[:MAX_REASON]})
 
     def entries(self) -> Iterator[dict]:
-        """Every whole line, oldest first; none where there is no file.
-
-        Raises:
-            Refused: a line that is not one of ours, by its number.
-        """
-        if not self.path.exists():
-            return
-        with open(self.path, encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith("\n"):  # cut short: what it was about did not leave
-                    return
-                try:
-                    entry = json.loads(line)
-                    known = {entry[name] for name in ("decision", "kind", "job")}
-                except (ValueError, KeyError, TypeError):
-                    known = set()
-                if not known:
-                    raise Refused(f"{self.path}, line {number}: not a line of an egress log")
-                yield entry
+        """Every whole line, oldest first, from a log that is read and verified as a whole. Raises BrokenLog."""
+        for number, entry in enumerate(self._log.lines(), start=1):
+            if not {"decision", "kind", "job"} <= entry.keys():
+                raise self._log.broken(f"line {number} is not a line of an egress log")
+            yield entry
 
     def answers_released(self, job: str) -> int:
-        """How many answers have left in this job, before a restart included."""
+        """How many answers have left in this job, before a restart included. Reads the whole log: ask once a job."""
         released = (e for e in self.entries() if e["kind"] == "responses" and e["decision"] == RELEASED)
         return sum(entry["count"] for entry in released if entry["job"] == job)
 
     def last_ledger(self) -> str:
-        """Hash of the ledger's last line when something was last written here, "" where there was none."""
+        """Hash of the ledger's last line when something was last written here, "" where there was none. Raises
+        BrokenLog."""
+        line = self._log.last_line()
+        if "before" in line:  # and so it hands on what the line before it knew
+            return line["ledger"]
         return next((e["ledger"] for e in reversed(list(self.entries())) if e.get("ledger")), "")
 
-    def _append(self, entry: Mapping) -> None:
-        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}).encode() + b"\n"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                _drop_torn_line(descriptor)
-                written = os.write(descriptor, line)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise Refused(f"the egress log cannot be written ({error.strerror}), so nothing leaves") from None
-        if written != len(line):
-            raise Refused("the egress log could not be written whole, so nothing leaves; is the disk full?")
-
-
-def _drop_torn_line(descriptor: int) -> None:
-    """Cut off what a crash or a full disk left of a line: whoever wrote it went no further."""
-    size = end = os.fstat(descriptor).st_size
-    while end and os.pread(descriptor, 1, end - 1) != b"\n":
-        end -= 1
-    if end != size:
-        os.ftruncate(descriptor, end)
+    def _append(self, entry: dict) -> None:
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._log.locked():
+            self._log.append({"time": time} | entry | {"ledger": entry.get("ledger") or self.last_ledger()})
 
 
 def fingerprint(payload: bytes) -> dict:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fedrlvr.privacy.accountant import UNITS, Charge, epsilon
-from fedrlvr.privacy.hash_chain import BrokenChain, HashChain
+from fedrlvr.privacy.append_log import AppendLog
 from fedrlvr.protocol.refused import Refused
 
 FORMAT = "fedrlvr ledger 1"
 MECHANISMS: dict[str, type[Charge]] = {kind.__name__: kind for kind in UNITS}
-
-
-class LedgerError(Refused):
-    """The ledger cannot be trusted or written. Until its owner has mended it, nothing that costs budget leaves."""
 
 
 class BudgetSpent(Refused):
@@ -28,7 +23,7 @@ class BudgetSpent(Refused):
 
 class Ledger:
     """Charges by model, of one site (None: whoever's it is, to read it). What is spent on a model adds up over all
-    jobs and restarts.
+    jobs and restarts. Every method raises BrokenLog for a ledger that cannot be trusted, read or written.
 
     Order and budget come from the order of the lines. Times are for people: a clock that was set back changes nothing
     and is noted (`clock_back_seconds`).
@@ -36,16 +31,15 @@ class Ledger:
 
     def __init__(self, path: Path, site: str | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)):
         self.path, self.site, self.now = path, site, now
-        self._chain = HashChain(path)
+        self._log = AppendLog(path, stops="nothing that costs budget leaves")
 
     def charge(self, model: str, job: str, new: Charge, delta: float, max_epsilon: float | None) -> float:
         """Add `new`, and return when it is on disk: the epsilon that all charges of its unit on `model` now cost.
 
         Raises:
             BudgetSpent: that would be more than `max_epsilon`.
-            LedgerError: the file was tampered with, is another site's, or cannot be written.
         """
-        with self._guarded(), self._chain.locked():
+        with self._log.locked():
             lines = self._verified()
             total = epsilon([*_charges(lines, model, type(new)), new], delta)
             if max_epsilon is not None and not total <= max_epsilon:
@@ -55,46 +49,43 @@ class Ledger:
                     f"{delta:g} (unit: {UNITS[type(new)]}), one more would make it {total:.4g}"
                 )
             if not lines:
-                self._chain.append({"format": FORMAT, "site": self.site, "id": secrets.token_hex(8)} | self._time([]))
+                self._log.append({"format": FORMAT, "site": self.site, "id": secrets.token_hex(8)} | self._time([]))
             entry = {"model": model, "job": job, "mechanism": type(new).__name__, **asdict(new)}
-            self._chain.append(entry | self._time(lines))
+            self._log.append(entry | self._time(lines))
         return total
 
     def planned(self, model: str, charges: Sequence[Charge], delta: float) -> float:
-        """What `model` would cost with `charges`, all of one unit, on top; nothing is written. Raises LedgerError."""
-        with self._guarded():
-            return epsilon([*_charges(self._verified(), model, type(charges[0])), *charges], delta)
+        """What `model` would cost with `charges`, all of one unit, on top; nothing is written."""
+        return epsilon([*_charges(self._verified(), model, type(charges[0])), *charges], delta)
 
     def spent(self, model: str, kind: type[Charge], delta: float) -> float | None:
-        """What the charges of one unit cost; None where there are none. Raises LedgerError."""
-        with self._guarded():
-            charges = _charges(self._verified(), model, kind)
+        """What the charges of one unit cost; None where there are none."""
+        charges = _charges(self._verified(), model, kind)
         return epsilon(charges, delta) if charges else None
 
     def models(self) -> list[str]:
-        """Raises LedgerError."""
-        with self._guarded():
-            return sorted({line["model"] for line in self._verified() if "model" in line})
+        return sorted({line["model"] for line in self._verified() if "model" in line})
 
     def last_hash(self) -> str:
         """SHA-256 of the last line, "" for an empty ledger: by this the egress log notices an older copy."""
-        return self._chain.last_hash()
+        return self._log.last_hash()
 
     def check_knows(self, line_hash: str) -> None:
-        """Raises LedgerError where the ledger has no line of this hash, though the site's log once saw one."""
-        if line_hash and line_hash not in self._chain.hashes():
-            raise LedgerError(f"{self.path}: lines are missing that the egress log has seen; {_REMEDY}")
+        """Raises BrokenLog where the ledger has no line of this hash, though the site's log once saw one."""
+        known = {self.last_hash(), *(line["before"] for line in self._verified())}
+        if line_hash and line_hash not in known:
+            raise self._log.broken("lines are missing that the egress log has seen")
 
     def _verified(self) -> list[dict]:
-        lines = self._chain.lines()
-        for number, line in enumerate(lines, start=1):
-            if number == 1:
-                if line.get("format") != FORMAT:
-                    raise BrokenChain("line 1 is not a ledger's first line")
-                if self.site not in (None, line.get("site")):
-                    raise BrokenChain(f"it is the ledger of {line.get('site')!r}, this is {self.site!r}")
-            else:
-                _charge(line, number)
+        lines = list(self._log.lines())
+        first = lines[0] if lines else {"format": FORMAT, "site": self.site, "before": ""}
+        if first.get("format") != FORMAT or "before" not in first:
+            raise self._log.broken("line 1 is not a ledger's first line")
+        if self.site not in (None, first.get("site")):
+            raise self._log.broken(f"it is the ledger of {first.get('site')!r}, this is {self.site!r}")
+        for number, line in enumerate(lines[1:], start=2):
+            if not _is_charge(line):
+                raise self._log.broken(f"line {number} is not a possible charge that this version knows")
         return lines
 
     def _time(self, lines: Sequence[dict]) -> dict:
@@ -103,32 +94,17 @@ class Ledger:
         back = (datetime.fromisoformat(lines[-1]["time"]) - now).total_seconds() if lines else 0.0
         return entry | ({"clock_back_seconds": round(back)} if back > 1 else {})
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenChain as error:
-            raise LedgerError(f"{self.path}: {error}; {_REMEDY}") from None
-        except OSError as error:
-            raise LedgerError(f"{self.path}: cannot be read or written ({error.strerror})") from None
-
-
-_REMEDY = "restore it, or let its owner decide to begin a new one; until then nothing that costs budget leaves"
-
 
 def _charges(lines: Sequence[dict], model: str, kind: type[Charge]) -> list[Charge]:
-    mine = [(n, line) for n, line in enumerate(lines, start=1) if line.get("model") == model]
-    return [charge for charge in (_charge(line, n) for n, line in mine) if type(charge) is kind]
+    mine = [line for line in lines if line.get("model") == model and line["mechanism"] == kind.__name__]
+    return [kind(**{field.name: line[field.name] for field in fields(kind)}) for line in mine]
 
 
-def _charge(line: dict, number: int) -> Charge:
-    """The charge in a line. Raises BrokenChain for anything that is none, whoever wrote it."""
-    kind = MECHANISMS.get(line.get("mechanism"))
+def _is_charge(line: dict) -> bool:
+    kind = MECHANISMS.get(str(line.get("mechanism")))
     if kind is None or not isinstance(line.get("model"), str):
-        raise BrokenChain(f"line {number} is no charge that this version knows")
+        return False
     values = {field.name: line.get(field.name) for field in fields(kind)}
     numbers = all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in values.values())
     possible = numbers and values["noise_multiplier"] > 0 and values.get("iterations", 1) >= 1
-    if not possible or not 0 <= values.get("sampling_rate", 0) <= 1:
-        raise BrokenChain(f"line {number} holds an impossible number")
-    return kind(**values)
+    return possible and values.get("sampling_rate", 0) <= 1

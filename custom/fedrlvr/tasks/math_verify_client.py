@@ -6,7 +6,6 @@ import atexit
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import weakref
 from functools import lru_cache
 from pathlib import Path
 
+from fedrlvr.processes import end, start
 from fedrlvr.tasks.task import DIED, TIMEOUT
 
 START_DEADLINE = 120.0  # seconds until a new process has to be ready; it imports sympy
@@ -82,14 +82,12 @@ class MathVerifyClient:
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
         limits = [str(self.deadline), str(self.memory_mb), str(os.getpid())]
         try:
-            self._process = subprocess.Popen(
+            self._process = start(
                 [sys.executable, "-P", "-m", "fedrlvr.tasks.math_verify_process", *limits],
+                environment=os.environ | single | {"PYTHONPATH": path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env=os.environ | single | {"PYTHONPATH": path},
-                start_new_session=True,  # an interruption at the terminal is for us; and a group that can be killed
             )
             reply = self._reply(START_DEADLINE)
         except (OSError, TimeoutError) as error:
@@ -116,12 +114,7 @@ class MathVerifyClient:
     def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            # Not reaped yet, so the group's number cannot be anybody else's.
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            process.stdin.close()
-            process.stdout.close()
+            end(process)
 
     def _after_fork(self) -> None:
         """In a forked process: let go of the parent's process, which would otherwise never see its end."""

@@ -97,7 +97,8 @@ class Zygote:
         return status
 
     def _wait_for(self, descriptor: int) -> None:
-        """Until there is something to read, or an end; leaves for good if the client is gone in the meantime."""
+        """Until there is something to read, or an end; leaves for good if the client is gone in the meantime. Not by
+        `processes.die_with`: that takes a thread, and a process with two may not fork."""
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         if descriptor != self.source:

@@ -222,7 +222,7 @@ def test_a_log_that_cannot_be_written_lets_nothing_out(site, tmp_path):
     ):
         sent = site().send(message, task)
         assert "DXO" not in sent
-        assert "the egress log cannot be written" in sent.get_header(ERROR)
+        assert "egress.jsonl: cannot be read or written" in sent.get_header(ERROR)
 
 
 def test_a_crash_in_a_rule_lets_nothing_out(site, monkeypatch):

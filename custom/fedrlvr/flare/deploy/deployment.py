@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.flare.deploy.project import Project, is_free
 from fedrlvr.flare.lead.session import SAYS_NO, Line, open_kit
-from fedrlvr.processes import MARK, end_marked, marked, new_mark
+from fedrlvr.processes import end_marked, marked, start, wait_until
 
 READY_WITHIN = 180.0  # seconds from start until every site is registered
 GONE_WITHIN = 60.0  # and from a shutdown until every process is gone
@@ -60,12 +59,13 @@ class Deployment:
         """Returns when every site is registered. Raises DeploymentError, and leaves nothing running then."""
         if not is_free(self.project.port):
             raise DeploymentError(f"port {self.project.port} is taken on this machine: end what listens there first")
-        self._mark.write_text(mark := new_mark())
+        self._mark.write_text(mark := uuid.uuid4().hex)
         path = f"{self._python.parent}{os.pathsep}{self._environment.get('PATH', '')}"
-        environment = {**self._environment, MARK: mark, "PATH": path}
+        environment = self._environment | {"PATH": path}
         try:
             for name in (self.project.server, *self.project.sites):
-                self._start(name, environment)
+                command = [str(self.kit(name) / "startup" / "start.sh")]  # it leaves a daemon behind
+                start(command, self._console(name), environment, mark, cwd=self.kit(name)).wait()
             self._wait_until_ready()
             self._ready.touch()
         except BaseException:
@@ -88,40 +88,21 @@ class Deployment:
             line.close()
         for name in (self.project.server, *self.project.sites):
             (self.kit(name) / "shutdown.fl").touch()  # the daemons' own sign not to start FLARE again
-        deadline = time.monotonic() + within
-        while (left := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.2)
+        wait_until(lambda: not self.processes(), within, pause=0.2)
+        left = self.processes()
         end_marked(self._mark.read_text())
         for name in (self.project.server, *self.project.sites):
             for file in ("shutdown.fl", "pid.fl", "daemon_pid.fl"):
                 (self.kit(name) / file).unlink(missing_ok=True)
         return len(left)
 
-    def _start(self, name: str, environment: dict[str, str]) -> None:
-        kit = self.kit(name)
-        with open(kit / "console.log", "ab") as log:
-            subprocess.Popen(
-                [str(kit / "startup" / "start.sh")],
-                cwd=kit,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            ).wait()  # it leaves a daemon behind
-
     def _wait_until_ready(self) -> None:
         line = Line(open_kit(self.kit(self.project.admin)), self._log, first_patience=READY_WITHIN, pause=0.5)
-        deadline, expected = time.monotonic() + READY_WITHIN, set(self.project.sites)
+        missing = set(self.project.sites)
         try:
-            while True:
-                missing = expected - self._registered(line)
-                if not missing:
-                    return
-                if time.monotonic() > deadline:
-                    name = min(missing)
-                    raise DeploymentError(f"{name} did not register in {READY_WITHIN:.0f} s: see {self._console(name)}")
-                time.sleep(0.5)
+            if not wait_until(lambda: missing <= self._registered(line), READY_WITHIN, pause=0.5):
+                name = min(missing - self._registered(line), default=self.project.server)
+                raise DeploymentError(f"{name} did not register in {READY_WITHIN:.0f} s: see {self._console(name)}")
         finally:
             line.close()
 

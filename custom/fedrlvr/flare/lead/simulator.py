@@ -11,8 +11,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ import yaml
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.site.lockdown import JOB_CLASSES
 from fedrlvr.flare.site.site_kit import template
-from fedrlvr.processes import MARK, end_marked, new_mark
+from fedrlvr.processes import MARK, die_with, end, end_marked, running, start
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Hear, RunFailed, claim, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
@@ -56,7 +56,7 @@ class Simulation:
         self.flare = folder / "flare" / spec.job.name
         self.log_path = folder / "flare.log"
         self.server_folder = self.flare / "server" / "simulate_job" / "fedrlvr"
-        self._mark = new_mark()
+        self._mark = uuid.uuid4().hex
         self._process: subprocess.Popen | None = None
         self._claim = claim(folder)
         if spec.resume:
@@ -75,25 +75,17 @@ class Simulation:
         Raises:
             SimulationFailed: the job ended with an error.
         """
-        environment = {**os.environ, MARK: self._mark}
         with open(self.log_path, "ab") as log:
             log.writelines(f"{line}\n".encode() for line in Deadlines.of(self._job).describe())
-            log.flush()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fedrlvr.flare.lead.simulator", str(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
+        command = [sys.executable, "-m", "fedrlvr.flare.lead.simulator", str(self.folder)]
+        self._process = start(command, self.log_path, mark=self._mark, stdin=subprocess.PIPE)
         try:
             reason = None
             for event in self._follow(self.server_folder / EVENTS_FILE):
                 if event and event["event"] == "stopped":
                     reason = event["reason"]
                 yield event
-            code = self._process.returncode
+            code = end(self._process)
             if reason or code:
                 raise SimulationFailed(reason or f"FLARE's simulator ended with code {code}; see {self.log_path}")
         finally:
@@ -103,14 +95,13 @@ class Simulation:
         """End whatever of this run is still there."""
         if self._process is not None:
             end_marked(self._mark)
-            self._process.wait()
-            self._process.stdin.close()
+            end(self._process)
         self._claim.release()
 
     def _follow(self, path: Path) -> Iterator[dict | None]:
         rest, position = "", 0
         while True:
-            running = self._process.poll() is None
+            alive = running(self._process)
             if path.exists():
                 with open(path, encoding="utf-8") as file:
                     file.seek(position)
@@ -118,7 +109,7 @@ class Simulation:
                     position = file.tell()
             *lines, rest = rest.split("\n")
             yield from (json.loads(line) for line in lines)
-            if not running:
+            if not alive:
                 return
             yield None
             time.sleep(POLL)
@@ -140,16 +131,6 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"--workspace: FLARE's simulator cannot work under a path with a space in it: {folder}")
 
 
-def _end_with_parent(mark: str) -> None:
-    def watch() -> None:
-        while os.read(0, 1):  # not through sys.stdin, whose lock the interpreter wants at its end
-            pass
-        end_marked(mark)
-        os._exit(4)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def prepared_recipe(folder: Path) -> tuple[PubSwapRecipe, SimEnv]:
     """What a Simulation under `folder` is to run, and where."""
     from nvflare.recipe import SimEnv  # FLARE's recipes look at the program's own arguments
@@ -163,7 +144,7 @@ def prepared_recipe(folder: Path) -> tuple[PubSwapRecipe, SimEnv]:
 
 
 def main(folder: Path) -> None:
-    _end_with_parent(os.environ[MARK])
+    die_with(lifeline=0, last=lambda: end_marked(os.environ[MARK]))
     recipe, where = prepared_recipe(folder)
     recipe.execute(where)
 
