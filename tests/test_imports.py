@@ -31,7 +31,7 @@ PURE = {"protocol", "algorithms", "privacy"}
 ALLOWED = {  # room -> rooms it may import from, besides itself and the base
     "protocol": {"privacy", "tasks"},
     "algorithms": set(),
-    "privacy": set(),
+    "privacy": {"algorithms"},
     "tasks": set(),
     "data": {"tasks", "algorithms"},
     "tiny": {"tasks", "data"},

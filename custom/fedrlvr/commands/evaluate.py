@@ -16,17 +16,17 @@ from accelerate.utils.memory import should_reduce_batch_size
 from rich.console import Console
 from rich.progress import Progress
 
+from fedrlvr.algorithms.scores import scores_with_intervals
 from fedrlvr.config import PromptSettings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import check_prompts, choose_device
+from fedrlvr.learning.evaluation import ResultsFile, results, rows_that_fit
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.results import results, rows_that_fit
-from fedrlvr.learning.results_file import ResultsFile
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
-from fedrlvr.report.evaluation import print_scores, scores_by_label
+from fedrlvr.report.table import print_scores
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.fingerprint import weights_fingerprint
 from fedrlvr.site_config import LocalModel
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     if any(problem.id not in event_log.done for problem in problems):
         policy = load_trained(settings, adapter, prompt, choose_device(settings, Ranks()))
         _measure(policy, task, problems, event_log, arguments, temperature, length)
-    scores = scores_by_label([event_log.done[problem.id] for problem in problems], ks, arguments.seed)
+    scores = scores_with_intervals([event_log.done[problem.id] for problem in problems], ks, arguments.seed)
     result = event_log.settings | {"scores": scores}
     (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     print_scores(scores, ks, f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}", console)

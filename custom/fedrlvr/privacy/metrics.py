@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedrlvr.algorithms.scores import overall
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.policy import MetricRules
 from fedrlvr.privacy.reports import check_base_model, check_scores, check_spec, check_steps
@@ -50,10 +51,4 @@ def _told(heldout: dict, rules: MetricRules) -> dict:
         return heldout
     if rules.heldout == "none":
         return {}
-    problems = sum(scores["problems"] for scores in heldout.values())
-    names = {name for scores in heldout.values() for name in scores} - {"problems"}
-    means = {
-        name: sum(scores.get(name, 0.0) * scores["problems"] for scores in heldout.values()) / problems
-        for name in sorted(names)
-    }
-    return {"all": {"problems": problems, **means}}
+    return {"all": overall(heldout)}

@@ -11,7 +11,8 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from fedrlvr.report.summary import evaluations, merge_scores
+from fedrlvr.algorithms.scores import overall, pass_at_1
+from fedrlvr.report.summary import evaluations, merged_test
 
 SITE_COLOUR, MEAN_COLOUR, GLOBAL_COLOUR = "#9fb4c7", "#2c5f8a", "#c44e2b"
 
@@ -34,14 +35,18 @@ def _curves(axes, events, summary) -> None:
     local = evaluations(events, "local")
     shared = evaluations(events, "global")
     for site in summary["sites"]:
-        points = [(e["segment"] + 1, _overall(e["scores"][site]["test"])) for e in local if site in e["scores"]]
+        points = [
+            (e["segment"] + 1, overall(e["scores"][site]["test"])["pass@1"]) for e in local if site in e["scores"]
+        ]
         axes.plot(*zip((0, base), *points, strict=True), color=SITE_COLOUR, linewidth=1)
-    means = [(e["segment"] + 1, _mean(_overall(s["test"]) for s in e["scores"].values())) for e in local]
+    means = [
+        (e["segment"] + 1, np.mean([overall(part["test"])["pass@1"] for part in e["scores"].values()])) for e in local
+    ]
     axes.plot(*zip((0, base), *means, strict=True), color=MEAN_COLOUR, linewidth=2, marker="o", markersize=4)
     axes.plot([], [], color=SITE_COLOUR, label="a site's own adapter")
     axes.plot([], [], color=MEAN_COLOUR, marker="o", markersize=4, label="mean of the sites")
     if shared:
-        points = [(e["segment"] + 1, _overall(merge_scores(s["test"] for s in e["scores"].values()))) for e in shared]
+        points = [(e["segment"] + 1, merged_test(e)["overall"]["pass@1"]) for e in shared]
         axes.plot(
             *zip(*points, strict=True),
             color=GLOBAL_COLOUR,
@@ -67,7 +72,7 @@ def _curves(axes, events, summary) -> None:
 
 def _matrix(axes, summary) -> None:
     """pass@1 of base, sites and average (`rows`) by label; labels go downwards where their names need the room."""
-    rows = {"base": {label: s["pass@1"] for label, s in summary["base"]["test"].items()}}
+    rows = {"base": pass_at_1(summary["base"]["test"])}
     if summary["before_averaging"]:
         rows |= summary["before_averaging"][-1]["pass@1"]
     if summary["after_averaging"]:
@@ -96,12 +101,3 @@ def _labels(summary: dict) -> list[str]:
 
 def _downwards(labels: list[str]) -> bool:
     return sum(max(len(label), 6) for label in labels) > 40
-
-
-def _overall(scores: dict) -> float:
-    return merge_scores([scores])["overall"]["pass@1"] if "overall" not in scores else scores["overall"]["pass@1"]
-
-
-def _mean(values) -> float:
-    values = list(values)
-    return sum(values) / len(values)

@@ -1,10 +1,14 @@
-"""The run's result as a table in the terminal."""
+"""Results as tables in the terminal: of a run, and of a measurement."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from fedrlvr.algorithms.scores import Scores
 from fedrlvr.report.incidents import incident_lines
 
 
@@ -30,6 +34,23 @@ def print_summary(summary: dict, console: Console) -> None:
 def print_incidents(summary: dict, console: Console) -> None:
     for line in incident_lines(summary):
         console.print(line, markup=False)
+
+
+def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Console) -> None:
+    """Print what `scores_with_intervals` returned, one row per label."""
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    for name in ("", "problems", *(f"pass@{k}" for k in ks), "tokens", "cut off"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=bool(name))
+    for label, part in scores.items():
+        values = (part[f"pass@{k}"] for k in ks)
+        table.add_row(
+            label,
+            str(part["problems"]),
+            *map(_interval, values),
+            f"{part['tokens']:.0f}",
+            f"{part['truncated']:.0%}",
+        )
+    console.print(table)
 
 
 def _print_matrix(summary: dict, console: Console) -> None:
@@ -66,6 +87,11 @@ def _print_cost(summary: dict, console: Console) -> None:
 
 def _pass(scores: dict | None) -> str:
     return f"{scores['pass@1']:.3f}" if scores else "-"
+
+
+def _interval(score: dict) -> str:
+    ends = "" if score["low"] is None else f" ({score['low']:.2f}-{score['high']:.2f})"
+    return f"{score['mean']:.3f}{ends}"
 
 
 def _kilobytes(directions: dict) -> str:
