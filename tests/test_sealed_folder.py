@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from fedrlvr.sealed_folder import SEAL, BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
+from fedrlvr.sealed_folder import (
+    SEAL,
+    BrokenSeal,
+    FolderError,
+    begin,
+    check_seal,
+    new_folder,
+    seal,
+    sealed_folders,
+    sweep,
+)
 
 
 def sealed(path: Path, **files: str) -> Path:
@@ -168,3 +178,33 @@ def test_the_seal_holds_every_files_hash(tmp_path):
     path = sealed(tmp_path / "kept", a="abc")
     sha256_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
     assert json.loads((path / SEAL).read_text()) == {"a": sha256_of_abc}
+
+
+def _copy_half(folder: Path) -> None:
+    (folder / "file").write_text("half")
+    (folder / "missing").read_text()
+
+
+def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
+    out = tmp_path / "a" / "out"
+    with pytest.raises(FileNotFoundError), new_folder(out) as folder:
+        _copy_half(folder)
+    assert list((tmp_path / "a").iterdir()) == []
+    out.mkdir()  # an empty directory is nothing
+    with new_folder(out) as folder:
+        (folder / "file").write_text("whole")
+        assert list(out.iterdir()) == []
+    assert (out / "file").read_text() == "whole"
+    assert list((tmp_path / "a").iterdir()) == [out]
+
+
+def test_a_folder_or_file_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    for taken in (tmp_path / "out", tmp_path / "out" / "old"):
+        with pytest.raises(FolderError, match="holds something already"), new_folder(taken):
+            pytest.fail("it was opened")
+    out = tmp_path / "late"
+    with pytest.raises(FolderError), new_folder(out):
+        (out / "others").mkdir(parents=True)  # another run was quicker
+    assert [path.name for path in out.iterdir()] == ["others"]

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SEAL, UNFINISHED = "seal.json", ".tmp"
@@ -16,6 +18,10 @@ SEAL, UNFINISHED = "seal.json", ".tmp"
 
 class BrokenSeal(ValueError):
     """The folder is not as it was when it was sealed; the message names the file."""
+
+
+class FolderError(ValueError):
+    """A folder that must not be written to."""
 
 
 def begin(path: Path) -> Path:
@@ -72,6 +78,31 @@ def check_seal(path: Path) -> None:
 def sealed_folders(parent: Path, pattern: str = "*") -> list[Path]:
     """The finished folders in `parent`, by name; whether each is whole, `check_seal` says."""
     return sorted(path for path in parent.glob(pattern) if path.is_dir() and path.suffix != UNFINISHED)
+
+
+def check_free(folder: Path) -> None:
+    """Raises FolderError if something stands there; an empty directory is nothing."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FolderError(f"{folder}: holds something already; expected a new or empty directory; choose another --out")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A directory beside `folder` that becomes `folder` at the end, and vanishes if the end is not reached.
+
+    Raises:
+        FolderError: something stands there already.
+    """
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        check_free(folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _digest(file: Path) -> str:

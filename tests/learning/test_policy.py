@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fedrlvr.config import PromptSettings
-from fedrlvr.data.prompts import prompt_ids
+from fedrlvr.data.tokenizer import prompt_ids
 from fedrlvr.learning.model import load_trained
 from fedrlvr.site_config import LocalModel
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedrlvr.privacy.overlap import PrivateIndex
-from fedrlvr.privacy.words import words
+from fedrlvr.privacy.text import words
 from fedrlvr.types import Message, Problem
 
 STORY = "A woman of 54 with a rash on both shins came back from Lisbon last week"

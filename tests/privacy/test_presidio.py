@@ -10,8 +10,8 @@ import spacy
 
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
+from fedrlvr.privacy.pii import Presidio
 from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
-from fedrlvr.privacy.presidio import Presidio
 from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.settings_file import SettingsError, validate_settings
 

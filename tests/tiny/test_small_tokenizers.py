@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from fedrlvr.config import PromptSettings
-from fedrlvr.data.prompts import prompt_ids
+from fedrlvr.data.tokenizer import prompt_ids
 from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 
 TEXTS = [

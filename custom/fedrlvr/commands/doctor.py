@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from fedrlvr.commands.site_job import site_job
 from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.flare.site.site_checks import check_privacy
+from fedrlvr.launch.experiment import site_job
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
 from fedrlvr.site.fingerprint import model_fingerprint

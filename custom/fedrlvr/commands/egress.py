@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from fedrlvr.commands.site_job import site_job
 from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.launch.experiment import site_job
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import budget_in_words
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog

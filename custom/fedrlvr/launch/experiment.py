@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.config import JobConfig
+from fedrlvr.config import JobConfig, LoraSettings
+from fedrlvr.data.problems import task_in
 from fedrlvr.settings_file import SettingsError, apply_override, read_yaml, validate_settings
-from fedrlvr.site_config import Hardware
+from fedrlvr.site_config import Hardware, SiteConfig
 from fedrlvr.tiny.base_model import BaseModelSettings
 from fedrlvr.tiny.generated import GeneratedData
 
@@ -62,6 +63,23 @@ def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = Fals
         apply_override(values, text)
     values |= {key: value for key, value in fixed.items() if value is not None}
     return validate_settings(ExperimentConfig, values, str(path))
+
+
+def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] = (), tiny: bool = False) -> JobConfig:
+    """The preset's job; without one, the task that the public problems name, and LoRA on all linear layers.
+
+    Raises:
+        SettingsError: a preset that cannot be used, or is for another model than the site's file offers.
+    """
+    if preset is None:
+        name = task_in(config.public_problems)
+        if name is None:
+            raise SettingsError(f"{config.public_problems} does not say which task it is for; give --config")
+        return JobConfig(task=name, model=config.model, lora=LoraSettings(target_modules="all-linear"))
+    experiment = load_experiment(preset, overrides, tiny)
+    if experiment.model != config.model:
+        raise SettingsError(f"model: the preset is for {experiment.model!r}, the site's file offers {config.model!r}")
+    return JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
 
 
 def _merged(values: dict, over: dict) -> dict:

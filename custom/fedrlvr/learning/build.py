@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from fedrlvr.config import JobConfig
-from fedrlvr.data.prompts import PromptError
+from fedrlvr.data.tokenizer import PromptError
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine, read_deepspeed_config
 from fedrlvr.learning.grpo_step import GrpoStep

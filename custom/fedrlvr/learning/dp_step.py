@@ -14,11 +14,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from fedrlvr.algorithms.dp_gradient import clipped
 from fedrlvr.algorithms.loss import StepSize
 from fedrlvr.config import PrivacySettings
 from fedrlvr.learning.grpo_step import GrpoStep, Meter
-from fedrlvr.privacy.mechanism import gaussian, secret_random
+from fedrlvr.privacy.mechanism import clip_gradient, gaussian, secret_random
 from fedrlvr.types import Group, Problem
 
 
@@ -62,7 +61,7 @@ class DpStep:
             total = [torch.zeros(p.shape, dtype=torch.float64) for p in self.step.engine.lora_parameters]
             seeds = [self.seed() for _ in groups]
             for group, seed in self.step.ranks.share(list(zip(groups, seeds, strict=True))):
-                part, norm = clipped(self._gradient(group, seed, meter), self.privacy.clip_norm)
+                part, norm = clip_gradient(self._gradient(group, seed, meter), self.privacy.clip_norm)
                 norms.append(norm)
                 total = [a + b.cpu() for a, b in zip(total, part, strict=True)]
             gradient = self._summed([part + noise for part, noise in zip(total, self._noise(total), strict=True)])

@@ -15,8 +15,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.config import LoraSettings, PromptSettings
-from fedrlvr.data.pretrained import brief, load_tokenizer
-from fedrlvr.data.prompts import end_ids, prompt_ids
+from fedrlvr.data.tokenizer import brief, end_ids, load_tokenizer, prompt_ids
 from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
 

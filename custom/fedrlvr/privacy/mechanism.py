@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,6 +38,19 @@ def clip(adapter: Adapter, clip_norm: float) -> tuple[Adapter, float]:
     # Rounding moves a number by at most 2^-24 of itself, and so the norm by at most that share.
     scale = clip_norm / norm * (1 - 2.0**-23)
     return {name: (tensor.double() * scale).float() for name, tensor in adapter.items()}, norm
+
+
+def clip_gradient(gradient: Sequence[torch.Tensor], clip_norm: float) -> tuple[list[torch.Tensor], float]:
+    """The gradient scaled down to a joint L2 norm of at most `clip_norm`, float64, and the norm that it had.
+
+    A gradient that is not finite counts as none: nothing bounds it.
+    """
+    exact = [part.double() for part in gradient]
+    norm = float(torch.stack([part.square().sum() for part in exact]).sum().sqrt())
+    if not torch.isfinite(torch.tensor(norm)):
+        return [torch.zeros_like(part) for part in exact], norm
+    scale = min(1.0, clip_norm / norm) if norm > 0 else 1.0
+    return [part * scale for part in exact], norm
 
 
 def gaussian(shape, std: float, random: np.random.Generator) -> torch.Tensor:

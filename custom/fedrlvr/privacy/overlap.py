@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fedrlvr.privacy.words import readings, spelt_out, squeezed, words
+from fedrlvr.privacy.text import readings, spelt_out, squeezed, words
 from fedrlvr.types import Problem
 
 LEAST_WORDS = 3  # a private text shorter than this says nothing that others would not say

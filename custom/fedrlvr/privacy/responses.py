@@ -13,8 +13,7 @@ from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, personal_data
 from fedrlvr.privacy.policy import ResponseRules
-from fedrlvr.privacy.unicode_text import hides_something
-from fedrlvr.privacy.words import plain
+from fedrlvr.privacy.text import hides_something, plain
 
 
 @dataclass(frozen=True)

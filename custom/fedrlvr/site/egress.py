@@ -21,9 +21,8 @@ from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.metrics import allowed_metrics
 from fedrlvr.privacy.overlap import PrivateIndex
-from fedrlvr.privacy.pii import Names
+from fedrlvr.privacy.pii import Names, Presidio
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.privacy.presidio import Presidio
 from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig

@@ -67,10 +67,6 @@ class Protocol(Task):
         shares = [RIGHT_SHARE, HABIT_SHARE, *(rest for _ in others)]
         return self.worked(problem, str(random.choice([right, habit, *others], p=shares)))
 
-    def executed(self, problem: Problem, completion: str) -> bool:
-        """Whether the completion works out the protocol that it names without a mistake, whichever it is."""
-        return completion[:1] in PROTOCOLS and completion == self.worked(problem, completion[0])
-
     def worked(self, problem: Problem, protocol: str) -> str:
         """The problem worked out by that protocol without a mistake, right for the case or not."""
         _, a, b, c, d = _CASE.fullmatch(problem.prompt).groups()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from fedrlvr.data.pretrained import brief
+from fedrlvr.data.tokenizer import brief
 
 ARCHITECTURES = ("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text", "phi", "phi3")
 

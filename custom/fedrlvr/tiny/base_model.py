@@ -20,8 +20,7 @@ from pydantic import Field
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.config import PromptSettings, Settings
-from fedrlvr.data.pretrained import load_tokenizer
-from fedrlvr.data.prompts import end_ids, prompt_ids
+from fedrlvr.data.tokenizer import end_ids, load_tokenizer, prompt_ids
 from fedrlvr.streams import seed_of, stream
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import GeneratedTask

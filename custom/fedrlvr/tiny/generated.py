@@ -3,12 +3,15 @@ two."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from fedrlvr import __version__
 from fedrlvr.config import Settings
-from fedrlvr.data.problems import manifest_hash, write_problems
+from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
+from fedrlvr.data.problems import manifest_hash, read_problems, write_problems
 from fedrlvr.streams import stream
 from fedrlvr.tasks.task import GeneratedTask
 from fedrlvr.types import Problem
@@ -63,6 +66,31 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
         write_problems(folder / f"{site}.jsonl", private[site])
         write_problems(folder / f"{site}.heldout.jsonl", heldout[site])
     return manifest_hash(public)
+
+
+def write_consortium(data: GeneratedData, task: GeneratedTask, seed: int, public: Path, private: Path) -> None:
+    """Write public and test set with their manifest under `public`, every site's own under `private`.
+
+    Raises ValueError as `write_generated`.
+    """
+    write_generated(data, task, seed, private)
+    public.mkdir(parents=True)
+    sets = {}
+    for name in SHARED_SETS:
+        shutil.move(private / f"{name}.jsonl", public)
+        sets[name] = read_problems(public / f"{name}.jsonl", task)
+    manifest = Manifest(
+        dataset="generated",
+        source="fedrlvr",
+        task=task.name,
+        seed=seed,
+        public=SetManifest.of(sets["public"]),
+        test=SetManifest.of(sets["test"]),
+        counts={name: len(problems) for name, problems in sets.items()},
+        removed={},
+        versions={"fedrlvr": __version__},
+    )
+    (public / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
 
 
 class _Drawer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedrlvr.privacy.unicode_text import hides_something
+from fedrlvr.privacy.text import hides_something
 
 HIDDEN = {
     "zero-width space": "1\u200b1",

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoTokenizer
 
 from fedrlvr.config import PromptSettings
-from fedrlvr.data.prompts import PromptError, end_ids, prompt_ids
+from fedrlvr.data.tokenizer import PromptError, end_ids, prompt_ids
 from fedrlvr.learning.model import load_trained
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.site_config import LocalModel
