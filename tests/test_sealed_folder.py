@@ -80,15 +80,15 @@ def seal_of_another_kind(path: Path) -> None:
 
 
 DAMAGES = [
-    (cut_short, "b is not as it was written"),
-    (altered, "b is not as it was written"),
+    (cut_short, "b has changed since"),
+    (altered, "b has changed since"),
     (missing, "No such file.*b"),
     (no_seal, "No such file.*seal.json"),
-    (seal_cut_short, "is not whole"),
-    (seal_of_zeros, "is not whole"),
+    (seal_cut_short, "is incomplete"),
+    (seal_of_zeros, "is incomplete"),
     (seal_of_nothing, "was not there when the folder was sealed"),
     (a_file_more, "c was not there when the folder was sealed"),
-    (seal_of_another_kind, "is not whole"),
+    (seal_of_another_kind, "is incomplete"),
 ]
 
 
@@ -101,7 +101,7 @@ def test_every_damage_is_noticed_and_the_file_named(tmp_path, damage, message):
 
 
 def test_what_was_never_there_is_not_whole(tmp_path):
-    with pytest.raises(BrokenSeal, match="is not whole"):
+    with pytest.raises(BrokenSeal, match="is incomplete"):
         check_seal(tmp_path / "never")
 
 
@@ -202,7 +202,7 @@ def test_a_folder_or_file_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").write_text("old")
     for taken in (tmp_path / "out", tmp_path / "out" / "old"):
-        with pytest.raises(FolderError, match="holds something already"), new_folder(taken):
+        with pytest.raises(FolderError, match="exists already"), new_folder(taken):
             pytest.fail("it was opened")
     out = tmp_path / "late"
     with pytest.raises(FolderError), new_folder(out):

@@ -190,7 +190,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path, source, capsys):
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    assert f"{out}: holds something already" in refusal(capsys, source, out, "--sites", "2")
+    assert f"{out}: exists already" in refusal(capsys, source, out, "--sites", "2")
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 

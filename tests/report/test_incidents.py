@@ -66,7 +66,7 @@ def test_a_run_without_any_says_nothing_of_them():
 def test_many_different_ones_are_one_line_for_a_site_and_task():
     many = [failure("south", "train", f"exit code {number}") for number in range(MOST_LINES + 1)]
     assert lines([*many, failure("north", "swap", "gone")]) == [
-        f"failed: south in train, {MOST_LINES + 1} times: lastly: exit code {MOST_LINES}",
+        f"failed: south in train, {MOST_LINES + 1} times: the last one: exit code {MOST_LINES}",
         "failed: north in swap: gone",
     ]
 

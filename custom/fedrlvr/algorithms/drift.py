@@ -1,4 +1,4 @@
-"""How far the sites' updates pull apart, and what averaging factors loses."""
+"""How far the sites' updates pull apart, and what averaging the factors loses."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _curves(axes, events, summary) -> None:
 
 
 def _matrix(axes, summary) -> None:
-    """pass@1 of base, sites and average (`rows`) by label; labels go downwards where their names need the room."""
+    """pass@1 of base, sites and average by label. Labels with long names become the rows, else the columns."""
     rows = {"base": pass_at_1(summary["base"]["test"])}
     if summary["before_averaging"]:
         rows |= summary["before_averaging"][-1]["pass@1"]

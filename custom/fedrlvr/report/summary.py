@@ -1,4 +1,4 @@
-"""The event log's events as one dictionary: what `summary.json` holds. Pure, so that it can be checked by hand."""
+"""A run's events as one dictionary, the content of `summary.json`. Pure, so that it can be checked by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def merged_test(evaluation: dict) -> Scores:
 
 
 def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
-    """Everything a reader of one run asks first; a run that stopped early is summarised as far as it got."""
+    """What a reader of a run asks first; a run that stopped early is summarised as far as it got."""
     start: dict = {}
     for event in events:
         if event["event"] in ("start", "resumed"):  # a run may have been resumed for more rounds
@@ -100,9 +100,8 @@ def _swap(events: Sequence[dict]) -> dict:
 
 
 def _seconds(end: dict, wall_seconds: float) -> dict:
-    """`compute`: a site's mean time at work; `waiting`: the rest of the time that tasks were out (transport, other
-    sites);
-    `start_and_stop`: everything before the first task and after the last."""
+    """`compute`: a site's mean time at work. `waiting`: the rest of the time with tasks out (transport, other sites).
+    `start_and_stop`: the time before the first task and after the last."""
     asking = end.get("asking_seconds", 0.0)
     per_site = end.get("site_seconds", {})
     compute = sum(per_site.values()) / len(per_site) if per_site else 0.0

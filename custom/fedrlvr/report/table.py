@@ -13,7 +13,7 @@ from fedrlvr.report.incidents import incident_lines
 
 
 def print_summary(summary: dict, console: Console) -> None:
-    """Base and final pass@1 by label, per site on its own held-out problems, then what it cost."""
+    """Base and final pass@1 by label and on each site's held-out problems; then bytes, swaps, time and incidents."""
     table = Table(title=f"{summary['method']}, seed {summary['seed']}: pass@1", title_justify="left")
     table.add_column("measured on")
     for name in ("base", "final"):
@@ -54,7 +54,7 @@ def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Console
 
 
 def _print_matrix(summary: dict, console: Console) -> None:
-    """Labels downwards: there may be many, and their names may be long."""
+    """One row per label: there may be many, and their names may be long."""
     if not summary["before_averaging"]:
         return
     columns = dict(summary["before_averaging"][-1]["pass@1"])
@@ -75,7 +75,7 @@ def _print_cost(summary: dict, console: Console) -> None:
     if seconds["compute"]:
         asking = f"{seconds['compute']:.0f} s a site at work + {waiting}"
     else:
-        asking = f"{waiting} for sites that do not say how long they worked"
+        asking = f"{waiting} for sites that do not report how long they worked"
     console.print(
         f"sent: adapters {_kilobytes(sent['adapter'])}, responses {_kilobytes(sent['responses'])}\n"
         f"swap: {swap['fraction']:.0%} of public completions, {swap['rescued_groups']} of {swap['all_wrong_groups']} "
