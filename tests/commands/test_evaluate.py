@@ -178,8 +178,8 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
     [
         (("--k", "1,5"), "--k 1,5: pass@k needs 1 <= k <= --samples, which is 4"),
         (("--k", "0"), "pass@k needs 1 <= k"),
-        (("--k", "many"), "--k many: expected whole numbers with commas"),
-        (("--k", ""), "expected whole numbers with commas"),
+        (("--k", "many"), "--k many: expected whole numbers separated by commas"),
+        (("--k", ""), "expected whole numbers separated by commas"),
         (("--samples", 0), "--samples, which is 0"),
         *(((flag, 0), "must be positive") for flag in ("--temperature", "--max-completion-length", "--batch-size")),
         *((("--temperature", value), "must be positive") for value in ("-1", "nan", "inf")),

@@ -180,7 +180,7 @@ def test_our_own_files_need_a_task(tmp_path, capsys):
         capsys, own, tmp_path / "out", "--sites", "2", "--task", "maths", **how
     )
     assert prepare(own, tmp_path / "out", "--sites", "2", "--task", "arithmetic", **how) == 0
-    assert "test: held out of train, as there is no test split" in capsys.readouterr().out
+    assert "test: taken from train, as there is no test split" in capsys.readouterr().out
     named = own_problems(tmp_path / "named.jsonl", task="arithmetic")
     said = refusal(capsys, named, tmp_path / "other", "--sites", "2", "--task", "math", **how)
     assert "the problems are for task arithmetic; leave --task out" in said
@@ -200,12 +200,12 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path, source, capsys):
         (("--sites", "0"), "prepare: sites: Input should be greater than or equal to 1 (found 0)"),
         (("--sites", "2", "--alpha", "0.5"), "alpha: expected with partition dirichlet, and only with it"),
         (("--sites", "2", "--partition", "dirichlet", "--alpha", "0"), "alpha: Input should be greater than 0"),
-        (("--sites", "2", "--public", "500"), "public: 500 problems asked for, but of 60 distinct ones"),
+        (("--sites", "2", "--public", "500"), "public: 500 problems asked for, but only 60 of the 60"),
         (("--sites", "2", "--public", "0"), "public: Input should be greater than or equal to 1"),
         (("--sites", "4", "--partition", "label"), "4 sites, but the private problems have 3 labels"),
         (("--sites", "2", "--heldout", "40"), "heldout is 40, but it has 27 problems in all"),
         (("--sites", "2", "--task", "choice"), "--task: math is for task math; leave --task out"),
-        (("--sites", "2", "--shared", "nowhere"), "the shared set of others, and not both"),
+        (("--sites", "2", "--shared", "nowhere"), "either a number of problems or a shared set"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_message(tmp_path, source, capsys, more, said):

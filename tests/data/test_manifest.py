@@ -47,9 +47,9 @@ def test_untouched_files_are_what_the_manifest_says(folder):
         ([*PUBLIC[:2], replace(PUBLIC[2], prompt="secret?"), PUBLIC[3]], "line 3: record p2 differs from"),
         ([*PUBLIC[:2], replace(PUBLIC[2], meta={"level": "2"}), PUBLIC[3]], "line 3: record p2 differs from"),
         ([*PUBLIC, replace(PUBLIC[0], id="new")], "line 5: record new is not in the manifest"),
-        ([*PUBLIC, PUBLIC[1]], "line 5: record p1 stands on an earlier line already"),
+        ([*PUBLIC, PUBLIC[1]], "line 5: record p1 is on an earlier line already"),
         ([PUBLIC[0], *PUBLIC[2:]], "public.jsonl: record p1 of the manifest is missing"),
-        ([PUBLIC[0], PUBLIC[2], PUBLIC[1], PUBLIC[3]], "public.jsonl: record p2 stands where the manifest has p1"),
+        ([PUBLIC[0], PUBLIC[2], PUBLIC[1], PUBLIC[3]], "public.jsonl: record p2 is where the manifest has p1"),
     ],
 )
 def test_an_edit_is_found_and_named_by_id_alone(folder, public, said):

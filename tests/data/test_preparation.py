@@ -66,7 +66,7 @@ def test_without_a_test_split_test_is_held_out_of_train():
 
 
 def test_an_empty_test_split_is_not_replaced_by_train():
-    with pytest.raises(PreparationError, match="test: 4 problems asked for, but of 0 distinct ones"):
+    with pytest.raises(PreparationError, match="test: 4 problems asked for, but only 0 of the 0 distinct ones"):
         prepare_sets(Pool(many(20), []), plan())
 
 
@@ -132,8 +132,8 @@ def test_which_problems_are_shared_depends_on_the_seed_and_their_own_text_alone(
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        ({"public": 99}, PreparationError, "public: 99 problems asked for, but of 16 distinct ones there only 16"),
-        ({"test": 99}, PreparationError, "test: 99 problems asked for, but of 20 distinct ones there only 20"),
+        ({"public": 99}, PreparationError, "public: 99 problems asked for, but only 16 of the 16 distinct"),
+        ({"test": 99}, PreparationError, "test: 99 problems asked for, but only 20 of the 20 distinct"),
         ({"heldout": 7}, PreparationError, "site-1: heldout is 7, but it has 7 problems in all"),
         ({"sites": 14}, PartitionError, "site-14 would have no problem"),
         ({"sites": 5, "partition": "label"}, PartitionError, "5 sites, but the private problems have 4 labels"),
@@ -145,7 +145,7 @@ def test_more_than_there_is_is_refused(changes, error, said):
 
 
 def test_an_id_that_stands_for_two_problems_is_refused():
-    with pytest.raises(PreparationError, match="1 ids stand for two problems each"):
+    with pytest.raises(PreparationError, match="1 ids belong to more than one problem"):
         prepare_sets(Pool([*many(20), replace(asked("another question"), id=many(1)[0].id)]), plan())
 
 
@@ -155,8 +155,8 @@ def test_an_id_that_stands_for_two_problems_is_refused():
         ({"sites": 0}, "sites"),
         ({"public": 0}, "public"),
         ({"test": -1}, "test"),
-        ({"public": None}, "public: expected a number"),
-        ({"shared": True}, "public: expected a number of problems, or the shared set"),
+        ({"public": None}, "public: expected either a number"),
+        ({"shared": True}, "public: expected either a number of problems"),
         ({"heldout": -1}, "heldout"),
         ({"overlap": 0.0}, "overlap"),
         ({"overlap": 1.1}, "overlap"),

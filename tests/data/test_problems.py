@@ -88,7 +88,7 @@ def test_a_bad_line_is_refused_with_file_line_and_field(tmp_path, bad, said):
 
 def test_a_repeated_id_is_refused(tmp_path):
     message = refusal(tmp_path, GOOD, GOOD | {"answer": "08"})
-    assert "line 2, field id: stands on an earlier line" in message
+    assert "line 2, field id: is on an earlier line" in message
 
 
 @pytest.mark.parametrize("answer", ["\\frac{1}{2", "4}", "1" * 301])

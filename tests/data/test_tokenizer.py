@@ -123,7 +123,7 @@ def test_a_control_token_in_a_prompt_is_refused_and_the_prompt_is_not_quoted(tok
             for settings in (DEFAULT, PromptSettings(chat_template="never")):
                 with pytest.raises(PromptError) as caught:
                     prompt_ids(tokenizer, prompt, settings)
-                assert f"a prompt holds {token!r}" in str(caught.value)
+                assert f"a prompt contains {token!r}" in str(caught.value)
                 assert "4711" not in str(caught.value)
     assert "one?" in shown(tokenizer, "one? < |im_start |> [ INST]")
 

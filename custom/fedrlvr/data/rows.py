@@ -1,4 +1,4 @@
-"""Rows of the known data sets as records of our problem files: all their fields but `id` and `task`.
+"""Rows of the known data sets as records of our problem files, without the fields `id` and `task`.
 
 Columns are those of the data sets on the Hugging Face hub. Errors name a column and a reason and never quote a cell.
 """
@@ -16,7 +16,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?<=\s)(?P<bare>[^\s${}\\]+))")
 
 
 class RowError(ValueError):
-    """A row that holds no problem; `column` says where."""
+    """A row that cannot become a problem; `column` says where."""
 
     def __init__(self, column: str, reason: str):
         super().__init__(reason)
@@ -24,12 +24,12 @@ class RowError(ValueError):
 
 
 class RowSkipped(RowError):
-    """A row that is a problem, but of a kind that has no checkable answer: left out and counted, not an error."""
+    """A row with a problem of a kind that has no checkable answer: left out and counted, not an error."""
 
 
 def problem_id(dataset: str, problem: Problem) -> str:
-    """The data set's name and 12 hex digits of SHA-256 over the question and its options: the same whatever the row's
-    place, and whoever corrects its answer."""
+    """The data set's name and 12 hex digits of SHA-256 over the question and its options. It does not depend on the
+    row's place or on its answer, which may be corrected."""
     content = json.dumps([problem.prompt, problem.choices], ensure_ascii=False)
     return f"{dataset}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 

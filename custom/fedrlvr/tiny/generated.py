@@ -1,5 +1,7 @@
-"""Problem files for a generated task: private sets by site, a public set, a test set, held-out sets. No problem in
-two."""
+"""Problem files of a generated task: a private and a held-out set for each site, and a public and a test set.
+
+No problem is in two sets.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,10 @@ class GeneratedData(Settings):
 
 def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder: Path, pooled: bool = False) -> str:
     """Write `public.jsonl`, `test.jsonl`, `<site>.jsonl` and `<site>.heldout.jsonl` under `folder`; return the public
-    set's manifest hash. With `pooled`, one site called `pooled` holds the private problems of all.
+    set's manifest hash. With `pooled`, one site called `pooled` has the private problems of all sites.
 
     Raises:
-        ValueError: a label the task does not have, an empty public set, or more problems asked for than the task has.
+        ValueError: a label that the task does not have, an empty public set, or more problems than the task has.
     """
     for site, labels in data.sites.items():
         unknown = sorted(set(labels) - set(task.labels))
@@ -53,7 +55,7 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
                 f"data.sites.{site}: task {task.name} has no label {unknown[0]!r}; it has {', '.join(task.labels)}"
             )
     if data.public == 0:
-        raise ValueError("data.public is 0: the public set is empty, and there is nothing to exchange answers to")
+        raise ValueError("data.public is 0: without public problems there are no answers to exchange")
     draw = _Drawer(task, seed)
     public = draw(data.public, task.labels, "public")
     write_problems(folder / "public.jsonl", public)
@@ -69,7 +71,7 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
 
 
 def write_consortium(data: GeneratedData, task: GeneratedTask, seed: int, public: Path, private: Path) -> None:
-    """Write public and test set with their manifest under `public`, every site's own under `private`.
+    """Write the public and the test set with their manifest under `public`, and each site's own sets under `private`.
 
     Raises ValueError as `write_generated`.
     """
@@ -94,7 +96,7 @@ def write_consortium(data: GeneratedData, task: GeneratedTask, seed: int, public
 
 
 class _Drawer:
-    """Draws problems that were not drawn before."""
+    """Draws problems, none of them twice."""
 
     def __init__(self, task: GeneratedTask, seed: int):
         self.task, self.seed, self.taken = task, seed, set()
