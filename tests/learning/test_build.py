@@ -72,7 +72,7 @@ def test_lora_targets_that_match_nothing(site_files, small_job):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there(site_files, job):
     manifest, configs = site_files({"site-1": ("A",)}, device="cuda")
-    with pytest.raises(ValueError, match="device: cuda is asked for, but torch finds no GPU; use cpu or auto"):
+    with pytest.raises(ValueError, match="device: cuda is set, but torch finds no GPU; use cpu or auto"):
         build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
 
 

@@ -13,40 +13,42 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
 MOST_MARKS = 3  # combining marks in a row that a script may need
 _RUN = re.compile(r"[^\W\d_]+")
-SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC")  # whose letters pass for each other's
+SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC")  # whose letters look alike
 
 
 def plain(text: str) -> str:
-    """Compatibility forms unified (full-width letters, ligatures), accents and case gone."""
+    """The text without accents and case, and with one form of each letter (full-width letters, ligatures)."""
     letters = unicodedata.normalize("NFKD", text)
     return unicodedata.normalize("NFKC", "".join(c for c in letters if unicodedata.category(c) != "Mn")).casefold()
 
 
 def readings(text: str) -> tuple[str, ...]:
-    r"""The text as it stands and, where there is LaTeX in it, without the commands: \text{fever} is read as fever."""
+    r"""The text itself and, if it has LaTeX commands, the text without them: \text{fever} is also read as fever."""
     bare = _COMMAND.sub(" ", text)
     return (text,) if bare == text else (text, bare)
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters and digits in `plain` text; one that is spelt out (c a n a r y) counts as written together."""
+    """Runs of letters and digits in the `plain` text; a word that is spelt out (c a n a r y) is joined."""
     joined = _SPELT.sub(lambda match: "".join(_WORD.findall(match[0])), plain(text))
     return _WORD.findall(joined)
 
 
 def spelt_out(text: str) -> bool:
-    """Whether letters stand apart somewhere."""
+    """Whether a word is spelt out somewhere."""
     return _SPELT.search(plain(text)) is not None
 
 
 def squeezed(text: str) -> str:
-    """Nothing but the letters and digits."""
+    """Only the letters and digits of the `plain` text."""
     return "".join(_WORD.findall(plain(text)))
 
 
 def hides_something(text: str) -> bool:
-    """Whether `text` holds invisible characters, piles of accents, or words whose letters come from several scripts
-    that look alike. Single Greek letters beside Latin ones are notation (2πr, μg), not disguise."""
+    """Whether `text` has invisible characters, piles of accents, or words that mix letters of scripts that look alike.
+
+    A single Greek letter among Latin ones is notation (2πr, μg), not a disguise.
+    """
     marks = 0
     for character in text:
         category = unicodedata.category(character)
