@@ -21,10 +21,6 @@ class BrokenSeal(ValueError):
     """The folder differs from what was sealed; the message names the file."""
 
 
-class FolderError(ValueError):
-    """A folder that must not be written to."""
-
-
 def begin(path: Path) -> Path:
     """Make an empty folder beside `path`, to be filled before `seal(path)`. What an earlier attempt left is removed."""
     unfinished = path.with_name(path.name + UNFINISHED)
@@ -82,9 +78,9 @@ def sealed_folders(parent: Path, pattern: str = "*") -> list[Path]:
 
 
 def check_free(folder: Path) -> None:
-    """Raises FolderError if `folder` exists already, unless it is an empty directory."""
+    """Raises ValueError if `folder` exists already, unless it is an empty directory."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FolderError(f"{folder}: exists already; expected a new or empty directory; choose another --out")
+        raise ValueError(f"{folder}: exists already; expected a new or empty directory; choose another --out")
 
 
 @contextmanager
@@ -92,7 +88,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A directory beside `folder` that is renamed to `folder` at the end of the block, or removed if the block raises.
 
     Raises:
-        FolderError: as `check_free`, at the beginning or at the end.
+        ValueError: as `check_free`, at the beginning or at the end.
     """
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=1, help="completions per problem (default: %(default)s)")
     parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,8 (default: %(default)s)")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="for results; an interrupted run continues there"
+        "--out", type=Path, required=True, metavar="DIR", help="results; an interrupted run continues here"
     )
     parser.add_argument(
         "--config", type=Path, metavar="PRESET", help="take prompt, verifier and sampling from a preset"

@@ -16,8 +16,8 @@ from rich.progress import track
 
 from fedrlvr import __version__
 from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest, check_manifest, read_manifest
-from fedrlvr.data.partition import Partition
-from fedrlvr.data.preparation import Plan, PreparationError, Prepared, prepare_sets
+from fedrlvr.data.partition import Partition, PreparationError
+from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.problems import write_problems
 from fedrlvr.data.sources import SOURCES, Pool, jsonl_task, read_jsonl, read_source
 from fedrlvr.report.partition import Counts, draw_partition, label_counts, print_partition

@@ -13,8 +13,8 @@ from fedrlvr.streams import stream
 Partition = Literal["label", "dirichlet", "iid"]
 
 
-class PartitionError(ValueError):
-    """Problems that cannot be divided over the sites as asked."""
+class PreparationError(ValueError):
+    """Sets that cannot be made from these problems as asked."""
 
 
 def partition(labels: Sequence[str], sites: int, rule: Partition, seed: int, alpha: float | None) -> list[list[int]]:
@@ -25,7 +25,7 @@ def partition(labels: Sequence[str], sites: int, rule: Partition, seed: int, alp
     differ by at most one.
 
     Raises:
-        PartitionError: fewer labels than sites, or a site that would have no problem.
+        PreparationError: fewer labels than sites, or a site that would have no problem.
     """
     if rule == "label":
         owners = _whole_labels(labels, sites)
@@ -38,7 +38,7 @@ def partition(labels: Sequence[str], sites: int, rule: Partition, seed: int, alp
     empty = [site for site, part in enumerate(parts, start=1) if not part]
     if empty:
         remedy = "a larger --alpha, another --seed or fewer --sites" if rule == "dirichlet" else "fewer --sites"
-        raise PartitionError(
+        raise PreparationError(
             f"partition {rule}: site-{empty[0]} would have no problem ({len(labels)} private problems, {sites} sites, "
             f"{len(empty)} of them empty); try {remedy}"
         )
@@ -49,7 +49,7 @@ def _whole_labels(labels: Sequence[str], sites: int) -> np.ndarray:
     counts = Counter(labels)
     if len(counts) < sites:
         named = f"{len(counts)} labels" if len(counts) > 1 else "only one label"
-        raise PartitionError(
+        raise PreparationError(
             f"partition label: {sites} sites, but the private problems have {named}; expected at least one for each "
             "site; try fewer --sites, or --partition iid"
         )

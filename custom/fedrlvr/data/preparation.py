@@ -16,15 +16,11 @@ from pydantic import Field, model_validator
 
 from fedrlvr.config import Settings
 from fedrlvr.data.duplicates import Match, Seen, question_text, without_repeats
-from fedrlvr.data.partition import Partition, partition
+from fedrlvr.data.partition import Partition, PreparationError, partition
 from fedrlvr.data.sources import Pool
 from fedrlvr.types import Problem
 
 Texts = dict[str, Problem]  # by question text, in the seed's order
-
-
-class PreparationError(ValueError):
-    """Sets that cannot be made from these problems."""
 
 
 class Plan(Settings):
@@ -75,8 +71,7 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
     """Make the sets of a plan. `shared` has the public and the test set if the plan has `shared`.
 
     Raises:
-        PreparationError: fewer problems than asked for.
-        PartitionError: see `partition`.
+        PreparationError: fewer problems than asked for, or as `partition`.
     """
     made = Prepared()
     made.removed.update({"bad gold": len(pool.refused), "no single right option": pool.skipped})

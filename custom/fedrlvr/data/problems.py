@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,8 @@ from fedrlvr.types import Message, Problem
 FIELDS = ("id", "prompt", "messages", "answer", "task", "choices", "label", "meta")
 ROLES = ("system", "user", "assistant")
 MAX_CHOICES = 26  # letters
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ProblemFileError(ValueError):
@@ -162,16 +165,8 @@ def _check_text(value: object, where: str, required: bool) -> None:
         raise ProblemFileError(f"{where}: expected text, found {type(value).__name__}")
     if required and not value.strip():
         raise ProblemFileError(f"{where}: empty")
-    if not value.isascii() and not _is_unicode(value):
+    if _SURROGATE.search(value):
         raise ProblemFileError(f"{where}: holds half a surrogate pair, which is no text")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def check_gold(problem: Problem, task: Task, where: str) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 
+from fedrlvr.tasks.candidate import closed_content
 from fedrlvr.types import Problem
 
 LETTERS = ("A", "B", "C", "D")
@@ -43,12 +44,10 @@ def boxed_answer(solution: str) -> str:
     box = boxes[-1]
     if box["bare"]:
         return box["bare"].rstrip(".,;")
-    depth = 1
-    for brace in re.finditer(r"\\.|[{}]", solution[box.end() :], re.DOTALL):  # \{ and \} are no braces to TeX
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return solution[box.end() : box.end() + brace.start()].strip()
-    raise RowError("solution", "its last \\boxed{ is never closed")
+    content = closed_content(solution, box.end())
+    if content is None:
+        raise RowError("solution", "its last \\boxed{ is never closed")
+    return content
 
 
 def math(row: dict) -> dict:

@@ -19,7 +19,7 @@ def last_box(text: str) -> str | None:
     if start < 0:
         return None
     if text[start - 1 : start] != "\\":  # else it may be a line break before the word "boxed"
-        content = _content(text, start + len(BOX))
+        content = closed_content(text, start + len(BOX))
         if content is not None:
             return content
     return _last_of_all(text)
@@ -31,13 +31,8 @@ def declared_answer(text: str) -> str | None:
     return match.group(1).strip() if match else None
 
 
-def _content(text: str, begin: int) -> str | None:
-    end = text.find("}", begin)
-    if end < 0:
-        return None
-    plain = text[begin:end]
-    if "{" not in plain and "\\" not in plain:  # most answers
-        return plain.strip()
+def closed_content(text: str, begin: int) -> str | None:
+    """What is between an opening brace, which ends at `begin`, and its closing brace, stripped; None without one."""
     depth = 1
     for token in _TOKEN.finditer(text, begin):
         if token.group()[-1] == "{" and token.group() != "\\{":

@@ -89,9 +89,8 @@ def shape(text: str) -> Shape:
     width = 2 if text[0] == "\\" else 1
     opening, closing = text[:width], text[-2:] if text.endswith("\\}") else text[-1:]
     body = text[: -len(closing)]
-    opening, closing = (
-        ("\\{", "\\}") if opening + closing == "{}" else (opening, closing)
-    )  # people write {1,2} for the set
+    if opening + closing == "{}":  # people write {1,2} for the set
+        opening, closing = "\\{", "\\}"
     return Shape(opening, closing, _between(body, width, inner))
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.config import PromptSettings, Settings
@@ -185,19 +186,15 @@ def _set_ends(model: PreTrainedModel, tokenizer, settings: BaseModelSettings) ->
 def _batch(
     task: Task, synthetic: GeneratedTask, tokenizer, end_id: int, size: int, random: np.random.Generator
 ) -> dict[str, torch.Tensor]:
-    rows, prompt_lengths = [], []
+    rows, labels = [], []
     for index in range(size):
         problem = synthetic.problem(synthetic.labels[index % len(synthetic.labels)], random)
         prompt = prompt_ids(tokenizer, task.prompt(problem), PromptSettings())
-        answer = tokenizer(synthetic.demonstration(problem, random), add_special_tokens=False).input_ids
-        rows.append([*prompt, *answer, end_id])
-        prompt_lengths.append(len(prompt))
-    width = max(map(len, rows))
-    ids = torch.full((size, width), tokenizer.pad_token_id)
-    labels = torch.full((size, width), -100)
-    mask = torch.zeros((size, width), dtype=torch.long)
-    for index, (row, start) in enumerate(zip(rows, prompt_lengths, strict=True)):
-        ids[index, : len(row)] = torch.tensor(row)
-        labels[index, start : len(row)] = torch.tensor(row[start:])
-        mask[index, : len(row)] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        answer = [*tokenizer(synthetic.demonstration(problem, random), add_special_tokens=False).input_ids, end_id]
+        rows.append(torch.tensor([*prompt, *answer]))
+        labels.append(torch.tensor([-100] * len(prompt) + answer))
+    return {
+        "input_ids": pad_sequence(rows, True, tokenizer.pad_token_id),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], True),
+        "labels": pad_sequence(labels, True, -100),
+    }
