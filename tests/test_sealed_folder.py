@@ -1,4 +1,4 @@
-"""A sealed folder is whole or as good as absent, whatever happened while it was written or since."""
+"""A sealed folder is complete or counts as absent, whatever happened while it was written or later."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_every_damage_is_noticed_and_the_file_named(tmp_path, damage, message):
         check_seal(path)
 
 
-def test_what_was_never_there_is_not_whole(tmp_path):
+def test_a_missing_folder_is_incomplete(tmp_path):
     with pytest.raises(BrokenSeal, match="is incomplete"):
         check_seal(tmp_path / "never")
 
@@ -111,7 +111,7 @@ def test_an_older_folder_is_replaced_whole(tmp_path):
     assert content(path) == {"a": "new"}
 
 
-def test_until_it_is_sealed_the_older_one_stands(tmp_path):
+def test_until_it_is_sealed_the_older_one_stays(tmp_path):
     path = sealed(tmp_path / "kept", a="old")
     (begin(path) / "a").write_text("new")
     check_seal(path)

@@ -1,4 +1,4 @@
-"""`fedrlvr prepare` from the command line: what stands in the folder afterwards, what is printed, what is refused."""
+"""`fedrlvr prepare` from the command line: what is in the folder afterwards, what is printed, what is refused."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_bad_golds_are_listed_and_left_out_only_on_request(tmp_path, capsys):
     assert "SECRET" not in said + report + capsys.readouterr().out
 
 
-def test_of_many_bad_golds_the_first_are_listed_and_the_others_counted(tmp_path, capsys):
+def test_of_many_bad_golds_some_are_listed_and_the_others_counted(tmp_path, capsys):
     own = own_problems(tmp_path / "own.jsonl", 9, choices=("a", "b"), task="math")
     said = refusal(capsys, own, tmp_path / "out", "--sites", "2", dataset="jsonl")
     assert "rows whose gold cannot be used: 9\n" in said
@@ -208,12 +208,12 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path, source, capsys):
         (("--sites", "2", "--shared", "nowhere"), "either a number of problems or a shared set"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_message(tmp_path, source, capsys, more, said):
+def test_an_impossible_plan_or_source_is_refused_in_one_message(tmp_path, source, capsys, more, said):
     assert said in refusal(capsys, source, tmp_path / "out", *more)
 
 
 def prepare_from_hub(out: Path, **environment: str) -> str:
-    """What a process of its own says that fails: the hub's library reads its address on import."""
+    """The message of a failing process of its own, as the hub's library reads its address on import."""
     command = [sys.executable, "-m", "fedrlvr.cli", "prepare", "--dataset", "gsm8k", "--sites", "2"]
     command += ["--public", "6", "--test", "8", "--out", str(out)]
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HOME": str(out.parent / "home")} | environment

@@ -1,4 +1,4 @@
-"""From problems to sets: who wins a question, what depends on what, and that every problem lands exactly once."""
+"""From problems to sets: which set keeps a question, what decides it, and that every problem is in at most one set."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_empty_test_split_is_not_replaced_by_train():
         prepare_sets(Pool(many(20), []), plan())
 
 
-def test_a_question_of_test_is_lost_to_public_and_to_the_sites():
+def test_a_test_question_is_in_no_other_set():
     """One train question is a test question in other letters, one shares 9 of its 10 eight-word sequences."""
     words = f"{LONG} monday and two on friday how many"
     test = [asked(words), asked("How many?")]
@@ -84,7 +84,7 @@ def test_a_question_of_test_is_lost_to_public_and_to_the_sites():
     assert ids(made.public + made.private["site-1"]) == ids(many(10))
 
 
-def test_public_beats_held_out_and_held_out_beats_private():
+def test_a_question_stays_in_public_before_held_out_and_private():
     """Thirty questions that are all nearly the same: the set that is filled first keeps one, the others lose theirs."""
     alike = [asked(f"{LONG} one day what is his profit on day {n}") for n in range(30)]
     test = many(4, "test")
@@ -110,7 +110,7 @@ def test_repeats_conflicts_and_refused_rows_are_counted():
     assert sum(made.counts().values()) == 12
 
 
-def test_shared_sets_are_taken_as_they_are_and_beat_private():
+def test_shared_sets_are_unchanged_and_their_questions_leave_private():
     shared = {"public": many(3), "test": many(5, "test")}
     made = prepare_sets(Pool(many(20)), Plan(sites=2, shared=True, seed=9), shared)
     assert (made.public, made.test) == (shared["public"], shared["test"])
@@ -144,7 +144,7 @@ def test_more_than_there_is_is_refused(changes, error, said):
         prepare_sets(Pool(many(20)), plan(**changes))
 
 
-def test_an_id_that_stands_for_two_problems_is_refused():
+def test_an_id_of_two_problems_is_refused():
     with pytest.raises(PreparationError, match="1 ids belong to more than one problem"):
         prepare_sets(Pool([*many(20), replace(asked("another question"), id=many(1)[0].id)]), plan())
 

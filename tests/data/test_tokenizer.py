@@ -65,7 +65,7 @@ def test_a_conversation_reads_as_its_family_writes_it(tokenizers, style):
     control = set(tokenizer.all_special_ids)
     chat = CHAT_STYLES[style]
     written = sum(RENDERED[style].count(text) for text in {*chat.control, chat.end_turn, chat.bos, chat.eos} - {None})
-    assert sum(token in control for token in ids) == written  # each is its one token, the beginning stands there once
+    assert sum(token in control for token in ids) == written  # one token each, and one beginning
 
 
 @pytest.mark.parametrize("style", CHAT_STYLES)
@@ -76,7 +76,7 @@ def test_a_text_is_the_users_only_turn(tokenizers, style):
 
 @pytest.mark.parametrize("style", CHAT_STYLES)
 def test_a_prompt_and_its_answer_are_the_beginning_of_the_whole_conversation(tokenizers, style):
-    """What is sampled after the prompt stands where the template would have put the assistant's words."""
+    """Sampling begins exactly where the template would put the assistant's text."""
     talk = (Message("user", "one?"), Message("assistant", "1"))
     tokenizer = tokenizers[style]
     turns = [{"role": m.role, "content": m.content} for m in talk]

@@ -1,4 +1,4 @@
-"""How a policy's text becomes tokens, where that is asked for often."""
+"""A policy's tokens of a prompt, which are needed often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presidio as a rule of a site's, with a small spaCy model made here: a real pipeline whose names are a list."""
+"""Presidio as a rule of a site, with a small spaCy model: a real pipeline whose names come from a list."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - unusual characters are what is tested
-"""Characters that carry more than one sees; and notation, which does not."""
+"""Text that hides something; and notation, which does not."""
 
 from __future__ import annotations
 
