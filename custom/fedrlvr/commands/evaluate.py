@@ -21,7 +21,7 @@ from fedrlvr.config import PromptSettings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import check_prompts, choose_device
-from fedrlvr.learning.evaluation import ResultsFile, results, rows_that_fit
+from fedrlvr.learning.evaluation import ResultsFile, measure, rows_that_fit
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
@@ -102,7 +102,7 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
     with file, Progress(console=Console(stderr=True), transient=True) as progress, torch.no_grad():
         bar = progress.add_task("problems", total=len(left))
         try:
-            for part in results(rollouts, left, arguments.samples, arguments.seed, rows):
+            for part in measure(rollouts, left, arguments.samples, arguments.seed, rows):
                 file.write(part)
                 progress.advance(bar, len(part))
         except RuntimeError as error:

@@ -116,10 +116,10 @@ def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
 def _distinct(problems: Iterable[Problem], seed: int, made: Prepared) -> Texts:
     kept, repeated, conflicting = without_repeats(problems)
     made.removed.update({"repeats another": repeated, "conflicting answers": conflicting})
-    return {text: kept[text] for text in sorted(kept, key=lambda text: _place(seed, text))}
+    return {text: kept[text] for text in sorted(kept, key=lambda text: _sort_key(seed, text))}
 
 
-def _place(seed: int, text: str) -> str:
+def _sort_key(seed: int, text: str) -> str:
     return hashlib.sha256(f"{seed}\n{text}".encode()).hexdigest()
 
 

@@ -80,7 +80,7 @@ class DpStep:
         rows = step.rows([group])
         references = engine.score(rows, step.micro_batch_size, True) if step.settings.beta > 0 else [None] * len(rows)
         size = StepSize(step.settings.num_generations, 0.0, step.settings.max_completion_length)
-        with engine.training(seed), engine.unhooked():
+        with engine.training(seed), engine.bare_forward():
             for start in range(0, len(rows), step.micro_batch_size):
                 part = slice(start, start + step.micro_batch_size)
                 loss = step.loss(list(zip(rows[part], references[part], strict=True)), size, meter)

@@ -106,7 +106,7 @@ class Engine:
                     part.training = False
 
     @contextmanager
-    def unhooked(self) -> Iterator[None]:
+    def bare_forward(self) -> Iterator[None]:
         """Use the bare model for forward passes: DeepSpeed's own allow gradients only by DeepSpeed's backward."""
         self._forward = self.policy.model
         try:

@@ -29,7 +29,7 @@ def evaluate(rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: 
     return scores_by_label(map(_result, groups), [k for k in ks if k <= samples])
 
 
-def results(
+def measure(
     rollouts: Rollouts, problems: Sequence[Problem], samples: int, seed: int, rows: int
 ) -> Iterator[list[ProblemResult]]:
     """Sample and verify each problem `samples` times, about `rows` completions at once; fewer where memory runs out.

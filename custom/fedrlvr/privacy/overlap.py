@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fedrlvr.privacy.text import readings, spelt_out, squeezed, words
+from fedrlvr.privacy.text import letters_and_digits, readings, spelt_out, words
 from fedrlvr.types import Problem
 
 LEAST_WORDS = 3  # a shorter private text is not looked for: anybody may write it
@@ -70,17 +70,17 @@ class PrivateIndex:
         """How many different sequences and identifiers of private problems are in `text`, also read backwards."""
         grams, names = set(), set()
         for reading in readings(text):
-            spoken, letters = words(reading), squeezed(reading)
+            spoken, letters = words(reading), letters_and_digits(reading)
             grams |= {_hash(self.key, gram) for size in self.lengths for gram in _windows(spoken, size)}
             if spelt_out(reading):  # then nobody knows where a word ends
                 grams |= {_hash(self.key, gram) for width in self.widths for gram in _windows(letters, width)}
             for way in (letters, letters[::-1]):
-                grams |= self._run_together(way)
+                grams |= self._where_heads_are(way)
                 # Only letters and digits are left, so an identifier is found however it is spaced or hyphenated.
                 names |= {_hash(self.key, name) for size in self.sizes for name in _windows(way, size)}
         return len(grams & self.shingles) + len(names & self.identifiers)
 
-    def _run_together(self, letters: str) -> set[bytes]:
+    def _where_heads_are(self, letters: str) -> set[bytes]:
         """Hashes of the letters at each place where a word sequence may begin, one for each width of a sequence."""
         places = (n for n, head in enumerate(_windows(letters, HEAD)) if _hash(self.key, head) in self.heads)
         return {_hash(self.key, letters[n : n + width]) for n in places for width in self.widths}
@@ -100,7 +100,7 @@ def _windows(parts: Sequence[str], size: int) -> Iterator[str]:
 
 def _identifiers(text: str, spoken: Sequence[str]) -> Iterator[str]:
     """Words with a digit, and runs without a blank such as zx-4711-kilo; only their letters and digits."""
-    for name in {*spoken, *map(squeezed, text.split())}:
+    for name in {*spoken, *map(letters_and_digits, text.split())}:
         digits = sum(character.isdigit() for character in name)
         if digits and len(name) >= (NUMBER if digits == len(name) else IDENTIFIER):
             yield name

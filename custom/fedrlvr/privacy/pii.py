@@ -12,7 +12,7 @@ from stdnum.us import ssn
 
 from fedrlvr.privacy.guards import Refused
 from fedrlvr.privacy.policy import PresidioRules
-from fedrlvr.privacy.text import plain, squeezed, words
+from fedrlvr.privacy.text import letters_and_digits, plain, words
 
 LONG_NAME = 9  # letters; a shorter name may be a part of another word
 
@@ -62,7 +62,7 @@ class Names:
         self._joined = {letters for letters in map("".join, self._names) if len(letters) >= LONG_NAME}
 
     def mentioned(self, text: str) -> bool:
-        spoken, letters = words(text), squeezed(text)
+        spoken, letters = words(text), letters_and_digits(text)
         return any(
             parts[start : start + length] in known
             for parts, known in ((tuple(spoken), self._names), (letters, self._joined))

@@ -39,7 +39,7 @@ def spelt_out(text: str) -> bool:
     return _SPELT.search(plain(text)) is not None
 
 
-def squeezed(text: str) -> str:
+def letters_and_digits(text: str) -> str:
     """Only the letters and digits of the `plain` text."""
     return "".join(_WORD.findall(plain(text)))
 

@@ -19,7 +19,7 @@ SITE_COLOUR, MEAN_COLOUR, GLOBAL_COLOUR = "#9fb4c7", "#2c5f8a", "#c44e2b"
 
 def draw_run(events: Sequence[dict], summary: dict, path: Path) -> None:
     """Write a PNG of a run that was evaluated at least once."""
-    height = max(4.2, 1.2 + 0.3 * len(_labels(summary))) if _downwards(_labels(summary)) else 4.2
+    height = max(4.2, 1.2 + 0.3 * len(_labels(summary))) if _labels_as_rows(_labels(summary)) else 4.2
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, height), width_ratios=[1.35, 1], layout="constrained")
     _curves(left, events, summary)
     _matrix(right, summary)
@@ -80,7 +80,7 @@ def _matrix(axes, summary) -> None:
     labels = _labels(summary)
     names = [f"type {label}" if len(label) == 1 else label or "(none)" for label in labels]
     values = np.array([[row.get(label, np.nan) for label in labels] for row in rows.values()])
-    down, ticks = _downwards(labels), (names, list(rows))
+    down, ticks = _labels_as_rows(labels), (names, list(rows))
     if down:
         values, ticks = values.T, (list(rows), names)
     axes.imshow(values, vmin=0, vmax=1, cmap="YlGnBu", aspect="auto")
@@ -99,5 +99,5 @@ def _labels(summary: dict) -> list[str]:
     return [label for label in summary["base"]["test"] if label != "overall"]
 
 
-def _downwards(labels: list[str]) -> bool:
+def _labels_as_rows(labels: list[str]) -> bool:
     return sum(max(len(label), 6) for label in labels) > 40

@@ -22,10 +22,12 @@ def print_summary(summary: dict, console: Console) -> None:
     for label in base["test"] if len(base["test"]) > 2 else ["overall"]:
         table.add_row(
             f"test, {label}" if label == "overall" else f"test, type {label or '(none)'}",
-            *(_pass(scores["test"].get(label)) for scores in (base, final)),
+            *(_pass_at_1(scores["test"].get(label)) for scores in (base, final)),
         )
     for site in base.get("heldout", {}):
-        table.add_row(f"{site}, own held-out", _pass(base["heldout"][site]), _pass(final.get("heldout", {}).get(site)))
+        table.add_row(
+            f"{site}, own held-out", _pass_at_1(base["heldout"][site]), _pass_at_1(final.get("heldout", {}).get(site))
+        )
     console.print(table)
     _print_matrix(summary, console)
     _print_cost(summary, console)
@@ -85,7 +87,7 @@ def _print_cost(summary: dict, console: Console) -> None:
     print_incidents(summary, console)
 
 
-def _pass(scores: dict | None) -> str:
+def _pass_at_1(scores: dict | None) -> str:
     return f"{scores['pass@1']:.3f}" if scores else "-"
 
 

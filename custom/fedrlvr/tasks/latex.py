@@ -85,13 +85,13 @@ def shape(text: str) -> Shape:
         text = text[1:-1]
     enclosed, outer, inner = _commas(text)
     if not enclosed or (text[0] == "{" and not inner):
-        return Shape("", "", tuple(signed for part in _between(text, 0, outer) for signed in _both_signs(part)))
+        return Shape("", "", tuple(signed for part in _split_at(text, 0, outer) for signed in _both_signs(part)))
     width = 2 if text[0] == "\\" else 1
     opening, closing = text[:width], text[-2:] if text.endswith("\\}") else text[-1:]
     body = text[: -len(closing)]
     if opening + closing == "{}":  # people write {1,2} for the set
         opening, closing = "\\{", "\\}"
-    return Shape(opening, closing, _between(body, width, inner))
+    return Shape(opening, closing, _split_at(body, width, inner))
 
 
 def balanced(text: str) -> bool:
@@ -120,7 +120,7 @@ def _commas(text: str) -> tuple[bool, list[int], list[int]]:
     return text.startswith(_AROUND) and closed_at == len(text), *places
 
 
-def _between(text: str, begin: int, commas: list[int]) -> tuple[str, ...]:
+def _split_at(text: str, begin: int, commas: list[int]) -> tuple[str, ...]:
     starts = [begin, *(comma + 1 for comma in commas)]
     return tuple(text[a:b].strip() for a, b in zip(starts, [*commas, len(text)], strict=True))
 
