@@ -33,7 +33,7 @@ from fedrlvr.launch.submitted import deal_labels
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import task_named
-from fedrlvr.tiny.consortium import write_consortium
+from fedrlvr.tiny.generated import write_consortium
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = ROOT / "app_configs" / "demo.yaml"

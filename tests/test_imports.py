@@ -20,7 +20,7 @@ PURE = {"protocol", "algorithms", "privacy"}  # load no framework
 ALLOWED = {  # room -> rooms it may import from, besides itself and the base
     "protocol": set(),
     "algorithms": {"protocol"},
-    "privacy": {"protocol"},
+    "privacy": {"protocol", "algorithms"},
     "tasks": set(),
     "data": {"tasks", "algorithms"},
     "tiny": {"tasks", "data"},

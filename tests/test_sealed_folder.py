@@ -1,4 +1,4 @@
-"""A sealed folder is whole or as good as absent, whatever happened while it was written or since."""
+"""A sealed folder is complete or counts as absent, whatever happened while it was written or later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from fedrlvr.sealed_folder import SEAL, BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
+from fedrlvr.sealed_folder import (
+    SEAL,
+    BrokenSeal,
+    begin,
+    check_seal,
+    new_folder,
+    seal,
+    sealed_folders,
+    sweep,
+)
 
 
 def sealed(path: Path, **files: str) -> Path:
@@ -70,15 +79,15 @@ def seal_of_another_kind(path: Path) -> None:
 
 
 DAMAGES = [
-    (cut_short, "b is not as it was written"),
-    (altered, "b is not as it was written"),
+    (cut_short, "b has changed since"),
+    (altered, "b has changed since"),
     (missing, "No such file.*b"),
     (no_seal, "No such file.*seal.json"),
-    (seal_cut_short, "is not whole"),
-    (seal_of_zeros, "is not whole"),
+    (seal_cut_short, "is incomplete"),
+    (seal_of_zeros, "is incomplete"),
     (seal_of_nothing, "was not there when the folder was sealed"),
     (a_file_more, "c was not there when the folder was sealed"),
-    (seal_of_another_kind, "is not whole"),
+    (seal_of_another_kind, "is incomplete"),
 ]
 
 
@@ -90,8 +99,8 @@ def test_every_damage_is_noticed_and_the_file_named(tmp_path, damage, message):
         check_seal(path)
 
 
-def test_what_was_never_there_is_not_whole(tmp_path):
-    with pytest.raises(BrokenSeal, match="is not whole"):
+def test_a_missing_folder_is_incomplete(tmp_path):
+    with pytest.raises(BrokenSeal, match="is incomplete"):
         check_seal(tmp_path / "never")
 
 
@@ -102,7 +111,7 @@ def test_an_older_folder_is_replaced_whole(tmp_path):
     assert content(path) == {"a": "new"}
 
 
-def test_until_it_is_sealed_the_older_one_stands(tmp_path):
+def test_until_it_is_sealed_the_older_one_stays(tmp_path):
     path = sealed(tmp_path / "kept", a="old")
     (begin(path) / "a").write_text("new")
     check_seal(path)
@@ -168,3 +177,33 @@ def test_the_seal_holds_every_files_hash(tmp_path):
     path = sealed(tmp_path / "kept", a="abc")
     sha256_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
     assert json.loads((path / SEAL).read_text()) == {"a": sha256_of_abc}
+
+
+def _copy_half(folder: Path) -> None:
+    (folder / "file").write_text("half")
+    (folder / "missing").read_text()
+
+
+def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
+    out = tmp_path / "a" / "out"
+    with pytest.raises(FileNotFoundError), new_folder(out) as folder:
+        _copy_half(folder)
+    assert list((tmp_path / "a").iterdir()) == []
+    out.mkdir()  # an empty directory is nothing
+    with new_folder(out) as folder:
+        (folder / "file").write_text("whole")
+        assert list(out.iterdir()) == []
+    assert (out / "file").read_text() == "whole"
+    assert list((tmp_path / "a").iterdir()) == [out]
+
+
+def test_a_folder_or_file_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    for taken in (tmp_path / "out", tmp_path / "out" / "old"):
+        with pytest.raises(ValueError, match="exists already"), new_folder(taken):
+            pytest.fail("it was opened")
+    out = tmp_path / "late"
+    with pytest.raises(ValueError, match="exists already"), new_folder(out):
+        (out / "others").mkdir(parents=True)  # another run was quicker
+    assert [path.name for path in out.iterdir()] == ["others"]

@@ -1,5 +1,5 @@
-"""The `fedrlvr` command. Bad input ends with one message and code 2, a broken installation with 1, an interruption with
-130."""
+"""The `fedrlvr` command. It exits with one message and code 2 on bad input, 1 on a broken installation, and 130 when
+interrupted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
-        if name in argv[:1]:  # only the one asked for is imported: some load torch
+        if name in argv[:1]:  # import only the command that runs: some load torch
             module = import_module(f"fedrlvr.commands.{name}")
             module.add_arguments(command)
     arguments = parser.parse_args(argv)

@@ -1,6 +1,7 @@
-"""Folders that are whole or not there at all: written beside, sealed with every file's hash, synced, renamed.
+"""Folders that are complete or absent: written under another name, synced to disk, then renamed.
 
-A crash, a full disk or a file cut short half-way is noticed by the seal, and the folder is then as good as absent.
+A sealed folder also holds the hash of each of its files. The seal shows what a crash, a full disk or a truncated file
+did to a folder; it then counts as absent.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SEAL, UNFINISHED = "seal.json", ".tmp"
 
 
 class BrokenSeal(ValueError):
-    """The folder is not as it was when it was sealed; the message names the file."""
+    """The folder differs from what was sealed; the message names the file."""
 
 
 def begin(path: Path) -> Path:
-    """An empty folder beside `path`, to be filled and given to `seal`; what an earlier attempt left there is gone."""
+    """Make an empty folder beside `path`, to be filled before `seal(path)`. What an earlier attempt left is removed."""
     unfinished = path.with_name(path.name + UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -27,10 +30,10 @@ def begin(path: Path) -> Path:
 
 
 def seal(path: Path) -> None:
-    """Make what lies in the folder that `begin(path)` gave the folder `path`; an older one there is replaced.
+    """Write the hashes into the folder that `begin(path)` made, and rename it to `path`; an older `path` is replaced.
 
     Raises:
-        OSError: it cannot be written. An older `path` is then as it was.
+        OSError: it cannot be written. An older `path` is then unchanged.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     files = sorted(file for file in unfinished.iterdir() if file.name != SEAL)
@@ -39,7 +42,7 @@ def seal(path: Path) -> None:
 
 
 def publish(path: Path) -> None:
-    """The same without a seal, for a folder whose files are of another's making. Raises OSError, as `seal`."""
+    """As `seal`, but without the file of hashes, for a folder that other programs read. Raises OSError."""
     unfinished = path.with_name(path.name + UNFINISHED)
     for file in (*unfinished.iterdir(), unfinished):
         sync(file)
@@ -49,29 +52,54 @@ def publish(path: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what was begun in `parent` and never sealed: on a full disk it would keep later attempts from fitting."""
+    """Remove unfinished folders in `parent`: on a full disk they would leave no room for later attempts."""
     for path in parent.glob(f"*{UNFINISHED}"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def check_seal(path: Path) -> None:
-    """Raises BrokenSeal where a file is missing, cut short, altered or new, or there was never a seal."""
+    """Raises BrokenSeal where a file is missing, truncated, altered or new, or there is no seal."""
     try:
         sealed = json.loads((path / SEAL).read_text())
         for name in {file.name for file in path.iterdir()} - {*sealed, SEAL}:
             raise BrokenSeal(f"{path / name} was not there when the folder was sealed")
         for name, digest in sealed.items():
             if _digest(path / name) != digest:
-                raise BrokenSeal(f"{path / name} is not as it was written")
+                raise BrokenSeal(f"{path / name} has changed since the folder was sealed")
     except (OSError, ValueError, AttributeError) as error:
         if isinstance(error, BrokenSeal):
             raise
-        raise BrokenSeal(f"{path} is not whole ({error})") from None
+        raise BrokenSeal(f"{path} is incomplete ({error})") from None
 
 
 def sealed_folders(parent: Path, pattern: str = "*") -> list[Path]:
-    """The finished folders in `parent`, by name; whether each is whole, `check_seal` says."""
+    """The finished folders in `parent`, sorted by name; their seals are not checked."""
     return sorted(path for path in parent.glob(pattern) if path.is_dir() and path.suffix != UNFINISHED)
+
+
+def check_free(folder: Path) -> None:
+    """Raises ValueError if `folder` exists already, unless it is an empty directory."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: exists already; expected a new or empty directory; choose another --out")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A directory beside `folder` that is renamed to `folder` at the end of the block, or removed if the block raises.
+
+    Raises:
+        ValueError: as `check_free`, at the beginning or at the end.
+    """
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        check_free(folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _digest(file: Path) -> str:

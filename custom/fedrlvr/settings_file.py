@@ -13,7 +13,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used. The message names file, key, what was found, and what would do."""
+    """A setting that cannot be used. The message names file, key, what was found and what was expected."""
 
 
 def load_settings(model: type[S], path: Path) -> S:
@@ -75,7 +75,7 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def _explain(model: type[BaseModel], item: dict) -> str:
-    # Of a setting that may be of several types pydantic also says which type it tried, as in "tuple[str, ...]".
+    # For a setting of several types pydantic adds the type that it tried to the key, such as "tuple[str, ...]".
     key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown setting; did you mean {_nearest(key, known_keys(model))}?"

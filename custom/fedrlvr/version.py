@@ -1,4 +1,4 @@
-"""Which code speaks: every message carries it, and a receiver that runs other code refuses."""
+"""The versions of protocol and code. Every message carries both, and a receiver that runs other code refuses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which completions give way to which."""
+"""Which completions are replaced by which."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def texts(group: Group) -> list[str]:
     return [completion.text.replace("own ", "").replace("pooled ", "P") for completion in group.completions]
 
 
-def test_an_all_correct_group_comes_back_as_it_was():
+def test_an_all_correct_group_is_unchanged():
     group = group_of("1111")
     assert swap_incorrect(group, pool_of(4), SwapSettings(keep_incorrect=0)) is group
 
@@ -47,12 +47,12 @@ def test_an_all_wrong_group_is_rescued_and_keeps_one_wrong():
     assert has_signal(group_advantages([mixed])[0])
 
 
-def test_the_last_wrong_completions_go_first_and_right_ones_stay():
+def test_the_last_wrong_completions_are_replaced_first_and_right_ones_stay():
     assert texts(swap_incorrect(group_of("01010"), pool_of(2), SwapSettings())) == ["0", "1", "P1", "3", "P0"]
 
 
 @pytest.mark.parametrize(("keep", "swapped"), [(0, 6), (1, 5), (3, 3), (5, 1), (6, 0), (7, 0)])
-def test_so_many_wrong_completions_stay(keep, swapped):
+def test_keep_incorrect_wrong_completions_stay(keep, swapped):
     """Two of eight are right, six wrong."""
     assert (
         swap_incorrect(group_of("10000010"), pool_of(8), SwapSettings(keep_incorrect=keep)).num_correct == 2 + swapped
@@ -68,7 +68,7 @@ def test_fewer_pooled_than_wanted_are_all_used_once():
     assert texts(swap_incorrect(group_of("000000"), pool_of(2), SwapSettings())) == ["0", "1", "2", "3", "P1", "P0"]
 
 
-def test_with_repeat_the_pool_is_gone_through_again():
+def test_with_repeat_the_pool_is_used_again():
     mixed = swap_incorrect(group_of("000000"), pool_of(2), SwapSettings(repeat=True))
     assert texts(mixed) == ["0", "P0", "P1", "P0", "P1", "P0"]
 

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/dp_cost.py --seeds 10 11 12
 
-Every row is `python jobs/demo/job.py --config app_configs/demo-dp.yaml` with one setting changed. Epsilon is what the
-ledger of the first site says afterwards. In the last row private steps are taken, but with a clip norm so small that
-neither problems nor noise move anything: what is left comes from the public problems and the exchange alone (their
-momentum goes on in private steps). Noise is secret, so a run does not repeat: two runs of one seed differ.
+Each row is `python jobs/demo/job.py --config app_configs/demo-dp.yaml` with one setting changed. Epsilon is read from
+the ledger of the first site afterwards. In the last row the clip norm of private steps is so small that neither
+problems nor noise have an effect: the result comes from the public problems and the exchange alone (whose momentum
+continues in private steps). Noise is secret, so a run does not repeat: two runs of one seed differ.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""What a released adapter gives away of the private problems behind it: nothing done, clipped, trained with DP-GRPO.
+"""What a released adapter reveals about its private problems: without protection, clipped, trained with DP-GRPO.
 
     python tests/benchmarks/privacy_audit.py --seeds 10 11 12 13 14
 
 One site trains alone, long and on few problems, which is the worst case: 50 times on each of 96. Two thirds of them are
-canaries: cases whose right protocol was drawn by lot, so that nothing but this very problem can teach it. The attacker
-has the base model, the released adapter and the texts, and looks at how much more likely the adapter made each right
-answer.
+canaries: cases whose right protocol was drawn at random, so that only this problem can teach it. The attacker has the
+base model, the released adapter and the texts, and measures how much more likely the adapter made each right answer.
 
-* membership: telling canaries (ordinary problems) that were trained on from equally many that were not, by a threshold
-  on that number (Yeom et al., arXiv 1709.01604, with the base model as reference). AUC 0.5 is guessing. TPR: the share
-  of canaries recognised where 1 in 20 others is taken for one.
+* membership: a threshold on that number separates canaries (or ordinary problems) that were trained on from equally
+  many that were not (Yeom et al., arXiv 1709.01604, with the base model as reference). AUC 0.5 is guessing. TPR: the
+  share of canaries that are recognised if 1 in 20 of the others is mistaken for one.
 * exposure (Carlini et al., arXiv 1802.08232): 2 - log2 of the rank of a canary's protocol among all four. 0.85 bits is
   guessing, 2 bits is always right.
 """

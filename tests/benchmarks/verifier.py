@@ -1,10 +1,10 @@
-"""How many completions a second the verifier scores.
+"""How many completions per second the verifier scores.
 
     python tests/benchmarks/verifier.py
 
-Through `Math.verify`, one thread, completions of about 500 characters, every answer of a round different from every
-other one ever scored, so that nothing comes out of a cache. Medians of several rounds. CPU-seconds are those of this
-process, and of the comparing process with its child where that is asked.
+It calls `Math.verify` in one thread on completions of about 500 characters. No answer is scored twice, so that none
+comes from a cache. Numbers are medians of several rounds. CPU-seconds are those of this process, and of the comparing
+process and its child where these are used.
 """
 
 from __future__ import annotations

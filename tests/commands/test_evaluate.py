@@ -1,4 +1,4 @@
-"""`fedrlvr evaluate` as it is called: scores that the results bear out, gone on from after any interruption."""
+"""`fedrlvr evaluate` as it is called: its scores follow from the results, and it continues after any interruption."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def command(model_path, problems, tmp_path):
 
 @pytest.fixture
 def adapter(model_path, tmp_path) -> Path:
-    """One that makes a difference."""
+    """An adapter that changes the answers."""
     settings = LocalModel(model_path=model_path)
     policy = load_policy(settings, LoraSettings(), PromptSettings(), torch.device("cpu"))
     for parameter in policy.model.parameters():
@@ -71,7 +71,7 @@ def lines(folder: Path) -> list[dict]:
 
 
 def refusal(capsys, arguments: list[str], out: Path) -> str:
-    """The one line said, after an end with code 2; nothing is measured or written."""
+    """The one line of an error with code 2; nothing is measured or written."""
     assert main(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -81,7 +81,7 @@ def refusal(capsys, arguments: list[str], out: Path) -> str:
     return line
 
 
-def test_the_scores_are_what_the_tallies_come_to(command, tmp_path, problems, capsys):
+def test_the_scores_follow_from_the_results(command, tmp_path, problems, capsys):
     assert main(command()) == 0
     found, results = result(tmp_path / "out"), lines(tmp_path / "out")
     wanted = [json.loads(line) for line in problems.read_text().splitlines()]
@@ -101,7 +101,7 @@ def test_the_scores_are_what_the_tallies_come_to(command, tmp_path, problems, ca
     assert (found["task"], found["samples"], found["temperature"], found["adapter"]) == ("protocol", 4, 1.0, None)
 
 
-def test_a_second_call_measures_nothing_anew(command, tmp_path, monkeypatch, capsys):
+def test_a_second_call_measures_nothing_again(command, tmp_path, monkeypatch, capsys):
     assert main(command()) == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     monkeypatch.setattr("fedrlvr.commands.evaluate.load_trained", lambda *_: pytest.fail("the model was loaded again"))
@@ -178,8 +178,8 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
     [
         (("--k", "1,5"), "--k 1,5: pass@k needs 1 <= k <= --samples, which is 4"),
         (("--k", "0"), "pass@k needs 1 <= k"),
-        (("--k", "many"), "--k many: expected whole numbers with commas"),
-        (("--k", ""), "expected whole numbers with commas"),
+        (("--k", "many"), "--k many: expected whole numbers separated by commas"),
+        (("--k", ""), "expected whole numbers separated by commas"),
         (("--samples", 0), "--samples, which is 0"),
         *(((flag, 0), "must be positive") for flag in ("--temperature", "--max-completion-length", "--batch-size")),
         *((("--temperature", value), "must be positive") for value in ("-1", "nan", "inf")),

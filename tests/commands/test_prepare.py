@@ -1,4 +1,4 @@
-"""`fedrlvr prepare` from the command line: what stands in the folder afterwards, what is printed, what is refused."""
+"""`fedrlvr prepare` from the command line: what is in the folder afterwards, what is printed, what is refused."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_bad_golds_are_listed_and_left_out_only_on_request(tmp_path, capsys):
     assert "SECRET" not in said + report + capsys.readouterr().out
 
 
-def test_of_many_bad_golds_the_first_are_listed_and_the_others_counted(tmp_path, capsys):
+def test_of_many_bad_golds_some_are_listed_and_the_others_counted(tmp_path, capsys):
     own = own_problems(tmp_path / "own.jsonl", 9, choices=("a", "b"), task="math")
     said = refusal(capsys, own, tmp_path / "out", "--sites", "2", dataset="jsonl")
     assert "rows whose gold cannot be used: 9\n" in said
@@ -180,7 +180,7 @@ def test_our_own_files_need_a_task(tmp_path, capsys):
         capsys, own, tmp_path / "out", "--sites", "2", "--task", "maths", **how
     )
     assert prepare(own, tmp_path / "out", "--sites", "2", "--task", "arithmetic", **how) == 0
-    assert "test: held out of train, as there is no test split" in capsys.readouterr().out
+    assert "test: taken from train, as there is no test split" in capsys.readouterr().out
     named = own_problems(tmp_path / "named.jsonl", task="arithmetic")
     said = refusal(capsys, named, tmp_path / "other", "--sites", "2", "--task", "math", **how)
     assert "the problems are for task arithmetic; leave --task out" in said
@@ -190,7 +190,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path, source, capsys):
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    assert f"{out}: holds something already" in refusal(capsys, source, out, "--sites", "2")
+    assert f"{out}: exists already" in refusal(capsys, source, out, "--sites", "2")
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
@@ -200,20 +200,20 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path, source, capsys):
         (("--sites", "0"), "prepare: sites: Input should be greater than or equal to 1 (found 0)"),
         (("--sites", "2", "--alpha", "0.5"), "alpha: expected with partition dirichlet, and only with it"),
         (("--sites", "2", "--partition", "dirichlet", "--alpha", "0"), "alpha: Input should be greater than 0"),
-        (("--sites", "2", "--public", "500"), "public: 500 problems asked for, but of 60 distinct ones"),
+        (("--sites", "2", "--public", "500"), "public: 500 problems asked for, but only 60 of the 60"),
         (("--sites", "2", "--public", "0"), "public: Input should be greater than or equal to 1"),
         (("--sites", "4", "--partition", "label"), "4 sites, but the private problems have 3 labels"),
         (("--sites", "2", "--heldout", "40"), "heldout is 40, but it has 27 problems in all"),
         (("--sites", "2", "--task", "choice"), "--task: math is for task math; leave --task out"),
-        (("--sites", "2", "--shared", "nowhere"), "the shared set of others, and not both"),
+        (("--sites", "2", "--shared", "nowhere"), "either a number of problems or a shared set"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_message(tmp_path, source, capsys, more, said):
+def test_an_impossible_plan_or_source_is_refused_in_one_message(tmp_path, source, capsys, more, said):
     assert said in refusal(capsys, source, tmp_path / "out", *more)
 
 
 def prepare_from_hub(out: Path, **environment: str) -> str:
-    """What a process of its own says that fails: the hub's library reads its address on import."""
+    """The message of a failing process of its own, as the hub's library reads its address on import."""
     command = [sys.executable, "-m", "fedrlvr.cli", "prepare", "--dataset", "gsm8k", "--sites", "2"]
     command += ["--public", "6", "--test", "8", "--out", str(out)]
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HOME": str(out.parent / "home")} | environment

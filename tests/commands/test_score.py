@@ -93,7 +93,7 @@ def test_an_empty_file_has_no_mean(tmp_path, capsys):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_bad_line_is_named_and_what_stands_before_it_is_written(tmp_path, capsys, line, message):
+def test_a_bad_line_is_named_and_the_lines_before_it_are_written(tmp_path, capsys, line, message):
     path, target = lines_file(tmp_path, MATH[0], line, MATH[1]), tmp_path / "out.jsonl"
     assert score(path, "--output", str(target)) == 2
     assert f"error: {path}, {message}" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_a_sites_folder_is_set_up(local, data, capsys, policy):
     assert config.deepspeed_config.is_file()
     assert read_policy(config.policy).responses.share == (policy != "sealed")
     said = capsys.readouterr().out
-    assert "still to be filled in" not in said
+    assert "fill in these settings" not in said
     assert said.endswith(
         f"next: fedrlvr doctor --site-config {local / 'fedrlvr.yaml'} --config PRESET --manifest MANIFEST\n"
     )
@@ -61,9 +61,9 @@ def test_what_is_left_to_fill_in_is_said(local, capsys):
     (local / "resources.json.default").unlink()
     assert main(["site", "init", str(local), "--policy", "open", "--model", "tiny"]) == 0
     said = capsys.readouterr().out
-    assert "there is no resources.json.default: resources.json has our entries only" in said
+    assert "there is no resources.json.default: resources.json has only our entries" in said
     left = "model_path (--model-path); private_problems, public_problems, test_problems (--data)\n"
-    assert f"still to be filled in in fedrlvr.yaml: {left}" in said
+    assert f"fill in these settings in fedrlvr.yaml: {left}" in said
 
 
 @pytest.mark.parametrize("name", KIT)
@@ -95,7 +95,7 @@ def test_a_servers_folder_is_set_up(local, capsys):
     [
         (["--data", "DATA", "--site", "south"], "--site: DATA holds problems of north, not of south"),
         (["--data", "LOCAL"], "--data: no public.jsonl in LOCAL; expected a folder made by prepare"),
-        (["--site", "north"], "--site: says whose problems to take from --data"),
+        (["--site", "north"], "--site: needs --data"),
         (["--processes", "0"], "--processes: expected 1 or more, found 0"),
         (["--threads", "0"], "--threads: expected 1 or more, found 0"),
     ],
@@ -112,7 +112,7 @@ def test_a_flag_that_does_not_fit_is_bad_input_and_nothing_is_written(local, dat
 def test_a_folder_of_several_sites_needs_a_name(local, data, capsys):
     (data / "south.jsonl").touch()
     assert main(["site", "init", str(local), "--policy", "open", "--data", str(data)]) == 2
-    assert "holds problems of north, south; say whose with --site" in capsys.readouterr().err
+    assert "holds problems of north, south; choose one with --site" in capsys.readouterr().err
     assert main(["site", "init", str(local), "--policy", "open", "--data", str(data), "--site", "south"]) == 0
     values = yaml.safe_load((local / "fedrlvr.yaml").read_text())
     assert values["private_problems"] == str(data / "south.jsonl")

@@ -116,7 +116,7 @@ def save_hub(folder: Path, configs: dict[str, dict[str, Dataset]], readme: bool 
 
 
 def save(dataset: str, folder: Path, how: str, count: int = 24) -> Path:
-    """One of the ways in which the whole data set may lie on a disk."""
+    """Save the whole data set in one of the ways in which it may be on a disk."""
     splits = tables(dataset, count)
     config = {"gsm8k": "main", "math": "algebra"}.get(dataset, "")
     if how in ("hub", "bare"):

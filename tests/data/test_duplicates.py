@@ -68,7 +68,7 @@ def test_options_count_in_any_order_and_system_messages_do_not_count():
     assert question_text(Problem("a", "", "1", messages=(system, user))) == question_text(asked("which"))
 
 
-def test_repeats_are_dropped_and_conflicts_wholly():
+def test_one_of_several_repeats_is_kept_and_none_of_a_conflict():
     problems = [
         asked("x+1", "2", "a"),
         asked("X + 1", "2", "b"),
@@ -92,7 +92,7 @@ def match(added: str, text: str, overlap: float = 0.5):
 
 
 def test_the_share_is_of_the_questions_own_sequences():
-    """Words 2-12 are eleven and hold four sequences of eight; those that begin at 2, 3 and 4 stand in words 0-11 too.
+    """Words 2-12 are eleven and hold four sequences of eight; those that begin at 2, 3 and 4 are in words 0-11 too.
     Words 0-15 hold nine, of which words 0-11 have five."""
     assert match(words(0, 12), words(2, 13)) == ("test", "t", 0.75)
     assert match(words(0, 12), words(2, 13), overlap=0.75).share == 0.75

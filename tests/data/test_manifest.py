@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from fedrlvr.data.manifest import Manifest, ManifestError, SetManifest, check_manifest, read_manifest
-from fedrlvr.data.new_folder import FolderError, new_folder
 from fedrlvr.data.problems import ProblemFileError, write_problems
 from fedrlvr.types import Problem
 
@@ -48,9 +47,9 @@ def test_untouched_files_are_what_the_manifest_says(folder):
         ([*PUBLIC[:2], replace(PUBLIC[2], prompt="secret?"), PUBLIC[3]], "line 3: record p2 differs from"),
         ([*PUBLIC[:2], replace(PUBLIC[2], meta={"level": "2"}), PUBLIC[3]], "line 3: record p2 differs from"),
         ([*PUBLIC, replace(PUBLIC[0], id="new")], "line 5: record new is not in the manifest"),
-        ([*PUBLIC, PUBLIC[1]], "line 5: record p1 stands on an earlier line already"),
+        ([*PUBLIC, PUBLIC[1]], "line 5: record p1 is on an earlier line already"),
         ([PUBLIC[0], *PUBLIC[2:]], "public.jsonl: record p1 of the manifest is missing"),
-        ([PUBLIC[0], PUBLIC[2], PUBLIC[1], PUBLIC[3]], "public.jsonl: record p2 stands where the manifest has p1"),
+        ([PUBLIC[0], PUBLIC[2], PUBLIC[1], PUBLIC[3]], "public.jsonl: record p2 is where the manifest has p1"),
     ],
 )
 def test_an_edit_is_found_and_named_by_id_alone(folder, public, said):
@@ -94,33 +93,3 @@ def test_a_file_that_is_no_problem_file_is_refused(folder):
     (folder / "public.jsonl").write_text("[]\n")
     with pytest.raises(ProblemFileError, match="line 1"):
         check_manifest(folder)
-
-
-def _copy_half(folder: Path) -> None:
-    (folder / "file").write_text("half")
-    (folder / "missing").read_text()
-
-
-def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
-    out = tmp_path / "a" / "out"
-    with pytest.raises(FileNotFoundError), new_folder(out) as folder:
-        _copy_half(folder)
-    assert list((tmp_path / "a").iterdir()) == []
-    out.mkdir()  # an empty directory is nothing
-    with new_folder(out) as folder:
-        (folder / "file").write_text("whole")
-        assert list(out.iterdir()) == []
-    assert (out / "file").read_text() == "whole"
-    assert list((tmp_path / "a").iterdir()) == [out]
-
-
-def test_a_folder_or_file_that_holds_something_is_left_alone(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").write_text("old")
-    for taken in (tmp_path / "out", tmp_path / "out" / "old"):
-        with pytest.raises(FolderError, match="holds something already"), new_folder(taken):
-            pytest.fail("it was opened")
-    out = tmp_path / "late"
-    with pytest.raises(FolderError), new_folder(out):
-        write_problems(out / "others", TEST)  # another run was quicker
-    assert [path.name for path in out.iterdir()] == ["others"]

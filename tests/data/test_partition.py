@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fedrlvr.data.partition import PartitionError, partition
+from fedrlvr.data.partition import PreparationError, partition
 
 LABELS = ["geometry"] * 5 + ["algebra"] * 4 + ["counting"] * 3 + ["numbers"] * 3
 
@@ -29,7 +29,7 @@ def test_whole_labels_go_to_the_site_with_fewest():
 
 @pytest.mark.parametrize("labels", [LABELS, [""] * 15])
 def test_more_sites_than_labels_are_refused_with_both_numbers(labels):
-    with pytest.raises(PartitionError, match=r"5 sites, but .* (4 labels|only one label).*--partition iid"):
+    with pytest.raises(PreparationError, match=r"5 sites, but .* (4 labels|only one label).*--partition iid"):
         partition(labels, 5, "label", 0, None)
 
 
@@ -42,7 +42,7 @@ def test_equal_sizes_at_random():
 @pytest.mark.parametrize(("rule", "alpha"), [("iid", None), ("dirichlet", 1.0)])
 def test_a_site_without_a_problem_is_refused_by_name(rule, alpha):
     with pytest.raises(
-        PartitionError, match=rf"partition {rule}: site-\d+ would have no problem \(3 private .* 9 sites"
+        PreparationError, match=rf"partition {rule}: site-\d+ would have no problem \(3 private .* 9 sites"
     ):
         partition(["a", "b", "c"], 9, rule, 0, alpha)
 
@@ -76,7 +76,7 @@ def test_every_problem_lands_once_and_the_seed_decides_where(labels, sites, how,
     rule, alpha = how
     try:
         parts = partition(labels, sites, rule, seed, alpha)
-    except PartitionError:
+    except PreparationError:
         assume(False)
     assert len(parts) == sites
     assert all(parts)

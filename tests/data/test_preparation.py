@@ -1,4 +1,4 @@
-"""From problems to sets: who wins a question, what depends on what, and that every problem lands exactly once."""
+"""From problems to sets: which set keeps a question, what decides it, and that every problem is in at most one set."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fedrlvr.data.duplicates import question_text
-from fedrlvr.data.partition import PartitionError
-from fedrlvr.data.preparation import Plan, PreparationError, Prepared, prepare_sets
+from fedrlvr.data.partition import PreparationError
+from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.sources import Pool
 from fedrlvr.types import Problem
 
@@ -66,11 +66,11 @@ def test_without_a_test_split_test_is_held_out_of_train():
 
 
 def test_an_empty_test_split_is_not_replaced_by_train():
-    with pytest.raises(PreparationError, match="test: 4 problems asked for, but of 0 distinct ones"):
+    with pytest.raises(PreparationError, match="test: 4 problems asked for, but only 0 of the 0 distinct ones"):
         prepare_sets(Pool(many(20), []), plan())
 
 
-def test_a_question_of_test_is_lost_to_public_and_to_the_sites():
+def test_a_test_question_is_in_no_other_set():
     """One train question is a test question in other letters, one shares 9 of its 10 eight-word sequences."""
     words = f"{LONG} monday and two on friday how many"
     test = [asked(words), asked("How many?")]
@@ -84,7 +84,7 @@ def test_a_question_of_test_is_lost_to_public_and_to_the_sites():
     assert ids(made.public + made.private["site-1"]) == ids(many(10))
 
 
-def test_public_beats_held_out_and_held_out_beats_private():
+def test_a_question_stays_in_public_before_held_out_and_private():
     """Thirty questions that are all nearly the same: the set that is filled first keeps one, the others lose theirs."""
     alike = [asked(f"{LONG} one day what is his profit on day {n}") for n in range(30)]
     test = many(4, "test")
@@ -110,7 +110,7 @@ def test_repeats_conflicts_and_refused_rows_are_counted():
     assert sum(made.counts().values()) == 12
 
 
-def test_shared_sets_are_taken_as_they_are_and_beat_private():
+def test_shared_sets_are_unchanged_and_their_questions_leave_private():
     shared = {"public": many(3), "test": many(5, "test")}
     made = prepare_sets(Pool(many(20)), Plan(sites=2, shared=True, seed=9), shared)
     assert (made.public, made.test) == (shared["public"], shared["test"])
@@ -132,11 +132,11 @@ def test_which_problems_are_shared_depends_on_the_seed_and_their_own_text_alone(
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        ({"public": 99}, PreparationError, "public: 99 problems asked for, but of 16 distinct ones there only 16"),
-        ({"test": 99}, PreparationError, "test: 99 problems asked for, but of 20 distinct ones there only 20"),
+        ({"public": 99}, PreparationError, "public: 99 problems asked for, but only 16 of the 16 distinct"),
+        ({"test": 99}, PreparationError, "test: 99 problems asked for, but only 20 of the 20 distinct"),
         ({"heldout": 7}, PreparationError, "site-1: heldout is 7, but it has 7 problems in all"),
-        ({"sites": 14}, PartitionError, "site-14 would have no problem"),
-        ({"sites": 5, "partition": "label"}, PartitionError, "5 sites, but the private problems have 4 labels"),
+        ({"sites": 14}, PreparationError, "site-14 would have no problem"),
+        ({"sites": 5, "partition": "label"}, PreparationError, "5 sites, but the private problems have 4 labels"),
     ],
 )
 def test_more_than_there_is_is_refused(changes, error, said):
@@ -144,8 +144,8 @@ def test_more_than_there_is_is_refused(changes, error, said):
         prepare_sets(Pool(many(20)), plan(**changes))
 
 
-def test_an_id_that_stands_for_two_problems_is_refused():
-    with pytest.raises(PreparationError, match="1 ids stand for two problems each"):
+def test_an_id_of_two_problems_is_refused():
+    with pytest.raises(PreparationError, match="1 ids belong to more than one problem"):
         prepare_sets(Pool([*many(20), replace(asked("another question"), id=many(1)[0].id)]), plan())
 
 
@@ -155,8 +155,8 @@ def test_an_id_that_stands_for_two_problems_is_refused():
         ({"sites": 0}, "sites"),
         ({"public": 0}, "public"),
         ({"test": -1}, "test"),
-        ({"public": None}, "public: expected a number"),
-        ({"shared": True}, "public: expected a number of problems, or the shared set"),
+        ({"public": None}, "public: expected either a number"),
+        ({"shared": True}, "public: expected either a number of problems"),
         ({"heldout": -1}, "heldout"),
         ({"overlap": 0.0}, "overlap"),
         ({"overlap": 1.1}, "overlap"),
@@ -187,7 +187,7 @@ def test_every_problem_lands_exactly_once_or_is_counted(train, test, seed, heldo
     chosen = Plan(sites=2, public=1, test=1, seed=seed, heldout=heldout)
     try:
         made = prepare_sets(pool, chosen)
-    except (PreparationError, PartitionError):
+    except PreparationError:
         return
     landed = [problem for problems in sets_of(made).values() for problem in problems]
     assert len(landed) + made.removed.total() == len(named[0]) + len(named[1])

@@ -80,7 +80,7 @@ def test_a_label_may_be_left_out(tmp_path):
     ids=lambda value: repr(value)[:40],
 )
 def test_a_bad_line_is_refused_with_file_line_and_field(tmp_path, bad, said):
-    """It stands on line 3, after a good line and a blank one."""
+    """The bad line is line 3, after a good line and a blank one."""
     message = refusal(tmp_path, GOOD | {"id": "first"}, "", bad)
     assert "line 3" in message
     assert all(words in message for words in said), message
@@ -88,7 +88,7 @@ def test_a_bad_line_is_refused_with_file_line_and_field(tmp_path, bad, said):
 
 def test_a_repeated_id_is_refused(tmp_path):
     message = refusal(tmp_path, GOOD, GOOD | {"answer": "08"})
-    assert "line 2, field id: stands on an earlier line" in message
+    assert "line 2, field id: is on an earlier line" in message
 
 
 @pytest.mark.parametrize("answer", ["\\frac{1}{2", "4}", "1" * 301])
@@ -120,7 +120,7 @@ def test_whatever_is_written_is_read_back(tmp_path, texts):
 
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", '"', "\\", "é"])
-def test_characters_that_some_take_for_a_line_end_survive(tmp_path, character):
+def test_characters_that_splitlines_takes_for_line_ends_survive(tmp_path, character):
     written = [Problem("a", f"one{character}two", "3", "x"), Problem("b", "three", "4")]
     write_problems(tmp_path / "lines.jsonl", written)
     assert read_problems(tmp_path / "lines.jsonl", TASKS["arithmetic"]) == written
@@ -139,7 +139,7 @@ def test_the_manifest_hash_changes_with_every_field_and_with_the_order():
     assert manifest_hash([one, two]) == manifest_hash((replace(one), replace(two)))
 
 
-def test_no_error_quotes_what_stands_in_the_file(tmp_path):
+def test_no_error_quotes_the_file(tmp_path):
     """A site's errors reach the server."""
     secret = "PATIENT-4711"
     for line in (

@@ -1,4 +1,4 @@
-"""Golds out of solutions, labels out of topics."""
+"""Gold answers from solutions, labels from topics."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_a_job_that_plans_more_rounds_than_the_budget_has_gets_nothing(stock, tm
     assert not (tmp_path / "start.pt").exists()  # nobody trained
     said = [(tmp_path / "ws" / "stock" / site / "log.txt").read_text() for site in logs]
     # The first site to refuse ends the job, perhaps before the other one was asked.
-    assert any("what this job plans would bring the site to epsilon 4.983" in text for text in said)
+    assert any("this job's plan would bring the site to epsilon 4.983" in text for text in said)
 
 
 def test_a_misspelt_rule_ends_the_job_at_its_start(stock):

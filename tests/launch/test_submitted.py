@@ -17,7 +17,7 @@ from fedrlvr.launch.submitted import deal_labels, submit_to_production
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.tasks import TASKS
-from fedrlvr.tiny.consortium import write_consortium
+from fedrlvr.tiny.generated import write_consortium
 
 PRESETS = Path(__file__).parents[2] / "app_configs"
 

@@ -72,7 +72,7 @@ def test_lora_targets_that_match_nothing(site_files, small_job):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there(site_files, job):
     manifest, configs = site_files({"site-1": ("A",)}, device="cuda")
-    with pytest.raises(ValueError, match="device: cuda is asked for, but torch finds no GPU; use cpu or auto"):
+    with pytest.raises(ValueError, match="device: cuda is set, but torch finds no GPU; use cpu or auto"):
         build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
 
 
@@ -108,7 +108,7 @@ def test_a_prompt_that_just_fits_is_taken(arithmetic_site):
 def test_a_control_token_in_a_problem_is_named_by_its_place_and_its_text_not_quoted(arithmetic_site, name, number):
     manifest, config, job = arithmetic_site
     edit_line(getattr(config, f"{name}_problems"), number, prompt="PATIENT-4711<eos>how many?")
-    with pytest.raises(ValueError, match=f"^{name}_problems, problem {number}: a prompt holds '<eos>'") as caught:
+    with pytest.raises(ValueError, match=f"^{name}_problems, problem {number}: a prompt contains '<eos>'") as caught:
         build_trainer(job, "site-1", config, manifest, Ranks())
     assert "4711" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""DP-GRPO: what one problem can do is bounded and hidden; without noise and bound it is plain GRPO."""
+"""DP-GRPO: the effect of one problem is bounded and hidden; without noise and bound it is plain GRPO."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fedrlvr.privacy.reports import check_steps
 from safetensors.torch import load_file
 
 from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.config import PrivacySettings
 from fedrlvr.learning.dp_step import DpStep
-from fedrlvr.privacy.reports import check_steps
 
 SINGLE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what the fixtures set for one process
 MIXED = [[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]]
@@ -93,7 +93,7 @@ def test_one_problem_more_changes_the_sum_by_at_most_the_clip_norm(make_trainer,
     assert dp_step(trainer, noise_multiplier=1e-9, clip_norm=clip_norm)(groups, 4)["dp/clipped_fraction"] == 0.5
 
 
-def test_a_gradient_that_is_not_finite_counts_as_none_and_shows_in_no_number(make_trainer, small_job, monkeypatch):
+def test_a_gradient_that_is_not_finite_counts_as_zero_and_is_in_no_metric(make_trainer, small_job, monkeypatch):
     trainer = make_trainer(small_job(**DP, optimizer__learning_rate=0.0))
     step = dp_step(trainer, noise_multiplier=1e-9, clip_norm=1e-3)
     step(groups_of(trainer)[1:], problems=4)
@@ -111,7 +111,7 @@ def test_a_gradient_that_is_not_finite_counts_as_none_and_shows_in_no_number(mak
     assert all(np.isfinite(value) for value in metrics.values())
 
 
-def test_noise_has_its_size_whether_anybody_is_there_or_not(make_trainer, small_job):
+def test_noise_has_its_size_with_and_without_groups(make_trainer, small_job):
     trainer = make_trainer(small_job(privacy__mode="dp_grpo", grpo__num_iterations=2, optimizer__learning_rate=0.0))
     step = dp_step(trainer, noise_multiplier=3.0, clip_norm=0.5)
     metrics = step([], problems=40)
@@ -124,7 +124,7 @@ def test_noise_has_its_size_whether_anybody_is_there_or_not(make_trainer, small_
     assert abs(float((first * second).mean())) < 5 * size**2 / len(first) ** 0.5
 
 
-def test_everybody_is_sampled_with_the_same_probability_independently(make_trainer, small_job):
+def test_every_problem_is_sampled_independently_with_the_same_probability(make_trainer, small_job):
     trainer = make_trainer(small_job(privacy__mode="dp_grpo"))
     problems = trainer.problems.private  # 16, of which 4 are expected
     drawn = [dp_step(trainer, seed=seed).sample(problems) for seed in range(400)]
@@ -136,7 +136,7 @@ def test_everybody_is_sampled_with_the_same_probability_independently(make_train
     assert dp_step(trainer).sample(problems[:3]) == problems[:3]  # fewer than a step wants: all of them
 
 
-def test_a_job_with_privacy_takes_its_private_steps_so_and_no_seed_repeats_them(make_trainer, small_job):
+def test_a_job_with_privacy_takes_dp_steps_and_no_seed_repeats_them(make_trainer, small_job):
     job = small_job(privacy__mode="dp_grpo", privacy__clip_norm=0.1)
     ends = []
     for _ in range(2):
@@ -148,7 +148,7 @@ def test_a_job_with_privacy_takes_its_private_steps_so_and_no_seed_repeats_them(
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_a_sample_without_anybody_is_a_step_as_any_other(make_trainer, small_job, monkeypatch):
+def test_an_empty_sample_is_a_step_like_any_other(make_trainer, small_job, monkeypatch):
     trainer = make_trainer(small_job(privacy__mode="dp_grpo"))
     monkeypatch.setattr(trainer.dp_step, "sample", lambda problems: [])
     start = trainer.engine.adapter()

@@ -87,7 +87,7 @@ def test_sampling_training_and_scoring_see_the_same_policy(family):
     _, path = family
     engine = engine_of(path)
     rows = sampled_rows(engine)
-    step_towards(engine, rows)  # so that the factors say something
+    step_towards(engine, rows)  # so that the adapter has an effect
     rows = sampled_rows(engine)
     for row, scores in zip(rows, engine.score(rows, micro_batch_size=3), strict=True):
         assert row.old_logprobs == pytest.approx(scores, abs=2e-4)

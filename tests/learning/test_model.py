@@ -45,7 +45,7 @@ def policy_of(path: Path, **lora) -> Policy:
 
 
 def adapter_of(path: Path, folder: Path, fill: float = 0.01, **lora) -> Path:
-    """A PEFT directory that changes what the model in `path` says."""
+    """A PEFT directory that changes the logits of the model in `path`."""
     policy = policy_of(path, **lora)
     for parameter in policy.model.parameters():
         if parameter.requires_grad:
@@ -163,7 +163,7 @@ def test_a_damaged_tokenizer_is_refused(model, text):
     assert "its tokenizer cannot be read" in refusal(model)
 
 
-def test_a_model_that_nothing_tells_where_answers_end_is_refused(model):
+def test_a_model_without_an_end_token_is_refused(model):
     for name, ends in (("config.json", "eos_token_id"), ("generation_config.json", "eos_token_id")):
         values = json.loads((model / name).read_text())
         (model / name).write_text(json.dumps(values | {ends: None}))
@@ -228,14 +228,14 @@ def test_lora_targets_that_match_nothing_are_refused_with_what_there_is(original
     assert f"is called {missing!r}; it has down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj" in str(caught.value)
 
 
-def test_lora_targets_may_say_more_of_the_name(original):
+def test_lora_targets_may_be_longer_parts_of_a_name(original):
     names = [n for n, p in policy_of(original, target_modules=["0.self_attn.q_proj"]).model.named_parameters()]
     adapted = [name for name in names if "lora" in name]
     assert len(adapted) == 2
     assert all(".layers.0.self_attn.q_proj." in name for name in adapted)
 
 
-def test_every_attention_implementation_says_the_same(original):
+def test_every_attention_implementation_computes_the_same(original):
     policies = [trained(original, attn_implementation=name) for name in ("eager", "sdpa")]
     assert [policy.model.config._attn_implementation for policy in policies] == ["eager", "sdpa"]
     torch.testing.assert_close(*map(logits, policies), atol=1e-5, rtol=1e-4)

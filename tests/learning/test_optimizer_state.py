@@ -35,7 +35,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 @pytest.mark.parametrize(("stage", "dtype"), KINDS)
-def test_a_restored_engine_goes_on_as_if_nothing_had_been(model_path, stage, dtype):
+def test_a_restored_engine_continues_bit_for_bit(model_path, stage, dtype):
     engine = make_engine(model_path, stage, dtype)
     descend(engine, 3)
     adapter, state = engine.adapter(), engine.optimizer_state()
@@ -43,7 +43,7 @@ def test_a_restored_engine_goes_on_as_if_nothing_had_been(model_path, stage, dty
     expected, moments = engine.adapter(), engine.optimizer_state()
     assert not same(expected, adapter)
     other = make_engine(model_path, stage, dtype)
-    descend(other, 1)  # something of its own to be forgotten
+    descend(other, 1)  # a state of its own, which has to be replaced
     other.load_adapter(adapter)
     other.load_optimizer_state(state)
     assert same(other.optimizer_state(), state)
@@ -54,7 +54,7 @@ def test_a_restored_engine_goes_on_as_if_nothing_had_been(model_path, stage, dty
 
 @pytest.mark.parametrize(("stage", "dtype"), KINDS)
 def test_a_borrowed_adapter_leaves_no_trace(model_path, stage, dtype):
-    """In bfloat16 the adapter alone is a rounded one: what the optimizer knows beyond that must survive too."""
+    """In bfloat16 the adapter is rounded: the optimizer's float32 copy of it must survive too."""
     engine = make_engine(model_path, stage, dtype)
     descend(engine, 3)
     adapter, state = engine.adapter(), engine.optimizer_state()
@@ -69,5 +69,5 @@ def test_a_borrowed_adapter_leaves_no_trace(model_path, stage, dtype):
 
 def test_a_state_of_other_parameters_is_refused(model_path):
     engine = make_engine(model_path, 1, "float32")
-    with pytest.raises(ValueError, match="not of these parameters on this number of ranks"):
+    with pytest.raises(ValueError, match="for other parameters or another number of ranks"):
         engine.load_optimizer_state({"0.parameter": torch.zeros(3)})

@@ -1,11 +1,11 @@
-"""How a policy's text becomes tokens, where that is asked for often."""
+"""A policy's tokens of a prompt, which are needed often."""
 
 from __future__ import annotations
 
 import torch
 
 from fedrlvr.config import PromptSettings
-from fedrlvr.data.prompts import prompt_ids
+from fedrlvr.data.tokenizer import prompt_ids
 from fedrlvr.learning.model import load_trained
 from fedrlvr.site_config import LocalModel
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrlvr.privacy.mechanism import add_noise, clip, l2_norm
+from fedrlvr.privacy.mechanism import add_noise, clip, clip_gradient, l2_norm
 
 
 def test_by_hand():
@@ -22,6 +22,23 @@ def test_by_hand():
     assert same is adapter
     assert norm == 5.0
     assert clip({"a": torch.zeros(3)}, 1.0)[1] == 0.0
+
+
+def test_a_gradient_is_clipped_over_all_its_tensors():
+    gradient = [torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])]
+    parts, norm = clip_gradient(gradient, 2.5)
+    assert norm == 5.0
+    assert [part.tolist() for part in parts] == [[1.5], [[0.0, 2.0]]]  # jointly, not tensor by tensor
+    assert [part.dtype for part in parts] == [torch.float64] * 2
+    parts, norm = clip_gradient(gradient, 100.0)
+    assert [part.tolist() for part in parts] == [[3.0], [[0.0, 4.0]]]
+    assert clip_gradient([torch.zeros(3)], 1.0)[1] == 0.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_counts_as_zero(value):
+    parts, _ = clip_gradient([torch.tensor([1.0, value]), torch.tensor([2.0])], 1.0)
+    assert all(bool((part == 0).all()) for part in parts)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 5000), st.floats(1e-6, 1e3), st.floats(1.001, 1e6))

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedrlvr.privacy.overlap import PrivateIndex
-from fedrlvr.privacy.words import words
+from fedrlvr.privacy.text import words
 from fedrlvr.types import Message, Problem
 
 STORY = "A woman of 54 with a rash on both shins came back from Lisbon last week"
@@ -29,7 +29,7 @@ def test_five_words_in_a_row_and_not_four():
     assert index(STORY, ngram=0).shared(STORY) == 0
 
 
-def test_what_a_problem_consists_of():
+def test_which_parts_of_a_problem_are_looked_for():
     problem = Problem(
         "x",
         "",
@@ -46,11 +46,11 @@ def test_what_a_problem_consists_of():
     assert found.shared("B") == 0
 
 
-def test_short_answers_say_nothing_of_anybody():
+def test_short_answers_are_not_looked_for():
     assert index("yes", "gout", "3", "left hand").shared("yes, gout of the left hand, 3") == 0
 
 
-def test_what_stands_in_public_problems_does_not_count():
+def test_what_is_in_public_problems_does_not_count():
     common = "how many apples does she have now"
     found = index(f"{common} after mrs smith took three of hers", public=(common.upper() + "?",))
     assert found.shared(common) == 0
@@ -116,7 +116,7 @@ RUN_TOGETHER = {
 
 
 @pytest.mark.parametrize("disguise", RUN_TOGETHER.values(), ids=RUN_TOGETHER)
-def test_long_sequences_are_found_where_words_do_not_end_as_they_did(disguise):
+def test_long_sequences_are_found_with_other_word_ends(disguise):
     assert index(STORY).shared(f"Hence: {disguise(STORY)}. So 11.") >= 1
     short = index("1 2 3 4 5")  # too short to be told from any other number
     assert short.shared("In all 9123458.") == 0

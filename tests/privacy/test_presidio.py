@@ -1,4 +1,4 @@
-"""Presidio as a rule of a site's, with a small spaCy model made here: a real pipeline whose names are a list."""
+"""Presidio as a rule of a site, with a small spaCy model: a real pipeline whose names come from a list."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import spacy
 
 from fedrlvr.privacy.overlap import PrivateIndex
+from fedrlvr.privacy.pii import Presidio
 from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
-from fedrlvr.privacy.presidio import Presidio
 from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.refused import Refused

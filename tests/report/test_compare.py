@@ -16,6 +16,11 @@ def test_mean_and_interval_of_three():
     assert mean_and_interval([0.4, 0.5, 0.6]) == "0.50 ± 0.25"
 
 
+def test_mean_and_interval_of_eleven():
+    """0 to 10: mean 5, deviation sqrt(11), so the half-width is the quantile itself: t = 2.228 of 10 degrees."""
+    assert mean_and_interval(range(11)) == "5.00 ± 2.23"
+
+
 @pytest.mark.parametrize(
     ("values", "text"), [([0.25], "0.25"), ([0.5] * 20, "0.50 ± 0.00"), ([0.4, 0.6], "0.50 ± 1.27")]
 )

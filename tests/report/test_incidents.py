@@ -47,7 +47,7 @@ def test_they_are_counted_by_site():
     }
 
 
-def test_they_are_said_in_a_line_each():
+def test_each_kind_is_one_line():
     assert lines(EVENTS, rejected=7) == [
         "failed: south in train, 2 times: worker died (exit code -9); see worker.log",
         "failed: north in submit: holds values that are not finite",
@@ -66,12 +66,12 @@ def test_a_run_without_any_says_nothing_of_them():
 def test_many_different_ones_are_one_line_for_a_site_and_task():
     many = [failure("south", "train", f"exit code {number}") for number in range(MOST_LINES + 1)]
     assert lines([*many, failure("north", "swap", "gone")]) == [
-        f"failed: south in train, {MOST_LINES + 1} times: lastly: exit code {MOST_LINES}",
+        f"failed: south in train, {MOST_LINES + 1} times: the last one: exit code {MOST_LINES}",
         "failed: north in swap: gone",
     ]
 
 
-def test_they_stand_below_the_printed_table():
+def test_they_are_printed_below_the_table():
     scores = {"test": {"A": {"problems": 1, "pass@1": 0.5}}}
     start = {"event": "start", "method": "local", "sites": ["north"], "rounds": 1, "segments": 1, "seed": 0}
     base, final = (

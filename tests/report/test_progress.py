@@ -69,7 +69,7 @@ def test_the_time_left_follows_the_pace_since_the_first_steps(progress, clock):
     assert progress.line().endswith("  2:48 left")
 
 
-def test_steps_that_sites_keep_to_themselves_count_when_their_segment_is_over(progress, clock):
+def test_steps_that_sites_do_not_report_count_when_their_segment_is_over(progress, clock):
     """Only public steps are told: 2 a segment instead of 4."""
     for number in range(8):
         clock.now = 100.0 + 10 * number
@@ -134,7 +134,7 @@ def test_a_line_is_not_broken_by_a_narrow_console(progress):
     assert len(progress.line()) > 40
 
 
-def test_a_failure_is_told_at_once_and_word_for_word(clock):
+def test_a_failure_is_printed_at_once_and_word_for_word(clock):
     console = Console(file=io.StringIO(), width=200)
     progress = Progress(console, rounds=1, segments=1, steps_per_segment=2, sites=1)
     progress.feed({"event": "failure", "site": "north", "task": "train", "reason": "[bold]no[/bold] such key 'x'"})

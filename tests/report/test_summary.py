@@ -1,4 +1,4 @@
-"""A run's summary from a hand-written event_log."""
+"""A run's summary from a hand-written event log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fedrlvr.report.summary import merge_scores, summarise
+from fedrlvr.report.summary import summarise
 
 
 def score(problems: int, pass_at_1: float, **more) -> dict:
@@ -26,24 +26,6 @@ def public_step(site: str, **metrics) -> dict:
 def start(method: str) -> dict:
     sites = ["north", "south"]
     return {"event": "start", "method": method, "sites": sites, "rounds": 2, "segments": 4, "seed": 7}
-
-
-def test_merged_means_are_weighted_by_the_number_of_problems():
-    """A: (3 x 0.5 + 1 x 1.0) / 4 = 0.625; overall: (2.5 + 4 x 0.25) / 8 = 0.4375."""
-    parts = [{"A": score(3, 0.5)}, {"A": score(1, 1.0), "B": score(4, 0.25)}]
-    merged = merge_scores(parts)
-    assert merged == {"overall": score(8, 0.4375), "A": score(4, 0.625), "B": score(4, 0.25)}
-    assert list(merged) == ["overall", "A", "B"]
-    assert parts == [{"A": score(3, 0.5)}, {"A": score(1, 1.0), "B": score(4, 0.25)}]
-
-
-def test_every_k_is_merged_on_its_own():
-    merged = merge_scores([{"A": score(1, 0.0, **{"pass@4": 1.0})}, {"B": score(3, 0.4, **{"pass@4": 0.6})}])
-    assert merged["overall"] == {"problems": 4, "pass@1": pytest.approx(0.3), "pass@4": pytest.approx(0.7)}
-
-
-def test_nothing_merges_to_nothing():
-    assert merge_scores([]) == merge_scores([{}, {}]) == {}
 
 
 def pubswap_events() -> list[dict]:

@@ -31,7 +31,7 @@ def test_the_prompt_letters_the_options_or_is_the_conversation():
 
 
 @pytest.mark.parametrize("content", ["C", " C ", "(C)", "\\text{C}", "\\text{(C)}", "C)", "C.", "\\text{ C }"])
-def test_the_letter_counts_however_it_is_set(content):
+def test_the_letter_counts_in_every_notation(content):
     assert TASK.verify(ASKED, f"A or B? No: \\boxed{{{content}}}.") == Verdict(1.0, "exact")
 
 
@@ -40,13 +40,13 @@ def test_the_text_of_exactly_one_option_counts(content):
     assert TASK.verify(ASKED, f"\\boxed{{{content}}}") == Verdict(1.0, "equal")
 
 
-def test_a_text_that_two_options_share_is_none():
+def test_a_text_that_two_options_share_is_no_answer():
     twice = Problem("x", "?", "A", choices=("5 mg", "5  MG", "6 mg"))
     assert TASK.verify(twice, "\\boxed{5 mg}") == Verdict(0.0, "no option")
     assert TASK.verify(twice, "\\boxed{6 mg}") == Verdict(0.0, "wrong")
 
 
-def test_a_letter_is_a_letter_even_where_an_option_reads_the_same():
+def test_a_letter_wins_over_an_option_with_that_text():
     crossed = Problem("x", "?", "A", choices=("B", "A"))
     assert TASK.verify(crossed, "\\boxed{A}").reward == 1.0
     assert TASK.verify(crossed, "\\boxed{B}").reward == 0.0
@@ -113,7 +113,7 @@ def test_any_text_scores_without_an_error(text, content):
         ({"answer": ""}, "answer"),
     ],
 )
-def test_problems_that_are_none_of_this_task(changes, field):
+def test_problems_that_do_not_fit_the_task(changes, field):
     with pytest.raises(NotOfThisTask) as caught:
         TASK.gold_completion(dataclasses.replace(ASKED, **changes))
     assert caught.value.field == field
@@ -165,7 +165,7 @@ def test_variant_zero_is_the_file_and_the_others_spread_over_the_orders():
         "a,b",
     ],
 )
-def test_options_that_speak_of_others_keep_the_order(option):
+def test_options_that_refer_to_others_keep_the_order(option):
     problem = dataclasses.replace(ASKED, choices=(*DRUGS[:3], option))
     speaks = option != "both"
     assert all((TASK.variant(problem, number) is problem) == speaks for number in range(1, 5))
@@ -174,7 +174,7 @@ def test_options_that_speak_of_others_keep_the_order(option):
 @pytest.mark.parametrize(
     "option", ["Aspirin and atropine", "5 mg/day", "Both kidneys", "a fever", "Hepatitis B", "pH above 7"]
 )
-def test_ordinary_options_do_not(option):
+def test_ordinary_options_are_reordered(option):
     problem = dataclasses.replace(ASKED, choices=(option, "w", "xx", "yy"), answer="A")
     assert {TASK.variant(problem, number).variant for number in range(1, 5)} == {1, 2, 3, 4}
 

@@ -25,7 +25,7 @@ NAMED += ["\\input{/etc/passwd}", "\\begin{matrix}" + "1&" * 400 + "\\end{matrix
 
 
 def nested(n: int) -> list[str]:
-    """Short texts that stand for much, the more the larger n is."""
+    """Short texts of large values, larger with n."""
     towers = ["^".join("9" * n), "9" + "^{9" * n + "}" * n, "9" * n + "^{" + "9" * n + "}", f"x^{{10^{n}}}-1"]
     factorials = ["(" * n + "9" + "!)" * n, "9" + "!" * n, f"\\binom{{10^{n}}}{{10^{n - 1}}}", "-" * n + "4"]
     brackets = ["(" * n + "x" + ")" * n, "\\left(" * n + "4" + "\\right)" * n, "|" * n + "4" + "|" * n, "[" * n + "4"]

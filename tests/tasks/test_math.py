@@ -56,7 +56,7 @@ def test_a_gold_is_right_against_itself(gold):
 
 @settings(max_examples=300)
 @given(st.text("0123456789,./+-*^=(){}[]\\ $xyabcorandtextfracpmsqrt%\u2212\u0664", min_size=1, max_size=30))
-def test_whatever_a_gold_is_it_is_refused_or_right_against_itself(text):
+def test_any_gold_is_refused_or_right_against_itself(text):
     problem = Problem("x", "?", text)
     if last_box(f"\\boxed{{{text}}}") == text.strip() and balanced(text):
         assert TASK.verify(problem, TASK.gold_completion(problem)).reward == 1.0
@@ -150,7 +150,7 @@ def test_the_prompt_is_the_question_and_what_to_do_or_the_conversation():
         (Problem("x", "?", "A", choices=("1", "2")), "choices"),
     ],
 )
-def test_problems_that_are_none_of_this_task(problem, field):
+def test_problems_that_do_not_fit_the_task(problem, field):
     with pytest.raises(NotOfThisTask) as caught:
         TASK.gold_completion(problem)
     assert caught.value.field == field
@@ -166,7 +166,7 @@ def test_settings_make_another_task_of_the_same_kind():
         assert verdict("4", "4.00", TASKS[name]).reward == 1.0
 
 
-def test_practice_is_had_with_generated_tasks_whose_problems_fit():
+def test_dry_runs_use_a_generated_task_that_fits():
     for name, synthetic in SYNTHETIC.items():
         generated = TASKS[synthetic]
         assert isinstance(generated, GeneratedTask)

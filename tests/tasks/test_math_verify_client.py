@@ -107,7 +107,7 @@ def test_killed_between_requests_it_is_replaced(client, victim):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1], ids=["the process", "its child"])
-def test_killed_once_over_a_request_it_tries_again_and_twice_it_gives_up(victim):
+def test_killed_once_during_a_request_it_tries_again_and_twice_it_gives_up(victim):
     patient = MathVerifyClient(30.0, 1024)
     try:
         patient.compare("x", "y")
@@ -226,7 +226,7 @@ def test_nothing_outlives_a_parent_that_is_killed(state):
 
 
 @pytest.mark.slow
-def test_a_parent_that_ends_by_itself_takes_it_along():
+def test_it_ends_with_a_parent_that_ends_by_itself():
     code = PARENT.format(then="")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""

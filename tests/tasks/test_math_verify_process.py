@@ -1,4 +1,4 @@
-"""The comparing process where math-verify is not what it should be."""
+"""The comparing process with a broken or unexpected math-verify."""
 
 from __future__ import annotations
 

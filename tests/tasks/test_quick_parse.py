@@ -1,4 +1,4 @@
-"""What makes the parser fast changes none of its trees. Each way in a fresh process, as both change libraries."""
+"""The faster parser gives the same trees. Each variant runs in a process of its own, as it changes libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small models of large architectures: sizes by hand, what makes an architecture kept, and they compute."""
+"""Small copies of large architectures: their sizes by hand, the architecture's features are kept, and they compute."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def released(tmp_path, request) -> Path:
 
 
 def computes(config) -> torch.nn.Module:
-    """Built on the same sequence of 50 tokens whole and cut in two, longer than a window of 32: it says the same."""
+    """A sequence of 50 tokens, longer than a window of 32, gives the same logits whole and in two parts."""
     model = AutoModelForCausalLM.from_config(config).eval()
     ids = torch.randint(3, config.vocab_size, (1, 50), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -42,7 +42,7 @@ def encode(tokenizer, text: str) -> list[int]:
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(ALPHABET, max_size=40))
-def test_text_comes_back_as_it_went_one_token_a_character(text):
+def test_text_round_trips_with_one_token_per_character(text):
     tokenizer = character_tokenizer(ALPHABET)
     ids = encode(tokenizer, text)
     assert len(ids) == len(text)

@@ -1,4 +1,4 @@
-"""Generated data sets: no problem in two, the labels that were asked for, the same again for the same seed."""
+"""Generated data sets: no problem is in two, labels are as asked for, and equal seeds give equal sets."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_more_problems_than_the_task_has_are_refused_saying_for_what(tmp_path, c
 
 
 @pytest.mark.parametrize("name", ["public", "test", "a.heldout", "../up", "", "a/b"])
-def test_a_site_name_whose_file_would_be_anothers_is_refused(tmp_path, name):
-    """`public.jsonl` with a site's private problems in it would be what all sites share."""
+def test_a_site_name_of_a_shared_set_is_refused(tmp_path, name):
+    """Else a site's private problems could be in `public.jsonl`, which all sites share."""
     with pytest.raises((ValidationError, ValueError), match="name"):
         write_generated(GeneratedData(sites={name: ("A",)}), TASK, 0, tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from fedrlvr.config import PromptSettings
-from fedrlvr.data.prompts import prompt_ids
+from fedrlvr.data.tokenizer import prompt_ids
 from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 
 TEXTS = [
@@ -27,7 +27,7 @@ def encode(tokenizer, text: str) -> list[int]:
 @pytest.mark.parametrize("style", CHAT_STYLES)
 @settings(max_examples=30, deadline=None)
 @given(text=st.text(max_size=30))
-def test_any_text_comes_back_as_it_went(style, text):
+def test_any_text_round_trips(style, text):
     tokenizer = TOKENIZERS[style]
     ids = encode(tokenizer, text)
     assert tokenizer.decode(ids, skip_special_tokens=True) == text

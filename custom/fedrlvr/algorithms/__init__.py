@@ -1,1 +1,1 @@
-"""The paper and its alternatives as pure functions of tensors and types: no FLARE, DeepSpeed or transformers here."""
+"""The paper's algorithm and its alternatives as pure functions: no FLARE, DeepSpeed or transformers here."""

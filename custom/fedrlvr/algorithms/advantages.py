@@ -1,5 +1,4 @@
-"""Group advantages: how much better a completion was than its group (GRPO, arXiv 2402.03300, eq. for outcome
-rewards)."""
+"""Group advantages: how much better a completion is than its group (GRPO, arXiv 2402.03300, outcome rewards)."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ def group_advantages(
         baseline = _baseline(group)
         centred = np.asarray(group.rewards, dtype=np.float64) - _mean(baseline)
         if scale_rewards == "group":
-            # Where the baseline has no spread (only replace-all can be here with a signal left) there is no unit to
-            # scale by.
+            # A baseline without spread gives no unit to scale by; only replace-all has a signal left then.
             spread = _std(baseline)
             centred = centred / (spread + EPSILON) if spread > 0 else centred
         elif scale_rewards == "batch":
@@ -48,7 +46,7 @@ def _baseline(group: Group) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float:
-    # The mean of equal floats may differ from them in the last bit, and a difference of nothing is no signal.
+    # The mean of equal floats may differ from them in the last bit, which would look like a signal.
     return float(values[0] if np.ptp(values) == 0 else values.mean())
 
 

@@ -50,8 +50,8 @@ def svd(start: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
 def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Balanced factors (d_out x rank, rank x d_in) of the best rank-`rank` approximation of left @ right.
 
-    Where the product has a lower rank than `rank`, the spare columns are 0 in both factors, which would never train
-    again (the gradient of each is the other): the spare rows of the right factor keep the rows of `right` instead.
+    Where the product has a lower rank than `rank`, the spare columns would be 0 in both factors and never train again,
+    as the gradient of each factor is the other one. So the spare rows of the right factor keep the rows of `right`.
     """
     q_left, r_left = torch.linalg.qr(left)
     q_right, r_right = torch.linalg.qr(right.T)

@@ -1,4 +1,4 @@
-"""How far the sites' updates pull apart, and what averaging factors loses."""
+"""How far the sites' updates pull apart, and what averaging the factors loses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fedrlvr.types import Adapter, SiteUpdate
 
 
 def drift(start: Adapter, updates: Sequence[SiteUpdate]) -> dict[str, float]:
-    """drift/cosine: mean pairwise cosine of the deltas; drift/norm: their mean L2 norm;
-    drift/product_gap: ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||, the share of the product that fedit loses.
+    """drift/cosine: mean pairwise cosine of the deltas. drift/norm: their mean L2 norm. drift/product_gap: the share of
+    the product that fedit loses, ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||.
     """
     flat = torch.stack([torch.cat([u.delta[n].flatten().double() for n in sorted(start)]) for u in updates])
     norms = flat.norm(dim=1)

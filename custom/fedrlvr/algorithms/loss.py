@@ -27,8 +27,8 @@ def clipped_objective(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """PPO's clipped term min(ratio A, clip(ratio) A) per token, and where the clip is active (bool), both shape NT.
 
-    For a swapped completion `old_logprobs` are the receiver's own at the start of the step (METHOD: `receiver`), so own
-    and swapped tokens share this one expression.
+    For a swapped completion `old_logprobs` are the receiver's own at the start of the step, so own and swapped tokens
+    share this one expression.
     """
     high = epsilon if epsilon_high is None else epsilon_high
     ratio = (logprobs_NT - old_logprobs_NT).exp()
@@ -46,7 +46,7 @@ def kl_to_reference(logprobs_NT: torch.Tensor, reference_NT: torch.Tensor) -> to
 
 @dataclass(frozen=True)
 class StepSize:
-    """What a step's loss is normalised by: all rows of the step, those left out for lack of signal included."""
+    """What a step's loss is divided by. It counts all rows of the step, also those left out for lack of a signal."""
 
     rows: float
     tokens: float

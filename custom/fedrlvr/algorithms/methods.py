@@ -1,7 +1,7 @@
-"""The methods a comparison must contain, each as the few switches in which it differs (METHOD: the comparison).
+"""The paper's method (arXiv 2604.12160) and those it is compared with, as the switches in which they differ.
 
-All take the same number of optimizer steps and sample the same number of completions: where a method has no public
-step, a private one takes its place.
+All take the same number of optimizer steps and sample the same number of completions: a method without public steps
+takes a private step in place of each.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
+    """With `pooled_data` one site has the private problems of all."""
+
     public_step: bool = False
     exchange: bool = False
     replace_all: bool = False

@@ -1,4 +1,4 @@
-"""The swap: some of a site's own wrong answers give way to right answers of other sites (METHOD: the swap)."""
+"""The swap: right answers of other sites replace some of a site's own wrong answers (arXiv 2604.12160)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fedrlvr.types import Completion, Group
 def swap_incorrect(group: Group, pooled: Sequence[Completion], settings: SwapSettings) -> Group:
     """Replace n = min(m, G - c - keep_incorrect, max_swaps) wrong completions by the first n pooled ones.
 
-    c is the number of correct completions in the group, m that of pooled ones (with `repeat` any number, as the pool is
-    gone through again). The group keeps its size and its order; the last wrong completions go first. An all-correct
-    group comes back as it was.
+    c is the number of correct completions in the group, m the number of pooled ones; with `repeat` m has no limit, as
+    the pool is used again. The group keeps its size and order; the last wrong completions are replaced first. An
+    all-correct group is returned unchanged.
     """
     wrong = [i for i, completion in enumerate(group.completions) if not completion.correct]
     available = len(group.completions) if settings.repeat and pooled else len(pooled)
@@ -32,8 +32,8 @@ def swap_incorrect(group: Group, pooled: Sequence[Completion], settings: SwapSet
 def replace_all(group: Group, pooled: Sequence[Completion], settings: SwapSettings) -> Group:
     """The baseline that swaps everything: all G completions come from the pool, repeated where it holds fewer.
 
-    Such a group has no wrong answer left, so its advantages are taken against the rewards the receiver's own
-    completions got: a prompt it always solves teaches nothing, one it never solves teaches most. `settings` is unused.
+    Such a group has no wrong answer left, so its advantages are taken against the rewards of the receiver's own
+    completions: a prompt it always solves teaches nothing, one it never solves teaches most. `settings` is unused.
     """
     if not pooled:
         return group

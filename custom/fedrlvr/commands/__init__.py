@@ -1,1 +1,1 @@
-"""The `fedrlvr` command's subcommands, one module each: `add_arguments(parser)` and `run(arguments) -> exit code`."""
+"""The subcommands of `fedrlvr`, one module each, with `add_arguments(parser)` and `run(arguments) -> exit code`."""

@@ -1,4 +1,4 @@
-"""`fedrlvr doctor`: everything that a job will need at this site, tried now. Exit code 0 if all is well, 1 if not."""
+"""`fedrlvr doctor`: check everything that a job needs at this site. Exit code 0 if all is well, 1 if not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from fedrlvr.commands.site_job import site_job, site_spec
 from fedrlvr.flare.site.site_checks import check_privacy
+from fedrlvr.launch.experiment import site_job, site_spec
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
 from fedrlvr.site.fingerprint import model_fingerprint
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_up(arguments, console: Console) -> Iterator[Finding]:
-    """Each check's findings; a check that fails leaves the later ones standing where they can still be made."""
+    """The findings of each check. If one fails, the later checks that do not depend on it still run."""
     if arguments.constraints and not arguments.constraints.is_file():
         raise FileNotFoundError(f"--constraints: no such file: {arguments.constraints}")
     yield from check_versions(arguments.constraints)
@@ -50,7 +50,7 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
         fingerprint = model_fingerprint(config.model_path)
     except (SettingsError, OSError) as error:
         yield Finding(
-            "site file", "failed", str(error), "correct it and run this again; nothing further can be checked"
+            "site file", "failed", str(error), "correct it and run this again; nothing else can be checked before"
         )
         return
     yield Finding("site file", "ok", f"{path}, model {config.model}, base model {fingerprint}")
@@ -65,7 +65,7 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
             sound = sound and finding.status != "failed"
             yield finding
     if sound:
-        with console.status("rehearsing: the worker starts, samples and steps"):
+        with console.status("rehearsing: the worker starts, samples and takes a step"):
             yield from _guarded("rehearsal", lambda: [_rehearsal(config, arguments)])
     else:
         yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")

@@ -1,4 +1,4 @@
-"""`fedrlvr egress`: what has left this site, and what would leave it."""
+"""`fedrlvr egress`: show what has left this site, or what a job would let leave."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from fedrlvr.commands.site_job import site_job, site_spec
+from fedrlvr.launch.experiment import site_job, site_spec
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import budget_in_words
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--site-config", type=Path, required=True, metavar="FILE", help="the site's fedrlvr.yaml")
     trial.add_argument("--config", type=Path, metavar="PRESET", help="the job's preset")
     trial.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one of its settings")
-    trial.add_argument("--tiny", action="store_true", help="its tiny part")
+    trial.add_argument("--tiny", action="store_true", help="use its tiny part")
     trial.add_argument("--adapter", type=Path, metavar="DIR", help="start from this adapter (default: the job's first)")
     trial.add_argument("--full", type=Path, metavar="DIR", help="write what would leave into this new folder")
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.site_config
     config = load_settings(SiteConfig, path).rooted(path.resolve().parent)
     if config.policy is None:
-        raise SettingsError(f"{path}: names no policy, so nothing is filtered or written down; set policy: FILE")
+        raise SettingsError(f"{path}: names no policy, so nothing is filtered or logged; set policy: FILE")
     policy = read_policy(config.policy)
     console = Console()
     if arguments.action == "show":
@@ -111,7 +111,7 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
         with console.status("the worker evaluates, trains one segment, proposes and submits"):
             sent, costs = dry_run(site_spec(config, job), config, policy, adapter)
     except (Refused, DryRunFailed) as reason:
-        console.print(f"this job would get nothing from this site: {reason}", markup=False, soft_wrap=True)
+        console.print(f"nothing would leave this site for this job: {reason}", markup=False, soft_wrap=True)
         return 1
     console.print(_would_leave(sent))
     for cost in costs:
@@ -124,7 +124,7 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
                 name += ".safetensors" if kind == "adapter" else ".json"
                 (arguments.full / name).write_bytes(outgoing.payload)
         console.print(f"written to {arguments.full}", markup=False, highlight=False, soft_wrap=True)
-    console.print("nothing was sent, and neither log nor ledger was touched")
+    console.print("nothing was sent, and log and ledger are unchanged")
     return 0
 
 

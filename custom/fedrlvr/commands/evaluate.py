@@ -1,6 +1,6 @@
 """`fedrlvr evaluate`: pass@k of a model, with or without an adapter, on a problem file.
 
-Every problem's result is written down as soon as it is known; the same command again goes on where it was interrupted.
+Each problem's result is written to disk as soon as it is known. The same command continues an interrupted measurement.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from accelerate.utils.memory import should_reduce_batch_size
 from rich.console import Console
 from rich.progress import Progress
 
+from fedrlvr.algorithms.scores import scores_with_intervals
 from fedrlvr.config import PromptSettings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import check_prompts, choose_device
+from fedrlvr.learning.evaluation import ResultsFile, measure, rows_that_fit
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.results import results, rows_that_fit
-from fedrlvr.learning.results_file import ResultsFile
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
-from fedrlvr.report.evaluation import print_scores, scores_by_label
+from fedrlvr.report.table import print_scores
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.fingerprint import weights_fingerprint
 from fedrlvr.site_config import LocalModel
@@ -37,10 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a Hugging Face directory")
     parser.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT directory, such as a run's adapter/")
     parser.add_argument("--problems", type=Path, required=True, metavar="FILE", help="JSON Lines, such as test.jsonl")
-    parser.add_argument("--task", help="default: what the problems say")
+    parser.add_argument("--task", help="default: the task that the problems name")
     parser.add_argument("--samples", type=int, default=1, help="completions per problem (default: %(default)s)")
     parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,8 (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go, and are gone on from")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="results; an interrupted run continues here"
+    )
     parser.add_argument(
         "--config", type=Path, metavar="PRESET", help="take prompt, verifier and sampling from a preset"
     )
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--batch-size", type=int, help="completions at once; default: what fits into free memory")
+    parser.add_argument("--batch-size", type=int, help="completions at once; default: as many as fit into memory")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings.check_model()
     adapter = arguments.adapter
-    event_log = ResultsFile(
+    file = ResultsFile(
         arguments.out / "results.jsonl",
         {
             "model": weights_fingerprint(arguments.model),
@@ -78,37 +80,37 @@ def run(arguments: argparse.Namespace) -> int:
             "verifier": verifier.model_dump(mode="json"),
         },
     )
-    if any(problem.id not in event_log.done for problem in problems):
+    if any(problem.id not in file.done for problem in problems):
         policy = load_trained(settings, adapter, prompt, choose_device(settings, Ranks()))
-        _measure(policy, task, problems, event_log, arguments, temperature, length)
-    scores = scores_by_label([event_log.done[problem.id] for problem in problems], ks, arguments.seed)
-    result = event_log.settings | {"scores": scores}
+        _measure(policy, task, problems, file, arguments, temperature, length)
+    scores = scores_with_intervals([file.done[problem.id] for problem in problems], ks, arguments.seed)
+    result = file.settings | {"scores": scores}
     (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     print_scores(scores, ks, f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}", console)
     console.print(f"evaluation.json: {arguments.out / 'evaluation.json'}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _measure(policy: Policy, task: Task, problems, event_log: ResultsFile, arguments, temperature, length: int) -> None:
+def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, temperature, length: int) -> None:
     device = policy.model.device
     longest = check_prompts(arguments.problems.name, problems, policy, task, length)
     size = DTYPES[arguments.dtype].itemsize
     rows = arguments.batch_size or rows_that_fit(policy.model.config, longest + length, size, device)
     sampler = CachedSampler(policy, max(rows, arguments.samples))
     rollouts = Rollouts(policy, sampler, task, Ranks(), length, temperature)
-    left = [problem for problem in problems if problem.id not in event_log.done]
-    with event_log, Progress(console=Console(stderr=True), transient=True) as progress, torch.no_grad():
+    left = [problem for problem in problems if problem.id not in file.done]
+    with file, Progress(console=Console(stderr=True), transient=True) as progress, torch.no_grad():
         bar = progress.add_task("problems", total=len(left))
         try:
-            for part in results(rollouts, left, arguments.samples, arguments.seed, rows):
-                event_log.write(part)
+            for part in measure(rollouts, left, arguments.samples, arguments.seed, rows):
+                file.write(part)
                 progress.advance(bar, len(part))
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
             raise SettingsError(
                 f"one problem's {arguments.samples} completions do not fit into memory; choose --dtype bfloat16, a "
-                "smaller --max-completion-length or fewer --samples; what was measured is kept"
+                "smaller --max-completion-length or fewer --samples; earlier results are kept"
             ) from None
 
 
@@ -116,14 +118,14 @@ def _ks(arguments) -> list[int]:
     try:
         ks = sorted({int(k) for k in arguments.k.split(",")})
     except ValueError:
-        raise SettingsError(f"--k {arguments.k}: expected whole numbers with commas, as in 1,8") from None
+        raise SettingsError(f"--k {arguments.k}: expected whole numbers separated by commas, as in 1,8") from None
     if not 1 <= ks[0] <= ks[-1] <= arguments.samples:
         raise SettingsError(f"--k {arguments.k}: pass@k needs 1 <= k <= --samples, which is {arguments.samples}")
     return ks
 
 
 def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, float, int]:
-    """Prompt, verifier, temperature and length: the preset's, or the defaults; flags go first."""
+    """Prompt, verifier, temperature and length: from the flags, else from the preset, else the defaults."""
     prompt, verifier, temperature, length = PromptSettings(), VerifierSettings(), 1.0, 256
     if arguments.config is not None:
         preset = load_experiment(arguments.config)

@@ -1,4 +1,4 @@
-"""`fedrlvr prepare`: a data set becomes a public set, a test set and every site's own file, with a manifest."""
+"""`fedrlvr prepare`: turn a data set into a public set, a test set and a file for each site, with a manifest."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from rich.progress import track
 
 from fedrlvr import __version__
 from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest, check_manifest, read_manifest
-from fedrlvr.data.new_folder import check_free, new_folder
-from fedrlvr.data.partition import Partition
-from fedrlvr.data.preparation import Plan, PreparationError, Prepared, prepare_sets
+from fedrlvr.data.partition import Partition, PreparationError
+from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.problems import write_problems
 from fedrlvr.data.sources import SOURCES, Pool, jsonl_task, read_jsonl, read_source
 from fedrlvr.report.partition import Counts, draw_partition, label_counts, print_partition
+from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.version import source_hash
 
-SHOWN = 5  # bad golds that are listed
+SHOWN = 5  # refused rows that are listed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, choices=(*SOURCES, "jsonl"))
     parser.add_argument("--source", help="a directory, a file or a hub id; default: the data set's own hub id")
-    parser.add_argument("--task", help="with jsonl, where the file names none")
+    parser.add_argument("--task", help="with jsonl, if the file names none")
     parser.add_argument("--sites", type=int, required=True, metavar="K")
     parser.add_argument("--partition", choices=get_args(Partition), default="iid", help="default: iid")
-    parser.add_argument("--alpha", type=float, metavar="A", help="of dirichlet; the smaller, the more unequal")
+    parser.add_argument("--alpha", type=float, metavar="A", help="for dirichlet; the smaller, the more unequal")
     parser.add_argument("--public", type=int, metavar="N", help="problems that all sites share")
     parser.add_argument("--test", type=int, metavar="N", help="problems that all sites are measured on")
-    parser.add_argument("--heldout", type=int, default=0, metavar="N", help="of each site, kept from its training")
+    parser.add_argument("--heldout", type=int, default=0, metavar="N", help="problems of each site not to train on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overlap", type=float, default=0.5, help="share of 8-word sequences that makes a duplicate")
-    parser.add_argument("--allow-bad-golds", action="store_true", help="leave out problems with a gold that fails")
-    parser.add_argument("--shared", type=Path, metavar="DIR", help="take public and test set of an earlier prepare")
+    parser.add_argument("--allow-bad-golds", action="store_true", help="leave out problems whose gold answer fails")
+    parser.add_argument("--shared", type=Path, metavar="DIR", help="use public and test set of an earlier prepare")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
 
@@ -73,9 +73,7 @@ def _task_name(arguments: argparse.Namespace) -> str:
             raise PreparationError(f"--task: {arguments.dataset} is for task {known}; leave --task out")
         return known
     if not arguments.source:
-        raise PreparationError(
-            "--source: expected a problem file, or a directory with train.jsonl, as --dataset is jsonl"
-        )
+        raise PreparationError("--source: --dataset jsonl needs a problem file, or a directory with train.jsonl")
     name = jsonl_task(arguments.source) or arguments.task
     if not name:
         raise PreparationError(f"{arguments.source}: its first problem names no task; say which with --task")
@@ -93,8 +91,7 @@ def _shared(folder: Path, task: Task) -> dict:
 
 def _read(arguments: argparse.Namespace, task: Task) -> Pool:
     console = Console(stderr=True)
-
-    datasets.disable_progress_bars()  # one of the library's for every split of every file; ours is below
+    datasets.disable_progress_bars()  # the library would show one for every split of every file
 
     def watch(rows: Sequence, what: str):
         return track(rows, f"reading {what}", console=console, transient=True, disable=not console.is_terminal)
@@ -144,7 +141,7 @@ def _title(arguments: argparse.Namespace) -> str:
 
 
 def _report(arguments: argparse.Namespace, made: Prepared, pool: Pool) -> dict:
-    """What its owner may want to know later; it names problems by id and stays here."""
+    """Details for the owner of the data. They name problems by id, so they stay here."""
     return {
         "dataset": arguments.dataset,
         "arguments": {name: getattr(arguments, name) for name in Plan.model_fields if name != "shared"},
@@ -157,7 +154,7 @@ def _report(arguments: argparse.Namespace, made: Prepared, pool: Pool) -> dict:
 
 
 def _manifest(arguments: argparse.Namespace, made: Prepared, task: Task, pool: Pool) -> Manifest:
-    """A manifest goes to every site, so it does not tell where on this machine the data lay."""
+    """The manifest goes to every site, so it does not contain a path of this machine."""
     source = _source(arguments)
     versions = {"fedrlvr": __version__, "code": source_hash(), "datasets": version("datasets")}
     return Manifest(
@@ -178,7 +175,7 @@ def _write_json(path: Path, value: dict) -> None:
 
 
 def _sizes(made: Prepared) -> tuple[Counts, dict[str, int]]:
-    """What table and picture show: labels of every site's private and of the shared sets, sizes of the held-out."""
+    """For the table and the picture: counts by label of the private and shared sets, and the held-out sizes."""
     counts = label_counts(made.private | {"public": made.public, "test": made.test})
     return counts, {site: len(problems) for site, problems in made.heldout.items()}
 
@@ -188,7 +185,7 @@ def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: C
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(made.removed.items()))
     console.print(f"left out: {reasons or 'nothing'}", markup=False)
     if pool.test is None and not arguments.shared:
-        console.print("test: held out of train, as there is no test split")
+        console.print("test: taken from train, as there is no test split")
     site = next(iter(made.private))
     console.print(
         f"next: give each site its own file ({arguments.out}/{site}.jsonl is {site}'s) with public.jsonl, test.jsonl "

@@ -1,8 +1,7 @@
 """`fedrlvr score`: the rewards of completions, as training would give them.
 
-Each line of the input is a JSON object with `answer` and `completion`, and `choices` for a multiple-choice task; it
-comes out with `reward` and `reason` added. Lines are scored as they are read, so what stands before a bad one is
-written.
+Each line of the input is a JSON object with `answer` and `completion`, and `choices` for a multiple-choice task. The
+output adds `reward` and `reason`. Lines are scored as they are read, so all lines before a bad one are written.
 """
 
 from __future__ import annotations
@@ -16,14 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from fedrlvr.config import VerifierSettings
-from fedrlvr.data.problems import parse_problem
+from fedrlvr.data.problems import ProblemFileError, json_value, parse_problem
 from fedrlvr.tasks import TASKS, Task, task_named
 from fedrlvr.tasks.task import NotOfThisTask, Verdict
 from fedrlvr.types import Problem
-
-
-class ScoreError(ValueError):
-    """An input line that cannot be scored."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         VerifierFault: math-verify cannot be used.
-        ValueError: an unknown task, output onto the input, or a line that cannot be scored.
+        ValueError: an unknown task, an output that is also the input, or a line that cannot be scored.
         OSError: a file that cannot be opened or written.
     """
     settings = VerifierSettings(fallback=arguments.fallback, allow_expressions=arguments.allow_expressions)
@@ -53,14 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.input.exists():
         raise FileNotFoundError(f"--input: no such file: {arguments.input}")
     if arguments.output and arguments.output.exists() and arguments.output.samefile(arguments.input):
-        raise ValueError(f"{arguments.output}: is the input too, and would be lost")
+        raise ValueError(f"{arguments.output}: is also the input, which would be lost")
     reasons: Counter[str] = Counter()
     total = 0.0
     with ExitStack() as files:
         lines = files.enter_context(arguments.input.open("rb"))
         output = files.enter_context(arguments.output.open("w")) if arguments.output else sys.stdout
         for record, verdict in scored(lines, task, str(arguments.input)):
-            # Escaped, so that half a surrogate pair in a field that is none of ours passes through.
+            # json.dumps escapes half a surrogate pair, which may be in a field that is not ours.
             print(json.dumps(record | verdict._asdict()), file=output)
             reasons[verdict.reason] += 1
             total += verdict.reward
@@ -72,7 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def scored(lines: Iterable[bytes], task: Task, source: str) -> Iterator[tuple[dict, Verdict]]:
-    """(record, verdict) of each line that is not blank, in order. Raises ScoreError naming source, line and field."""
+    """(record, verdict) of each line that is not blank, in order.
+
+    Raises:
+        ProblemFileError: a line that cannot be scored; it names source, line and field.
+    """
     for number, line in enumerate(lines, start=1):
         if line.strip():
             where = f"{source}, line {number}"
@@ -82,19 +81,16 @@ def scored(lines: Iterable[bytes], task: Task, source: str) -> Iterator[tuple[di
 
 def _record(line: bytes, where: str) -> dict:
     try:
-        record = json.loads(line.decode("utf-8"))
+        text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ScoreError(f"{where}: not UTF-8 text ({error.reason})") from None
-    except json.JSONDecodeError as error:
-        raise ScoreError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:
-        raise ScoreError(f"{where}: JSON that cannot be read ({error})") from None
+        raise ProblemFileError(f"{where}: not UTF-8 text ({error.reason})") from None
+    record = json_value(text, where)
     if not isinstance(record, dict):
-        raise ScoreError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        raise ProblemFileError(f"{where}: expected a JSON object, found {type(record).__name__}")
     if "completion" not in record:
-        raise ScoreError(f"{where}, field completion: missing")
+        raise ProblemFileError(f"{where}, field completion: missing")
     if not isinstance(record["completion"], str):
-        raise ScoreError(f"{where}, field completion: expected text, found {type(record['completion']).__name__}")
+        raise ProblemFileError(f"{where}, field completion: expected text, found {type(record['completion']).__name__}")
     return record
 
 
@@ -105,5 +101,5 @@ def _problem(record: dict, task: Task, where: str) -> Problem:
         task.gold_completion(problem)
     except NotOfThisTask as error:
         if error.field in ("answer", "choices"):  # the question is not needed here
-            raise ScoreError(f"{where}, field {error.field}: not for the task {task.name}: {error}") from None
+            raise ProblemFileError(f"{where}, field {error.field}: not for the task {task.name}: {error}") from None
     return problem

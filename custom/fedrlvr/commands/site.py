@@ -1,5 +1,4 @@
-"""`fedrlvr site init`: a FLARE site's folder becomes one that can take part, or says which of its files is in the
-way."""
+"""`fedrlvr site init`: write what a FLARE site, or the server, needs to take part. It never overwrites a file."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedrlvr.flare.site.site_kit import POLICIES, SITE_FILE, server_kit, site_kit, write_new
-from fedrlvr.launch.prepared_problems import HELDOUT, SHARED
+from fedrlvr.launch.prepared_problems import HELDOUT, SHARED, sites_in
 from fedrlvr.settings_file import SettingsError
 
 FILLED_BY = {
@@ -22,12 +21,12 @@ FILLED_BY = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
-    init = actions.add_parser("init", help="write what a site needs into its local/ folder; never over anything")
+    init = actions.add_parser("init", help="write what a site needs into its local/ folder; overwrites nothing")
     init.add_argument("folder", type=_named, metavar="DIR", help="the site's local/ folder, as FLARE provisioned it")
     kind = init.add_mutually_exclusive_group(required=True)
     kind.add_argument("--policy", choices=POLICIES, help="what may leave the site")
     kind.add_argument("--server", action="store_true", help="DIR is the server's: let it run our controller only")
-    init.add_argument("--model", metavar="NAME", help="the name by which jobs ask for the model")
+    init.add_argument("--model", metavar="NAME", help="the model's name in jobs")
     init.add_argument("--model-path", type=Path, metavar="DIR", help="the model's Hugging Face directory")
     init.add_argument("--data", type=Path, metavar="DIR", help="a folder made by `fedrlvr prepare`")
     init.add_argument("--site", metavar="NAME", help="whose problems to take, where --data holds several sites'")
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _named(path: str) -> Path:
-    """An empty name, as of a variable that is not set, would be the current folder."""
+    """A path that is not empty: an unset shell variable would otherwise mean the current folder."""
     if not path:
         raise argparse.ArgumentTypeError("no folder is named")
     return Path(path)
@@ -68,13 +67,13 @@ def _check_folder(folder: Path) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
-    """What the command line says of the site file's settings. Paths become absolute: they are the caller's."""
+    """The settings given on the command line. Paths become absolute, as they are relative to the caller's folder."""
     settings = {"model": arguments.model, "model_path": arguments.model_path, "state_dir": arguments.state_dir}
     settings |= {name: getattr(arguments, name) for name in ("processes", "threads", "device", "dtype")}
     if arguments.data:
         settings |= _problems(arguments.data, arguments.site)
     elif arguments.site:
-        raise SettingsError("--site: says whose problems to take from --data; give that too")
+        raise SettingsError("--site: needs --data, from which it takes the problems")
     for name in ("processes", "threads"):
         if settings[name] is not None and settings[name] < 1:
             raise SettingsError(f"--{name}: expected 1 or more, found {settings[name]}")
@@ -83,21 +82,23 @@ def _settings(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _problems(data: Path, site: str | None) -> dict[str, Path]:
-    """The problem files in a prepared folder. Raises SettingsError where it is not clear whose."""
-    names = sorted(path.name.removesuffix(".jsonl") for path in data.glob("*.jsonl"))
-    sites = [name for name in names if name not in SHARED and not name.endswith(HELDOUT)]
-    missing = [f"{name}.jsonl" for name in SHARED if name not in names]
-    if missing or not sites:
-        raise SettingsError(
-            f"--data: no {(missing or ['site-1.jsonl'])[0]} in {data}; expected a folder made by prepare"
-        )
+    """The problem files of a site in a prepared folder.
+
+    Raises:
+        SettingsError: a file is missing, or it is not clear which site is meant.
+        ProblemFileError: no site's problems are there.
+    """
+    for name in SHARED:
+        if not (data / f"{name}.jsonl").is_file():
+            raise SettingsError(f"--data: no {name}.jsonl in {data}; expected a folder made by prepare")
+    sites = sites_in(data)
     if site is None and len(sites) > 1:
-        raise SettingsError(f"--data: {data} holds problems of {', '.join(sites)}; say whose with --site")
+        raise SettingsError(f"--data: {data} holds problems of {', '.join(sites)}; choose one with --site")
     site = site or sites[0]
     if site not in sites:
         raise SettingsError(f"--site: {data} holds problems of {', '.join(sites)}, not of {site}")
     found = {"private_problems": site, "public_problems": "public", "test_problems": "test"}
-    if site + HELDOUT in names:
+    if (data / f"{site}{HELDOUT}.jsonl").is_file():
         found["heldout_problems"] = site + HELDOUT
     return {setting: data / f"{name}.jsonl" for setting, name in found.items()}
 
@@ -105,10 +106,10 @@ def _problems(data: Path, site: str | None) -> dict[str, Path]:
 def _site_next(folder: Path, settings: dict[str, object]) -> list[str]:
     lines = []
     if not (folder / "resources.json.default").exists():
-        lines.append("there is no resources.json.default: resources.json has our entries only, add those of your site")
+        lines.append("there is no resources.json.default: resources.json has only our entries; add those of your site")
     open_settings = [f"{', '.join(names)} ({flag})" for flag, names in FILLED_BY.items() if names[0] not in settings]
     if open_settings:
-        lines.append(f"still to be filled in in {SITE_FILE}: {'; '.join(open_settings)}")
+        lines.append(f"fill in these settings in {SITE_FILE}: {'; '.join(open_settings)}")
     model = settings.get("model_path")
     if isinstance(model, Path) and not model.is_dir():
         lines.append(f"there is no model in {model} yet")
@@ -117,4 +118,4 @@ def _site_next(folder: Path, settings: dict[str, object]) -> list[str]:
 
 
 def _server_next() -> list[str]:
-    return ["next: start the server; jobs that name other classes than our controller are refused"]
+    return ["next: start the server; it refuses jobs with other classes than our controller"]

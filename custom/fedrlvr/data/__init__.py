@@ -1,1 +1,1 @@
-"""Problems on disk, problems made by a task, and the tiny base model that learns from them."""
+"""Problem files, data sets and their partition over sites, and how prompts become tokens."""

@@ -1,8 +1,8 @@
-"""Which problems are the same question: exactly, or nearly by the 8-word sequences that two of them share.
+"""Which problems ask the same question: exactly, or nearly, by the 8-word sequences that they share.
 
 Questions are compared as words (letters, digits and marks, casefolded after NFKC), numbers with their decimal point,
-and the signs that carry meaning in mathematics: `x+1` and `x-1`, `(0,1)` and `[0,1]` are different. All other
-characters are blanks. Options count in no particular order, system messages not at all. In scripts that write no
+and the signs that have a meaning in mathematics: `x+1` and `x-1`, `(0,1)` and `[0,1]` are different. All other
+characters count as blanks. The order of options does not count, and system messages are ignored. In scripts without
 blanks between words, only exact duplicates are found.
 """
 
@@ -35,7 +35,7 @@ _TOKEN = re.compile(
 
 
 class Match(NamedTuple):
-    """A problem that stands in another set already: in which, under which id, and the share of its word sequences."""
+    """An earlier problem that is like a new one: its set, its id, and the share of the new one's sequences in it."""
 
     set_name: str
     id: str
@@ -43,20 +43,20 @@ class Match(NamedTuple):
 
 
 def normalised(text: str) -> str:
-    """A text's tokens with single blanks between; the text itself if it has none."""
+    """A text's tokens with single blanks between them; the text itself if it has no token."""
     plain = unicodedata.normalize("NFKC", text).translate(_ALIKE).casefold()
     return " ".join(_TOKEN.findall(plain)) or text
 
 
 def question_text(problem: Problem) -> str:
-    """What is asked, normalised: the prompt or the conversation, then the options in sorted order, one a line."""
+    """The question, normalised: the prompt or the conversation, then the options in sorted order, one per line."""
     turns = [message.content for message in problem.messages if message.role != "system"] or [problem.prompt]
     return "\n".join([*map(normalised, turns), *sorted(map(normalised, problem.choices))])
 
 
 def without_repeats(problems: Iterable[Problem]) -> tuple[dict[str, Problem], int, int]:
     """Problems by question text, how many repeated another, and how many were dropped because the same question has
-    different answers. Whichever order they come in, the same remain."""
+    different answers. The order of `problems` does not change what remains."""
     groups: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
         groups[question_text(problem)].append(problem)
@@ -67,17 +67,17 @@ def without_repeats(problems: Iterable[Problem]) -> tuple[dict[str, Problem], in
 
 
 def _answer(problem: Problem) -> str:
-    """The answer, or the option that its letter stands for: options may be in another order next time."""
+    """The answer; of a letter the text of its option, as a repeat may have its options in another order."""
     option = dict(zip(string.ascii_uppercase, problem.choices, strict=False)).get(problem.answer.strip().upper())
     return problem.answer.strip() if option is None else normalised(option)
 
 
 class Seen:
-    """Questions that later sets must not hold. A question is seen if it is the same as an added one, or if at least
-    `overlap` of its distinct 8-word sequences stand in one added question.
+    """Questions that later sets must not contain. A question is seen if it is the same as an added one, or if at least
+    `overlap` of its distinct 8-word sequences are in one added question.
 
-    Time grows with the number of questions times their length, as only added ones are indexed and most questions
-    share too few sequences with all of them together to be compared with any.
+    The time is linear in the total length: only added questions are indexed, and most questions have too few sequences
+    in the whole index to be compared with any one of them.
     """
 
     def __init__(self, overlap: float):
@@ -94,7 +94,7 @@ class Seen:
             self._holders[gram].append(number)
 
     def match(self, text: str) -> Match | None:
-        """The added question that this one is most alike, if alike enough; the one added first of several."""
+        """The added question most similar to this one, if similar enough; of several, the one added first."""
         if text in self._same:
             return Match(*self._names[self._same[text]], 1.0)
         grams = _grams(text)

@@ -1,4 +1,4 @@
-"""The manifest: what all sites share (public and test set) with a hash of every record, so that an edit is found."""
+"""The manifest of the sets that all sites share (public and test): a hash of each record, so that edits are found."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fedrlvr.types import Problem
 
 MANIFEST = "manifest.json"
 SHARED_SETS = ("public", "test")
-_REMEDY = "take the file again from where the manifest comes from"
+_REMEDY = "get the file again from where the manifest comes from"
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be read, or files that are not those it was written for."""
+    """A manifest that cannot be read, or files that it was not written for."""
 
 
 class SetManifest(Settings):
-    """`sha256` over the whole set in order (`manifest_hash`), and of every record by its id."""
+    """`sha256` is the `manifest_hash` of the set in its order; `records` maps each id to the hash of its record."""
 
     sha256: str
     records: dict[str, str]
@@ -47,7 +47,7 @@ class Manifest(Settings):
 
 
 def read_manifest(place: Path) -> Manifest:
-    """The manifest at `place`, the file or the folder that it is in. Raises ManifestError."""
+    """The manifest at `place`, which is the file or its folder. Raises ManifestError."""
     path = place / MANIFEST if place.is_dir() else place
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -83,7 +83,7 @@ def check_set(path: Path, expected: SetManifest) -> list[Problem]:
         if problem_hash(problem) != expected.records[problem.id]:
             raise ManifestError(f"{where}: record {problem.id} differs from the manifest; {_REMEDY}")
         if missing.pop(problem.id, None) is None:
-            raise ManifestError(f"{where}: record {problem.id} stands on an earlier line already; {_REMEDY}")
+            raise ManifestError(f"{where}: record {problem.id} is on an earlier line already; {_REMEDY}")
         problems.append(problem)
     if missing:
         raise ManifestError(f"{path}: record {next(iter(missing))} of the manifest is missing; {_REMEDY}")
@@ -95,5 +95,5 @@ def check_set(path: Path, expected: SetManifest) -> list[Problem]:
 def _first_moved(problems: Iterable[Problem], records: dict[str, str]) -> str:
     for problem, name in zip(problems, records, strict=True):
         if problem.id != name:
-            return f"record {problem.id} stands where the manifest has {name}"
+            return f"record {problem.id} is where the manifest has {name}"
     return "the manifest's own sha256 is not that of its records"

@@ -1,4 +1,4 @@
-"""Which private problem goes to which site. Pure: labels in, positions out, the same for the same seed."""
+"""Which private problem goes to which site. A pure function from labels and a seed to positions."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fedrlvr.streams import stream
 Partition = Literal["label", "dirichlet", "iid"]
 
 
-class PartitionError(ValueError):
-    """Problems that cannot be divided as asked."""
+class PreparationError(ValueError):
+    """Sets that cannot be made from these problems as asked."""
 
 
 def partition(labels: Sequence[str], sites: int, rule: Partition, seed: int, alpha: float | None) -> list[list[int]]:
-    """For each of `sites` sites the positions in `labels` that are its own, ascending; each position stands once.
+    """For each site its positions in `labels`, ascending; each position belongs to one site.
 
-    `label`: whole labels, the largest first, each to the site that has fewest problems so far. `dirichlet`: every
-    label is divided by shares drawn from Dirichlet(`alpha`); the smaller alpha, the more unequal. `iid`: at random,
-    equal sizes (but for one).
+    `label`: whole labels, the largest first, each to the site with the fewest problems so far. `dirichlet`: each label
+    is divided by shares drawn from Dirichlet(`alpha`); the smaller alpha, the more unequal. `iid`: at random; sizes
+    differ by at most one.
 
     Raises:
-        PartitionError: fewer labels than sites, or a site that would have no problem.
+        PreparationError: fewer labels than sites, or a site that would have no problem.
     """
     if rule == "label":
         owners = _whole_labels(labels, sites)
@@ -38,7 +38,7 @@ def partition(labels: Sequence[str], sites: int, rule: Partition, seed: int, alp
     empty = [site for site, part in enumerate(parts, start=1) if not part]
     if empty:
         remedy = "a larger --alpha, another --seed or fewer --sites" if rule == "dirichlet" else "fewer --sites"
-        raise PartitionError(
+        raise PreparationError(
             f"partition {rule}: site-{empty[0]} would have no problem ({len(labels)} private problems, {sites} sites, "
             f"{len(empty)} of them empty); try {remedy}"
         )
@@ -49,7 +49,7 @@ def _whole_labels(labels: Sequence[str], sites: int) -> np.ndarray:
     counts = Counter(labels)
     if len(counts) < sites:
         named = f"{len(counts)} labels" if len(counts) > 1 else "only one label"
-        raise PartitionError(
+        raise PreparationError(
             f"partition label: {sites} sites, but the private problems have {named}; expected at least one for each "
             "site; try fewer --sites, or --partition iid"
         )
@@ -64,7 +64,7 @@ def _dirichlet(labels: Sequence[str], sites: int, alpha: float, seed: int) -> np
     owners, names = np.empty(len(labels), dtype=int), np.array(labels)
     for label in sorted(set(labels)):
         positions = np.flatnonzero(names == label)
-        random = stream(seed, "partition", "dirichlet", label)  # a stream a label: others do not move this one
+        random = stream(seed, "partition", "dirichlet", label)  # each label has its own stream
         shares = random.dirichlet([alpha] * sites)
         bounds = np.rint(np.cumsum(shares)[:-1] * len(positions)).astype(int)
         for site, part in enumerate(np.split(random.permutation(positions), bounds)):

@@ -1,7 +1,8 @@
 """From a data set's problems to the sets of a federation: test, public, and each site's private and held-out set.
 
-No question is in two sets, nor one nearly the same: test beats public, public beats held-out, held-out beats private.
-Which problems are test and public depends on the seed and each question's own text, not on the order or number of rows.
+No question is in two sets, not even a near-duplicate. The test set keeps its questions first, then the public, the
+held-out and the private sets. The choice of test and public problems depends on the seed and each question's own text,
+not on the order or number of rows.
 """
 
 from __future__ import annotations
@@ -15,20 +16,16 @@ from pydantic import Field, model_validator
 
 from fedrlvr.config import Settings
 from fedrlvr.data.duplicates import Match, Seen, question_text, without_repeats
-from fedrlvr.data.partition import Partition, partition
+from fedrlvr.data.partition import Partition, PreparationError, partition
 from fedrlvr.data.sources import Pool
 from fedrlvr.types import Problem
 
 Texts = dict[str, Problem]  # by question text, in the seed's order
 
 
-class PreparationError(ValueError):
-    """Sets that cannot be made from these problems."""
-
-
 class Plan(Settings):
-    """How many sites and problems, and how they are divided. `heldout` is per site; `shared`: public and test set are
-    given, so that neither has a size."""
+    """How many sites and problems there are, and how they are divided. `heldout` is per site. With `shared` the public
+    and the test set are given, so they have no size here."""
 
     sites: int = Field(ge=1)
     partition: Partition = "iid"
@@ -46,14 +43,14 @@ class Plan(Settings):
             raise ValueError("alpha: expected with partition dirichlet, and only with it")
         for name in ("public", "test"):
             if self.shared == (getattr(self, name) is not None):
-                raise ValueError(f"{name}: expected a number of problems, or the shared set of others, and not both")
+                raise ValueError(f"{name}: expected either a number of problems or a shared set")
         return self
 
 
 @dataclass
 class Prepared:
-    """`private` and `heldout` by site; `removed` counts by reason; `matches` are (id, what it is like) of problems
-    that lost to another set."""
+    """`private` and `heldout` are by site, `removed` counts by reason. `matches` has (id, the similar problem) of each
+    problem that was removed for one in another set."""
 
     test: list[Problem] = field(default_factory=list)
     public: list[Problem] = field(default_factory=list)
@@ -71,11 +68,10 @@ class Prepared:
 
 
 def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]] | None = None) -> Prepared:
-    """`shared` has the public and the test set if the plan says they are given.
+    """Make the sets of a plan. `shared` has the public and the test set if the plan has `shared`.
 
     Raises:
-        PreparationError: fewer problems than asked for.
-        PartitionError: see `partition`.
+        PreparationError: fewer problems than asked for, or as `partition`.
     """
     made = Prepared()
     made.removed.update({"bad gold": len(pool.refused), "no single right option": pool.skipped})
@@ -87,8 +83,7 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
             for problem in shared[name]:
                 seen.add(name, question_text(problem), problem)
     else:
-        held_out = pool.test is None  # of train, as the data set has no test split
-        made.test = _take(plan.test, "test", train if held_out else test, seen, made)
+        made.test = _take(plan.test, "test", train if pool.test is None else test, seen, made)
         made.removed["left over in the test split"] += len(test)
         made.public = _take(plan.public, "public", train, seen, made)
     rest = _unseen(train, seen, made)
@@ -101,7 +96,7 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
 
 
 def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
-    """Each site's held-out and private set; no site's private problems are like any site's held-out ones."""
+    """Each site's held-out and private set; no private problem is like a held-out problem of any site."""
     seen = Seen(plan.overlap)
     for site, texts in sites.items():
         if len(texts) <= plan.heldout:
@@ -121,15 +116,15 @@ def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
 def _distinct(problems: Iterable[Problem], seed: int, made: Prepared) -> Texts:
     kept, repeated, conflicting = without_repeats(problems)
     made.removed.update({"repeats another": repeated, "conflicting answers": conflicting})
-    return {text: kept[text] for text in sorted(kept, key=lambda text: _place(seed, text))}
+    return {text: kept[text] for text in sorted(kept, key=lambda text: _sort_key(seed, text))}
 
 
-def _place(seed: int, text: str) -> str:
+def _sort_key(seed: int, text: str) -> str:
     return hashlib.sha256(f"{seed}\n{text}".encode()).hexdigest()
 
 
 def _take(count: int, name: str, texts: Texts, seen: Seen, made: Prepared) -> list[Problem]:
-    """Move the first `count` problems of `texts` that are not seen yet into `seen`; those that are seen are removed."""
+    """Move the first `count` problems of `texts` that are not seen yet into `seen`; remove seen ones on the way."""
     chosen: list[str] = []
     available = len(texts)
     for text in list(texts):
@@ -141,8 +136,8 @@ def _take(count: int, name: str, texts: Texts, seen: Seen, made: Prepared) -> li
             chosen.append(text)
     if len(chosen) < count:
         raise PreparationError(
-            f"{name}: {count} problems asked for, but of {available} distinct ones there only {len(chosen)} can be "
-            f"used; try a smaller --{name}"
+            f"{name}: {count} problems asked for, but only {len(chosen)} of the {available} distinct ones can be used; "
+            f"try a smaller --{name}"
         )
     return [_move(text, texts, name, seen) for text in chosen]
 
@@ -166,10 +161,10 @@ def _is_seen(text: str, problem: Problem, seen: Seen, made: Prepared) -> bool:
 
 
 def _check_ids(made: Prepared) -> None:
-    """Ids are the owner's in files of our own format, and read one file at a time; here they meet."""
+    """In files of our own format the owner chose the ids, and each file was checked alone. Check all of them here."""
     sets = [made.test, made.public, *made.private.values(), *made.heldout.values()]
     repeated = [name for name, count in Counter(p.id for problems in sets for p in problems).items() if count > 1]
     if repeated:
         raise PreparationError(
-            f"{len(repeated)} ids stand for two problems each; expected one id a problem; rename them"
+            f"{len(repeated)} ids belong to more than one problem; expected a different id for each; rename them"
         )

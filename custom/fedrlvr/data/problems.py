@@ -1,4 +1,4 @@
-"""Problem files: JSON Lines, one problem a line.
+"""Problem files: JSON Lines, one problem per line.
 
 | field | |
 | --- | --- |
@@ -10,13 +10,14 @@
 | `label` | optional: what results are broken down by |
 | `meta` | optional: an object of the owner's notes, which nothing reads |
 
-Every error names file, line and field, and never quotes what stands there: errors reach the server, problems must not.
+Every error names file, line and field, and never quotes their content: errors reach the server, problems must not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,8 @@ from fedrlvr.types import Message, Problem
 FIELDS = ("id", "prompt", "messages", "answer", "task", "choices", "label", "meta")
 ROLES = ("system", "user", "assistant")
 MAX_CHOICES = 26  # letters
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ProblemFileError(ValueError):
@@ -46,11 +49,11 @@ def read_problems(path: Path, task: Task) -> list[Problem]:
     for where, record in read_records(path):
         problem = parse_problem(record, where)
         if problem.id in problems:
-            raise ProblemFileError(f"{where}, field id: stands on an earlier line already")
+            raise ProblemFileError(f"{where}, field id: is on an earlier line already")
         check_gold(problem, task, where)
         problems[problem.id] = problem
     if not problems:
-        raise ProblemFileError(f"{path}: holds no problem; expected one JSON object a line with {', '.join(FIELDS)}")
+        raise ProblemFileError(f"{path}: holds no problem; expected one JSON object per line with {', '.join(FIELDS)}")
     return list(problems.values())
 
 
@@ -68,37 +71,42 @@ def write_problems(path: Path, problems: Iterable[Problem]) -> None:
 
 
 def problem_record(problem: Problem) -> dict:
-    """A problem as its line in a file: fields that say nothing are left out."""
+    """A problem as the object of its line in a file, without empty fields."""
     record = asdict(problem)
     del record["variant"]
     return {name: record[name] for name in FIELDS if record[name]}
 
 
 def problem_hash(problem: Problem) -> str:
-    """SHA-256 of a problem as its file has it."""
+    """SHA-256 of a problem's record."""
     return hashlib.sha256(json.dumps(problem_record(problem), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def manifest_hash(problems: Iterable[Problem]) -> str:
-    """SHA-256 over the public problems' hashes in order: sites that disagree on it have different public sets."""
+    """SHA-256 over the problems' hashes in their order: sites with different hashes have different public sets."""
     return hashlib.sha256("".join(problem_hash(problem) + "\n" for problem in problems).encode()).hexdigest()
 
 
 def read_records(path: Path) -> Iterable[tuple[str, object]]:
     """(where, value) of each line that is not blank. Raises ProblemFileError."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # JSON text may hold what splitlines() takes for line ends
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split inside JSON texts
     except (OSError, UnicodeDecodeError) as error:
         raise ProblemFileError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         if line.strip():
-            try:
-                yield where, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ProblemFileError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
-            except (ValueError, RecursionError) as error:
-                raise ProblemFileError(f"{where}: JSON that cannot be read ({error})") from None
+            yield where, json_value(line, where)
+
+
+def json_value(text: str, where: str) -> object:
+    """The value of a JSON text; `where` begins every error. Raises ProblemFileError."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ProblemFileError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise ProblemFileError(f"{where}: JSON that cannot be read ({error})") from None
 
 
 def parse_problem(record: object, where: str) -> Problem:
@@ -157,20 +165,12 @@ def _check_text(value: object, where: str, required: bool) -> None:
         raise ProblemFileError(f"{where}: expected text, found {type(value).__name__}")
     if required and not value.strip():
         raise ProblemFileError(f"{where}: empty")
-    if not value.isascii() and not _is_unicode(value):
+    if _SURROGATE.search(value):
         raise ProblemFileError(f"{where}: holds half a surrogate pair, which is no text")
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def check_gold(problem: Problem, task: Task, where: str) -> None:
-    """Raises ProblemFileError for a problem that is not the task's, or whose gold the verifier does not find right."""
+    """Raises ProblemFileError for a problem of another task, or one whose gold answer the verifier finds wrong."""
     if problem.task not in ("", task.name):
         raise ProblemFileError(f"{where}, field task: this problem is for another task than {task.name}")
     try:

@@ -1,4 +1,4 @@
-"""Rows of the known data sets as records of our problem files: all their fields but `id` and `task`.
+"""Rows of the known data sets as records of our problem files, without the fields `id` and `task`.
 
 Columns are those of the data sets on the Hugging Face hub. Errors name a column and a reason and never quote a cell.
 """
@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 
+from fedrlvr.tasks.candidate import closed_content
 from fedrlvr.types import Problem
 
 LETTERS = ("A", "B", "C", "D")
@@ -16,7 +17,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?<=\s)(?P<bare>[^\s${}\\]+))")
 
 
 class RowError(ValueError):
-    """A row that holds no problem; `column` says where."""
+    """A row that cannot become a problem; `column` says where."""
 
     def __init__(self, column: str, reason: str):
         super().__init__(reason)
@@ -24,12 +25,12 @@ class RowError(ValueError):
 
 
 class RowSkipped(RowError):
-    """A row that is a problem, but of a kind that has no checkable answer: left out and counted, not an error."""
+    """A row with a problem of a kind that has no checkable answer: left out and counted, not an error."""
 
 
 def problem_id(dataset: str, problem: Problem) -> str:
-    """The data set's name and 12 hex digits of SHA-256 over the question and its options: the same whatever the row's
-    place, and whoever corrects its answer."""
+    """The data set's name and 12 hex digits of SHA-256 over the question and its options. It does not depend on the
+    row's place or on its answer, which may be corrected."""
     content = json.dumps([problem.prompt, problem.choices], ensure_ascii=False)
     return f"{dataset}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -43,12 +44,10 @@ def boxed_answer(solution: str) -> str:
     box = boxes[-1]
     if box["bare"]:
         return box["bare"].rstrip(".,;")
-    depth = 1
-    for brace in re.finditer(r"\\.|[{}]", solution[box.end() :], re.DOTALL):  # \{ and \} are no braces to TeX
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return solution[box.end() : box.end() + brace.start()].strip()
-    raise RowError("solution", "its last \\boxed{ is never closed")
+    content = closed_content(solution, box.end())
+    if content is None:
+        raise RowError("solution", "its last \\boxed{ is never closed")
+    return content
 
 
 def math(row: dict) -> dict:

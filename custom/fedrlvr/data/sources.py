@@ -1,5 +1,4 @@
-"""The data sets that `fedrlvr prepare` knows: where they are, how they are laid out, and their rows as checked
-problems."""
+"""The data sets that `fedrlvr prepare` knows: where they are, their layout, and their rows as checked problems."""
 
 from __future__ import annotations
 
@@ -14,15 +13,15 @@ from fedrlvr.data.tables import INTEGER, NUMBER, OPTIONS, TEXT, SourceError, Tab
 from fedrlvr.tasks import Task
 from fedrlvr.types import Problem
 
-Watch = Callable[[Sequence, str], Iterable]  # shows how far the reading of rows has come
+Watch = Callable[[Sequence, str], Iterable]  # yields the rows and shows the progress
 
 
 @dataclass(frozen=True)
 class Source:
-    """How a data set is laid out. `record` makes a row the fields of a problem file's line, all but `id` and `task`.
+    """The layout of a data set. `record` makes a problem's record from a row, without `id` and `task`.
 
-    `columns` must be there and `optional` ones may be, each with its kind. `configs` are loaded, all there are if
-    empty. `test` is the split that the test set is drawn from; "" = none, so that it is held out of `train`.
+    `columns` must exist, `optional` ones may, each with its kind. `configs` are the configurations to load, () = all.
+    `test` is the split for the test set; "" = none, so that the test set is taken from `train`.
     """
 
     hub_id: str
@@ -67,9 +66,11 @@ SOURCES = {
 
 @dataclass
 class Pool:
-    """A data set's problems as read; `test` is None where it has no test split. `refused` says of each row that is no
-    problem where it is and why; `skipped` counts rows of a kind that is left out by design; `revision` is the hub's
-    commit, "" for local files."""
+    """A data set's problems as read; `test` is None if it has no test split.
+
+    `refused` has, for each row that cannot be used, its place and the reason. `skipped` counts rows that are left out
+    by design. `revision` is the hub's commit, "" for local files.
+    """
 
     train: list[Problem] = field(default_factory=list)
     test: list[Problem] | None = None
@@ -78,7 +79,7 @@ class Pool:
     revision: str = ""
 
     def add(self, problems: list[Problem], where: str, task: Task, read: Callable[[], Problem]) -> None:
-        """Read one row's problem into `problems`, or note why there is none."""
+        """Append one row's problem to `problems`, or note why it cannot be used."""
         try:
             problem = read()
             check_gold(problem, task, where)
@@ -93,9 +94,9 @@ class Pool:
 
 
 def read_source(dataset: str, source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:
-    """The problems of one of SOURCES, read through the `datasets` library from a directory, a file or a hub id.
+    """The problems of one of SOURCES, read by the `datasets` library from a directory, a file or a hub id.
 
-    Without `with_test` the test split is not read. Local files leave no copy in the library's cache.
+    Without `with_test` the test split is not read. No copy of local files stays in the library's cache.
 
     Raises:
         SourceError: no such data, unreadable data, no train split, an empty split, or a missing or ill-typed column.
@@ -131,8 +132,7 @@ def _read_table(table: Table, dataset: str, layout: Source, task: Task, pool: Po
 
 
 def jsonl_files(source: str) -> dict[str, Path]:
-    """{"train": file} of our own format, and "test" where the source is a directory that has one. Raises
-    SourceError."""
+    """The files in our own format: "train", and "test" if the source is a directory with one. Raises SourceError."""
     path = Path(source)
     files = {name: path / f"{name}.jsonl" for name in ("train", "test")} if path.is_dir() else {"train": path}
     if not files["train"].is_file():
@@ -146,7 +146,7 @@ def jsonl_task(source: str) -> str | None:
 
 
 def read_jsonl(source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:
-    """The problems of files in our own format; ids are the owner's.
+    """The problems of files in our own format, with the ids that the owner chose.
 
     Raises:
         SourceError: no such file, or a file without problems.
@@ -159,7 +159,7 @@ def read_jsonl(source: str, task: Task, with_test: bool, watch: Watch = lambda r
             continue
         problems = [(where, parse_problem(record, where)) for where, record in read_records(file)]
         if not problems:
-            raise SourceError(f"{file}: holds no problem; expected one JSON object a line")
+            raise SourceError(f"{file}: holds no problem; expected one JSON object per line")
         for where, problem in watch(problems, file.name):
             pool.add(collected, where, task, lambda problem=problem: problem)
     return pool

@@ -1,7 +1,7 @@
-"""Tables through the `datasets` library: from the hub, from a directory, from one file.
+"""Tables read by the `datasets` library: from the hub, from a directory, from one file.
 
-Files are looked at before the library sees them, and what the library says when it fails is not passed on: its errors
-are long, and may quote cells.
+Files are checked before the library reads them. The texts of its errors are not passed on: they are long, and may
+quote cells.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fedrlvr.data.rows import LETTERS
 TEXT, INTEGER, NUMBER = "text", "an integer", "a number"
 OPTIONS = f"an object of the texts {', '.join(LETTERS)}"
 READERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv"}
-HUB_TIMEOUT = 10.0  # seconds to see whether the hub is there
+HUB_TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BEGINNINGS = {".parquet": (b"PAR1",), ".arrow": (b"ARROW1", b"\xff\xff\xff\xff")}
@@ -28,12 +28,12 @@ _EXPECTED = f"a directory or a file with one of {', '.join(READERS)}, or a hub i
 
 
 class SourceError(ValueError):
-    """Data that cannot be read, or that are not the data set they should be."""
+    """Data that cannot be read, or that are not the expected data set."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One split of one configuration; `name` says which, in every error about a row."""
+    """One split of one configuration; `name` names both in errors."""
 
     name: str
     rows: datasets.Dataset
@@ -54,7 +54,7 @@ class Table:
 
 
 def load_tables(source: str, configs: tuple[str, ...], cache: str) -> tuple[dict[str, list[Table]], str]:
-    """Tables by split, and the hub's commit ("" for local files), of `configs` or, if empty, of all there are.
+    """The tables of `configs` (all if empty) by split, and the hub's commit ("" for local files).
 
     Raises:
         SourceError: nothing there, not reachable, or not readable.
@@ -73,7 +73,7 @@ def load_tables(source: str, configs: tuple[str, ...], cache: str) -> tuple[dict
         tables = list(_local(path, configs, cache) if path.exists() else _hub(source, configs, revision))
     except SourceError:
         raise
-    except Exception as error:  # whatever stands below `datasets`: arrow, pandas, the file system, the network
+    except Exception as error:  # from whatever `datasets` uses: arrow, pandas, the file system, the network
         raise SourceError(
             f"{source}: the datasets library cannot read it ({_kinds(error)}); expected {_EXPECTED}"
         ) from None
@@ -84,8 +84,8 @@ def load_tables(source: str, configs: tuple[str, ...], cache: str) -> tuple[dict
 
 
 def check_file(path: Path) -> None:
-    """Raises SourceError for an unknown kind of file, an empty one, and what failed downloads leave: a web page, a
-    git-lfs pointer, half a file."""
+    """Raises SourceError for an unknown kind of file, an empty file, and what a failed download leaves: a web page, a
+    git-lfs pointer, or a part of the file."""
     if path.suffix not in READERS:
         raise SourceError(f"{path}: cannot be read; expected {_EXPECTED}")
     with path.open("rb") as file:
@@ -127,7 +127,7 @@ def _local(path: Path, configs: tuple[str, ...], cache: str) -> Iterator[tuple[s
     else:
         names = datasets.get_dataset_config_names(str(path))
         if names == ["default"] and configs and all((path / config).is_dir() for config in configs):
-            for config in configs:  # directories by configuration, and no README.md that names them
+            for config in configs:  # a directory for each configuration, but no README.md that names them
                 yield from _named(config, _built(str(path), data_dir=config, cache_dir=cache))
         else:
             for config in _chosen(names, configs, str(path)):
@@ -163,8 +163,8 @@ def _named(config: str, splits: Iterable[tuple[str, datasets.Dataset]]) -> Itera
 
 
 def _hub_revision(source: str) -> str:
-    """The commit that is loaded, "" where the user has switched the network off. Asked once and briefly first: left
-    to itself the library tries for half a minute."""
+    """The commit that is loaded, "" if the user has switched the network off. Asked with a short time-out, as the
+    library itself would try for half a minute."""
     if constants.HF_HUB_OFFLINE:
         return ""
     try:
@@ -172,9 +172,9 @@ def _hub_revision(source: str) -> str:
     except HfHubHTTPError:
         raise SourceError(
             f"{source}: neither a path here nor a data set that the hub lets this machine read; check the spelling, "
-            "or log in with `hf auth login` where access must be asked for"
+            "or log in with `hf auth login` if the data set needs access rights"
         ) from None
-    except Exception as error:  # of whichever HTTP client the hub's library uses
+    except Exception as error:  # from whichever HTTP client the hub's library uses
         raise SourceError(
             f"{source}: no such path here, and the hub cannot be reached ({type(error).__name__}); download the data "
             "set on another machine and give its directory as --source, or set HF_HUB_OFFLINE=1 to use a cached copy"
@@ -182,7 +182,7 @@ def _hub_revision(source: str) -> str:
 
 
 def _chosen(names: list[str], configs: tuple[str, ...], source: str) -> list[str]:
-    """Of the configurations there are: those asked for, else the one called default (it holds all), else all."""
+    """The configurations to load: those asked for, else the one called default (it holds all), else all."""
     if configs and set(configs) <= set(names):
         return list(configs)
     if "default" in names:
@@ -210,7 +210,7 @@ def _is_of(feature: object, kind: str) -> bool:
 
 
 def _kinds(error: BaseException) -> str:
-    """The types of an error and of what caused it, the outermost first."""
+    """The types of an error and of its causes, the outermost first."""
     kinds = [type(error).__name__]
     while error := error.__cause__ or error.__context__:
         kinds.append(type(error).__name__)

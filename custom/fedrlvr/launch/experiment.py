@@ -8,9 +8,12 @@ from pathlib import Path
 from pydantic import Field
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.config import JobConfig
+from fedrlvr.config import JobConfig, LoraSettings
+from fedrlvr.data.problems import manifest_hash, read_problems, task_in
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError, apply_override, read_yaml, validate_settings
-from fedrlvr.site_config import Hardware
+from fedrlvr.site_config import Hardware, SiteConfig
+from fedrlvr.tasks import task_named
 from fedrlvr.tiny.base_model import BaseModelSettings
 from fedrlvr.tiny.generated import GeneratedData
 
@@ -64,6 +67,29 @@ def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = Fals
         apply_override(values, text)
     values |= {key: value for key, value in fixed.items() if value is not None}
     return validate_settings(ExperimentConfig, values, str(path))
+
+
+def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] = (), tiny: bool = False) -> JobConfig:
+    """The preset's job; without one, the task that the public problems name, and LoRA on all linear layers.
+
+    Raises:
+        SettingsError: a preset that cannot be used, or is for another model than the site's file offers.
+    """
+    if preset is None:
+        name = task_in(config.public_problems)
+        if name is None:
+            raise SettingsError(f"{config.public_problems} does not say which task it is for; give --config")
+        return JobConfig(task=name, model=config.model, lora=LoraSettings(target_modules="all-linear"))
+    experiment = load_experiment(preset, overrides, tiny)
+    if experiment.model != config.model:
+        raise SettingsError(f"model: the preset is for {experiment.model!r}, the site's file offers {config.model!r}")
+    return JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
+
+
+def site_spec(config: SiteConfig, job: JobConfig) -> RunSpec:
+    """A run of this job on the site's own public problems. Raises ProblemFileError."""
+    public = read_problems(config.public_problems, task_named(job.task, job.verifier))
+    return RunSpec(job=job, public_ids=[problem.id for problem in public], public_sha256=manifest_hash(public))
 
 
 def _merged(values: dict, over: dict) -> dict:

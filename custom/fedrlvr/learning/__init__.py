@@ -1,1 +1,1 @@
-"""Reinforcement learning at one site: engine, sampler, step, trainer. The only room that imports DeepSpeed and PEFT."""
+"""Reinforcement learning at one site: engine, sampler, step, trainer. DeepSpeed and PEFT are imported only here."""

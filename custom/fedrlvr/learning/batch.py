@@ -1,4 +1,4 @@
-"""Rows for training and scoring, and their padded tensors: prompts padded on the left, completions on the right."""
+"""Rows for training and scoring, and their tensors: prompts are padded on the left, completions on the right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put a site's trainer together from the job's settings and the site's own file."""
+"""Build a site's trainer from the job's settings and the site's own file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fedrlvr.data.prompts import PromptError
+from fedrlvr.data.tokenizer import PromptError
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine, read_deepspeed_config
 from fedrlvr.learning.grpo_step import GrpoStep
@@ -23,7 +23,11 @@ from fedrlvr.types import Problem
 
 
 def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, propose_from: str = "local") -> Trainer:
-    """Check everything that can be wrong with the input, then load the model and start DeepSpeed."""
+    """Check the input, load the model and start DeepSpeed.
+
+    Raises:
+        ValueError: the job and the site's file, problems or model do not fit together.
+    """
     job = spec.job
     if config.model != job.model:
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
@@ -58,11 +62,11 @@ def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, pr
 def check_prompts(
     name: str, problems: Sequence[Problem], policy: Policy, task: Task, max_completion_length: int
 ) -> int:
-    """Find now, and not hours later, a prompt that this model cannot take; returns the longest's number of tokens.
+    """Find a prompt that this model cannot take now and not hours later. Returns the longest prompt's number of tokens.
 
     Raises:
-        ValueError: text with a control token, or no room for the completion. Problems are named by their place in the
-            set called `name`: errors reach the server.
+        ValueError: text with a control token, or no room for the completion. The error has the problem's place in the
+            set `name` and never its text: errors reach the server.
     """
     longest = 0
     for number, problem in enumerate(problems, start=1):
@@ -83,7 +87,7 @@ def choose_device(config: LocalModel, ranks: Ranks) -> torch.device:
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ValueError("device: cuda is asked for, but torch finds no GPU; use cpu or auto")
+        raise ValueError("device: cuda is set, but torch finds no GPU; use cpu or auto")
     local = ranks.rank % torch.cuda.device_count()
     torch.cuda.set_device(local)
     return torch.device("cuda", local)

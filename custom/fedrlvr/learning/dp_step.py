@@ -1,8 +1,8 @@
 """DP-GRPO: a private step whose outcome hardly depends on any one private problem.
 
-Every problem takes part with the same small probability; each one's gradient is bounded; noise hides what a single one
-can do. Everything that is later made of the adapter - averages, answers to public problems - is covered with it. The
-numbers that the step returns are not: they are exact, and a site's policy keeps them at the site.
+Each problem takes part with the same small probability, its gradient is clipped, and noise hides the effect of a single
+problem. This protects everything that is later made from the adapter: averages, and answers to public problems. It does
+not protect the numbers that the step returns: they are exact, and a site's policy keeps them at the site.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from fedrlvr.algorithms.dp_gradient import clipped
 from fedrlvr.algorithms.loss import StepSize
 from fedrlvr.config import PrivacySettings
 from fedrlvr.learning.grpo_step import GrpoStep, Meter
-from fedrlvr.privacy.mechanism import gaussian, secret_random
+from fedrlvr.privacy.mechanism import clip_gradient, gaussian, secret_random
 from fedrlvr.types import Group, Problem
 
 
@@ -27,10 +26,10 @@ class DpStep:
 
     The unit is one problem (add/remove). One step is the Poisson-subsampled Gaussian mechanism with sampling rate
     min(1, prompts_per_step / problems) and `noise_multiplier`, released `num_iterations` times on one sample
-    (arXiv 1607.00133, algorithm 1, with a problem's whole group as the example). What a group contributes depends on
-    no other: its loss is divided by num_generations x max_completion_length and the sum by the *expected* number of
-    problems. All its randomness is secret: who is sampled, what is sampled, the noise. Rank 0 draws. Not hidden: how
-    many problems there are, from which the rate follows, and how long a step takes.
+    (arXiv 1607.00133, algorithm 1, with a problem's whole group as the example). The contribution of a group does not
+    depend on other groups: its loss is divided by num_generations x max_completion_length, and the sum by the
+    *expected* number of problems. All randomness is secret and drawn by rank 0: the sampled problems, the tokens, the
+    noise. Not hidden are the number of problems, which gives the sampling rate, and the duration of a step.
     """
 
     def __init__(self, step: GrpoStep, privacy: PrivacySettings, random: np.random.Generator | None = None):
@@ -43,26 +42,26 @@ class DpStep:
         return self.step.ranks.broadcast(int(self._random.integers(2**62)))
 
     def sample(self, problems: Sequence[Problem]) -> list[Problem]:
-        """Each problem with the sampling rate, independently; there may be none."""
+        """A Poisson sample: each problem independently with the sampling rate; it may be empty."""
         chosen = self._random.random(len(problems)) < self.expected(len(problems)) / len(problems)
         return [problems[i] for i in self.step.ranks.broadcast(np.flatnonzero(chosen).tolist())]
 
     def expected(self, problems: int) -> float:
-        """How many of so many problems are sampled on average."""
+        """How many problems are sampled on average, out of `problems`."""
         return float(min(self.step.settings.prompts_per_step, problems))
 
     def __call__(self, groups: Sequence[Group], problems: int) -> dict[str, float]:
-        """Train on the groups of the sampled problems, out of `problems`. With none of them there is noise alone.
+        """Train on the groups of the problems that were sampled out of `problems`; without groups, on noise alone.
 
-        Returns the step's metrics, of this rank's groups; `dp/grad_norm` is the mean norm of a group's gradient before
-        it is clipped, of those that are finite.
+        Returns the metrics of this rank's groups. `dp/grad_norm` is the mean norm of the finite gradients of groups,
+        before they are clipped.
         """
         meter, norms = Meter(), []
         for _ in range(self.step.settings.num_iterations):
             total = [torch.zeros(p.shape, dtype=torch.float64) for p in self.step.engine.lora_parameters]
             seeds = [self.seed() for _ in groups]
             for group, seed in self.step.ranks.share(list(zip(groups, seeds, strict=True))):
-                part, norm = clipped(self._gradient(group, seed, meter), self.privacy.clip_norm)
+                part, norm = clip_gradient(self._gradient(group, seed, meter), self.privacy.clip_norm)
                 norms.append(norm)
                 total = [a + b.cpu() for a, b in zip(total, part, strict=True)]
             gradient = self._summed([part + noise for part, noise in zip(total, self._noise(total), strict=True)])
@@ -75,13 +74,13 @@ class DpStep:
         }
 
     def _gradient(self, group: Group, seed: int, meter: Meter) -> list[torch.Tensor]:
-        """Of one group's loss alone, in micro-batches."""
+        """The gradient of one group's loss alone, computed in micro-batches."""
         step, engine = self.step, self.step.engine
         total = [torch.zeros_like(p, dtype=torch.float64) for p in engine.lora_parameters]
         rows = step.rows([group])
         references = engine.score(rows, step.micro_batch_size, True) if step.settings.beta > 0 else [None] * len(rows)
         size = StepSize(step.settings.num_generations, 0.0, step.settings.max_completion_length)
-        with engine.training(seed), engine.unhooked():
+        with engine.training(seed), engine.bare_forward():
             for start in range(0, len(rows), step.micro_batch_size):
                 part = slice(start, start + step.micro_batch_size)
                 loss = step.loss(list(zip(rows[part], references[part], strict=True)), size, meter)
@@ -90,7 +89,7 @@ class DpStep:
         return total
 
     def _noise(self, total: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """For the sum over all ranks, so on one of them only."""
+        """The noise for the sum over all ranks, so it is 0 on all ranks but the first."""
         if self.step.ranks.rank:
             return [torch.zeros_like(part) for part in total]
         std = self.privacy.noise_multiplier * self.privacy.clip_norm

@@ -27,7 +27,7 @@ JOB_OWNED = (
 
 
 def read_deepspeed_config(path: Path) -> dict:
-    """A site's DeepSpeed file: how the hardware is used, nothing of the algorithm.
+    """A site's DeepSpeed file, which says how the hardware is used and nothing about the algorithm.
 
     Raises:
         ValueError: not JSON, a key that belongs to the job, or ZeRO stage 3 (parameters split over ranks, which the
@@ -52,7 +52,7 @@ class Engine:
     """One rank's share of a policy in training. All ranks must call the methods in the same order."""
 
     def __init__(self, policy: Policy, optimizer: OptimizerSettings, deepspeed_config: dict, temperature: float):
-        import deepspeed  # after the environment is set: importing it probes the machine
+        import deepspeed  # only now, as the import probes the machine and needs the environment to be set
 
         _forbid_compilation(deepspeed)
         self.policy = policy
@@ -80,7 +80,7 @@ class Engine:
                 "steps_per_print": 2**31,
             },
         )
-        self._torch_optimizer = getattr(self._optimizer, "optimizer", self._optimizer)  # it may be wrapped
+        self._torch_optimizer = getattr(self._optimizer, "optimizer", self._optimizer)  # DeepSpeed may have wrapped it
         self._forward: Callable = self._engine
         policy.model.eval()
         self._training_parts = [m for name, m in policy.model.named_modules() if _acts_in_training(name, m)]
@@ -92,8 +92,8 @@ class Engine:
 
     @contextmanager
     def training(self, seed: int) -> Iterator[None]:
-        """LoRA dropout (its mask from `seed`) and gradient checkpointing, which act nowhere else; everything in the
-        base model stays as it is in sampling."""
+        """Switch on LoRA dropout (its mask comes from `seed`) and gradient checkpointing for the block; everything else
+        in the base model acts as in sampling."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
@@ -106,8 +106,8 @@ class Engine:
                     part.training = False
 
     @contextmanager
-    def unhooked(self) -> Iterator[None]:
-        """Forward passes of the bare model: of its own, DeepSpeed allows no gradient but by its own backward."""
+    def bare_forward(self) -> Iterator[None]:
+        """Use the bare model for forward passes: DeepSpeed's own allow gradients only by DeepSpeed's backward."""
         self._forward = self.policy.model
         try:
             yield
@@ -138,22 +138,24 @@ class Engine:
         return scores
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
-        """Accumulate one micro-batch's gradient; `last` closes the step. DeepSpeed averages over ranks, so losses that
-        should add up over ranks are scaled by their number."""
+        """Accumulate one micro-batch's gradient; `last` marks the last one of a step.
+
+        DeepSpeed averages over ranks, so the loss is multiplied by their number to get the sum.
+        """
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * self._engine.world_size)
 
     def apply_gradient(self, gradient: Sequence[torch.Tensor]) -> float:
-        """Take an optimizer step with this gradient of the LoRA parameters, the same on every rank; as `step`."""
-        # The gradient of sum(p g) is g, by whatever way DeepSpeed shards and reduces it.
+        """As `step`, with this gradient of the LoRA parameters, which must be the same on every rank."""
+        # The gradient of sum(p g) is g, however DeepSpeed shards and reduces it.
         pairs = zip(self.lora_parameters, gradient, strict=True)
         loss = sum((p.float() * g.to(p.device, torch.float32)).sum() for p, g in pairs)
         self.backward(loss / self._engine.world_size, last=True)
         return self.step()
 
     def step(self) -> float:
-        """Clip, apply, and return the gradient's L2 norm before clipping."""
-        # Without ZeRO and in float32 DeepSpeed clips but does not keep the norm; the gradients are whole here then.
+        """Clip the gradient, take an optimizer step, and return the gradient's L2 norm before clipping."""
+        # Without ZeRO and in float32 DeepSpeed clips without keeping the norm, but then each rank has whole gradients.
         norms = [p.grad.norm() for p in self.lora_parameters if p.grad is not None]
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
@@ -165,14 +167,14 @@ class Engine:
         return {name: state[name].detach().cpu().float().clone() for name in sorted(state)}
 
     def load_adapter(self, adapter: Adapter) -> None:
-        """Put in other factors so that they stay: an optimizer's own master copy would win at the next step."""
+        """Replace the LoRA factors, also in the optimizer's float32 copy, which would undo it at the next step."""
         set_peft_model_state_dict(self.policy.model, adapter)
         if hasattr(self._optimizer, "refresh_fp32_params"):
             self._optimizer.refresh_fp32_params()
 
     @contextmanager
     def borrowed(self, adapter: Adapter) -> Iterator[None]:
-        """The policy with other factors for a while; factors and optimizer are bit for bit as before afterwards."""
+        """Use other factors during the block; afterwards factors and optimizer are restored bit for bit."""
         own, state = self.adapter(), self.optimizer_state()
         self.load_adapter(adapter)
         try:
@@ -182,21 +184,24 @@ class Engine:
             self.load_optimizer_state(state)
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
-        """A copy of this rank's share of what the optimizer holds: its parameters (in bfloat16, or under ZeRO, a
-        float32 copy of the adapter's or a part of it) and their moments, by names that other runs use again."""
+        """A copy of this rank's share of the optimizer's tensors: its parameters and their moments.
+
+        In bfloat16 or with ZeRO the parameters are a float32 copy of the adapter's, or a part of them. The names are
+        the same in every run.
+        """
         return {name: tensor.detach().cpu().clone() for name, tensor in self._optimizer_tensors()}
 
     def load_optimizer_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put such a copy back, after the adapter that goes with it.
+        """Load such a copy; the adapter that belongs to it must be loaded first.
 
         Raises:
-            ValueError: it is not of an optimizer over these parameters, divided over as many ranks.
+            ValueError: it is from an optimizer over other parameters or another number of ranks.
         """
         for number, parameter in enumerate(self._optimized()):
             parts = {n.split(".", 1)[1]: t for n, t in state.items() if n.split(".", 1)[0] == str(number)}
             master = parts.pop("parameter", None)
             if master is None or master.shape != parameter.shape:
-                raise ValueError("the saved optimizer is not of these parameters on this number of ranks")
+                raise ValueError("the saved optimizer is for other parameters or another number of ranks")
             with torch.no_grad():
                 parameter.copy_(master)
             device = parameter.device
@@ -225,13 +230,13 @@ class Engine:
 
 
 def _acts_in_training(name: str, module: torch.nn.Module) -> bool:
-    """A layer that is checkpointed, or LoRA's dropout: PEFT puts an Identity where there is none."""
+    """Whether this is a checkpointed layer or LoRA's dropout (without dropout, PEFT puts an Identity there)."""
     dropout = ".lora_dropout." in name and isinstance(module, torch.nn.Dropout)
     return dropout or getattr(module, "gradient_checkpointing", False)
 
 
 def _forbid_compilation(deepspeed) -> None:
     # On CPU every initialize() would compile a shared-memory op with g++ and ninja (100 s, and a hang if an earlier
-    # build
-    # was killed). Declared unavailable, DeepSpeed goes over gloo. Private, hence the version pin and the test.
+    # build was killed). DeepSpeed uses gloo if the op counts as unavailable. This table is private to DeepSpeed, so its
+    # version is pinned and a test checks it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

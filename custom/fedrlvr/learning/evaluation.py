@@ -1,24 +1,132 @@
-"""pass@k of a policy on problems, by label."""
+"""Measuring pass@k: sample problems, count right answers, and keep the counts so that a measurement can be resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
-from fedrlvr.algorithms.pass_at_k import pass_at_k
+import psutil
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from transformers import PreTrainedConfig
+
+from fedrlvr.algorithms.scores import ProblemResult, Scores, scores_by_label
 from fedrlvr.learning.rollouts import Rollouts
-from fedrlvr.types import Problem
+from fedrlvr.settings_file import SettingsError
+from fedrlvr.streams import seed_of
+from fedrlvr.tasks.task import CUT_OFF
+from fedrlvr.types import Group, Problem
 
-Scores = dict  # label -> {"problems": n, "pass@k": mean over those n, ...}
+MEMORY_SHARE = 0.5  # of the free memory: the estimate leaves out activations and fragmentation
 
 
 def evaluate(rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: Sequence[int], seed: int) -> Scores:
-    """Sample each problem `samples` times; unbiased pass@k for the `ks` that this many samples allow."""
-    ks = [k for k in ks if k <= samples]
+    """Sample each problem `samples` times; unbiased pass@k by label, for the `ks` that this many samples allow."""
     groups, _ = rollouts.groups(problems, samples, seed)
-    scores: Scores = {}
-    for label in sorted({problem.label for problem in problems}):
-        counts = [group.num_correct for group in groups if group.problem.label == label]
-        scores[label] = {"problems": len(counts)} | {
-            f"pass@{k}": sum(pass_at_k(samples, c, k) for c in counts) / len(counts) for k in ks
-        }
-    return scores
+    return scores_by_label(map(_result, groups), [k for k in ks if k <= samples])
+
+
+def measure(
+    rollouts: Rollouts, problems: Sequence[Problem], samples: int, seed: int, rows: int
+) -> Iterator[list[ProblemResult]]:
+    """Sample and verify each problem `samples` times, about `rows` completions at once; fewer where memory runs out.
+
+    A problem's completions depend on `seed` and its id alone, so neither `rows` nor what was measured before changes
+    them.
+
+    Raises:
+        RuntimeError: memory runs out with a single problem at once.
+    """
+    start, chunk = 0, max(1, rows // samples)
+    while start < len(problems):
+        part = problems[start : start + chunk]
+        try:
+            groups, _ = rollouts.groups_from(part, _uniforms(part, samples, rollouts.max_completion_length, seed))
+        except RuntimeError as error:
+            if chunk == 1 or not should_reduce_batch_size(error):
+                raise
+            chunk //= 2
+            continue
+        yield [_result(group) for group in groups]
+        start += len(part)
+
+
+def rows_that_fit(config: PreTrainedConfig, length: int, dtype_bytes: int, device: torch.device) -> int:
+    """How many completions of `length` tokens (prompt included) to sample at once in the memory that is free now.
+
+    A row holds keys and values of every layer, and about six float32 copies of one position's logits.
+    """
+    config = config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = 2 * config.num_hidden_layers * heads * head_dim * length * dtype_bytes
+    row = cache + 6 * 4 * config.vocab_size
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return max(1, int(free * MEMORY_SHARE / row))
+
+
+class ResultsFile:
+    """Results by problem id, appended to a file whose first line holds the settings of the measurement."""
+
+    def __init__(self, path: Path, settings: dict):
+        """Raises SettingsError where the file holds results of another measurement, or something else."""
+        self.path, self.settings = path, settings
+        self.done: dict[str, ProblemResult] = {}
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        # What follows the last line end was cut off in the middle; its problem is measured again.
+        self._whole = "".join(line + "\n" for line in lines[:-1])
+        if self._whole:
+            try:
+                found, *rest = map(json.loads, lines[:-1])
+                differing = [name for name, value in settings.items() if found.get(name) != value]
+                self.done = {result.id: result for result in (ProblemResult(**values) for values in rest)}
+            except (ValueError, TypeError, AttributeError):
+                raise SettingsError(f"{path}: not a measurement's results; choose another folder") from None
+            if differing:
+                raise SettingsError(
+                    f"--out {path.parent}: holds a measurement with another {differing[0]}; choose another folder"
+                )
+
+    def __enter__(self) -> ResultsFile:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".tmp")
+        unfinished.write_text(self._whole or json.dumps(self.settings) + "\n", encoding="utf-8")
+        unfinished.rename(self.path)
+        self._file = open(self.path, "a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._file.close()
+
+    def write(self, results: list[ProblemResult]) -> None:
+        """Append the results and wait until they are on disk."""
+        for result in results:
+            self._file.write(json.dumps(asdict(result)) + "\n")
+            self.done[result.id] = result
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _uniforms(problems: Sequence[Problem], samples: int, length: int, seed: int) -> torch.Tensor:
+    """One number in [0, 1) for every token, problems x samples x length; each problem has its own stream."""
+    rows = []
+    for problem in problems:
+        random = torch.Generator().manual_seed(seed_of(seed, "evaluation", problem.id))
+        rows.append(torch.rand(samples, length, generator=random))
+    return torch.stack(rows)
+
+
+def _result(group: Group) -> ProblemResult:
+    completions = group.completions
+    return ProblemResult(
+        id=group.problem.id,
+        label=group.problem.label,
+        samples=len(completions),
+        correct=group.num_correct,
+        truncated=sum(c.truncated for c in completions),
+        timeouts=sum(c.reason in CUT_OFF for c in completions),
+        tokens=sum(len(c.token_ids) for c in completions) / len(completions),
+    )

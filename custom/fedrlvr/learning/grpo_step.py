@@ -21,8 +21,8 @@ from fedrlvr.types import Completion, Group, Problem
 class GrpoStep:
     """`num_iterations` passes over a batch of groups, `num_minibatches` optimizer steps each.
 
-    Groups without spread are left out: their gradient is 0 (unless `beta` > 0, when the KL term moves them too). The
-    normaliser still counts them, so leaving them out changes nothing but the time.
+    Groups whose rewards are all equal are left out, as their gradient is 0; with `beta` > 0 the KL term needs them.
+    The loss is still divided by the number of all groups, so leaving some out only saves time.
     """
 
     def __init__(self, engine: Engine, task: Task, settings: GrpoSettings, ranks: Ranks, micro_batch_size: int):
@@ -30,10 +30,10 @@ class GrpoStep:
         self.micro_batch_size = micro_batch_size
 
     def __call__(self, groups: Sequence[Group], random: np.random.Generator) -> dict[str, float]:
-        """Train on `groups`, whose completions all carry old log-probabilities.
+        """Train on `groups`, whose completions all have old log-probabilities.
 
-        Returns the step's metrics (TRL's names; swap/ratio_* over tokens of swapped completions). With no row that
-        has a signal, no optimizer step is taken.
+        Returns the step's metrics under TRL's names; swap/ratio_* are over tokens of swapped completions. If no row has
+        a signal, no optimizer step is taken.
         """
         rows = self.rows(groups)
         references = self.score(rows, reference=True) if self.settings.beta > 0 else [None] * len(rows)
@@ -65,7 +65,7 @@ class GrpoStep:
         )
 
     def score(self, rows: Sequence[Row], reference: bool = False) -> list[tuple[float, ...]]:
-        """Log-probabilities of the rows' completions under the policy as it is now, or under the frozen base model."""
+        """Log-probabilities of the rows' completions under the current policy, or under the frozen base model."""
         return self.ranks.gather(self.engine.score(self.ranks.share(rows), self.micro_batch_size, reference))
 
     def rows(self, groups: Sequence[Group]) -> list[Row]:
@@ -81,8 +81,8 @@ class GrpoStep:
 
     def _optimizer_step(self, rows: list[Row], references: list, size: StepSize, meter: Meter) -> None:
         mine = self.ranks.share(list(zip(rows, references, strict=True)))
-        # Every rank runs equally many micro-batches, or their collectives would not meet; a rank without rows runs one
-        # row out of the loss.
+        # All ranks must run the same number of micro-batches, as they communicate in each. A rank without rows left
+        # runs one row with weight 0.
         count = math.ceil(math.ceil(len(rows) / self.ranks.world_size) / self.micro_batch_size)
         parts = [mine[i * self.micro_batch_size : (i + 1) * self.micro_batch_size] for i in range(count)]
         for i, part in enumerate(parts):
@@ -91,7 +91,7 @@ class GrpoStep:
         meter.grad_norm(self.engine.step())
 
     def loss(self, part, size: StepSize, meter: Meter) -> torch.Tensor:
-        """The loss of some rows of a step of the given size, each with its reference log-probabilities or None."""
+        """The loss of `part`, pairs of a row and its reference log-probabilities (or None), in a step of `size`."""
         settings = self.settings
         batch = collate([row for row, _ in part], self.engine.policy.pad_id, self.engine.device)
         logprobs = self.engine.logprobs(batch)

@@ -15,18 +15,17 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.config import LoraSettings, PromptSettings
-from fedrlvr.data.pretrained import brief, load_tokenizer
-from fedrlvr.data.prompts import end_ids, prompt_ids
+from fedrlvr.data.tokenizer import brief, end_ids, load_tokenizer, prompt_ids
 from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
 
-PROMPTS_KEPT = 4096  # whose tokens are remembered
+PROMPTS_KEPT = 4096  # prompts whose tokens are cached
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A model and how its text becomes tokens. `eos_ids` are all tokens that end a completion, the usual one first."""
+    """A model and its tokenizer. `eos_ids` are all tokens that end a completion, the usual one first."""
 
     model: PeftModel | PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -35,18 +34,17 @@ class Policy:
 
     @property
     def pad_id(self) -> int:
-        """What fills rows up. It is masked wherever it stands, so a tokenizer without a pad token can do with an end
-        token."""
+        """The token that fills rows. It is always masked, so a tokenizer without a pad token can use an end token."""
         pad = self.tokenizer.pad_token_id
         return self.eos_ids[0] if pad is None else pad
 
     @property
     def max_length(self) -> int | None:
-        """How many tokens of prompt and completion the model has positions for, None if it does not say."""
+        """The number of positions of the model, for prompt and completion together; None if it does not say."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of plain text; nothing in it is read as a control token, wherever it came from."""
+        """Token ids of plain text, which may come from anywhere: no part of it is read as a control token."""
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
     def encode_prompt(self, prompt: Prompt) -> tuple[int, ...]:
@@ -54,7 +52,7 @@ class Policy:
 
     @cached_property
     def _encoded(self) -> Callable[[Prompt], tuple[int, ...]]:
-        # Every completion of a group asks for the same prompt again, in every pass over it.
+        # Every completion of a group needs the same prompt, in every pass over the batch.
         return lru_cache(PROMPTS_KEPT)(partial(prompt_ids, self.tokenizer, settings=self.prompt))
 
     def decode(self, token_ids) -> str:
@@ -65,7 +63,7 @@ def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings
     """Load a local model directory and attach fresh LoRA factors, the only weights that train.
 
     Raises:
-        ValueError: no causal language model, no end token, or a target module that matches nothing.
+        ValueError: no causal language model, no end token, or a target module that matches no layer.
     """
     model, tokenizer = load_base(settings, device)
     _check_targets(model, lora, settings.model_path)
@@ -82,7 +80,7 @@ def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings
 
 
 def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSettings, device: torch.device) -> Policy:
-    """A policy to be measured: the model as it is, or with a PEFT adapter directory on top.
+    """A policy to measure: the model itself, or the model with the adapter of a PEFT directory.
 
     Raises:
         ValueError: no causal language model, no end token, or an adapter that does not fit it.
@@ -95,13 +93,13 @@ def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSetti
     try:
         adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
         _check_factors(adapted, adapter)
-    except Exception as error:  # PEFT's, torch's, safetensors' own
+    except Exception as error:  # PEFT, torch and safetensors have their own exceptions
         raise ValueError(f"{adapter}: does not fit the model in {settings.model_path}: {brief(error)}") from None
     return _policy(adapted, tokenizer, prompt)
 
 
 def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Safetensors weights and tokenizer of a local directory: never the network, never pickle, never its own code."""
+    """Weights and tokenizer of a local directory: no network, no pickle, no code from the directory."""
     path = settings.model_path
     os.environ["HF_HUB_OFFLINE"] = "1"
     tokenizer = load_tokenizer(path)
@@ -115,16 +113,16 @@ def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedMod
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except Exception as error:  # transformers', torch's, safetensors' own
+    except Exception as error:  # transformers, torch and safetensors have their own exceptions
         raise ValueError(f"{path}: cannot be loaded as a causal language model: {brief(error)}") from None
     missing = sorted(loaded["missing_keys"])
-    if missing:  # transformers would fill them in at random
+    if missing:  # transformers fills them with random numbers
         raise ValueError(f"{path}: {len(missing)} weights are missing, such as {missing[0]}; get the whole checkpoint")
     return model.to(device), tokenizer
 
 
 def _policy(model: PeftModel | PreTrainedModel, tokenizer, prompt: PromptSettings) -> Policy:
-    model.eval()  # no dropout but LoRA's own: the policy that samples and the policy that trains are one
+    model.eval()  # no dropout except LoRA's, so that the policy is the same in sampling and training
     configured = model.generation_config.eos_token_id
     ids = set(configured if isinstance(configured, list) else [configured]) - {None}
     eos_ids = end_ids(tokenizer, ids, prompt)
@@ -148,7 +146,7 @@ def _check_targets(model: PreTrainedModel, lora: LoraSettings, path: Path) -> No
 
 
 def _check_factors(model: PeftModel, adapter: Path) -> None:
-    """PEFT leaves a layer that the adapter lacks as it is, and a factor that the model has no layer for aside."""
+    """Raises ValueError if the factors do not match the model's: PEFT ignores missing and surplus ones."""
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         found = set(file.keys())
     expected = set(get_peft_model_state_dict(model))

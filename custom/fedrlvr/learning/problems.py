@@ -1,4 +1,4 @@
-"""A site's problems: its private ones, and those that all sites share."""
+"""A site's problems: its own, and those that all sites share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedrlvr.types import Problem
 
 @dataclass(frozen=True)
 class SiteProblems:
-    """What a site trains and is measured on. `public` maps the agreed public problems by id."""
+    """The problems that a site trains on and is measured on. `public` is by id."""
 
     private: list[Problem]
     public: dict[str, Problem]
@@ -21,7 +21,7 @@ class SiteProblems:
 
 
 def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> SiteProblems:
-    """Read the site's problem files, and refuse a public set that is not the agreed one.
+    """Read the site's problem files, and check that the public set is the agreed one.
 
     Raises:
         ProblemFileError: a file that cannot be used.

@@ -1,4 +1,4 @@
-"""The ranks of one site's worker: who samples what, and how all come to know all completions."""
+"""The ranks of one site's worker: how they share the work, and how each gets all completions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """One process, or several under torchrun. Objects exchanged here never leave the site's own worker."""
+    """One process, or several under torchrun. Objects that they exchange stay in the site's own worker."""
 
     def __init__(self, rank: int = 0, world_size: int = 1):
         self.rank, self.world_size = rank, world_size
 
     @classmethod
     def from_environment(cls) -> Ranks:
-        """This process's place as its launcher set it. Ranks may wait for days for rank 0's next request; a rank that
-        hangs is the supervisor's deadline's business, not that of a collective's time-out.
+        """This process's rank, as its launcher set it.
+
+        The time-out is 30 days, as ranks may wait long for rank 0's next request; the supervisor notices a hanging
+        rank by its own deadline.
         """
         rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         if world_size > 1:
@@ -31,11 +33,11 @@ class Ranks:
         return cls(rank, world_size)
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This rank's items: every world_size-th, so that long and short ones spread."""
+        """This rank's items: every world_size-th, so that long and short items are spread."""
         return list(items[self.rank :: self.world_size])
 
     def gather(self, mine: Sequence[T]) -> list[T]:
-        """All items on every rank, in the order they had before `share`."""
+        """All items on every rank, in the order before `share`."""
         if self.world_size == 1:
             return list(mine)
         parts: list = [None] * self.world_size

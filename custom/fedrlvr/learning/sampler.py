@@ -1,4 +1,4 @@
-"""Sampling completions: prefill each prompt once, expand its cache to G rows, and drop rows as they finish."""
+"""Sampling completions: prefill each prompt once, expand its cache to G rows, and drop rows that have ended."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol
 import torch
 from transformers import DynamicCache
 
+from fedrlvr.learning.batch import Row, collate
 from fedrlvr.learning.model import Policy
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids (the end token included), their log-probabilities at the sampling temperature, and mean entropy
-    (nats)."""
+    """Token ids with the end token, their log-probabilities at the sampling temperature, and mean entropy (nats)."""
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -24,7 +24,7 @@ class Sample:
 
 
 class Generator(Protocol):
-    """A rollout engine. `uniforms_NT` in [0, 1) decides every token, row by row, so results repeat."""
+    """A rollout engine. `uniforms_NT` in [0, 1) decides each token of each row, so results repeat."""
 
     def sample(
         self, prompts: Sequence[tuple[int, ...]], temperature: float, uniforms_NT: torch.Tensor
@@ -35,8 +35,8 @@ class Generator(Protocol):
 class CachedSampler:
     """Samples from any `AutoModelForCausalLM` whose cache is a `DynamicCache`.
 
-    Every row is decided by its own uniforms alone (inverse CDF), so neither the batch size nor which rows finish early
-    changes what is sampled, beyond floating-point rounding.
+    A row depends only on its own uniforms (inverse CDF). So the batch size, and which rows end early, do not change the
+    samples, except for floating-point rounding.
     """
 
     def __init__(self, policy: Policy, batch_size: int):
@@ -58,7 +58,7 @@ class CachedSampler:
 
     def _decode(self, prompts, group: int, temperature: float, uniforms_NT: torch.Tensor) -> list[Sample]:
         model, device = self.policy.model, self.policy.model.device
-        logits, cache, mask = self._prefill(prompts, group, device)
+        logits, cache, mask = self._prefill(prompts, group)
         count, length = uniforms_NT.shape
         tokens = torch.zeros((count, length), dtype=torch.long, device=device)
         logprobs, entropies = (torch.zeros((count, length), device=device) for _ in range(2))
@@ -89,33 +89,28 @@ class CachedSampler:
             ).logits[:, -1]
         return _samples(tokens, logprobs, entropies, lengths, ended)
 
-    def _prefill(self, prompts, group: int, device):
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self.policy.pad_id)
-        mask = torch.zeros_like(ids)
-        for i, prompt in enumerate(prompts):
-            ids[i, width - len(prompt) :] = torch.tensor(prompt)
-            mask[i, width - len(prompt) :] = 1
-        ids, mask = ids.to(device), mask.to(device)
+    def _prefill(self, prompts, group: int) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
+        """Logits after each prompt, cache and attention mask, each repeated for `group` rows per prompt."""
+        batch = collate([Row(prompt, ()) for prompt in prompts], self.policy.pad_id, self.policy.model.device)
         cache = DynamicCache(config=self.policy.model.config)
         logits = self.policy.model(
-            input_ids=ids,
-            attention_mask=mask,
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
             past_key_values=cache,
             use_cache=True,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            position_ids=batch.position_ids,
             logits_to_keep=1,
         ).logits[:, -1]
         cache.batch_repeat_interleave(group)
-        return logits.repeat_interleave(group, 0), cache, mask.repeat_interleave(group, 0)
+        return logits.repeat_interleave(group, 0), cache, batch.attention_mask.repeat_interleave(group, 0)
 
 
 def _draw(logits_NV: torch.Tensor, temperature: float, uniforms_N: torch.Tensor):
-    """Token, log-probability and entropy per row: the first token at which the cumulative probability exceeds u."""
+    """Token, log-probability and entropy for each row; the first token whose cumulative probability exceeds u."""
     logprobs = torch.log_softmax(logits_NV.float() / temperature, dim=-1)
     probabilities = logprobs.exp()
     cumulative = probabilities.cumsum(-1)
-    target = uniforms_N.unsqueeze(-1) * cumulative[:, -1:]  # rounding may leave the sum a little off 1
+    target = uniforms_N.unsqueeze(-1) * cumulative[:, -1:]  # the sum may differ from 1 by rounding
     token = torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp(max=logits_NV.shape[-1] - 1)
     entropy = -(probabilities * logprobs.clamp(min=-1e4)).sum(-1)
     return token, logprobs.gather(-1, token.unsqueeze(-1)).squeeze(-1), entropy

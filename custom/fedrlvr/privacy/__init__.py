@@ -1,1 +1,1 @@
-"""Privacy and safety rules as pure functions: nothing here knows FLARE."""
+"""Privacy and safety rules: what may leave a site and what a receiver accepts. Nothing here knows FLARE."""

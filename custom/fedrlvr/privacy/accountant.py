@@ -1,4 +1,4 @@
-"""What releases cost, as (epsilon, delta) differential privacy."""
+"""What releases cost together, as (epsilon, delta) differential privacy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from fedrlvr.protocol.refused import Refused
 
 @dataclass(frozen=True)
 class SiteNoise:
-    """Releases of a clipped vector with Gaussian noise of standard deviation noise_multiplier x clip norm. The unit is
-    the site (add/remove): without it, its difference would be 0."""
+    """Releases of a clipped vector with Gaussian noise of standard deviation noise_multiplier x clip norm.
+
+    The unit is the site (add/remove): without the site, its difference would be 0.
+    """
 
     noise_multiplier: float
     releases: int = 1
-    least_noise: ClassVar[float] = 0.001  # the closed form holds far below
+    least_noise: ClassVar[float] = 0.001  # the closed form is exact far below this
 
     @property
     def noise(self) -> float:
@@ -33,23 +35,23 @@ class ExampleNoise:
     """Private steps of DP-GRPO. The unit is one private problem (add/remove).
 
     Each of `steps` draws a Poisson sample (every problem with probability `sampling_rate`) and releases `iterations`
-    noisy sums of clipped per-problem gradients of it, each chosen in view of the ones before.
+    noisy sums of its clipped per-problem gradients. Each of them may depend on the ones before.
     """
 
     sampling_rate: float
     noise_multiplier: float
     iterations: int
     steps: int
-    least_noise: ClassVar[float] = LEAST_NOISE  # of 1e-160 the series makes an epsilon of 0
+    least_noise: ClassVar[float] = LEAST_NOISE  # for noise of 1e-160 the series gives an epsilon of 0
 
     @property
     def noise(self) -> float:
-        """Of all that one sample gives away: its `iterations` noisy sums are one Gaussian of noise_multiplier /
-        sqrt(iterations), as adaptive composition of Gaussians is exact."""
+        """The noise multiplier of a step as a whole: its `iterations` noisy sums are one Gaussian mechanism with
+        noise_multiplier / sqrt(iterations), as adaptive composition of Gaussians is exact."""
         return self.noise_multiplier / math.sqrt(self.iterations)
 
 
-# Whole Renyi orders only: the series for those between them may fail to converge. Any set of orders gives a bound.
+# Whole Renyi orders only: the series for other orders may not converge. Any set of orders gives a bound.
 ORDERS = [*range(2, 65), *range(68, 257, 4), 512, 1024]
 
 Charge = SiteNoise | ExampleNoise
@@ -57,11 +59,11 @@ UNITS: dict[type[Charge], str] = {SiteNoise: "site", ExampleNoise: "private prob
 
 
 def epsilon(charges: Sequence[Charge], delta: float) -> float:
-    """What `charges`, all of one unit, cost together.
+    """The epsilon of all `charges` together, at `delta`.
 
     Raises:
-        ValueError: charges of different units, which do not add up.
-        Refused: DP-GRPO without the package that accounts for it, or noise that nothing can account for.
+        ValueError: charges of different units, which cannot be added.
+        Refused: the package that accounts for DP-GRPO is missing, or the noise is outside the range of the accountant.
     """
     kinds = {type(charge) for charge in charges}
     if len(kinds) > 1:
@@ -74,15 +76,15 @@ def epsilon(charges: Sequence[Charge], delta: float) -> float:
         return gaussian_epsilon(math.sqrt(sum(c.releases / c.noise**2 for c in charges)), delta)
     spent = _sampled_epsilon(charges, delta)
     if not spent >= 0:  # a NaN would pass every limit
-        raise Refused(f"the accountant says epsilon {spent}")
+        raise Refused(f"the accountant returned epsilon {spent}")
     return spent
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
     """The exact delta(epsilon) of Gaussian mechanisms with mu^2 = sum (sensitivity / std)^2 over all releases.
 
-    Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu): Balle & Wang, ICML 2018, theorem 8; adaptive composition
-    is exact: Dong, Roth & Su, arXiv 1905.02383, corollary 3.3.
+    It is Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle & Wang, ICML 2018, theorem 8). Adaptive
+    composition is exact (Dong, Roth & Su, arXiv 1905.02383, corollary 3.3).
     """
     return math.exp(_log_delta(mu, epsilon)) if mu > 0 else 0.0
 
@@ -101,9 +103,9 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
 
 def _log_delta(mu: float, epsilon: float) -> float:
-    """In logarithms: both terms overflow or vanish for the epsilons of many releases."""
+    """The logarithm of `gaussian_delta`: with many releases both of its terms overflow or become 0."""
     first, second = _log_phi(mu / 2 - epsilon / mu), epsilon + _log_phi(-mu / 2 - epsilon / mu)
-    if second >= first:  # equal but for rounding: there is nothing left of delta
+    if second >= first:  # they are equal up to rounding, so delta is 0
         return -math.inf
     return first + math.log1p(-math.exp(second - first))
 
@@ -113,9 +115,9 @@ def _log_phi(x: float) -> float:
 
 
 def _sampled_epsilon(charges: Iterable[ExampleNoise], delta: float) -> float:
-    """By Renyi accounting of the subsampled Gaussian (Mironov, Talwar & Zhang, arXiv 1908.10530), of dp-accounting.
+    """Renyi accounting of the subsampled Gaussian by dp-accounting (Mironov, Talwar & Zhang, arXiv 1908.10530).
 
-    Charges that differ only in their steps are composed as one: the cost of an order is the same for each.
+    Charges that differ only in their number of steps are composed as one.
     """
     try:
         from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent

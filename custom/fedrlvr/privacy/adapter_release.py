@@ -1,4 +1,4 @@
-"""What becomes of an adapter's difference before it leaves: checked, clipped, paid for, noised, in that order."""
+"""An adapter's difference on its way out of the site: it is checked, clipped, charged to the ledger, and noised."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from fedrlvr.types import Adapter
 
 @dataclass(frozen=True)
 class AdapterRelease:
-    """One job's releases of one model's adapters. The unit of privacy is the site (add/remove): a difference of L2 norm
-    at most clip_norm, with noise of standard deviation noise_multiplier * clip_norm, is one Gaussian mechanism."""
+    """One job's releases of one model's adapters.
+
+    The unit of privacy is the site (add/remove): a difference of L2 norm at most clip_norm, with noise of standard
+    deviation noise_multiplier * clip_norm, is one Gaussian mechanism.
+    """
 
     rules: AdapterRules
     ledger: Ledger
@@ -25,11 +28,13 @@ class AdapterRelease:
     job: str
 
     def __call__(self, delta: Adapter, spec: Mapping[str, Sequence[int]]) -> tuple[Adapter, dict]:
-        """The difference as it may leave, and what was measured on the way. Noise is paid for before it is drawn.
+        """The difference as it may leave, and its measures (`norm`, `clipped`, `epsilon`, as far as they apply).
+
+        The ledger is charged before noise is drawn.
 
         Raises:
             Refused: not exactly the tensors of `spec` (name -> shape, float32), or not finite.
-            BudgetSpent: one release more would exceed the site's limit.
+            BudgetSpent: one more release would exceed the site's limit.
             BrokenLog: the ledger cannot be trusted or written.
         """
         check_adapter(delta, spec)
@@ -46,17 +51,17 @@ class AdapterRelease:
         return delta, measured
 
     def check_plan(self, rounds: int) -> None:
-        """Raises Refused where so many releases more would exceed the site's limit."""
+        """Raises Refused if `rounds` more releases would exceed the site's limit."""
         if self.rules.noise_multiplier > 0:
             check_budget(self.ledger, self.model, SiteNoise(self.rules.noise_multiplier, rounds), self.rules)
 
 
 def check_budget(ledger: Ledger, model: str, planned, rules: AdapterRules | TrainingRules) -> None:
-    """Raises Refused where `planned` on top of what is spent already would exceed the limit of `rules`."""
+    """Raises Refused if `planned`, added to what is already spent, would exceed the limit of `rules`."""
     epsilon = ledger.planned(model, [planned], rules.delta)
     if rules.max_epsilon is not None and not epsilon <= rules.max_epsilon:
         raise Refused(
-            f"what this job plans would bring the site to epsilon {epsilon:.4g} at delta {rules.delta:g}, its limit is "
+            f"this job's plan would bring the site to epsilon {epsilon:.4g} at delta {rules.delta:g}, its limit is "
             f"{rules.max_epsilon:g}: plan fewer rounds or steps, or more noise"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fedrlvr.algorithms.scores import overall
 from fedrlvr.privacy.policy import MetricRules
 from fedrlvr.protocol.records import Scores, SiteScores, StepRecord
 
@@ -26,10 +27,4 @@ def _told(heldout: Scores, rules: MetricRules) -> Scores:
         return heldout
     if rules.heldout == "none":
         return {}
-    problems = sum(scores["problems"] for scores in heldout.values())
-    names = {name for scores in heldout.values() for name in scores} - {"problems"}
-    means = {
-        name: sum(scores.get(name, 0.0) * scores["problems"] for scores in heldout.values()) / problems
-        for name in sorted(names)
-    }
-    return {"all": {"problems": problems, **means}}
+    return {"all": overall(heldout)}

@@ -1,6 +1,6 @@
 """Whether a text repeats a site's private problems: by sequences of words, and by identifiers.
 
-Only keyed hashes are kept, the key of this process alone, so that the index itself tells nothing.
+Only keyed hashes are kept, with a key of this process, so that the index itself reveals nothing.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fedrlvr.privacy.words import readings, spelt_out, squeezed, words
+from fedrlvr.privacy.text import letters_and_digits, readings, spelt_out, words
 from fedrlvr.types import Problem
 
-LEAST_WORDS = 3  # a private text shorter than this says nothing that others would not say
-# A word of letters and digits that is so long stands for a person or a record, as does a number of so many digits.
+LEAST_WORDS = 3  # a shorter private text is not looked for: anybody may write it
+# The least length of an identifier (of a person or a record): a word with letters and digits, or digits alone.
 IDENTIFIER, NUMBER = 5, 7
-# A word sequence of so many letters is looked for in letters without any blanks too. It begins with these many.
-HEAD = 12
+HEAD = 12  # a word sequence of at least so many letters is also looked for in text without blanks
 
 
 @dataclass(frozen=True)
 class PrivateIndex:
-    """`ngram` words in a row, or all the words of a shorter text; and identifiers, in whatever way they are broken up.
+    """Sequences of `ngram` words (all words of a shorter text), and identifiers, found however they are broken up.
 
-    `heads` are the beginnings of the word sequences, `HEAD` letters each. `lengths` are those of the word sequences, in
-    words; `widths` the same in characters, and `sizes` the identifiers'.
+    `shingles` are the word sequences and `heads` their first `HEAD` letters. `lengths` are the sequences' lengths in
+    words, `widths` in characters; `sizes` are the identifiers' lengths in characters.
     """
 
     key: bytes
@@ -38,7 +37,7 @@ class PrivateIndex:
 
     @classmethod
     def build(cls, private: Iterable[Problem], public: Iterable[Problem], ngram: int) -> PrivateIndex:
-        """An index of the private problems' questions, options and answers, without what stands in a public problem.
+        """An index of the private problems' questions, options and answers, without what is also in a public problem.
         With `ngram` 0 it is empty."""
         key = secrets.token_bytes(16)
         shingles: dict[bytes, tuple[int, int, bytes]] = {}  # length, width, head
@@ -68,21 +67,21 @@ class PrivateIndex:
         )
 
     def shared(self, text: str) -> int:
-        """How many different sequences and identifiers of private problems stand in `text`, backwards included."""
+        """How many different sequences and identifiers of private problems are in `text`, also read backwards."""
         grams, names = set(), set()
         for reading in readings(text):
-            spoken, letters = words(reading), squeezed(reading)
+            spoken, letters = words(reading), letters_and_digits(reading)
             grams |= {_hash(self.key, gram) for size in self.lengths for gram in _windows(spoken, size)}
-            if spelt_out(reading):  # where words end is anybody's guess then
+            if spelt_out(reading):  # then nobody knows where a word ends
                 grams |= {_hash(self.key, gram) for width in self.widths for gram in _windows(letters, width)}
             for way in (letters, letters[::-1]):
-                grams |= self._run_together(way)
-                # At every place among letters and digits: an identifier is found however it is spaced or hyphenated.
+                grams |= self._where_heads_are(way)
+                # Only letters and digits are left, so an identifier is found however it is spaced or hyphenated.
                 names |= {_hash(self.key, name) for size in self.sizes for name in _windows(way, size)}
         return len(grams & self.shingles) + len(names & self.identifiers)
 
-    def _run_together(self, letters: str) -> set[bytes]:
-        """Hashes of what begins as a word sequence does, of every width that one has."""
+    def _where_heads_are(self, letters: str) -> set[bytes]:
+        """Hashes of the letters at each place where a word sequence may begin, one for each width of a sequence."""
         places = (n for n, head in enumerate(_windows(letters, HEAD)) if _hash(self.key, head) in self.heads)
         return {_hash(self.key, letters[n : n + width]) for n in places for width in self.widths}
 
@@ -95,13 +94,13 @@ def _texts(problems: Iterable[Problem]) -> Iterator[str]:
 
 
 def _windows(parts: Sequence[str], size: int) -> Iterator[str]:
-    """`size` parts in a row, written together."""
+    """Each `size` parts in a row, joined."""
     return ("".join(parts[start : start + size]) for start in range(len(parts) - size + 1))
 
 
 def _identifiers(text: str, spoken: Sequence[str]) -> Iterator[str]:
-    """Words with a digit in them, and runs without a blank such as zx-4711-kilo, as letters and digits only."""
-    for name in {*spoken, *map(squeezed, text.split())}:
+    """Words with a digit, and runs without a blank such as zx-4711-kilo; only their letters and digits."""
+    for name in {*spoken, *map(letters_and_digits, text.split())}:
         digits = sum(character.isdigit() for character in name)
         if digits and len(name) >= (NUMBER if digits == len(name) else IDENTIFIER):
             yield name

@@ -1,4 +1,4 @@
-"""Personal data in a text, by pattern and checksum. Says which kinds are there, never what was found."""
+"""Which kinds of personal data are in a text, by pattern and checksum, or by Presidio; never what was found."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from stdnum import iban
 from stdnum.gb import nhs
 from stdnum.us import ssn
 
-from fedrlvr.privacy.words import plain, squeezed, words
+from fedrlvr.privacy.policy import PresidioRules
+from fedrlvr.privacy.text import letters_and_digits, plain, words
+from fedrlvr.protocol.refused import Refused
 
-LONG_NAME = 9  # letters: shorter ones stand in other words
+LONG_NAME = 9  # letters; a shorter name may be a part of another word
 
 _DASH = re.compile(r"[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
 _ESCAPED = re.compile(r"\\([_#&%$])")
@@ -44,15 +46,15 @@ _BORN = re.compile(
 def personal_data(
     text: str, kinds: Collection[str], phone_regions: Sequence[str] = (), names: Names | None = None
 ) -> set[str]:
-    """Which of `kinds` (see `policy.PII`) stand in `text`; "name" too, if one of `names` does."""
+    """Which of `kinds` (see `policy.PII`) are in `text`; also "name", if one of `names` is."""
     spoken = _ESCAPED.sub(r"\1", _DASH.sub("-", plain(text)))
     found = {kind for kind in kinds if FINDERS[kind](spoken, phone_regions)}
     return found | ({"name"} if names is not None and names.mentioned(spoken) else set())
 
 
 class Names:
-    """A site's own list of names: found as whole words in any case, the last one first too, and long ones in letters
-    without blanks."""
+    """A site's own list of names. They are found as whole words in any case, also with the last name first; long names
+    also in text without blanks."""
 
     def __init__(self, names: Iterable[str]):
         listed = {tuple(words(name)) for name in names if words(name)}
@@ -60,7 +62,7 @@ class Names:
         self._joined = {letters for letters in map("".join, self._names) if len(letters) >= LONG_NAME}
 
     def mentioned(self, text: str) -> bool:
-        spoken, letters = words(text), squeezed(text)
+        spoken, letters = words(text), letters_and_digits(text)
         return any(
             parts[start : start + length] in known
             for parts, known in ((tuple(spoken), self._names), (letters, self._joined))
@@ -69,9 +71,41 @@ class Names:
         )
 
 
+class Presidio:
+    """Microsoft Presidio with a spaCy model of the site: whether a text has an entity that the site's policy lists.
+
+    It is optional: 'fedrlvr[pii]'.
+    """
+
+    def __init__(self, rules: PresidioRules):
+        """Raises Refused if the package or the model is missing, or if Presidio does not know an entity."""
+        try:
+            from presidio_analyzer import AnalyzerEngine
+            from presidio_analyzer.nlp_engine import SpacyNlpEngine
+        except ImportError:
+            raise Refused("responses.presidio is set, but Presidio is missing: pip install 'fedrlvr[pii]'") from None
+        if not (rules.model / "meta.json").is_file():  # Presidio would try to download it
+            raise Refused(f"responses.presidio.model: no spaCy model in {rules.model} (a folder with meta.json)")
+        models = [{"lang_code": rules.language, "model_name": str(rules.model)}]
+        self.rules = rules
+        self._analyzer = AnalyzerEngine(nlp_engine=SpacyNlpEngine(models=models), supported_languages=[rules.language])
+        known = self._analyzer.get_supported_entities(rules.language)
+        unknown = sorted(set(rules.entities) - set(known))
+        if unknown:
+            raise Refused(f"responses.presidio.entities: {unknown[0]} is not one of {', '.join(sorted(known))}")
+
+    def __call__(self, text: str) -> bool:
+        rules = self.rules
+        return bool(
+            self._analyzer.analyze(
+                text, language=rules.language, entities=list(rules.entities), score_threshold=rules.threshold
+            )
+        )
+
+
 def _phone(text: str, regions: Sequence[str]) -> bool:
-    """A number valid in one of the regions, or an international one, grouped as people do there."""
-    grouped = phonenumbers.Leniency.STRICT_GROUPING  # a looser one takes three numbers of a calculation for one
+    """Whether there is a number of one of the regions, or an international one, with the usual grouping of digits."""
+    grouped = phonenumbers.Leniency.STRICT_GROUPING  # a looser rule accepts three numbers of a calculation
     return any(phonenumbers.PhoneNumberMatcher(text, r, leniency=grouped).has_next() for r in (*regions, None))
 
 
@@ -80,7 +114,7 @@ def _valid(pattern: re.Pattern, valid: Callable[[str], bool]) -> Callable[[str, 
 
 
 def _iban(text: str, regions: Sequence[str]) -> bool:
-    """What follows an IBAN may look like more of it, so every shorter reading is tried."""
+    """The text after an IBAN may look like a part of it, so every shorter end is tried."""
     candidates = (re.sub(r"[ .-]", "", match[0]) for match in _IBAN.finditer(text))
     return any(
         iban.is_valid(text[:end].upper(), check_country=False)

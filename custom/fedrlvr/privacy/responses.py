@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, personal_data
 from fedrlvr.privacy.policy import ResponseRules
-from fedrlvr.privacy.unicode_text import hides_something
-from fedrlvr.privacy.words import plain
+from fedrlvr.privacy.text import hides_something, plain
 from fedrlvr.protocol.records import PublicResponse
 
 

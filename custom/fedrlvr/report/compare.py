@@ -1,19 +1,18 @@
-"""Several runs' summaries as one table: methods by seeds, with means and how sure of them one may be."""
+"""Several runs' summaries as one table: methods by seeds, with means and 95% intervals."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 
-# Two-sided 95% quantiles of Student's t for n - 1 = 1 ... 9 degrees of freedom; from 11 runs on 2.
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+from scipy.stats import t as student_t
 
 
 def comparison(summaries: Sequence[dict], reference: str = "pubswap") -> str:
-    """A Markdown table of final pass@1 over all labels: one row a method, best mean first.
+    """A Markdown table of final pass@1 over all labels: one row per method, the best mean first.
 
-    The last column is the mean difference to `reference` over the seeds that both ran: runs of one seed share problems
-    and base model, so the paired difference says more than two intervals.
+    The last column is the mean of `reference` minus the method, over the seeds that both ran. Runs of one seed share
+    problems and base model, so this paired difference says more than two separate intervals.
     """
     results: dict[str, dict[int, float]] = {}
     for summary in summaries:
@@ -33,11 +32,11 @@ def comparison(summaries: Sequence[dict], reference: str = "pubswap") -> str:
 
 
 def mean_and_interval(values: Sequence[float]) -> str:
-    """ "mean ± half-width" of the 95% t-interval; only the mean of a single value."""
+    """ "mean ± half-width" of the 95% t-interval; for a single value only the mean."""
     mean = statistics.mean(values)
     if len(values) < 2:
         return f"{mean:.2f}"
-    quantile = T_95[len(values) - 2] if len(values) - 2 < len(T_95) else 2.0
+    quantile = student_t.ppf(0.975, len(values) - 1)
     return f"{mean:.2f} ± {quantile * statistics.stdev(values) / len(values) ** 0.5:.2f}"
 
 

@@ -11,14 +11,15 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from fedrlvr.report.summary import evaluations, merge_scores
+from fedrlvr.algorithms.scores import overall, pass_at_1
+from fedrlvr.report.summary import evaluations, merged_test
 
 SITE_COLOUR, MEAN_COLOUR, GLOBAL_COLOUR = "#9fb4c7", "#2c5f8a", "#c44e2b"
 
 
 def draw_run(events: Sequence[dict], summary: dict, path: Path) -> None:
     """Write a PNG of a run that was evaluated at least once."""
-    height = max(4.2, 1.2 + 0.3 * len(_labels(summary))) if _downwards(_labels(summary)) else 4.2
+    height = max(4.2, 1.2 + 0.3 * len(_labels(summary))) if _labels_as_rows(_labels(summary)) else 4.2
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, height), width_ratios=[1.35, 1], layout="constrained")
     _curves(left, events, summary)
     _matrix(right, summary)
@@ -34,14 +35,18 @@ def _curves(axes, events, summary) -> None:
     local = evaluations(events, "local")
     shared = evaluations(events, "global")
     for site in summary["sites"]:
-        points = [(e["segment"] + 1, _overall(e["scores"][site]["test"])) for e in local if site in e["scores"]]
+        points = [
+            (e["segment"] + 1, overall(e["scores"][site]["test"])["pass@1"]) for e in local if site in e["scores"]
+        ]
         axes.plot(*zip((0, base), *points, strict=True), color=SITE_COLOUR, linewidth=1)
-    means = [(e["segment"] + 1, _mean(_overall(s["test"]) for s in e["scores"].values())) for e in local]
+    means = [
+        (e["segment"] + 1, np.mean([overall(part["test"])["pass@1"] for part in e["scores"].values()])) for e in local
+    ]
     axes.plot(*zip((0, base), *means, strict=True), color=MEAN_COLOUR, linewidth=2, marker="o", markersize=4)
     axes.plot([], [], color=SITE_COLOUR, label="a site's own adapter")
     axes.plot([], [], color=MEAN_COLOUR, marker="o", markersize=4, label="mean of the sites")
     if shared:
-        points = [(e["segment"] + 1, _overall(merge_scores(s["test"] for s in e["scores"].values()))) for e in shared]
+        points = [(e["segment"] + 1, merged_test(e)["overall"]["pass@1"]) for e in shared]
         axes.plot(
             *zip(*points, strict=True),
             color=GLOBAL_COLOUR,
@@ -66,8 +71,8 @@ def _curves(axes, events, summary) -> None:
 
 
 def _matrix(axes, summary) -> None:
-    """pass@1 of base, sites and average (`rows`) by label; labels go downwards where their names need the room."""
-    rows = {"base": {label: s["pass@1"] for label, s in summary["base"]["test"].items()}}
+    """pass@1 of base, sites and average by label. Labels with long names become the rows, else the columns."""
+    rows = {"base": pass_at_1(summary["base"]["test"])}
     if summary["before_averaging"]:
         rows |= summary["before_averaging"][-1]["pass@1"]
     if summary["after_averaging"]:
@@ -75,7 +80,7 @@ def _matrix(axes, summary) -> None:
     labels = _labels(summary)
     names = [f"type {label}" if len(label) == 1 else label or "(none)" for label in labels]
     values = np.array([[row.get(label, np.nan) for label in labels] for row in rows.values()])
-    down, ticks = _downwards(labels), (names, list(rows))
+    down, ticks = _labels_as_rows(labels), (names, list(rows))
     if down:
         values, ticks = values.T, (list(rows), names)
     axes.imshow(values, vmin=0, vmax=1, cmap="YlGnBu", aspect="auto")
@@ -94,14 +99,5 @@ def _labels(summary: dict) -> list[str]:
     return [label for label in summary["base"]["test"] if label != "overall"]
 
 
-def _downwards(labels: list[str]) -> bool:
+def _labels_as_rows(labels: list[str]) -> bool:
     return sum(max(len(label), 6) for label in labels) > 40
-
-
-def _overall(scores: dict) -> float:
-    return merge_scores([scores])["overall"]["pass@1"] if "overall" not in scores else scores["overall"]["pass@1"]
-
-
-def _mean(values) -> float:
-    values = list(values)
-    return sum(values) / len(values)

@@ -1,15 +1,16 @@
-"""What did not go as planned in a run, and what was made good: counted from the event log, said in short lines."""
+"""What went wrong in a run and what was repaired: counted from the event log, and as short lines."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-MOST_LINES = 10  # of failures; beyond it those of a site in a task are one line, whatever their reasons
+MOST_LINES = 10  # if there are more failures, those of one site in one task share a line, whatever their reasons
 
 
 def incidents(events: Sequence[dict]) -> dict:
-    """`failures` one by one; the rest counted by site. `resumed_after`: the rounds after which another job went on."""
+    """`failures` are listed one by one, the rest is counted by site; `resumed_after`: rounds after which another job
+    continued the run."""
     failed = [e for e in events if e["event"] == "step" and e.get("checkpoint/failed")]
     return {
         "failures": [{k: e[k] for k in ("site", "task", "reason")} for e in events if e["event"] == "failure"],
@@ -21,7 +22,7 @@ def incidents(events: Sequence[dict]) -> dict:
 
 
 def incident_lines(summary: dict) -> list[str]:
-    """A failure that repeats is one line with a count; what did not happen has none."""
+    """One line for each kind of incident that happened; a repeated failure is one line with a count."""
     lines = [_failure(*failure) for failure in _grouped(summary["failures"])]
     for key, words in (
         ("back", "back after a failure"),
@@ -46,7 +47,7 @@ def _grouped(failures: Sequence[dict]) -> list[tuple[str, str, str, int]]:
         return [(*key, count) for key, count in counts.items()]
     last = {(f["site"], f["task"]): f["reason"] for f in failures}
     counts = Counter((f["site"], f["task"]) for f in failures)
-    return [(*key, f"lastly: {last[key]}" if count > 1 else last[key], count) for key, count in counts.items()]
+    return [(*key, f"the last one: {last[key]}" if count > 1 else last[key], count) for key, count in counts.items()]
 
 
 def _failure(site: str, task: str, reason: str, count: int) -> str:

@@ -1,4 +1,4 @@
-"""Who has what: problems by set and label, as a picture and as a table. The last two sets are those that all share."""
+"""Problems by set and label, as a picture and as a table. The last two sets are shared by all sites."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARED = 2
 
 
 def label_counts(sets: Mapping[str, Sequence[Problem]]) -> Counts:
-    """Problems by set and label, the most frequent labels first; of many labels the rest is called "other"."""
+    """Problems by set and label, the most frequent labels first; if there are many, the rest is called "other"."""
     exact = {name: Counter(problem.label or NO_LABEL for problem in problems) for name, problems in sets.items()}
     total = sum(exact.values(), Counter())
     ordered = sorted(total, key=lambda label: (-total[label], label))
@@ -56,7 +56,7 @@ def print_partition(counts: Counts, heldout: Mapping[str, int], console: Console
 
 
 def draw_partition(counts: Counts, heldout: Mapping[str, int], title: str, path: Path) -> None:
-    """Write a PNG: the size of every set, and set x label counts where there are several labels."""
+    """Write a PNG: the size of each set, and its count by label if there are several labels."""
     labels = list(next(iter(counts.values())))
     height = 1.3 + 0.34 * len(counts)
     if len(labels) == 1:
@@ -77,7 +77,7 @@ def draw_partition(counts: Counts, heldout: Mapping[str, int], title: str, path:
 
 
 def _rows(count: int) -> list[float]:
-    """Heights of the rows from the top, the shared sets a little apart."""
+    """The rows' positions from the top; the shared sets are set a little apart."""
     return [row + (0.35 if row >= count - SHARED else 0.0) for row in range(count)]
 
 
@@ -89,7 +89,7 @@ def _name_rows(axes, names: list[str]) -> None:
 
 
 def _cells(axes, counts: Counts, labels: list[str]) -> None:
-    """Sites in one colour, shared sets in another: each as dark as it is large among its own."""
+    """The counts by set and label. Sites have one colour, shared sets another; the largest count of each is darkest."""
     values = [[labels_of[label] for label in labels] for labels_of in counts.values()]
     rows, sites = _rows(len(values)), len(values) - SHARED
     for block, colours, ceiling in ((slice(0, sites), "GnBu", 1.25), (slice(sites, None), "Oranges", 2.5)):
@@ -134,4 +134,4 @@ def _bars(axes, counts: Counts, heldout: Mapping[str, int]) -> None:
 
 def _short(label: str, most: int = 26) -> str:
     label = label if len(label) <= most else label[: most - 1] + "…"
-    return label.replace("$", r"\$")  # a dollar sign begins no formula here
+    return label.replace("$", r"\$")  # matplotlib would read a formula

@@ -1,4 +1,4 @@
-"""Live progress of a run: where it is, how it learns, how long it has to go."""
+"""Live progress of a run: where it is, how it learns, how much time is left."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Progress:
         if event["event"] == "start":
             self._set_sites(len(event["sites"]))
             self._note = "measuring the base model"
-        elif event["event"] == "resumed":  # what came before was heard at once, from the event log
-            self._before, self._began, self._note = self._done(), None, "measuring what the run had come to"
+        elif event["event"] == "resumed":  # all earlier events came at once, from the event log
+            self._before, self._began, self._note = self._done(), None, "measuring where the run had stopped"
         elif event["event"] == "step":
             self._began = self._began or time.monotonic()
             self.steps += 1
@@ -73,7 +73,7 @@ class Progress:
             self.console.print(f"back: {', '.join(event['sites'])}", markup=False, highlight=False)
 
     def _set_sites(self, sites: int) -> None:
-        """Who takes part is sure only when the run starts."""
+        """Which sites take part is known only when the run starts."""
         self.sites = sites
         self.segment_steps = self.steps_per_segment * sites
         self.total_steps = self.segments * self.segment_steps
@@ -84,7 +84,7 @@ class Progress:
             self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
 
     def _done(self) -> int:
-        """Steps heard of, or those of the segments that are over: a site may keep the numbers of some to itself."""
+        """The steps reported, or all steps of the finished segments if that is more: a site may not report some."""
         return max(self.steps, self._last.get("segment", 0) * self.segment_steps)
 
     def _left(self) -> str:

@@ -25,7 +25,7 @@ def report(
 ) -> None:
     """Write metrics, summary, picture and adapter into the run's folder, and print the table."""
     if not any(event["event"] == "start" for event in events):
-        return  # the server stopped before it asked anybody
+        return  # the server stopped before it asked any site
     folder = prepared.folder
     shutil.copyfile(server_folder / EVENTS_FILE, folder / EVENTS_FILE)
     summary = summarise(events, seconds)
@@ -44,7 +44,7 @@ def report(
 
 
 def _final_adapters(server_folder: Path, prepared: PreparedRun) -> list[Path]:
-    """The last averaged adapter, with the base model's place in it; without averaging, each site's own, at the site."""
+    """The last averaged adapter, written with the base model's path; without averaging, each site's own folder."""
     if not METHODS[prepared.job.method].average:
         return [path for path in (config.state_dir / "adapter" for config in prepared.sites.values()) if path.exists()]
     rounds = sorted((server_folder / "rounds").glob("[0-9]*"), key=lambda path: int(path.name))

@@ -1,4 +1,4 @@
-"""The event log's events as one dictionary: what `summary.json` holds. Pure, so that it can be checked by hand."""
+"""A run's events as one dictionary, the content of `summary.json`. Pure, so that it can be checked by hand."""
 
 from __future__ import annotations
 
@@ -7,41 +7,24 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.algorithms.scores import Scores, merge_scores, overall, pass_at_1
 from fedrlvr.report.incidents import incidents
 from fedrlvr.version import source_hash
 
 PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
 
 
-def merge_scores(parts: Iterable[dict]) -> dict:
-    """Scores by label from several sites' parts, and `overall`; means weighted by the number of problems."""
-    total: dict[str, dict[str, float]] = {}
-    for part in parts:
-        for label, scores in part.items():
-            for target in (total.setdefault(label, {}), total.setdefault("overall", {})):
-                count = scores["problems"]
-                for name, value in scores.items():
-                    target[name] = target.get(name, 0) + (count if name == "problems" else value * count)
-    return {
-        label: {name: value if name == "problems" else value / sums["problems"] for name, value in sums.items()}
-        for label, sums in sorted(total.items(), key=lambda item: (item[0] != "overall", item[0]))
-    }
-
-
 def evaluations(events: Iterable[dict], which: str) -> list[dict]:
     return [event for event in events if event["event"] == "evaluation" and event["which"] == which]
 
 
-def site_matrix(evaluation: dict) -> dict[str, dict[str, float]]:
-    """{site: {label: pass@1}} of an evaluation in which every site measured its own adapter."""
-    return {
-        site: {label: s["pass@1"] for label, s in scores["test"].items()}
-        for site, scores in evaluation["scores"].items()
-    }
+def merged_test(evaluation: dict) -> Scores:
+    """Scores on the test set, of which every site measured a part."""
+    return merge_scores(part["test"] for part in evaluation["scores"].values())
 
 
 def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
-    """Everything a reader of one run asks first; a run that stopped early is summarised as far as it got."""
+    """What a reader of a run asks first; a run that stopped early is summarised as far as it got."""
     start: dict = {}
     for event in events:
         if event["event"] in ("start", "resumed"):  # a run may have been resumed for more rounds
@@ -62,8 +45,13 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
         "finished": bool(end),
         "base": _scores(base[-1]) if base else None,
         "final": _scores(finals[-1]) if finals else None,
-        "before_averaging": [{"round": e["round"], "pass@1": site_matrix(e)} for e in local],
-        "after_averaging": [{"round": e["round"], "pass@1": _by_label(e)} for e in evaluations(events, "global")],
+        "before_averaging": [
+            {"round": e["round"], "pass@1": {site: pass_at_1(part["test"]) for site, part in e["scores"].items()}}
+            for e in local
+        ],
+        "after_averaging": [
+            {"round": e["round"], "pass@1": pass_at_1(merged_test(e))} for e in evaluations(events, "global")
+        ],
         "bytes": _bytes(events),
         "swap": _swap(events),
         "verifier": {"timeouts": int(sum(e.get("verifier/timeouts", 0) for e in events if e["event"] == "step"))},
@@ -76,14 +64,8 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
 
 
 def _scores(evaluation: dict) -> dict:
-    parts = evaluation["scores"]
-    scores = {"test": merge_scores(part["test"] for part in parts.values())}
-    heldout = {site: merge_scores([part["heldout"]])["overall"] for site, part in parts.items() if "heldout" in part}
-    return scores | ({"heldout": heldout} if heldout else {})
-
-
-def _by_label(evaluation: dict) -> dict[str, float]:
-    return {label: s["pass@1"] for label, s in merge_scores(p["test"] for p in evaluation["scores"].values()).items()}
+    heldout = {site: overall(part["heldout"]) for site, part in evaluation["scores"].items() if "heldout" in part}
+    return {"test": merged_test(evaluation)} | ({"heldout": heldout} if heldout else {})
 
 
 def _bytes(events: Sequence[dict]) -> dict:
@@ -118,9 +100,8 @@ def _swap(events: Sequence[dict]) -> dict:
 
 
 def _seconds(end: dict, wall_seconds: float) -> dict:
-    """`compute`: a site's mean time at work; `waiting`: the rest of the time that tasks were out (transport, other
-    sites);
-    `start_and_stop`: everything before the first task and after the last."""
+    """`compute`: a site's mean time at work. `waiting`: the rest of the time with tasks out (transport, other sites).
+    `start_and_stop`: the time before the first task and after the last."""
     asking = end.get("asking_seconds", 0.0)
     per_site = end.get("site_seconds", {})
     compute = sum(per_site.values()) / len(per_site) if per_site else 0.0

@@ -20,9 +20,8 @@ from fedrlvr.privacy.egress_log import EgressLog, fingerprint
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.metrics import allowed_scores, allowed_steps
 from fedrlvr.privacy.overlap import PrivateIndex
-from fedrlvr.privacy.pii import Names
+from fedrlvr.privacy.pii import Names, Presidio
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.privacy.presidio import Presidio
 from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.answers import ValidateAnswer

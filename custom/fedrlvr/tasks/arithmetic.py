@@ -1,4 +1,4 @@
-"""Arithmetic word problems in the manner of GSM8K, made here and answered in `\\boxed{}` as any mathematics."""
+"""Generated arithmetic word problems in the style of GSM8K, answered in `\\boxed{}` like other mathematics."""
 
 from __future__ import annotations
 

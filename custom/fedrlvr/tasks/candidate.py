@@ -1,4 +1,4 @@
-"""Finding the one answer that a completion gives. Linear in the completion's length, whatever it holds."""
+"""Finding the one answer that a completion gives. The time is linear in the completion's length for any text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _DECLARED = re.compile(r"(?:####|(?:the )?(?:final )?answer(?::| is:?))\s*(\S.*)
 
 
 def last_box(text: str) -> str | None:
-    """The content of the last `\\boxed{...}` that is closed again, stripped; None if there is none.
+    """The content of the last `\\boxed{...}` that is closed, stripped; None if there is none.
 
-    "Last" is the one that opens last, so of nested boxes it is the innermost.
+    "Last" is the one that opens last, so of nested boxes the innermost.
     """
     start = text.rfind(BOX)
     if start < 0:
         return None
     if text[start - 1 : start] != "\\":  # else it may be a line break before the word "boxed"
-        content = _content(text, start + len(BOX))
+        content = closed_content(text, start + len(BOX))
         if content is not None:
             return content
     return _last_of_all(text)
@@ -31,13 +31,8 @@ def declared_answer(text: str) -> str | None:
     return match.group(1).strip() if match else None
 
 
-def _content(text: str, begin: int) -> str | None:
-    end = text.find("}", begin)
-    if end < 0:
-        return None
-    plain = text[begin:end]
-    if "{" not in plain and "\\" not in plain:  # most answers
-        return plain.strip()
+def closed_content(text: str, begin: int) -> str | None:
+    """What is between an opening brace, which ends at `begin`, and its closing brace, stripped; None without one."""
     depth = 1
     for token in _TOKEN.finditer(text, begin):
         if token.group()[-1] == "{" and token.group() != "\\{":
@@ -50,7 +45,7 @@ def _content(text: str, begin: int) -> str | None:
 
 
 def _last_of_all(text: str) -> str | None:
-    """The same in one pass over the whole text, for texts whose last box is never closed."""
+    """As `last_box`, in one pass over the whole text, for texts whose last box is never closed."""
     opened: list[int] = []  # where the content of each open bracket begins; -1 if it is no box
     best = (-1, -1)
     for token in _TOKEN.finditer(text):

@@ -1,6 +1,6 @@
 """Multiple-choice questions, answered by exactly one `\\boxed{}` with a letter.
 
-Anything looser is a swamp: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)".
+A looser rule would be ambiguous: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)".
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ LETTERS = string.ascii_uppercase
 
 _LETTER = re.compile(r"(?:\\text\{ *)?(?:\(([A-Z])\)|([A-Z])[).]?)(?: *\})?")
 _WRAPPED = re.compile(r"\\text\{([^{}]*)\}")
-# Options that speak of others. Taking one for such an option by mistake only leaves its question in one order.
-_SPEAKS_OF_OTHERS = re.compile(
+# Options that refer to other options. A false match only means that the question is never reordered.
+_REFERS_TO_OTHERS = re.compile(
     r"\b(?:all|none|neither|both|any|either|some|two|three|each|every)\b[\w ]*\b"
     r"(?:above|below|these|those|them|options?|choices?|answers?|others?)\b"
     r"|\b(?:as|the|of|options?|choices?|answers?) (?:the )?(?:above|below)\b"
@@ -65,9 +65,9 @@ class Choice(Task):
         return f"\\boxed{{{problem.answer}}}"
 
     def variant(self, problem: Problem, number: int) -> Problem:
-        """Number 0 is the file's order; the others permute the options, where no option speaks of another.
+        """Number 0 is the file's order; the other numbers permute the options, unless one refers to another.
 
-        A conversation was written for one order, so it keeps it.
+        A conversation was written for one order, so it keeps that order.
 
         Raises:
             ValueError: the problem is a variant already, or there is no such number.
@@ -76,7 +76,7 @@ class Choice(Task):
             raise ValueError("the problem is a variant already")
         if not 0 <= number < VARIANTS:
             raise ValueError(f"variant must be 0 to {VARIANTS - 1}, not {number}")
-        if number == 0 or problem.messages or any(map(_SPEAKS_OF_OTHERS.search, problem.choices)):
+        if number == 0 or problem.messages or any(map(_REFERS_TO_OTHERS.search, problem.choices)):
             return problem
         order = stream(0, "options", problem.id, number).permutation(len(problem.choices)).tolist()
         choices = tuple(problem.choices[index] for index in order)
@@ -88,13 +88,13 @@ class Choice(Task):
 
 
 def question(problem: Problem) -> str:
-    """The question and its options, a line each: `A) ...`."""
+    """The question and its options, one per line: `A) ...`."""
     options = (f"{letter}) {text}" for letter, text in zip(LETTERS, problem.choices, strict=False))
     return "\n".join([problem.prompt, *options])
 
 
 def _letter_of_text(problem: Problem, content: str) -> str:
-    """The letter of the only option that reads as `content`, "" if there is not exactly one."""
+    """The letter of the only option whose text is `content`, "" if there is not exactly one."""
     wrapped = _WRAPPED.fullmatch(content)
     wanted = _folded(wrapped.group(1) if wrapped else content)
     found = [letter for letter, text in zip(LETTERS, problem.choices, strict=False) if _folded(text) == wanted]

@@ -1,4 +1,4 @@
-"""Made-up multiple-choice questions about amounts: problems small enough to practise the choice task with."""
+"""Generated multiple-choice questions about amounts, small enough to try the choice task with."""
 
 from __future__ import annotations
 

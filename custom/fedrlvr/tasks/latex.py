@@ -1,4 +1,4 @@
-"""The notation of short mathematical answers: one normal form for what LaTeX can write in many ways, and its parts."""
+"""Short mathematical answers in LaTeX: a normal form for what can be written in many ways, and an answer's parts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from typing import NamedTuple
 
 MAX_PARTS = 10
-MAX_GROUPING = 3  # brackets around one expression that are looked through
+MAX_GROUPING = 3  # nested brackets around one expression that are removed
 
-# (what the text must hold for the pattern to match at all, pattern, replacement)
+# (a part of every match, so that most patterns need not be tried; pattern; replacement)
 _REWRITES = [
     (sign, re.compile(pattern), replacement)
     for sign, pattern, replacement in (
@@ -20,7 +20,7 @@ _REWRITES = [
         ("binom", r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
         ("{", r"\\(?:mathrm|textrm|textbf|textit|textnormal|mbox) ?\{", r"\\text{"),
         (",", r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),
-        (",", r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),  # again: matches do not overlap
+        (",", r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),  # again: matches cannot overlap
         ("\\!", r"\\!", ""),
         ("\\", r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))", " "),
         ("~", r"~", " "),
@@ -34,7 +34,7 @@ _REWRITES = [
         ("\\sqrt", r"\\sqrt ?([0-9])", r"\\sqrt{\1}"),
         ("^{", r"\^\{(\\circ|[0-9A-Za-z])\}", r"^\1"),
         ("_{", r"_\{([0-9A-Za-z])\}", r"_\1"),
-        # A space says something between letters and digits only, and after the comma of "100, 200".
+        # A space matters only between letters and digits, and after the comma of "100, 200".
         (" ", r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])", ""),
         (", ", r", (?![0-9]{3}(?![0-9]))", ","),
     )
@@ -48,7 +48,7 @@ _TRANSLATED = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u00b0": "^\\circ"})
 
 
 class Shape(NamedTuple):
-    """An answer's outer form: the brackets around it ("" for none) and what stands between its commas."""
+    """An answer's outer form: the brackets around it ("" for none) and the parts between its commas."""
 
     opening: str
     closing: str
@@ -58,7 +58,7 @@ class Shape(NamedTuple):
 def normalised(text: str) -> str:
     """The normal form of an answer: no spacing, sizing or style commands, no `$` around it, no full stop after it.
 
-    Linear in the length. Says nothing of values: 1/2 and 0.5 stay what they are.
+    Linear in the length. Values are not computed: 1/2 and 0.5 stay different.
     """
     text = text.translate(_TRANSLATED).strip().removesuffix(".").rstrip()
     for opening, closing in _WRAPS:
@@ -76,7 +76,7 @@ def normalised(text: str) -> str:
 def shape(text: str) -> Shape:
     """The outer form of an answer in normal form. Parentheses and braces around a single expression are grouping.
 
-    Without brackets, `a\\pm b` counts as the two answers that it stands for.
+    Without brackets, `a\\pm b` counts as two answers, a+b and a-b.
     """
     for _ in range(MAX_GROUPING):
         enclosed, _, inner = _commas(text)
@@ -85,16 +85,17 @@ def shape(text: str) -> Shape:
         text = text[1:-1]
     enclosed, outer, inner = _commas(text)
     if not enclosed or (text[0] == "{" and not inner):
-        return Shape("", "", tuple(signed for part in _between(text, 0, outer) for signed in _both_signs(part)))
+        return Shape("", "", tuple(signed for part in _split_at(text, 0, outer) for signed in _both_signs(part)))
     width = 2 if text[0] == "\\" else 1
     opening, closing = text[:width], text[-2:] if text.endswith("\\}") else text[-1:]
     body = text[: -len(closing)]
-    opening, closing = ("\\{", "\\}") if opening + closing == "{}" else (opening, closing)  # sets are often written so
-    return Shape(opening, closing, _between(body, width, inner))
+    if opening + closing == "{}":  # people write {1,2} for the set
+        opening, closing = "\\{", "\\}"
+    return Shape(opening, closing, _split_at(body, width, inner))
 
 
 def balanced(text: str) -> bool:
-    """Whether every brace that is opened is closed."""
+    """Whether the braces { and } match."""
     depth = 0
     for token in _BRACKET.findall(text):
         depth += (token == "{") - (token == "}")
@@ -104,7 +105,7 @@ def balanced(text: str) -> bool:
 
 
 def _commas(text: str) -> tuple[bool, list[int], list[int]]:
-    """Whether one pair of brackets is around the whole, and where commas stand outside all brackets and inside one."""
+    """Whether one pair of brackets encloses the whole text; the commas outside all brackets; those inside one pair."""
     depth, closed_at, places = 0, -1, ([], [])
     for token in _BRACKET.finditer(text):
         mark = token.group()
@@ -119,7 +120,7 @@ def _commas(text: str) -> tuple[bool, list[int], list[int]]:
     return text.startswith(_AROUND) and closed_at == len(text), *places
 
 
-def _between(text: str, begin: int, commas: list[int]) -> tuple[str, ...]:
+def _split_at(text: str, begin: int, commas: list[int]) -> tuple[str, ...]:
     starts = [begin, *(comma + 1 for comma in commas)]
     return tuple(text[a:b].strip() for a, b in zip(starts, [*commas, len(text)], strict=True))
 

@@ -36,7 +36,7 @@ class Math(Task):
 
     def gold_completion(self, problem: Problem) -> str:
         if problem.choices:
-            raise NotOfThisTask("choices", "an answer is compared as mathematics, so there are no options")
+            raise NotOfThisTask("choices", "answers are compared as mathematics, so there must be no options")
         if len(problem.answer) > self.settings.max_answer_length:
             raise NotOfThisTask("answer", f"longer than {self.settings.max_answer_length} characters")
         completion = f"\\boxed{{{problem.answer}}}"

@@ -18,18 +18,18 @@ from fedrlvr.processes import end, start
 from fedrlvr.tasks.task import DIED, TIMEOUT
 
 START_DEADLINE = 120.0  # seconds until a new process has to be ready; it imports sympy
-_ROOT = Path(__file__).parents[2]  # where the package lies: the process has to find it too
+_ROOT = Path(__file__).parents[2]  # the package's folder, which the process must find too
 _clients: weakref.WeakSet[MathVerifyClient] = weakref.WeakSet()
 
 
 class VerifierFault(RuntimeError):
-    """math-verify cannot be used here. That is a fault of the installation, never a reward."""
+    """math-verify cannot be used here: a fault of the installation, which must not become a reward."""
 
 
 class MathVerifyClient:
-    """One process for comparisons, started when it is first needed and again whenever it is gone.
+    """One process for comparisons, started at first use and again whenever it has ended.
 
-    Usable from any thread, and after a fork: the new process gets a client of its own.
+    Any thread may use it. After a fork, the new process starts its own comparing process.
     """
 
     def __init__(self, deadline: float, memory_mb: int):
@@ -40,7 +40,7 @@ class MathVerifyClient:
         _clients.add(self)
 
     def compare(self, gold: str, candidate: str) -> str:
-        """ "equal" or "different"; else "timeout", "memory", or "died" if the process was killed twice over it.
+        """ "equal" or "different"; else "timeout", "memory", or "died" if the process died twice during it.
 
         Raises:
             VerifierFault: the process cannot be started, or fails its self-test.
@@ -49,22 +49,22 @@ class MathVerifyClient:
         with self._lock:
             try:
                 return self._exchanged(request) or self._exchanged(request) or DIED
-            except BaseException:  # an interruption would leave a reply that the next request took for its own
+            except BaseException:  # else the next request might read the reply to this one
                 self._stop()
                 raise
 
     def close(self) -> None:
-        """End the process. The next comparison would start another."""
+        """End the process; the next comparison starts another."""
         with self._lock:
             self._stop()
 
     def _exchanged(self, request: bytes) -> str | None:
-        """The outcome of one attempt; None if the process died over it."""
+        """The outcome of one attempt; None if the process died during it."""
         if self._process is None:
             self._start()
         try:
             self._process.stdin.write(request)
-            # Wall time, for a process that is stopped or hangs; the deadline proper is one of CPU time.
+            # This limit is wall time, for a process that is stopped or hangs; the deadline itself is CPU time.
             reply = self._reply(10 * self.deadline + 10)
         except TimeoutError:
             self._stop()
@@ -77,7 +77,7 @@ class MathVerifyClient:
         return reply["outcome"]
 
     def _start(self) -> None:
-        # One thread only: a process with more may not fork. One hash seed: sympy's ways depend on it.
+        # One thread, as a process with several must not fork; a fixed hash seed, as sympy's results depend on it.
         single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
         limits = [str(self.deadline), str(self.memory_mb), str(os.getpid())]
@@ -117,17 +117,17 @@ class MathVerifyClient:
             end(process)
 
     def _after_fork(self) -> None:
-        """In a forked process: let go of the parent's process, which would otherwise never see its end."""
+        """In a forked process: close our copies of the pipes, else the comparing process never sees its input end."""
         process, self._process, self._lock = self._process, None, threading.Lock()
         if process is not None:
             process.stdin.close()
             process.stdout.close()
-            process.returncode = 0  # not ours to wait for
+            process.returncode = 0  # it is the parent's child: do not wait for it
 
 
 @lru_cache
 def client_for(deadline: float, memory_mb: int) -> MathVerifyClient:
-    """The client that everything with these limits shares."""
+    """The shared client with these limits."""
     return MathVerifyClient(deadline, memory_mb)
 
 

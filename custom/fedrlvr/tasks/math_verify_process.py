@@ -2,11 +2,11 @@
 
 Started as `python -m fedrlvr.tasks.math_verify_process SECONDS MEGABYTES PID`.
 
-math-verify can be kept busy for ever, or made to fill the memory, by a few characters. This process imports it once
-and forks a child that does the work, so that the kernel can end the child at its limit of CPU time even inside C code,
-and the next child is there in milliseconds. Requests and replies are JSON lines, one reply a request.
+A few characters can keep math-verify busy for ever or make it fill the memory. So this process imports it once and
+forks a child that does the work: the kernel can end the child at its limit of CPU time, even inside C code, and the
+next child is ready in milliseconds. Requests and replies are JSON lines, one reply per request.
 
-CPU time, not wall time: on a loaded machine a right answer must not turn into a wrong one.
+The limit is CPU time, not wall time: on a loaded machine a right answer must not turn into a wrong one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from functools import lru_cache
 
 from fedrlvr.tasks.quick_parse import install
 
-MAX_REQUESTS = 20_000  # of one child: caches of the libraries grow
+MAX_REQUESTS = 20_000  # for one child, as the caches of the libraries grow
 CACHED_GOLDS = 4096
-LIVENESS_INTERVAL = 1000  # milliseconds between looks whether the parent still lives
+LIVENESS_INTERVAL = 1000  # milliseconds between checks that the parent is alive
 
 Reply = dict
 
@@ -43,12 +43,12 @@ class Child:
                     os.close(descriptor)
                 _serve(requests_in, replies_out, deadline, memory_mb)
             finally:
-                os._exit(1)  # never back into the caller's code, of which there would be two
+                os._exit(1)  # never return into the caller's code, which would then run twice
         os.close(requests_in)
         os.close(replies_out)
 
     def end(self) -> int:
-        """Kill, reap and return the wait status (of whatever ended it first)."""
+        """Kill and reap the child; return its wait status, which tells what ended it first."""
         os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.requests)
@@ -56,8 +56,8 @@ class Child:
         return status
 
 
-class Zygote:
-    """Hands requests on to a child and replaces children that die."""
+class Dispatcher:
+    """Passes requests on to a child, and replaces a child that died."""
 
     def __init__(self, source: int, target: int, deadline: float, memory_mb: int, parent: int):
         self.source, self.target, self.parent = source, target, parent
@@ -65,7 +65,7 @@ class Zygote:
         self.child: Child | None = None
 
     def run(self) -> None:
-        """Until the client closes its end or is gone."""
+        """Serve until the client closes its end or is gone."""
         while (request := self._next_request()) is not None:
             reply = self._answered(request) or self._answered(request) or {"outcome": "died"}
             _write_line(self.target, reply)
@@ -75,7 +75,7 @@ class Zygote:
         return _read_line(self.source)
 
     def _answered(self, request: bytes) -> Reply | None:
-        """One attempt. None if the child was ended by something that says nothing about the request."""
+        """One attempt; None if the child ended for another reason than its limit of CPU time."""
         if self.child is None:
             self.child = Child(*self.limits, [self.source, self.target])
         try:
@@ -87,12 +87,12 @@ class Zygote:
         if line is not None:
             reply = json.loads(line)
             if reply.pop("last", False):
-                self._drop_child()
+                self._end_child()
             return reply
-        status = self._drop_child()
+        status = self._end_child()
         return {"outcome": "timeout"} if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF else None
 
-    def _drop_child(self) -> int:
+    def _end_child(self) -> int:
         status, self.child = self.child.end(), None
         return status
 
@@ -102,7 +102,7 @@ class Zygote:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         if descriptor != self.source:
-            poll.register(self.source, 0)  # hang-ups are told anyway
+            poll.register(self.source, 0)  # a hang-up is reported even so
         while True:
             events = dict(poll.poll(LIVENESS_INTERVAL))
             if descriptor in events:
@@ -114,7 +114,7 @@ class Zygote:
 
 
 def _serve(source: int, target: int, deadline: float, memory_mb: int) -> None:
-    """A child's life. Returns when it should not go on."""
+    """Answer requests in a child. Returns when another child should take over."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     left = MAX_REQUESTS
     while left and (line := _read_line(source)) is not None:
@@ -122,7 +122,7 @@ def _serve(source: int, target: int, deadline: float, memory_mb: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, deadline)  # SIGPROF's default disposition ends the process
         outcome = _outcome(request["gold"], request["candidate"])
         signal.setitimer(signal.ITIMER_PROF, 0)
-        # Whoever has needed much memory may have met the limit unseen, and left something half done.
+        # A child that needed much memory may have reached the limit unnoticed and left something half done.
         spent = outcome == "memory" or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > memory_mb << 9
         left = 0 if spent else left - 1
         _write_line(target, {"outcome": outcome} | ({} if left else {"last": True}))
@@ -133,7 +133,7 @@ def _outcome(gold: str, candidate: str) -> str:
         return "equal" if _equal(gold, candidate) else "different"
     except MemoryError:
         return "memory"
-    except Exception:  # whatever stops math-verify from comparing the two, it has not found them equal
+    except Exception:  # whatever stopped math-verify, it has not found them equal
         return "different"
 
 
@@ -147,8 +147,10 @@ def _equal(gold: str, candidate: str) -> bool:
 
 
 def _constants_equal(one, other) -> bool | None:
-    """Whether two constants are equal where that is plain: the same once evaluated, or far apart. None otherwise, and
-    for all else: math-verify would simplify either for long."""
+    """Whether two constants are equal, where that is cheap to see: the same once evaluated, or far apart. Else None.
+
+    math-verify would spend long on simplifying such constants.
+    """
     from sympy import Expr
 
     if not all(isinstance(value, Expr) and value.is_number and value.is_finite for value in (one, other)):
@@ -157,7 +159,7 @@ def _constants_equal(one, other) -> bool | None:
         return True
     try:
         a, b = complex(one.evalf()), complex(other.evalf())
-    except TypeError:  # a constant that sympy cannot turn into digits: math-verify may know more of it
+    except TypeError:  # sympy cannot compute its digits; math-verify may still compare it
         return None
     return False if abs(a - b) > 1e-5 * (1 + abs(a)) else None
 
@@ -168,7 +170,7 @@ def _parsed_gold(text: str) -> list:
 
 
 def _parsed(text: str) -> list:
-    """The text as one LaTeX expression, or nothing; never the part of it that happens to make sense."""
+    """The text as one LaTeX expression; an empty list if only a part of it is one."""
     from math_verify import parse
 
     return parse(
@@ -176,7 +178,7 @@ def _parsed(text: str) -> list:
         extraction_config=[_extraction()],
         fallback_mode="no_fallback",
         extraction_mode="first_match",
-        parsing_timeout=None,  # a limit of its own would be an alarm
+        parsing_timeout=None,  # math-verify's own limit would use an alarm signal
     )
 
 
@@ -185,13 +187,13 @@ def _extraction():
     from latex2sympy2_extended.math_normalization import NormalizationConfig
     from math_verify import LatexExtractionConfig
 
-    # Units and boxes are dealt with before: here they would drop letters from expressions, or look for another box.
+    # Units and boxes are handled earlier. Here they would drop letters from expressions, or look for another box.
     normalization = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
     return LatexExtractionConfig(boxed_match_priority=-1, normalization_config=normalization)
 
 
 def _self_test() -> str | None:
-    """What is wrong with this installation of math-verify, None if nothing is. Warms the parser up as well."""
+    """What is wrong with this installation of math-verify, or None. It also warms up the parser."""
     pairs = [("x^2+2x+1", "(x+1)^2", True), ("3\\sqrt{2}", "\\sqrt{18}", True), ("\\frac{\\pi}{2}", "\\pi", False)]
     for gold, candidate, right in pairs:
         if _equal(gold, candidate) is not right:
@@ -200,7 +202,7 @@ def _self_test() -> str | None:
 
 
 def _read_line(descriptor: int) -> bytes | None:
-    """A line with its end; None at the end of the stream. Nobody writes a second line before the first is answered."""
+    """A line with its line end; None at the end of the stream. No second line comes before the first is answered."""
     line = b""
     while not line.endswith(b"\n"):
         part = os.read(descriptor, 65536)
@@ -220,7 +222,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _quiet() -> tuple[int, int]:
-    """Move the channel away from descriptors 0 and 1, on which libraries may print."""
+    """Move the pipes away from descriptors 0 and 1, to which libraries may print."""
     source, target = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -235,13 +237,13 @@ def main(deadline: float, memory_mb: int, parent: int) -> None:
     try:
         install()
         fault = _self_test()
-    except Exception as error:  # whatever it is, the client has to hear of it
+    except Exception as error:  # the client must be told, whatever it is
         fault = f"{type(error).__name__}: {error}"
     _write_line(target, {"fault": fault} if fault else {"ready": "yes"})
     if fault is None:
-        gc.freeze()  # what is there now stays shared with the children
-        gc.set_threshold(100_000)  # the parser makes many short-lived objects: a third of its time went to collection
-        Zygote(source, target, deadline, memory_mb, parent).run()
+        gc.freeze()  # existing objects stay shared with the children
+        gc.set_threshold(100_000)  # the parser makes many short-lived objects; collecting them took a third of its time
+        Dispatcher(source, target, deadline, memory_mb, parent).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Plain numerals and what may stand around them. Decisions between numerals are exact, and bounded in size."""
+"""Plain numerals, and the units around them. Values are exact fractions, and bounded in size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-MAX_DIGITS = 100  # in a row: no numeral becomes an integer that takes time
+MAX_DIGITS = 100  # in a row, so that no integer takes long to compute
 
 _D = f"[0-9]{{1,{MAX_DIGITS}}}"
 _NUMERAL = re.compile(
@@ -21,7 +21,7 @@ _NUMERAL = re.compile(
 )
 _ASCII_INTEGER = re.compile(rf"[-+]?{_D}")
 
-# Commands that only write down a calculation. Letters that are left when they are gone name something unknown.
+# Commands of a calculation with known numbers. Any other letter in a text names something unknown.
 _CALCULATION = re.compile(
     r"\\(?:cdot|times|div|frac|binom|sqrt|pi|ln|log|exp|sin|cos|tan|sec|csc|cot|circ|overline|infty)(?![A-Za-z])"
 )
@@ -75,7 +75,7 @@ def number(text: str) -> Fraction | None:
 
 
 def quantity(text: str) -> Quantity:
-    """Separate an answer in normal form from its unit. Words that change the value or hedge it are no units."""
+    """Separate an answer in normal form from its unit. Words that change or hedge the value are no units."""
     if match := _AMOUNT.fullmatch(text):
         return Quantity(match["sign"] + match["rest"], "$")
     if match := _PERCENT.fullmatch(text):
@@ -94,8 +94,8 @@ def quantity(text: str) -> Quantity:
 
 
 def is_calculation(text: str) -> bool:
-    """Whether an answer in normal form consists of numerals and operators alone, roots and known constants and
-    functions included: 2+2, `\\sqrt{16}`, 5!, `\\binom{4}{2}`."""
+    """Whether an answer in normal form has only numerals, operators, roots, known constants and functions, such as 2+2,
+    `\\sqrt{16}`, 5! and `\\binom{4}{2}`, but is no plain numeral."""
     plain = text.isascii() and text.isprintable()
     return plain and not _LETTER.search(_CALCULATION.sub("", text)) and number(text) is None
 

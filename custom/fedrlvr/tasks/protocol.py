@@ -1,11 +1,11 @@
 """The protocol task: which of four procedures applies to a case? Small enough for two CPU cores, hard in one way.
 
-`A3725?` is a case of type A with the readings (3, 7) and (2, 5). `p3,7=0;2,5=7#07` names protocol p, works it out on
+`A3725?` is a case of type A with the readings (3, 7) and (2, 5). `p3,7=0;2,5=7#07` names protocol p, executes it on
 both pairs and gives the answer after `#`. Exactly one protocol is right for each type, and the verifier reads only the
-answer. The warm start teaches to *execute* every protocol without a mistake, but for each type it has a habit: three
-times in four it names one particular wrong protocol, and the right one only three times in a hundred. What is left to
-reinforcement learning is to find out which protocol applies. Sites that see one type each pull the shared choice
-apart, which is the heterogeneity that the public exchange is there for.
+answer. The warm start teaches to *execute* every protocol without a mistake, but also a habit for each type: three
+times in four it names one particular wrong protocol, and the right one only three times in a hundred. Reinforcement
+learning has to find out which protocol is right. Sites that see one type each pull this shared choice in different
+directions; the public exchange is meant for this heterogeneity.
 """
 
 from __future__ import annotations
@@ -67,12 +67,8 @@ class Protocol(Task):
         shares = [RIGHT_SHARE, HABIT_SHARE, *(rest for _ in others)]
         return self.worked(problem, str(random.choice([right, habit, *others], p=shares)))
 
-    def executed(self, problem: Problem, completion: str) -> bool:
-        """Whether the completion works out the protocol that it names without a mistake, whichever it is."""
-        return completion[:1] in PROTOCOLS and completion == self.worked(problem, completion[0])
-
     def worked(self, problem: Problem, protocol: str) -> str:
-        """The problem worked out by that protocol without a mistake, right for the case or not."""
+        """A completion that executes `protocol` without a mistake, whether or not it is right for the problem."""
         _, a, b, c, d = _CASE.fullmatch(problem.prompt).groups()
         first, second = (PROTOCOLS[protocol](int(x), int(y)) for x, y in ((a, b), (c, d)))
         return f"{protocol}{a},{b}={first};{c},{d}={second}#{first}{second}"

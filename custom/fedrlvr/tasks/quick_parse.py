@@ -1,14 +1,14 @@
-"""Two changes that make math-verify's parser several times as fast and change none of its results.
+"""Two changes that make math-verify's parser several times as fast without changing its results.
 
-They reach into the libraries below it, so only the comparing process installs them, and a test holds that trees are
-the same with and without.
+They change libraries that math-verify uses, so only the comparing process installs them. A test checks that the parsed
+trees are the same with and without them.
 """
 
 from __future__ import annotations
 
 import re
 
-# Sums and products of plain powers. e and i are not among the letters: braces around them mean something else.
+# Sums and products of plain powers. The letters e and i are left out: in braces they mean something else.
 _POLYNOMIAL = re.compile(r"(?:[a-df-hj-zA-DF-HJ-Z](?:\^(?:[0-9]|\{[0-9]+\})(?!\^))?|[0-9]+(?!\^)|[-+ ])+")
 _POWER = re.compile(r"([A-Za-z])\^")
 
@@ -20,8 +20,10 @@ def install() -> None:
 
 
 def _predict_in_two_stages() -> None:
-    """ANTLR's own advice: predict by the cheap SLL method, whose tree is right where it finds one, and only where it
-    finds none by full LL, which latex2sympy's grammar makes ten times as slow."""
+    """Parse in ANTLR's fast SLL mode first, and in full LL mode only if that finds no tree, as ANTLR advises.
+
+    A tree that SLL finds is right. LL is ten times as slow with latex2sympy's grammar.
+    """
     from antlr4.atn.PredictionMode import PredictionMode
     from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 
@@ -35,9 +37,9 @@ def _predict_in_two_stages() -> None:
         def math():
             try:
                 return cheap()
-            except (MemoryError, RecursionError):  # would only come again, later
+            except (MemoryError, RecursionError):  # LL would only meet it again, later
                 raise
-            except Exception:  # latex2sympy reports a syntax error as a bare one; a real one will come again
+            except Exception:  # latex2sympy raises a bare Exception for a syntax error; LL raises a real one again
                 return create(self, latex).math()
 
         parser.math = math
@@ -47,12 +49,12 @@ def _predict_in_two_stages() -> None:
 
 
 def _in_braces(latex: str) -> str:
-    """A polynomial with braces around its letters, `{x}^2+1`: of `x^2+1` SLL cannot tell where the power ends."""
+    """A polynomial with braces around its letters, as `{x}^2+1`: in `x^2+1` SLL cannot see where the power ends."""
     return _POWER.sub(r"{\1}^", latex) if _POLYNOMIAL.fullmatch(latex) else latex
 
 
 def _read_integers_directly() -> None:
-    """Sympy evaluates every numeral as a Python expression, in which `from sympy import *` is run anew each time."""
+    """Read integers here: sympy would evaluate each as Python code and run `from sympy import *` each time."""
     from sympy import Integer
     from sympy.parsing import sympy_parser
 

@@ -1,4 +1,4 @@
-"""What a task is to the rest of the package."""
+"""The interface of a task, for the rest of the package."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fedrlvr.config import VerifierSettings
 from fedrlvr.types import Problem, Prompt
 
 TIMEOUT, MEMORY, DIED = "timeout", "memory", "died"
-CUT_OFF = frozenset({TIMEOUT, MEMORY, DIED})  # reasons of a verification that was ended: they say nothing of the answer
+CUT_OFF = frozenset({TIMEOUT, MEMORY, DIED})  # reasons why a verification was ended; they do not judge the answer
 
 
 class NotOfThisTask(ValueError):
-    """A problem that a task cannot be about; `field` names what is wrong, and the reason quotes nothing of it."""
+    """A problem that does not fit the task; `field` is the wrong field, and the reason does not quote it."""
 
     def __init__(self, field: str, reason: str):
         super().__init__(reason)
@@ -36,18 +36,19 @@ class Task(Protocol):
     name: str
 
     def prompt(self, problem: Problem) -> Prompt:
-        """What the policy answers."""
+        """The text or conversation that the policy answers."""
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
-        """Reward 1.0 for a right answer, 0.0 otherwise. Completions are untrusted: whatever they hold merely scores
-        0."""
+        """Reward 1.0 for a right answer, 0.0 otherwise. Completions are untrusted: a strange one scores 0, no more."""
 
     def gold_completion(self, problem: Problem) -> str:
         """A completion that states the problem's answer; `verify` must give it 1.0. Raises NotOfThisTask."""
 
     def variant(self, problem: Problem, number: int) -> Problem:
-        """The problem as presentation `number` (0 <= number < VARIANTS) shows it, from the one in its file. Sites that
-        meet a problem in different orders of its options guess it independently of each other."""
+        """Presentation `number` (0 <= number < VARIANTS) of a problem from a file; 0 is the problem as it is.
+
+        Sites see the options of a problem in different orders, so that their guesses are independent.
+        """
         return problem
 
     def configured(self, settings: VerifierSettings) -> Task:
@@ -57,7 +58,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class GeneratedTask(Task, Protocol):
-    """A task that makes its own problems, and demonstrations from which a tiny base model can be warm-started."""
+    """A task that makes its own problems, and demonstrations for the warm start of a tiny base model."""
 
     labels: Sequence[str]
     alphabet: str
@@ -66,4 +67,4 @@ class GeneratedTask(Task, Protocol):
         """A problem of one label; equal content gives an equal id."""
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
-        """A completion as the warm start's data has it: well-formed, and by design seldom right."""
+        """A completion for the warm start: well-formed, and by design seldom right."""

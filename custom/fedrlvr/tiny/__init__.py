@@ -1,1 +1,1 @@
-"""Problems and small base models that this package makes itself, for the demo, for dry runs and for tests."""
+"""Generated problems and tiny base models, for the demo, dry runs and tests."""

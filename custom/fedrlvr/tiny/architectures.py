@@ -1,4 +1,4 @@
-"""Small models of large architectures: the same configuration class, a few layers of a few dimensions."""
+"""Small copies of large architectures: the same configuration class with few layers and small dimensions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from fedrlvr.data.pretrained import brief
+from fedrlvr.data.tokenizer import brief
 
 ARCHITECTURES = ("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text", "phi", "phi3")
 
@@ -14,21 +14,21 @@ ARCHITECTURES = ("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma
 def small_config(
     architecture: str, tokenizer: PreTrainedTokenizerBase, vocabulary: int, **sizes: int
 ) -> PreTrainedConfig:
-    """A fresh configuration of one of `ARCHITECTURES`; `sizes` as in `shrunk`."""
+    """A new configuration of one of `ARCHITECTURES`; `sizes` as in `shrunk`."""
     config = CONFIG_MAPPING[architecture]()
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
     return shrunk(config, vocab_size=vocabulary, tie_word_embeddings=True, **ids, **sizes)
 
 
 def shrunk_config(path: Path, **sizes: int) -> PreTrainedConfig:
-    """The configuration of a model directory with everything made small but its vocabulary.
+    """The configuration of a model directory, made small except for its vocabulary.
 
     Raises:
-        ValueError: no configuration that transformers knows.
+        ValueError: transformers cannot read a configuration there.
     """
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers' and its validators' own
+    except Exception as error:  # transformers and its validators have their own exceptions
         raise ValueError(f"{path}: its config.json cannot be read: {brief(error)}") from None
     return shrunk(config, **sizes)
 
@@ -42,8 +42,10 @@ def shrunk(
     head_dim: int,
     **changes,
 ) -> PreTrainedConfig:
-    """The same kind of model with these sizes. Where heads share keys and values, two of them share; an attention
-    window becomes short, so that it is felt."""
+    """The same kind of model with these sizes.
+
+    Where heads share keys and values, two heads share here. An attention window becomes so short that it has an effect.
+    """
     values = config.to_dict()
     shared = values.get("num_key_value_heads") not in (None, values["num_attention_heads"])
     values |= {

@@ -1,7 +1,7 @@
-"""Make a tiny base model for a task: some hundred thousand parameters, warm-started on demonstrations.
+"""Make a tiny base model for a task: a few hundred thousand parameters, warm-started on demonstrations.
 
-Where no model hub can be reached, and where minutes count, the demo, the tests and every dry run start from this: a
-real Hugging Face directory (config, safetensors, tokenizer) that everything loads as it would load a large one.
+The demo, the tests and dry runs start from it, as it needs no model hub and little time. It is a real Hugging Face
+directory (config, safetensors, tokenizer), which is loaded like a large model.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.config import PromptSettings, Settings
-from fedrlvr.data.pretrained import load_tokenizer
-from fedrlvr.data.prompts import end_ids, prompt_ids
+from fedrlvr.data.tokenizer import end_ids, load_tokenizer, prompt_ids
 from fedrlvr.streams import seed_of, stream
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import GeneratedTask
@@ -66,9 +66,9 @@ def base_model(
     rebuild: bool = False,
     progress: Progress = lambda step, steps, loss: None,
 ) -> Path:
-    """The directory of this base model under `folder`, made on first use and then found by its settings and data.
+    """The directory of this base model under `folder`: made on first use, then found by its settings and data.
 
-    `task` says how problems are asked, `synthetic` makes them and their demonstrations; often they are the same.
+    `task` writes the prompts, `synthetic` makes the problems and demonstrations; often both are the same task.
     """
     path = folder / f"{task.name}-{_key(task, synthetic, settings)}"
     if path.exists() and not rebuild:
@@ -79,16 +79,17 @@ def base_model(
 
 
 def shrunk_model(source: Path, settings: BaseModelSettings, folder: Path) -> Path:
-    """A directory under `folder` with the architecture and the tokenizer of the model in `source`, small and with
-    random weights: for a dry run of everything but learning.
+    """Make a small copy, under `folder`, of the model in `source`: its architecture and tokenizer, random weights.
+
+    It is for dry runs, which try everything except learning.
 
     Raises:
-        ValueError: no configuration or tokenizer that transformers knows.
+        ValueError: transformers cannot read a configuration or tokenizer there.
     """
     config = shrunk_config(source, **settings.sizes)
     tokenizer = load_tokenizer(source)
     model = _random_model(config, settings.seed)
-    if (source / "generation_config.json").is_file():  # where released models name the tokens that end a turn
+    if (source / "generation_config.json").is_file():  # it names the tokens that end a turn
         model.generation_config = GenerationConfig.from_pretrained(source, local_files_only=True)
     path = folder / f"{source.name}-tiny"
     _save(model, tokenizer, path, rebuild=True)
@@ -102,17 +103,17 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path
     if rebuild:
         shutil.rmtree(path, ignore_errors=True)
     try:
-        unfinished.rename(path)  # whoever finds the directory finds it whole
+        unfinished.rename(path)  # so that the directory is complete whenever it exists
     except OSError:
         if not path.exists():
             raise
-        shutil.rmtree(unfinished)  # another run made the same model meanwhile
+        shutil.rmtree(unfinished)  # another run made the same model in the meantime
 
 
 def warm_start(
     task: Task, synthetic: GeneratedTask, settings: BaseModelSettings, progress: Progress
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Supervised training on demonstrations, loss on the completion only; one thread, so that it repeats bit by bit."""
+    """Train on demonstrations, with the loss on the completion only. One thread makes the result repeat bit by bit."""
     tokenizer = _tokenizer(task, synthetic, settings)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -145,14 +146,14 @@ def warm_start(
 
 
 def _sample(synthetic: GeneratedTask, settings: BaseModelSettings, purpose: str) -> list[tuple[Problem, str]]:
-    """64 problems of each label with a demonstration."""
+    """64 problems of each label, each with a demonstration."""
     random = stream(settings.seed, f"base model {purpose}", synthetic.name)
     problems = [synthetic.problem(label, random) for label in synthetic.labels for _ in range(64)]
     return [(problem, synthetic.demonstration(problem, random)) for problem in problems]
 
 
 def _key(task: Task, synthetic: GeneratedTask, settings: BaseModelSettings) -> str:
-    """Changes with the settings, and with what the task asks and demonstrates (a sample stands for it)."""
+    """A hash of the settings and of a sample of prompts and demonstrations."""
     sample = [[task.prompt(problem), answer] for problem, answer in _sample(synthetic, settings, "key")]
     return hashlib.sha256(json.dumps([task.name, settings.model_dump(), sample]).encode()).hexdigest()[:12]
 
@@ -173,7 +174,7 @@ def _random_model(config, seed: int) -> PreTrainedModel:
 
 
 def _set_ends(model: PreTrainedModel, tokenizer, settings: BaseModelSettings) -> tuple[int, ...]:
-    """Let the model's generation config name every token that ends an answer, as a released model's does."""
+    """Write the tokens that end an answer into the model's generation config, as released models do; return them."""
     ids = set()
     if settings.chat:
         ids.add(tokenizer.convert_tokens_to_ids(CHAT_STYLES[settings.chat].end_turn))
@@ -185,19 +186,15 @@ def _set_ends(model: PreTrainedModel, tokenizer, settings: BaseModelSettings) ->
 def _batch(
     task: Task, synthetic: GeneratedTask, tokenizer, end_id: int, size: int, random: np.random.Generator
 ) -> dict[str, torch.Tensor]:
-    rows, prompt_lengths = [], []
+    rows, labels = [], []
     for index in range(size):
         problem = synthetic.problem(synthetic.labels[index % len(synthetic.labels)], random)
         prompt = prompt_ids(tokenizer, task.prompt(problem), PromptSettings())
-        answer = tokenizer(synthetic.demonstration(problem, random), add_special_tokens=False).input_ids
-        rows.append([*prompt, *answer, end_id])
-        prompt_lengths.append(len(prompt))
-    width = max(map(len, rows))
-    ids = torch.full((size, width), tokenizer.pad_token_id)
-    labels = torch.full((size, width), -100)
-    mask = torch.zeros((size, width), dtype=torch.long)
-    for index, (row, start) in enumerate(zip(rows, prompt_lengths, strict=True)):
-        ids[index, : len(row)] = torch.tensor(row)
-        labels[index, start : len(row)] = torch.tensor(row[start:])
-        mask[index, : len(row)] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        answer = [*tokenizer(synthetic.demonstration(problem, random), add_special_tokens=False).input_ids, end_id]
+        rows.append(torch.tensor([*prompt, *answer]))
+        labels.append(torch.tensor([-100] * len(prompt) + answer))
+    return {
+        "input_ids": pad_sequence(rows, True, tokenizer.pad_token_id),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], True),
+        "labels": pad_sequence(labels, True, -100),
+    }

@@ -1,14 +1,19 @@
-"""Problem files for a generated task: private sets by site, a public set, a test set, held-out sets. No problem in
-two."""
+"""Problem files of a generated task: a private and a held-out set for each site, and a public and a test set.
+
+No problem is in two sets.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from fedrlvr import __version__
 from fedrlvr.config import Settings
-from fedrlvr.data.problems import manifest_hash, write_problems
+from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
+from fedrlvr.data.problems import manifest_hash, read_problems, write_problems
 from fedrlvr.streams import stream
 from fedrlvr.tasks.task import GeneratedTask
 from fedrlvr.types import Problem
@@ -38,10 +43,10 @@ class GeneratedData(Settings):
 
 def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder: Path, pooled: bool = False) -> str:
     """Write `public.jsonl`, `test.jsonl`, `<site>.jsonl` and `<site>.heldout.jsonl` under `folder`; return the public
-    set's manifest hash. With `pooled`, one site called `pooled` holds the private problems of all.
+    set's manifest hash. With `pooled`, one site called `pooled` has the private problems of all sites.
 
     Raises:
-        ValueError: a label the task does not have, an empty public set, or more problems asked for than the task has.
+        ValueError: a label that the task does not have, an empty public set, or more problems than the task has.
     """
     for site, labels in data.sites.items():
         unknown = sorted(set(labels) - set(task.labels))
@@ -50,7 +55,7 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
                 f"data.sites.{site}: task {task.name} has no label {unknown[0]!r}; it has {', '.join(task.labels)}"
             )
     if data.public == 0:
-        raise ValueError("data.public is 0: the public set is empty, and there is nothing to exchange answers to")
+        raise ValueError("data.public is 0: without public problems there are no answers to exchange")
     draw = _Drawer(task, seed)
     public = draw(data.public, task.labels, "public")
     write_problems(folder / "public.jsonl", public)
@@ -65,8 +70,33 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
     return manifest_hash(public)
 
 
+def write_consortium(data: GeneratedData, task: GeneratedTask, seed: int, public: Path, private: Path) -> None:
+    """Write the public and the test set with their manifest under `public`, and each site's own sets under `private`.
+
+    Raises ValueError as `write_generated`.
+    """
+    write_generated(data, task, seed, private)
+    public.mkdir(parents=True)
+    sets = {}
+    for name in SHARED_SETS:
+        shutil.move(private / f"{name}.jsonl", public)
+        sets[name] = read_problems(public / f"{name}.jsonl", task)
+    manifest = Manifest(
+        dataset="generated",
+        source="fedrlvr",
+        task=task.name,
+        seed=seed,
+        public=SetManifest.of(sets["public"]),
+        test=SetManifest.of(sets["test"]),
+        counts={name: len(problems) for name, problems in sets.items()},
+        removed={},
+        versions={"fedrlvr": __version__},
+    )
+    (public / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+
+
 class _Drawer:
-    """Draws problems that were not drawn before."""
+    """Draws problems, none of them twice."""
 
     def __init__(self, task: GeneratedTask, seed: int):
         self.task, self.seed, self.taken = task, seed, set()

@@ -1,4 +1,4 @@
-"""Small tokenizers: one token a character, or byte-level BPE with the chat format of a model family."""
+"""Small tokenizers: one token per character, or byte-level BPE with the chat format of a model family."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from transformers import PreTrainedTokenizerFast
 
 @dataclass(frozen=True)
 class ChatStyle:
-    """How a family writes a conversation: a turn's frame around role and content, how an answer begins, which tokens
-    end a turn, end and begin the text, and what the assistant is called."""
+    """How a model family writes a conversation.
+
+    `turn` is the text around ROLE and CONTENT, `answer` the text before the model's answer. `end_turn`, `eos` and `bos`
+    are the tokens that end a turn, end the text and begin it; `control` are further tokens; `assistant` is the name of
+    the assistant's role.
+    """
 
     turn: str
     answer: str
@@ -76,7 +80,7 @@ CHAT_STYLES = {
 
 
 def chat_tokenizer(texts: Iterable[str], style: str, vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `vocabulary` tokens learnt from `texts`, with one of `CHAT_STYLES`. Any text can be encoded."""
+    """Byte-level BPE of `vocabulary` tokens, trained on `texts`, with one of `CHAT_STYLES`. It can encode any text."""
     chat = CHAT_STYLES[style]
     special = ["<pad>", *dict.fromkeys(filter(None, [chat.bos, chat.eos, chat.end_turn, *chat.control]))]
     tokenizer = Tokenizer(models.BPE())
@@ -104,7 +108,7 @@ def chat_tokenizer(texts: Iterable[str], style: str, vocabulary: int) -> PreTrai
 
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
-    """One token a character; `<pad>` and `<eos>` are special and never come out of text."""
+    """One token per character; `<pad>` and `<eos>` are special, and no text is encoded as one of them."""
     vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<unk>", *dict.fromkeys(alphabet)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")

@@ -122,7 +122,7 @@ def test_noise_is_paid_for_until_the_budget_is_spent_over_jobs_and_restarts(tmp_
 def test_a_job_that_plans_too_much_is_refused_before_it_trains(tmp_path):
     job = Job(tmp_path, noise_multiplier=2.0, max_epsilon=4.4)
     job.receive(rounds=4)
-    with pytest.raises(ContentBlockedException, match="what this job plans would bring the site to epsilon"):
+    with pytest.raises(ContentBlockedException, match="this job's plan would bring the site to epsilon"):
         job.receive(rounds=5)
     job.receive(rounds=5, current=1)  # a round is over
     with pytest.raises(ContentBlockedException, match="how many rounds are planned"):

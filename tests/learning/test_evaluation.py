@@ -1,5 +1,5 @@
-"""Counting right answers: what a problem comes to depends on itself alone, and memory that runs out halves the
-chunk."""
+"""Counting right answers: a problem's counts depend on that problem alone, and a chunk that does not fit is halved.
+Counts on disk: a cut file is continued, and results of two measurements never mix."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen3Config
 
+from fedrlvr.algorithms.scores import ProblemResult
 from fedrlvr.config import PromptSettings
+from fedrlvr.learning.evaluation import ResultsFile, evaluate, measure, rows_that_fit
 from fedrlvr.learning.model import load_trained
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.results import ProblemResult, results, rows_that_fit
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler, Sample
+from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.task import TIMEOUT, Verdict
+from fedrlvr.types import Completion, Group
 
 TASK = TASKS["protocol"]
 CPU = torch.device("cpu")
@@ -64,7 +67,7 @@ def measured(policy, problems):
     def run(rows: int, chosen=problems, seed: int = 0, fails=lambda count: None) -> tuple[list[ProblemResult], Watched]:
         generator = Watched(CachedSampler(policy, 1000), fails)
         rollouts = Rollouts(policy, generator, TASK, Ranks(), LENGTH, TEMPERATURE)
-        return [result for part in results(rollouts, chosen, SAMPLES, seed, rows) for result in part], generator
+        return [result for part in measure(rollouts, chosen, SAMPLES, seed, rows) for result in part], generator
 
     return run
 
@@ -90,7 +93,7 @@ def test_how_many_rows_are_sampled_at_once_changes_nothing(measured, expected, r
     assert generator.counts == counts
 
 
-def test_neither_order_nor_company_changes_a_problems_tally(measured, expected, problems):
+def test_neither_order_nor_company_changes_a_problems_result(measured, expected, problems):
     assert measured(9, problems[::-1])[0] == expected[::-1]
     assert measured(1000, problems[5:12:3])[0] == expected[5:12:3]
 
@@ -136,8 +139,17 @@ def test_cut_off_answers_timeouts_and_lengths_are_counted(problems):
     task = SimpleNamespace(prompt=TASK.prompt, verify=lambda problem, text: next(verdicts))
     generator = SimpleNamespace(sample=lambda *_: [samples])
     rollouts = Rollouts(policy, generator, task, Ranks(), 7, 1.0)
-    ((result,),) = results(rollouts, problems[:1], 3, 0, 1)
+    ((result,),) = measure(rollouts, problems[:1], 3, 0, 1)
     assert result == ProblemResult(problems[0].id, "A", samples=3, correct=1, truncated=1, timeouts=2, tokens=4.0)
+
+
+def test_pass_at_k_by_label_for_the_k_that_the_samples_allow(problems):
+    """Of two samples, 1 and 2 are right: pass@1 is (0.5 + 1) / 2, pass@2 is 1 for both; pass@4 needs four."""
+    right, wrong = (Completion((1,), (0.0,), "", reward) for reward in (1.0, 0.0))
+    same = [problem for problem in problems if problem.label == "A"][:2]
+    groups = [Group(same[0], (right, wrong)), Group(same[1], (right, right))]
+    rollouts = SimpleNamespace(groups=lambda problems, samples, seed: (groups, 0.0))
+    assert evaluate(rollouts, same, 2, [1, 2, 4], 0) == {"A": {"problems": 2, "pass@1": 0.75, "pass@2": 1.0}}
 
 
 @pytest.mark.parametrize(
@@ -167,3 +179,80 @@ def test_on_a_gpu_its_own_free_memory_counts(monkeypatch):
     config = Qwen3Config(num_hidden_layers=2, num_key_value_heads=2, head_dim=16, vocab_size=120)
     assert rows_that_fit(config, 10, 4, torch.device("cuda", 1)) == 10
     assert asked == [torch.device("cuda", 1)]
+
+
+SETTINGS = {"model": "a1", "adapter": None, "temperature": 0.7, "samples": 2, "prompt": {"system_prompt": None}}
+RESULTS = [ProblemResult(f"p{i}", "é", 2, i % 3, 0, 0, 4.5 + i) for i in range(4)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "out" / "results.jsonl"
+
+
+def written(path, results=RESULTS, settings=SETTINGS) -> ResultsFile:
+    file = ResultsFile(path, settings)
+    with file:
+        for result in results:
+            file.write([result])
+    return file
+
+
+def test_what_is_written_is_found_again(path):
+    assert written(path).done == {result.id: result for result in RESULTS}
+    assert ResultsFile(path, SETTINGS).done == {result.id: result for result in RESULTS}
+    assert [entry.name for entry in path.parent.iterdir()] == ["results.jsonl"]
+
+
+def test_looking_at_a_measurement_writes_nothing(path):
+    assert ResultsFile(path, SETTINGS).done == {}
+    assert not path.parent.exists()
+
+
+def test_each_result_is_on_disk_before_the_next_is_measured(path):
+    with ResultsFile(path, SETTINGS) as file:
+        for count, result in enumerate(RESULTS, start=1):
+            file.write([result])
+            assert len(ResultsFile(path, SETTINGS).done) == count
+
+
+def test_wherever_the_file_is_cut_off_it_is_gone_on_from_there_to_the_same_end(path):
+    written(path)
+    whole = path.read_bytes()
+    assert "é".encode() not in whole  # so that no cut falls within a character
+    ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in sorted(
+        {0, 1, len(whole) // 2, *(end + i for end in ends for i in (-2, -1, 0, 1) if end + i <= len(whole))}
+    ):
+        path.write_bytes(whole[:cut])
+        left = max(0, sum(end <= cut for end in ends) - 1)  # the first line says what was measured
+        found = ResultsFile(path, SETTINGS)
+        assert list(found.done.values()) == RESULTS[:left], cut
+        written(path, RESULTS[left:])
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_another_measurements_results_are_refused_and_the_setting_is_named(path, name):
+    written(path)
+    with pytest.raises(SettingsError, match=f"another {name}; choose another folder") as caught:
+        ResultsFile(path, SETTINGS | {name: "other"})
+    assert str(path.parent) in str(caught.value)
+    assert len(ResultsFile(path, SETTINGS).done) == len(RESULTS)
+
+
+@pytest.mark.parametrize("line", ['{"id": "p9"}', "not json", "[1]"])
+def test_a_line_that_is_no_result_is_an_error(path, line):
+    written(path)
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(SettingsError, match=r"results.jsonl: not a measurement's results; choose another folder"):
+        ResultsFile(path, SETTINGS)
+
+
+@pytest.mark.parametrize("line", ["[]", "3", "not json", '{"id": "a", "prompt": "A3725?", "answer": "07"}'])
+def test_a_file_that_is_no_measurement_is_left_alone(path, line):
+    path.parent.mkdir()
+    path.write_text(line + "\n")
+    with pytest.raises(SettingsError, match="choose another folder"):
+        ResultsFile(path, SETTINGS)
+    assert path.read_text() == line + "\n"

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoTokenizer
 
 from fedrlvr.config import PromptSettings
-from fedrlvr.data.prompts import PromptError, end_ids, prompt_ids
+from fedrlvr.data.tokenizer import PromptError, end_ids, prompt_ids
 from fedrlvr.learning.model import load_trained
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.site_config import LocalModel
@@ -65,7 +65,7 @@ def test_a_conversation_reads_as_its_family_writes_it(tokenizers, style):
     control = set(tokenizer.all_special_ids)
     chat = CHAT_STYLES[style]
     written = sum(RENDERED[style].count(text) for text in {*chat.control, chat.end_turn, chat.bos, chat.eos} - {None})
-    assert sum(token in control for token in ids) == written  # each is its one token, the beginning stands there once
+    assert sum(token in control for token in ids) == written  # one token each, and one beginning
 
 
 @pytest.mark.parametrize("style", CHAT_STYLES)
@@ -76,7 +76,7 @@ def test_a_text_is_the_users_only_turn(tokenizers, style):
 
 @pytest.mark.parametrize("style", CHAT_STYLES)
 def test_a_prompt_and_its_answer_are_the_beginning_of_the_whole_conversation(tokenizers, style):
-    """What is sampled after the prompt stands where the template would have put the assistant's words."""
+    """Sampling begins exactly where the template would put the assistant's text."""
     talk = (Message("user", "one?"), Message("assistant", "1"))
     tokenizer = tokenizers[style]
     turns = [{"role": m.role, "content": m.content} for m in talk]
@@ -123,7 +123,7 @@ def test_a_control_token_in_a_prompt_is_refused_and_the_prompt_is_not_quoted(tok
             for settings in (DEFAULT, PromptSettings(chat_template="never")):
                 with pytest.raises(PromptError) as caught:
                     prompt_ids(tokenizer, prompt, settings)
-                assert f"a prompt holds {token!r}" in str(caught.value)
+                assert f"a prompt contains {token!r}" in str(caught.value)
                 assert "4711" not in str(caught.value)
     assert "one?" in shown(tokenizer, "one? < |im_start |> [ INST]")
 

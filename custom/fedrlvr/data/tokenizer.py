@@ -1,27 +1,51 @@
-"""A prompt's tokens: through the model's own chat template where it has one, as plain text otherwise."""
+"""A model's tokenizer, and a prompt's tokens: by the model's chat template where it has one, else as plain text."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from fedrlvr.config import PromptSettings
 from fedrlvr.types import Message, Prompt
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
 class PromptError(ValueError):
     """A prompt that cannot become tokens. The message never quotes the prompt."""
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, settings: PromptSettings) -> tuple[int, ...]:
-    """Token ids after which the model's answer begins.
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a local directory, without the network and without code from the directory.
 
-    A text becomes the user's only turn. Without a template a conversation's turns follow each other as paragraphs. A
-    system prompt of the settings goes first, unless the conversation begins with its own.
+    Raises:
+        ValueError: there is none, or transformers cannot read it.
+    """
+    # Without these files transformers would make an empty tokenizer of the architecture's usual class.
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise ValueError(f"{path}: holds no tokenizer; expected {TOKENIZER_FILES[0]} (save_pretrained writes it)")
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each library that may read the file has its own exceptions
+        raise ValueError(f"{path}: its tokenizer cannot be read: {brief(error)}") from None
+
+
+def brief(error: Exception) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, settings: PromptSettings) -> tuple[int, ...]:
+    """The token ids of a prompt, up to where the model's answer begins.
+
+    A text becomes the user's only turn. Without a template, the turns of a conversation become paragraphs. The
+    settings' system prompt comes first, unless the conversation begins with its own.
 
     Raises:
         PromptError: text that the tokenizer would read as one of its control tokens, or a conversation that the
-            template does not take.
+            template refuses.
     """
     messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     if settings.system_prompt and messages[0].role != "system":
@@ -39,10 +63,10 @@ def templated(tokenizer: PreTrainedTokenizerBase, settings: PromptSettings) -> b
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, configured: set[int], settings: PromptSettings) -> tuple[int, ...]:
-    """Every token that ends a completion; first the one that a well-formed answer ends with: with a chat template the
-    one that closes an assistant's turn, otherwise the tokenizer's end-of-sequence token.
+    """All tokens that end a completion, () if there are none; `configured` are those of the model's generation config.
 
-    `configured` are the ids that the model's generation config names. Empty if nothing names any.
+    The first is the end of a well-formed answer: the token that closes an assistant's turn in the chat template, or
+    without one the tokenizer's end-of-sequence token.
     """
     ids = configured | ({tokenizer.eos_token_id} - {None})
     first = tokenizer.eos_token_id
@@ -63,16 +87,16 @@ def _rendered(
         )
     except TemplateError as error:
         raise PromptError(
-            f"the model's chat template does not take a conversation of {[m.role for m in messages]}: {error}; "
+            f"the model's chat template refuses a conversation of {[m.role for m in messages]}: {error}; "
             "change prompt.system_prompt or the problem's messages, or set prompt.chat_template: never"
         ) from None
 
 
 def _check_no_control_tokens(tokenizer, messages: tuple[Message, ...]) -> None:
-    # A released tokenizer often names but a few of them as special tokens; all are marked so in its vocabulary.
+    # A released tokenizer often lists only a few of them in all_special_tokens; its vocabulary marks all as special.
     marked = {added.content for added in tokenizer.added_tokens_decoder.values() if added.special}
     for token in sorted(marked.union(tokenizer.all_special_tokens)):
         if any(token in message.content for message in messages):
             raise PromptError(
-                f"a prompt holds {token!r}, which this model reads as a control token; reword the problem"
+                f"a prompt contains {token!r}, which this model reads as a control token; reword the problem"
             )

@@ -1,11 +1,11 @@
 # ruff: noqa: RUF001 - unusual characters are what is tested
-"""Characters that carry more than one sees; and notation, which does not."""
+"""Text that hides something; and notation, which does not."""
 
 from __future__ import annotations
 
 import pytest
 
-from fedrlvr.privacy.unicode_text import hides_something
+from fedrlvr.privacy.text import hides_something
 
 HIDDEN = {
     "zero-width space": "1\u200b1",

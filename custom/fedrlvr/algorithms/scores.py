@@ -1,0 +1,130 @@
+"""pass@k by label: from counts of right answers to scores, and from several parts' scores to one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+from fedrlvr.streams import stream
+
+Scores = dict[str, dict]  # label -> {"problems": n, "pass@k": mean over those n problems, ...}
+
+
+@dataclass(frozen=True)
+class ProblemResult:
+    """The counts of one problem's completions.
+
+    `correct`, `truncated` and `timeouts` (verifications that a limit ended) are out of `samples`; `tokens` is the mean
+    length.
+    """
+
+    id: str
+    label: str
+    samples: int
+    correct: int
+    truncated: int
+    timeouts: int
+    tokens: float
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """The chance that one of k samples is right, drawn without replacement from n of which `correct` are.
+
+    The unbiased estimate of pass@k from n samples (Chen et al. 2021, arXiv 2107.03374, eq. 1).
+    """
+    if not 1 <= k <= n:
+        raise ValueError(f"pass@{k} needs at least {k} samples and k >= 1, there are {n}")
+    if not 0 <= correct <= n:
+        raise ValueError(f"{correct} correct of {n} samples is impossible")
+    return 1.0 - comb(n - correct, k) / comb(n, k)
+
+
+def bootstrap_interval(
+    values: Sequence[float], random: np.random.Generator, level: float = 0.95, resamples: int = 2000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over problems (Efron 1979): problems are drawn again with replacement.
+
+    It says how far the score would move with other problems of the same kind. With fewer than two problems it is
+    (nan, nan).
+    """
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    draws = np.asarray(values, dtype=float)[random.integers(len(values), size=(resamples, len(values)))]
+    low, high = np.quantile(draws.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def scores_by_label(results: Iterable[ProblemResult], ks: Sequence[int]) -> Scores:
+    """pass@k of each label, labels sorted; no `overall`."""
+    return {
+        label: {"problems": len(part)} | {f"pass@{k}": _mean(_passes(part, k)) for k in ks}
+        for label, part in _by_label(results).items()
+    }
+
+
+def scores_with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: int) -> Scores:
+    """`overall`, then each label that is not empty: {"problems", "reward", "pass@k": {"mean", "low", "high"}, ...}.
+
+    low and high are the 95% interval over problems, None for a single problem.
+    """
+    parts = {"overall": list(results)} | {label: part for label, part in _by_label(results).items() if label}
+    return {label: _with_intervals(part, ks, seed, label) for label, part in parts.items()}
+
+
+def merge_scores(parts: Iterable[Scores]) -> Scores:
+    """One set of scores from several parts, `overall` first; means are weighted by the number of problems."""
+    total: dict[str, dict[str, float]] = {}
+    for part in parts:
+        for label, scores in part.items():
+            for target in (total.setdefault(label, {}), total.setdefault("overall", {})):
+                count = scores["problems"]
+                for name, value in scores.items():
+                    target[name] = target.get(name, 0) + (count if name == "problems" else value * count)
+    return {
+        label: {name: value if name == "problems" else value / sums["problems"] for name, value in sums.items()}
+        for label, sums in sorted(total.items(), key=lambda item: (item[0] != "overall", item[0]))
+    }
+
+
+def overall(*parts: Scores) -> dict[str, float]:
+    """The scores over all labels of all parts."""
+    return merge_scores(parts)["overall"]
+
+
+def pass_at_1(scores: Scores) -> dict[str, float]:
+    return {label: values["pass@1"] for label, values in scores.items()}
+
+
+def _by_label(results: Iterable[ProblemResult]) -> dict[str, list[ProblemResult]]:
+    parts: dict[str, list[ProblemResult]] = {}
+    for result in results:
+        parts.setdefault(result.label, []).append(result)
+    return dict(sorted(parts.items()))
+
+
+def _passes(results: Iterable[ProblemResult], k: int) -> list[float]:
+    return [pass_at_k(result.samples, result.correct, k) for result in results]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: int, label: str) -> dict:
+    samples = sum(result.samples for result in results)
+    scores: dict = {
+        "problems": len(results),
+        "reward": sum(result.correct for result in results) / samples,
+        "tokens": _mean([result.tokens for result in results]),
+        "truncated": sum(result.truncated for result in results) / samples,
+        "verifier/timeouts": sum(result.timeouts for result in results),
+    }
+    for k in ks:
+        values = _passes(results, k)
+        low, high = bootstrap_interval(values, stream(seed, "bootstrap", label, k))
+        ends = {"low": low, "high": high} if len(values) > 1 else {"low": None, "high": None}
+        scores[f"pass@{k}"] = {"mean": _mean(values)} | ends
+    return scores

@@ -1,0 +1,166 @@
+"""pass@k against the enumeration of all draws, the interval of its mean, and scores by label worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from fedrlvr.algorithms.scores import (
+    ProblemResult,
+    bootstrap_interval,
+    merge_scores,
+    overall,
+    pass_at_1,
+    pass_at_k,
+    scores_by_label,
+    scores_with_intervals,
+)
+
+RESULTS = [  # id, label, samples, correct, truncated, timeouts, tokens
+    ProblemResult("a", "add", 4, 1, 2, 0, 10.0),
+    ProblemResult("b", "add", 4, 0, 0, 1, 20.0),
+    ProblemResult("c", "take", 4, 4, 0, 0, 6.0),
+    ProblemResult("d", "", 4, 3, 1, 2, 8.0),
+]
+
+
+@pytest.mark.parametrize("n", range(1, 8))
+def test_it_is_the_share_of_draws_that_hold_a_right_sample(n):
+    for correct in range(n + 1):
+        for k in range(1, n + 1):
+            draws = list(combinations(range(n), k))
+            hits = sum(any(sample < correct for sample in draw) for draw in draws)
+            assert pass_at_k(n, correct, k) == pytest.approx(hits / len(draws), abs=1e-12)
+
+
+def test_pass_at_1_is_the_share_of_right_samples_however_many():
+    assert pass_at_k(1000, 137, 1) == pytest.approx(0.137)
+
+
+@pytest.mark.parametrize(("n", "correct", "k"), [(4, 2, 5), (4, 2, 0), (4, 2, -1), (4, 5, 1), (4, -1, 1), (0, 0, 1)])
+def test_impossible_counts_are_refused(n, correct, k):
+    with pytest.raises(ValueError, match=r"pass@|impossible"):
+        pass_at_k(n, correct, k)
+
+
+def interval(values, seed: int = 0, **settings) -> tuple[float, float]:
+    return bootstrap_interval(values, np.random.default_rng(seed), **settings)
+
+
+def test_the_interval_covers_the_true_mean_as_often_as_it_says():
+    """Of 200 samples of 60 coin flips at 0.3 about 190 intervals of 95% hold 0.3; the percentile bootstrap of a mean
+    is known to fall a little short. At 50% it is about 100."""
+    flips = (np.random.default_rng(1).random((200, 60)) < 0.3).astype(float)
+    wide = sum(low <= 0.3 <= high for low, high in (interval(row) for row in flips))
+    narrow = sum(low <= 0.3 <= high for low, high in (interval(row, level=0.5) for row in flips))
+    assert 180 <= wide <= 198
+    assert 75 <= narrow <= 130
+
+
+def test_the_interval_is_as_wide_as_the_normal_approximation_where_that_holds():
+    values = np.random.default_rng(2).random(1000)
+    low, high = interval(values)
+    error = 1.96 * values.std() / 1000**0.5
+    assert low == pytest.approx(values.mean() - error, abs=0.1 * error)
+    assert high == pytest.approx(values.mean() + error, abs=0.1 * error)
+
+
+def test_problems_that_all_score_the_same_leave_no_doubt():
+    assert interval([0.25] * 7) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("values", [[], [0.5]])
+def test_fewer_than_two_problems_say_nothing(values):
+    assert all(math.isnan(end) for end in interval(values))
+
+
+def test_equal_seeds_give_equal_intervals_and_other_seeds_others():
+    values = [0.0, 1.0, 0.25, 0.5, 0.5]
+    assert interval(values) == interval(tuple(values))
+    assert interval(values) != interval(values, seed=1, resamples=20)
+
+
+@pytest.fixture
+def scores():
+    return scores_with_intervals(RESULTS, [1, 2], seed=0)
+
+
+def test_scores_with_intervals_by_hand(scores):
+    """pass@2 of 1 right in 4: 1 - C(3,2)/C(4,2) = 1/2; of 3 right in 4: 1."""
+    overall, add = scores["overall"], scores["add"]
+    assert (overall["problems"], overall["reward"], overall["tokens"]) == (4, 8 / 16, 11.0)
+    assert (overall["truncated"], overall["verifier/timeouts"]) == (3 / 16, 3)
+    assert overall["pass@1"]["mean"] == pytest.approx((1 / 4 + 0 + 1 + 3 / 4) / 4)
+    assert overall["pass@2"]["mean"] == pytest.approx((1 / 2 + 0 + 1 + 1) / 4)
+    assert (add["problems"], add["reward"], add["tokens"], add["truncated"]) == (2, 1 / 8, 15.0, 2 / 8)
+    assert add["pass@1"]["mean"] == pytest.approx(1 / 8)
+    assert add["pass@2"]["mean"] == pytest.approx(1 / 4)
+
+
+def test_labels_are_sorted_after_overall_and_an_empty_label_is_left_out(scores):
+    assert list(scores) == ["overall", "add", "take"]
+
+
+def test_an_interval_holds_the_mean_and_stays_within_the_problems_scores(scores):
+    for part in (scores["overall"], scores["add"]):
+        for k, most in (("pass@1", 1.0), ("pass@2", 1.0)):
+            assert 0 <= part[k]["low"] <= part[k]["mean"] <= part[k]["high"] <= most
+    assert scores["add"]["pass@1"]["high"] == 1 / 4  # two problems, of which one may be drawn twice
+    assert scores["add"]["pass@1"]["low"] == 0
+
+
+def test_one_problem_has_no_interval(scores):
+    assert scores["take"]["pass@1"] == {"mean": 1.0, "low": None, "high": None}
+
+
+def test_a_score_does_not_depend_on_other_labels_or_ks(scores):
+    alone = scores_with_intervals(RESULTS[:2], [2], seed=0)
+    assert alone["add"]["pass@2"] == scores["add"]["pass@2"]
+    assert scores_with_intervals(RESULTS, [1, 2], seed=0) == scores
+
+
+def test_scores_by_label_by_hand():
+    """pass@2 of 1 right in 4 is 1/2, of 3 or 4 right it is 1."""
+    assert scores_by_label(RESULTS[::-1], [1, 2]) == {
+        "": {"problems": 1, "pass@1": 3 / 4, "pass@2": 1.0},
+        "add": {"problems": 2, "pass@1": 1 / 8, "pass@2": 1 / 4},
+        "take": {"problems": 1, "pass@1": 1.0, "pass@2": 1.0},
+    }
+    assert list(scores_by_label(RESULTS[::-1], [1])) == ["", "add", "take"]
+    assert scores_by_label([], [1]) == {}
+
+
+def score(problems: int, pass_at_1: float, **more) -> dict:
+    return {"problems": problems, "pass@1": pass_at_1} | more
+
+
+def test_merged_means_are_weighted_by_the_number_of_problems():
+    """A: (3 x 0.5 + 1 x 1.0) / 4 = 0.625; overall: (2.5 + 4 x 0.25) / 8 = 0.4375."""
+    parts = [{"A": score(3, 0.5)}, {"A": score(1, 1.0), "B": score(4, 0.25)}]
+    merged = merge_scores(parts)
+    assert merged == {"overall": score(8, 0.4375), "A": score(4, 0.625), "B": score(4, 0.25)}
+    assert list(merged) == ["overall", "A", "B"]
+    assert parts == [{"A": score(3, 0.5)}, {"A": score(1, 1.0), "B": score(4, 0.25)}]
+
+
+def test_every_k_is_merged_on_its_own():
+    merged = merge_scores([{"A": score(1, 0.0, **{"pass@4": 1.0})}, {"B": score(3, 0.4, **{"pass@4": 0.6})}])
+    assert merged["overall"] == {"problems": 4, "pass@1": pytest.approx(0.3), "pass@4": pytest.approx(0.7)}
+
+
+def test_nothing_merges_to_nothing():
+    assert merge_scores([]) == merge_scores([{}, {}]) == {}
+
+
+def test_overall_is_over_all_labels_of_all_parts():
+    """(3 x 0.5 + 1 x 1.0 + 4 x 0.25) / 8 = 0.4375."""
+    parts = [{"A": score(3, 0.5)}, {"A": score(1, 1.0), "B": score(4, 0.25)}]
+    assert overall(*parts) == score(8, 0.4375)
+    assert overall(parts[1]) == score(5, 0.4)
+
+
+def test_pass_at_1_of_each_label():
+    assert pass_at_1({"A": score(3, 0.5, **{"pass@4": 1.0}), "B": score(4, 0.25)}) == {"A": 0.5, "B": 0.25}
