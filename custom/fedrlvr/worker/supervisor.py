@@ -6,8 +6,6 @@ Runs in the light process that holds the transport: it imports neither DeepSpeed
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -17,6 +15,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from fedrlvr.processes import end, running, start, wait_until
 from fedrlvr.protocol.answers import ANSWERS, Answer, Failure
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
@@ -47,7 +46,7 @@ class Supervisor:
 
     @property
     def running(self) -> bool:
-        return self._ready and self._process is not None and self._process.poll() is None
+        return self._ready and self._process is not None and running(self._process)
 
     def start(self) -> Ready | Failure:
         """Launch the worker and set it up. Raises Aborted."""
@@ -88,7 +87,7 @@ class Supervisor:
     def _ask(self, frame: Frame, deadline: float, late: str) -> Frame:
         if self._process is None or self._requests is None:
             return _failed("the worker is not running")
-        if self._process.poll() is not None:  # its ranks may have outlived their launcher; nothing watches them now
+        if not running(self._process):  # its ranks may have outlived their launcher; nothing watches them now
             return _failed(self._lost("died"))
         try:
             send(self._requests, frame)
@@ -99,31 +98,24 @@ class Supervisor:
             self.stop()  # it ends by itself, but must not be asked again before it has
         return answer
 
-    def stop(self, grace: float = 0.0) -> None:
-        """End the worker: first by asking, if `grace` seconds are given, then by force."""
+    def stop(self, grace: float = 0.0) -> int | None:
+        """End the worker: first by asking, if `grace` seconds are given, then by force; returns its exit code."""
         process, self._process, self._ready = self._process, None, False
         if process is None:
-            return
-        if grace > 0 and self._requests is not None and process.poll() is None:
-            try:
+            return None
+        if grace > 0 and self._requests is not None and running(process):
+            with suppress(OSError):
                 send(self._requests, Frame(STOP))
-                process.wait(grace)
-            except (OSError, subprocess.TimeoutExpired):
-                pass  # it gets no further chance
+                wait_until(lambda: not running(process), grace)
         for connection in [*self._lifelines, *([self._requests] if self._requests else [])]:
             connection.close()
         self._requests, self._lifelines = None, []
-        with suppress(ProcessLookupError):  # the whole group may be gone already
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        return end(process)
 
     def _launch(self, address: str) -> Failure | None:
-        command, environment = worker_command(self._config, address), worker_environment(self._config)
+        command = worker_command(self._config, address)
         try:
-            with open(self.log_path, "ab") as log:
-                self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-                )
+            self._process = start(command, self.log_path, worker_environment(self._config))
         except OSError as error:
             return Failure.of(f"worker.launch: cannot start {command[0]}: {error.strerror or error}")
         return None
@@ -148,7 +140,7 @@ class Supervisor:
         if self._aborted():
             self.stop()
             raise Aborted("aborted while the worker started")
-        if self._process.poll() is not None:
+        if not running(self._process):
             # Before its set-up a worker has seen nothing private, so its last log line may be sent.
             return Failure.of(self._lost(f"died while starting: {self._last_line()}"))
         return Failure.of(self._lost(late)) if time.monotonic() > deadline else None
@@ -159,7 +151,7 @@ class Supervisor:
             if self._aborted():
                 self.stop()
                 raise Aborted("aborted while the worker was at work")
-            if self._process.poll() is not None and not connection.poll(0):
+            if not running(self._process) and not connection.poll(0):
                 raise EOFError
             if time.monotonic() > deadline:
                 return _failed(self._lost(late))
@@ -167,11 +159,9 @@ class Supervisor:
 
     def _lost(self, how: str) -> str:
         """End what is left of a worker that cannot be asked any more; returns what to say of it."""
-        with suppress(subprocess.TimeoutExpired):  # its connection breaks a moment before its exit code is there
-            self._process.wait(1.0)
-        code = self._process.poll()
-        self.stop()
-        reason = f"worker {how}" + ("" if code is None else f" (exit code {code})")
+        alive = not wait_until(lambda: not running(self._process), 1.0)  # its connection breaks before it has ended
+        code = self.stop()
+        reason = f"worker {how}" + ("" if alive else f" (exit code {code})")
         LOGGER.error("%s; see %s", reason, self.log_path)
         return f"{reason}; see {self.log_path}"
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import threading
 from multiprocessing.connection import Client, Connection
 from typing import TYPE_CHECKING
 
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.processes import die_with
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.requests import REQUESTS
 from fedrlvr.worker.launcher import take_place
@@ -95,13 +95,7 @@ def _die_with_supervisor(address: str) -> None:
         # A rank on another machine has no lifeline and needs none: the next collective breaks when rank 0 is gone.
         return
 
-    def watch(lifeline: Connection) -> None:
-        try:
-            lifeline.recv_bytes()
-        except (EOFError, OSError):
-            os._exit(3)
-
-    threading.Thread(target=watch, args=(lifeline,), daemon=True).start()
+    die_with(os.dup(lifeline.fileno()))  # a copy, which lives as long as this process
 
 
 def _connect(address: str, purpose: bytes) -> Connection:
