@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from fedrlvr.commands.site_job import site_spec
 from hypothesis import settings
 
 from fedrlvr.config import JobConfig
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
@@ -101,15 +103,26 @@ def site_files(tmp_path, model_path):
 
 
 @pytest.fixture
-def make_trainer(site_files):
+def spec_of():
+    """What the participants of a run of `job` are told, where `configs` is what `site_files` gives; `more` are further
+    fields of a `RunSpec`, and go over what is read from the public problems."""
+
+    def make(job: JobConfig, configs: dict[str, SiteConfig], **more) -> RunSpec:
+        return RunSpec(**dict(site_spec(next(iter(configs.values())), job)) | more)
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(site_files, spec_of):
     """A site's trainer in this process, at the start of a round: the real engine, sampler and verifier."""
     from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
     from fedrlvr.learning.build import build_trainer
     from fedrlvr.learning.ranks import Ranks
 
     def make(job: JobConfig, site: str = "site-1", labels: tuple[str, ...] = ("A", "B", "C", "D"), **changes):
-        manifest, configs = site_files({site: labels}, **changes)
-        trainer = build_trainer(job, site, configs[site], manifest, Ranks())
+        _, configs = site_files({site: labels}, **changes)
+        trainer = build_trainer(spec_of(job, configs), site, configs[site], Ranks())
         trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), job.seed), 0)
         return trainer
 

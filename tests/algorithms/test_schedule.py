@@ -45,7 +45,7 @@ def segments_of(config: JobConfig) -> list:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_legs_of_every_method_by_hand(method):
+def test_phases_of_every_method_by_hand(method):
     config = job(method, schedule=(0, 3, 5), segments_per_task=2)
     exchanging = ["0x 1+2 3x", "4+5x 6+7"]
     assert [written(phases) for phases in rounds_of(config)] == (
@@ -60,7 +60,7 @@ def test_private_and_public_steps_of_every_method_by_hand(method):
         assert (segment.private_steps, len(segment.public_ids)) == ((3, 4) if method in PUBLIC else (4, 0))
 
 
-def test_exchanging_every_time_makes_each_segment_a_leg():
+def test_exchanging_every_time_makes_each_segment_a_phase():
     assert [written(phases) for phases in rounds_of(job(segments_per_task=4))] == ["0x 1x 2x 3x", "4x 5x 6x 7x"]
 
 
@@ -69,7 +69,7 @@ def test_without_exchanges_only_segments_per_task_cuts():
     assert written(plan_round(job(schedule=(), segments_per_task=99), 1, IDS)) == "4+5+6+7"
 
 
-def test_evaluations_end_legs_but_the_end_of_a_round_is_measured_anyway():
+def test_evaluations_end_phases_but_the_end_of_a_round_is_measured_anyway():
     """Due after segments 1, 3, 5, 7 and 9; segment 9 ends the second round."""
     config = job("fedavg", every=2, segments_per_round=5, segments_per_task=9)
     assert [written(phases) for phases in rounds_of(config)] == ["0+1e 2+3e 4", "5e 6+7e 8+9"]
@@ -89,7 +89,7 @@ def test_an_exchange_and_an_evaluation_may_fall_on_one_segment():
     every=st.none() | st.integers(1, 5),
     data=st.data(),
 )
-def test_legs_cover_every_segment_once_and_wait_only_at_their_end(method, rounds, per_round, per_task, every, data):
+def test_phases_cover_every_segment_once_and_wait_only_at_their_end(method, rounds, per_round, per_task, every, data):
     schedule = tuple(sorted(data.draw(st.sets(st.integers(0, rounds * per_round - 1)))))
     config = job(method, schedule, every, rounds=rounds, segments_per_round=per_round, segments_per_task=per_task)
     plan = rounds_of(config)

@@ -15,8 +15,7 @@ import yaml
 
 from fedrlvr.cli import main
 from fedrlvr.commands import doctor
-from fedrlvr.site.rehearsal import Rehearsal
-from fedrlvr.worker.supervisor import WorkerError
+from fedrlvr.site.rehearsal import RehearsalFailed, WorkerRehearsal
 
 PRESET = {"task": "protocol", "model": "tiny"}
 
@@ -58,7 +57,7 @@ def shown(request, capsys):
 def rehearsed(monkeypatch):
     """Rehearsals that succeed at once, counted."""
     calls = []
-    monkeypatch.setattr(doctor, "rehearse", lambda *job: calls.append(job) or Rehearsal(1024, 2, 1, 0.5))
+    monkeypatch.setattr(doctor, "rehearse", lambda *asked: calls.append(asked) or WorkerRehearsal(1024, 2, 1, 0.5))
     return calls
 
 
@@ -104,7 +103,8 @@ def test_what_only_the_worker_finds_fails_the_rehearsal_with_its_reason(site, no
 
 def test_the_preset_says_what_is_rehearsed(site, rehearsed):
     assert site(preset={"lora": {"r": 3}, "prompt": {"system_prompt": "think"}})[0] == 0
-    ((job, config, _),) = rehearsed
+    ((spec, config),) = rehearsed
+    job = spec.job
     assert (job.lora.r, job.prompt.system_prompt, job.task) == (3, "think", "protocol")
     assert config.private_problems == site.config.private_problems  # relative paths are taken from the file's folder
 
@@ -194,8 +194,8 @@ def test_a_preset_for_another_model_is_reported(site, rehearsed):
 
 
 def test_a_rehearsal_that_fails_is_reported(site, monkeypatch):
-    def fail(*job):
-        raise WorkerError("worker died (exit code -9); see log\n  the last words")
+    def fail(*asked):
+        raise RehearsalFailed("worker died (exit code -9); see log\n  the last words")
 
     monkeypatch.setattr(doctor, "rehearse", fail)
     code, findings = site()

@@ -112,9 +112,9 @@ def test_a_dry_run_shows_exactly_what_would_leave_and_touches_nothing(site, tmp_
     for path in full.values():
         assert hashlib.sha256(path.read_bytes()).hexdigest()[:12] in out
     assert list(json.loads(full["0-validate-metrics.json"].read_text())["scores"]["heldout"]) == ["all"]
-    assert json.loads(full["1-train-metrics.json"].read_text()) == {"metrics": []}  # numbers of private steps stay
+    assert json.loads(full["1-train-metrics.json"].read_text()) == {"steps": []}  # numbers of private steps stay
     assert "private_steps 1" in out
-    answers = json.loads(full["2-propose-responses.json"].read_text())
+    answers = json.loads(full["2-propose-responses.json"].read_text())["responses"]
     assert all(set(answer) == {"problem_id", "text", "variant"} for answer in answers)
     assert any("lora_A" in name for name in load_file(full["4-submit-adapter.safetensors"]))
 

@@ -21,7 +21,7 @@ def test_identical_sites_are_one_site(make_trainer, small_job, aggregator):
         start = trainer.engine.adapter()
         for phase in plan_round(job, 0, list(trainer.problems.public)):
             trainer.train(phase.segments, phase.exchange)
-        updates.append(trainer.submit())
+        updates.append(SiteUpdate(trainer.site, trainer.submit()))
     alone = {name: start[name] + updates[0].delta[name] for name in start}
     together = AGGREGATORS[aggregator](start, updates)
     for name_a, name_b in factor_pairs(start):

@@ -25,55 +25,56 @@ from fedrlvr.tiny.generated import GeneratedData, write_generated
         ({"private_problems": "/nonexistent"}, "private_problems: no such file: /nonexistent"),
     ],
 )
-def test_a_site_file_that_points_nowhere(site_files, job, changes, reason):
-    manifest, configs = site_files({"site-1": ("A",)}, **changes)
+def test_a_site_file_that_points_nowhere(site_files, spec_of, job, changes, reason):
+    _, configs = site_files({"site-1": ("A",)}, **changes)
     with pytest.raises((ValueError, FileNotFoundError), match=reason):
-        build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
+        build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
-def test_another_public_set_than_agreed(site_files, job):
+def test_another_public_set_than_agreed(site_files, spec_of, job):
     _, configs = site_files({"site-1": ("A",)})
     with pytest.raises(ValueError, match=r"public_problems: .* has manifest hash .*, the job says 0000"):
-        build_trainer(job, "site-1", configs["site-1"], "0000", Ranks())
+        build_trainer(spec_of(job, configs, public_sha256="0000"), "site-1", configs["site-1"], Ranks())
 
 
-def test_a_malformed_problem_file_names_line_and_field(site_files, job):
-    manifest, configs = site_files({"site-1": ("A",)})
+def test_a_malformed_problem_file_names_line_and_field(site_files, spec_of, job):
+    _, configs = site_files({"site-1": ("A",)})
     path = configs["site-1"].private_problems
     lines = path.read_text().splitlines()
     record = json.loads(lines[2])
     del record["answer"]
     path.write_text("\n".join([*lines[:2], json.dumps(record), *lines[3:]]))
     with pytest.raises(ProblemFileError, match=r"site-1.jsonl, line 3, field answer: missing"):
-        build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
+        build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
-def test_an_empty_public_set(site_files, job):
-    manifest, configs = site_files({"site-1": ("A",)})
+def test_an_empty_public_set(site_files, spec_of, job):
+    _, configs = site_files({"site-1": ("A",)})
+    spec = spec_of(job, configs)
     configs["site-1"].public_problems.write_text("")
     with pytest.raises(ProblemFileError, match=r"public.jsonl: holds no problem"):
-        build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
+        build_trainer(spec, "site-1", configs["site-1"], Ranks())
 
 
 @pytest.mark.parametrize("stage", [3, "two"])
-def test_a_deepspeed_stage_that_is_not_supported(site_files, job, stage):
-    manifest, configs = site_files({"site-1": ("A",)}, stage=stage)
+def test_a_deepspeed_stage_that_is_not_supported(site_files, spec_of, job, stage):
+    _, configs = site_files({"site-1": ("A",)}, stage=stage)
     with pytest.raises(ValueError, match=f"zero_optimization.stage {stage} is not supported; use 0, 1 or 2"):
-        build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
+        build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
-def test_lora_targets_that_match_nothing(site_files, small_job):
-    manifest, configs = site_files({"site-1": ("A",)})
+def test_lora_targets_that_match_nothing(site_files, spec_of, small_job):
+    _, configs = site_files({"site-1": ("A",)})
     job = small_job(lora__target_modules=["no_such_proj"])
     with pytest.raises(ValueError, match=r"no linear layer of .* is called 'no_such_proj'; it has down_proj"):
-        build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
+        build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there(site_files, job):
-    manifest, configs = site_files({"site-1": ("A",)}, device="cuda")
+def test_a_gpu_that_is_not_there(site_files, spec_of, job):
+    _, configs = site_files({"site-1": ("A",)}, device="cuda")
     with pytest.raises(ValueError, match="device: cuda is set, but torch finds no GPU; use cpu or auto"):
-        build_trainer(job, "site-1", configs["site-1"], manifest, Ranks())
+        build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
 def edit_line(path, number: int, **changes) -> None:
@@ -85,10 +86,10 @@ def edit_line(path, number: int, **changes) -> None:
 
 @pytest.mark.parametrize(("name", "number"), [("private", 3), ("test", 5), ("heldout", 2)])
 def test_a_prompt_that_is_too_long_for_the_model_is_named_by_its_place(arithmetic_site, name, number):
-    manifest, config, job = arithmetic_site
+    spec, config = arithmetic_site
     edit_line(getattr(config, f"{name}_problems"), number, prompt="z" * 490 + "?")
     with pytest.raises(ValueError) as caught:
-        build_trainer(job, "site-1", config, manifest, Ranks())
+        build_trainer(spec, "site-1", config, Ranks())
     said = (
         f"{name}_problems, problem {number}: its prompt of 492 tokens and max_completion_length = 21 exceed the "
         "512 positions of the model"  # 490, the mark, the line end that arithmetic puts behind it
@@ -97,19 +98,19 @@ def test_a_prompt_that_is_too_long_for_the_model_is_named_by_its_place(arithmeti
 
 
 def test_a_prompt_that_just_fits_is_taken(arithmetic_site):
-    manifest, config, job = arithmetic_site
+    spec, config = arithmetic_site
     edit_line(config.private_problems, 3, prompt="z" * 489 + "?")
-    trainer = build_trainer(job, "site-1", config, manifest, Ranks())
+    trainer = build_trainer(spec, "site-1", config, Ranks())
     problem = trainer.problems.private[2]
     assert len(trainer.rollouts.policy.encode_prompt(trainer.rollouts.task.prompt(problem))) + 21 == 512
 
 
 @pytest.mark.parametrize(("name", "number"), [("private", 16), ("heldout", 1)])
 def test_a_control_token_in_a_problem_is_named_by_its_place_and_its_text_not_quoted(arithmetic_site, name, number):
-    manifest, config, job = arithmetic_site
+    spec, config = arithmetic_site
     edit_line(getattr(config, f"{name}_problems"), number, prompt="PATIENT-4711<eos>how many?")
     with pytest.raises(ValueError, match=f"^{name}_problems, problem {number}: a prompt contains '<eos>'") as caught:
-        build_trainer(job, "site-1", config, manifest, Ranks())
+        build_trainer(spec, "site-1", config, Ranks())
     assert "4711" not in str(caught.value)
 
 
@@ -121,12 +122,12 @@ def arithmetic_model(tmp_path_factory):
 
 
 @pytest.fixture
-def arithmetic_site(tmp_path, arithmetic_model, small_job):
-    """(manifest, site config, job of at most 21 tokens an answer)"""
+def arithmetic_site(tmp_path, arithmetic_model, small_job, spec_of):
+    """(a run of at most 21 tokens an answer, site config)"""
     task = TASKS["arithmetic"]
     sites = {"site-1": task.labels}
     data = GeneratedData(sites=sites, private_per_site=16, heldout_per_site=4, public=8, test_per_label=4)
-    manifest = write_generated(data, task, 0, tmp_path)
+    write_generated(data, task, 0, tmp_path)
     (tmp_path / "deepspeed.json").write_text("{}")
     names = {"private": "site-1", "heldout": "site-1.heldout", "public": "public", "test": "test"}
     config = SiteConfig(
@@ -136,4 +137,4 @@ def arithmetic_site(tmp_path, arithmetic_model, small_job):
         state_dir=tmp_path / "state",
         **{f"{name}_problems": tmp_path / f"{file}.jsonl" for name, file in names.items()},
     )
-    return manifest, config, small_job(task="arithmetic", grpo__max_completion_length=21)
+    return spec_of(small_job(task="arithmetic", grpo__max_completion_length=21), {"site-1": config}), config

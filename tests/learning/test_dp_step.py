@@ -10,12 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fedrlvr.privacy.reports import check_steps
 from safetensors.torch import load_file
 
-from fedrlvr.algorithms.schedule import Segment
 from fedrlvr.config import PrivacySettings
 from fedrlvr.learning.dp_step import DpStep
+from fedrlvr.protocol.records import Segment, StepRecord
 
 SINGLE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what the fixtures set for one process
 MIXED = [[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]]
@@ -141,9 +140,9 @@ def test_a_job_with_privacy_takes_dp_steps_and_no_seed_repeats_them(make_trainer
     ends = []
     for _ in range(2):
         trainer = make_trainer(job)
-        records = trainer.train([Segment(0, 2, ())], exchange=False)
-        assert check_steps({"metrics": records}) == records
-        assert [record["optimizer_steps"] for record in records] == [1.0, 1.0]
+        steps = trainer.train([Segment(0, 2, ())], exchange=False)
+        assert [StepRecord.model_validate_json(step.model_dump_json()) for step in steps] == steps
+        assert [(step.kind, step.metrics["optimizer_steps"]) for step in steps] == [("private", 1.0)] * 2
         ends.append(trainer.engine.adapter())
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
@@ -152,8 +151,10 @@ def test_an_empty_sample_is_a_step_like_any_other(make_trainer, small_job, monke
     trainer = make_trainer(small_job(privacy__mode="dp_grpo"))
     monkeypatch.setattr(trainer.dp_step, "sample", lambda problems: [])
     start = trainer.engine.adapter()
-    (record,) = check_steps({"metrics": trainer.train([Segment(0, 1, ())], exchange=False)})
-    assert (record["groups"], record["reward"], record["optimizer_steps"]) == (0.0, 0.0, 1.0)
+    (step,) = trainer.train([Segment(0, 1, ())], exchange=False)
+    assert StepRecord.model_validate_json(step.model_dump_json()) == step
+    assert [step.metrics[name] for name in ("groups", "reward", "optimizer_steps")] == [0.0, 0.0, 1.0]
+    assert "not_finite" not in step.metrics  # means over nobody are numbers all the same
     assert any(not torch.equal(start[name], now) for name, now in trainer.engine.adapter().items())
 
 
@@ -177,17 +178,17 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save_file
 from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
-from fedrlvr.config import JobConfig
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import SiteConfig
 
-job, config, manifest, out = sys.argv[1:]
-job, ranks = JobConfig.model_validate_json(job), Ranks.from_environment()
-trainer = build_trainer(job, "site-1", SiteConfig.model_validate_json(config), manifest, ranks)
+spec, config, out = sys.argv[1:]
+spec, ranks = RunSpec.model_validate_json(spec), Ranks.from_environment()
+trainer = build_trainer(spec, "site-1", SiteConfig.model_validate_json(config), ranks)
 trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), 0), 0)
-step = DpStep(trainer.step, job.privacy, np.random.default_rng(7))  # only rank 0's draws may count
+step = DpStep(trainer.step, spec.job.privacy, np.random.default_rng(7))  # only rank 0's draws may count
 if ranks.rank:
     step._random = np.random.default_rng(8)
 for _ in range(2):
@@ -199,11 +200,12 @@ save_file(trainer.engine.adapter(), Path(out) / f"{ranks.world_size}-{ranks.rank
 
 
 @pytest.mark.slow
-def test_two_ranks_take_the_step_of_one(site_files, small_job, tmp_path):
+def test_two_ranks_take_the_step_of_one(site_files, spec_of, small_job, tmp_path):
     job = small_job(privacy__mode="dp_grpo", optimizer__learning_rate=1e-4, grpo__num_generations=8)
-    manifest, configs = site_files({"site-1": ("A", "B", "C", "D")}, stage=1)
+    _, configs = site_files({"site-1": ("A", "B", "C", "D")}, stage=1)
     (tmp_path / "rank.py").write_text(RANK)
-    arguments = [job.model_dump_json(), configs["site-1"].model_dump_json(), manifest, str(tmp_path)]
+    spec = spec_of(job, configs)
+    arguments = [spec.model_dump_json(), configs["site-1"].model_dump_json(), str(tmp_path)]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     environment = {name: value for name, value in os.environ.items() if name not in SINGLE} | {"OMP_NUM_THREADS": "1"}
     for processes in (1, 2):

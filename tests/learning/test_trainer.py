@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
-from fedrlvr.algorithms.schedule import Segment
-from fedrlvr.types import PublicResponse
+from fedrlvr.protocol.records import PooledResponse, PublicResponse, Segment
+from fedrlvr.streams import stream
+from fedrlvr.tasks import TASKS
 
 
 def public_segment(trainer, index=0, count=4) -> Segment:
     return Segment(index, 1, tuple(list(trainer.problems.public)[:count]))
 
 
-def gold_answers(trainer, segment, site="site-9") -> list[PublicResponse]:
+def gold_answers(trainer, segment, site="site-9") -> list[PooledResponse]:
     task = trainer.rollouts.task
     problems = [trainer.problems.public[i] for i in segment.public_ids]
-    return [PublicResponse(p.id, task.gold_completion(p), site) for p in problems]
+    return [PooledResponse(p.id, task.gold_completion(p), site=site) for p in problems]
 
 
 def same(a, b) -> bool:
@@ -28,6 +32,7 @@ def test_only_verified_correct_answers_are_offered_and_each_text_once(make_train
     offers = trainer.propose(segment)
     assert offers
     for offer in offers:
+        assert type(offer) is PublicResponse
         assert trainer.rollouts.task.verify(trainer.problems.public[offer.problem_id], offer.text).reward == 1.0
     assert len({(o.problem_id, o.text) for o in offers}) == len(offers)
 
@@ -44,7 +49,9 @@ def test_the_swap_uses_the_groups_that_were_proposed(make_trainer, job):
     segment = public_segment(trainer)
     trainer.propose(segment)
     proposed = trainer._proposed[1]
-    metrics = trainer.swap(segment, gold_answers(trainer, segment))
+    step = trainer.swap(segment, gold_answers(trainer, segment))
+    assert (step.kind, step.segment) == ("public", 0)
+    metrics = step.metrics
     wrong = [sum(not c.correct for c in group.completions) for group in proposed]
     assert metrics["swap/completions"] == sum(max(0, w - 1) for w in wrong)  # keep_incorrect = 1, answers repeat
     assert metrics["swap/rescued_groups"] == metrics["swap/all_wrong_groups"] == sum(w == 4 for w in wrong)
@@ -76,12 +83,12 @@ def test_an_answer_that_claims_to_be_right_and_is_not_is_dropped_and_counted(mak
     problem = trainer.problems.public[segment.public_ids[0]]
     wrong = f"p1,1=1;1,1=1#{(int(problem.answer) + 1) % 100:02d}"
     lies = [
-        PublicResponse(problem.id, wrong, "site-2"),
-        PublicResponse(problem.id, "", "site-2"),
-        PublicResponse(problem.id, trainer.rollouts.task.gold_completion(problem) + "#" * 50, "site-2"),
+        PooledResponse(problem.id, wrong, site="site-2"),
+        PooledResponse(problem.id, "", site="site-2"),
+        PooledResponse(problem.id, trainer.rollouts.task.gold_completion(problem) + "#" * 50, site="site-2"),
     ]
     trainer.propose(segment)
-    metrics = trainer.swap(segment, lies)
+    metrics = trainer.swap(segment, lies).metrics
     assert metrics["exchange/wrong"] == 3
     assert metrics["swap/completions"] == 0
     assert len(trainer.pool) == 0
@@ -91,14 +98,14 @@ def test_a_right_answer_too_long_for_the_completion_length_is_dropped(make_train
     trainer = make_trainer(small_job(grpo__max_completion_length=10))
     segment = public_segment(trainer)
     trainer.propose(segment)
-    assert trainer.swap(segment, gold_answers(trainer, segment))["exchange/wrong"] == 4
+    assert trainer.swap(segment, gold_answers(trainer, segment)).metrics["exchange/wrong"] == 4
 
 
 def test_an_answer_to_an_unknown_problem_is_dropped_and_counted(make_trainer, job):
     trainer = make_trainer(job)
     segment = public_segment(trainer)
     trainer.propose(segment)
-    metrics = trainer.swap(segment, [PublicResponse("protocol-Z9999", "p#00", "site-2")])
+    metrics = trainer.swap(segment, [PooledResponse("protocol-Z9999", "p#00", site="site-2")]).metrics
     assert metrics["exchange/unknown_prompt"] == 1
     assert len(trainer.pool) == 0
 
@@ -109,8 +116,68 @@ def test_the_kept_pool_serves_later_public_steps(make_trainer, small_job):
     trainer.propose(first)
     trainer.swap(first, gold_answers(trainer, first))
     later = trainer.train([public_segment(trainer, 1)], exchange=False)[-1]
-    assert later["kind"] == "public"
-    assert later["swap/completions"] > 0
+    assert later.kind == "public"
+    assert later.metrics["swap/completions"] > 0
+
+
+@pytest.fixture
+def verified(monkeypatch):
+    """(problem, text) of every call of the verifier."""
+    task, calls = TASKS["protocol"], []
+    verify = task.verify
+    monkeypatch.setattr(task, "verify", lambda problem, text: calls.append((problem.id, text)) or verify(problem, text))
+    return calls
+
+
+def test_a_received_answer_is_verified_once_however_often_it_is_used(make_trainer, small_job, verified):
+    trainer = make_trainer(small_job(exchange__schedule=[0]))
+    segments = [public_segment(trainer, index) for index in range(3)]
+    answers = gold_answers(trainer, segments[0])
+    trainer.propose(segments[0])
+    verified.clear()
+    trainer.swap(segments[0], answers)
+    assert verified == [(answer.problem_id, answer.text) for answer in answers]
+    verified.clear()
+    steps = trainer.train(segments[1:], exchange=False)
+    public = [step.metrics for step in steps if step.kind == "public"]
+    assert len(public) == 2
+    assert all(metrics["swap/completions"] > 0 for metrics in public)
+    assert len(verified) == sum(step.metrics["completions"] for step in steps)  # own completions, and nothing else
+
+
+def test_a_restored_pool_is_in_its_old_order_and_was_verified_once(make_trainer, small_job, verified):
+    """Two exchanges, so that every prompt has an older and a newer answer; the newer one stands first."""
+    trainer = make_trainer(small_job(exchange__schedule=[0, 1]))
+    segments = [public_segment(trainer, index) for index in (0, 1)]
+    long = gold_answers(trainer, segments[0], "site-8")
+    short = [replace(answer, text=answer.text[-3:], site="site-9") for answer in reversed(long)]  # "#07" alone
+    for segment, answers in zip(segments, (long, short), strict=True):
+        trainer.swap(segment, answers)
+    state, kept = trainer.state(), trainer.pool.completions()
+    assert state.pool == [
+        answer for older in long for answer in (*(n for n in short if n.problem_id == older.problem_id), older)
+    ]
+    other = make_trainer(small_job(exchange__schedule=[0, 1]))
+    verified.clear()
+    other.restore(state)
+    assert verified == [(answer.problem_id, answer.text) for answer in state.pool]
+    assert other.pool.completions() == kept
+    assert other.state().pool == state.pool
+    for answer in long:
+        drawn = [t.pool.draw(answer.problem_id, stream(0, "draw", answer.problem_id)) for t in (trainer, other)]
+        assert drawn[0] == drawn[1]
+        assert len(drawn[0]) == 2
+
+
+def test_an_answer_that_is_not_right_any_more_is_not_restored(make_trainer, job):
+    trainer = make_trainer(job)
+    segment = public_segment(trainer)
+    trainer.swap(segment, gold_answers(trainer, segment))
+    state = trainer.state()
+    first = replace(state.pool[0], text="#xx")
+    unknown = replace(state.pool[1], problem_id="protocol-Z9999")
+    trainer.restore(replace(state, pool=[first, unknown, *state.pool[2:]]))
+    assert trainer.state().pool == state.pool[2:]
 
 
 def test_without_answers_pubswap_is_plain_grpo(make_trainer, small_job):
@@ -137,7 +204,7 @@ def test_a_round_repeats_byte_for_byte(make_trainer, job):
         trainer.train(segments, exchange=True)
         trainer.propose(segments[-1])
         trainer.swap(segments[-1], gold_answers(trainer, segments[-1]))
-        deltas.append(trainer.submit().delta)
+        deltas.append(trainer.submit())
     assert any(bool(tensor.any()) for tensor in deltas[0].values())
     assert same(*deltas)
 
@@ -158,8 +225,8 @@ def test_validation_leaves_adapter_and_optimizer_as_they_were(make_trainer, job)
 
 def test_sites_that_share_the_test_set_cover_it_once(make_trainer, job):
     trainer = make_trainer(job)
-    whole = trainer.validate(None, 1, None, "x")["test"]
-    parts = [trainer.validate(None, 1, (i, 3), "x")["test"] for i in range(3)]
+    whole = trainer.validate(None, 1, None, "x").test
+    parts = [trainer.validate(None, 1, (i, 3), "x").test for i in range(3)]
     assert {label: sum(p[label]["problems"] for p in parts if label in p) for label in whole} == {
         label: scores["problems"] for label, scores in whole.items()
     }
@@ -171,4 +238,4 @@ def test_a_new_round_starts_from_the_averaged_adapter(make_trainer, job):
     averaged = {name: tensor * 0.5 for name, tensor in trainer.engine.adapter().items()}
     trainer.begin_round(averaged, 1)
     assert same(trainer.engine.adapter(), averaged)
-    assert not any(bool(tensor.any()) for tensor in trainer.submit().delta.values())
+    assert not any(bool(tensor.any()) for tensor in trainer.submit().values())

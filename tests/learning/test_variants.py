@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
-from fedrlvr.algorithms.schedule import Segment
-from fedrlvr.data.problems import manifest_hash, write_problems
+from fedrlvr.data.problems import write_problems
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.protocol.records import PooledResponse, Segment
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.streams import stream
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
-from fedrlvr.types import PublicResponse
 
 DOSAGE, CHOICE = TASKS["dosage"], TASKS["choice"]
 SETTINGS = BaseModelSettings(architecture="llama", chat="llama3", steps=0, max_position_embeddings=1024)
@@ -26,7 +25,7 @@ def problems():
 
 
 @pytest.fixture
-def trainer(problems, tmp_path, small_job):
+def trainer(problems, tmp_path, small_job, spec_of):
     names = ("private_problems", "public_problems", "test_problems")
     for name in names:
         write_problems(tmp_path / f"{name}.jsonl", problems)
@@ -39,7 +38,7 @@ def trainer(problems, tmp_path, small_job):
         state_dir=tmp_path / "state",
     )
     job = small_job(task="choice", grpo__max_completion_length=40)
-    trainer = build_trainer(job, "site-1", config, manifest_hash(problems), Ranks())
+    trainer = build_trainer(spec_of(job, {"site-1": config}), "site-1", config, Ranks())
     trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), 0), 0)
     return trainer
 
@@ -54,9 +53,9 @@ def test_an_answer_counts_in_its_own_order_only(trainer, problems):
     number = moved(problem)
     shown = CHOICE.variant(problem, number)
     text = CHOICE.gold_completion(shown)
-    accepted = trainer.rollouts.received(problem, PublicResponse(problem.id, text, "site-2", number))
+    accepted = trainer.rollouts.received(problem, PooledResponse(problem.id, text, number, "site-2"))
     assert accepted.reward == 1.0
-    assert trainer.rollouts.received(problem, PublicResponse(problem.id, text, "site-2", 0)) is None
+    assert trainer.rollouts.received(problem, PooledResponse(problem.id, text, 0, "site-2")) is None
     prompt = trainer.engine.policy.encode_prompt(CHOICE.prompt(shown))
     assert trainer.step.row(problem, accepted).prompt_ids == prompt
     assert trainer.step.row(problem, accepted).prompt_ids != trainer.engine.policy.encode_prompt(CHOICE.prompt(problem))
@@ -83,7 +82,7 @@ def test_swapped_answers_in_other_orders_become_likelier(trainer, problems):
     for problem in problems:
         number = moved(problem)
         shown = CHOICE.variant(problem, number)
-        offers.append(PublicResponse(problem.id, CHOICE.gold_completion(shown), "site-2", number))
+        offers.append(PooledResponse(problem.id, CHOICE.gold_completion(shown), number, "site-2"))
 
     def likelihood() -> float:
         received = [trainer.rollouts.received(p, offer) for p, offer in zip(problems, offers, strict=True)]
@@ -92,7 +91,7 @@ def test_swapped_answers_in_other_orders_become_likelier(trainer, problems):
         )
 
     before = likelihood()
-    metrics = trainer.swap(segment, offers)
+    metrics = trainer.swap(segment, offers).metrics
     assert metrics["exchange/wrong"] == 0
     assert metrics["swap/completions"] >= len(problems)
     assert likelihood() > before

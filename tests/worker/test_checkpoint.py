@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import pytest
 import torch
 
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.learning.state import SiteProgress, TrainerState
+from fedrlvr.protocol.records import PooledResponse
 from fedrlvr.sealed_folder import check_seal, sealed_folders
-from fedrlvr.types import PublicResponse
-from fedrlvr.worker.checkpoint import KEPT_NEWEST, KEPT_ROUNDS, NotThere, SiteCheckpoints, SiteProgress, TrainerState
+from fedrlvr.worker.checkpoint import KEPT_NEWEST, KEPT_ROUNDS, NotThere, SiteCheckpoints
 
 RUN = "0123456789abcdef"
-POOL = [PublicResponse("p1", "ä\n2", "site-2", 3), PublicResponse("p1", "b", "site-3", 0)]
+POOL = [PooledResponse("p1", "ä\n2", 3, "site-2"), PooledResponse("p1", "b", 0, "site-3")]
 
 
 def state(place: SiteProgress, value: float = 0.0) -> TrainerState:
@@ -31,6 +33,11 @@ def state(place: SiteProgress, value: float = 0.0) -> TrainerState:
 @pytest.fixture
 def checkpoints(tmp_path) -> SiteCheckpoints:
     return SiteCheckpoints(tmp_path, RUN, "identity", Ranks())
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog):
+    caplog.set_level(logging.INFO, "fedrlvr")
 
 
 def same(a: dict, b: dict) -> bool:
@@ -74,14 +81,14 @@ def test_nothing_saved_is_nothing_to_go_on_from(checkpoints):
 
 
 @pytest.mark.parametrize("file", ["adapter", "start", "optimizer-0", "state.json", "seal.json"])
-def test_a_damaged_newest_one_is_passed_over_for_the_one_before(checkpoints, file, capsys):
+def test_a_damaged_newest_one_is_passed_over_for_the_one_before(checkpoints, file, caplog):
     checkpoints.save(state(SiteProgress(0, 1), 1.0), "")
     checkpoints.save(state(SiteProgress(0, 2), 2.0), "")
     newest = sealed_folders(checkpoints.folder)[-1]
     damaged = newest / (file if file.endswith("json") else f"{file}.safetensors")
     os.truncate(damaged, damaged.stat().st_size // 2)
     assert checkpoints.latest().state.progress == SiteProgress(0, 1)
-    assert f"checkpoint not used: {newest}" in capsys.readouterr().err
+    assert f"checkpoint not used: {newest}" in caplog.text
 
 
 def test_all_damaged_is_as_none(checkpoints):
@@ -90,10 +97,10 @@ def test_all_damaged_is_as_none(checkpoints):
     assert checkpoints.latest() is None
 
 
-def test_what_is_of_something_else_is_not_used(checkpoints, tmp_path, capsys):
+def test_what_is_of_something_else_is_not_used(checkpoints, tmp_path, caplog):
     checkpoints.save(state(SiteProgress(0, 1)), "")
     assert SiteCheckpoints(tmp_path, RUN, "another job, site or model", Ranks()).latest() is None
-    assert "is of another job, model or number of processes" in capsys.readouterr().err
+    assert "is of another job, model or number of processes" in caplog.text
     assert SiteCheckpoints(tmp_path, "f" * 16, "identity", Ranks()).latest() is None
     assert checkpoints.latest() is not None
 
@@ -146,8 +153,9 @@ def test_a_full_disk_is_an_error_and_leaves_the_earlier_ones_and_no_litter(check
         import resource, signal, sys
         from pathlib import Path
         import torch
-        from fedrlvr.worker.checkpoint import SiteProgress, SiteCheckpoints, TrainerState
         from fedrlvr.learning.ranks import Ranks
+        from fedrlvr.learning.state import SiteProgress, TrainerState
+        from fedrlvr.worker.checkpoint import SiteCheckpoints
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         state = TrainerState(SiteProgress(0, 2), True, {{"a": torch.zeros(2)}}, {{"a": torch.zeros(2)}},
@@ -201,3 +209,16 @@ def test_only_one_worker_is_at_a_run_and_a_killed_one_is_none(checkpoints, tmp_p
         SiteCheckpoints(tmp_path, "f" * 16, "identity", Ranks()).claim(patience=0.0)  # of another run
         holder.kill()
     checkpoints.claim(patience=0.0)
+
+
+def test_a_run_that_is_released_is_anothers(checkpoints, tmp_path):
+    """In the same process, too: a worker need not be one of its own."""
+    other = SiteCheckpoints(tmp_path, RUN, "identity", Ranks())
+    checkpoints.claim(patience=0.0)
+    with pytest.raises(NotThere, match="another worker is still at this run"):
+        other.claim(patience=0.0)
+    checkpoints.release()
+    other.claim(patience=0.0)
+    checkpoints.release()  # which holds nothing any more, and takes nothing from the other
+    with pytest.raises(NotThere):
+        checkpoints.claim(patience=0.0)

@@ -16,10 +16,13 @@ import torch
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.config import FederationSettings
+from fedrlvr.protocol.answers import Failure
+from fedrlvr.protocol.records import Segment
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.worker.launcher import take_place, worker_command, worker_environment
-from fedrlvr.worker.supervisor import Supervisor, WorkerError
+from fedrlvr.worker.setup import Ready
+from fedrlvr.worker.supervisor import Supervisor
 
 TORCHRUN = "torchrun --standalone --nproc-per-node={processes} -m {worker}"
 DEEPSPEED = "deepspeed --num_accelerators {processes} --master_port {port} --module {worker}"
@@ -94,16 +97,16 @@ def left() -> list[psutil.Process]:
 
 
 @pytest.fixture
-def start(site_files, small_job):
-    """Start supervised workers by `launch`, with keys of the job changed; check at the end that no process is left."""
+def start(set_up, small_job, requests_of):
+    """Start supervised workers by `launch`, with keys of the job changed: (supervisor, what it said, requests). At the
+    end no process is left."""
     supervisors = []
 
-    def make(launch: str, site: str = "site-1", processes: int = 1, **changes) -> Supervisor:
-        manifest, configs = site_files({site: ("A", "B")}, worker={"launch": launch}, processes=processes)
-        supervisor = Supervisor(small_job(**changes), site, SiteConfig.model_validate(dict(configs[site])), manifest)
+    def make(launch: str, site: str = "site-1", processes: int = 1, **changes):
+        setup = set_up(small_job(**changes), site, worker={"launch": launch}, processes=processes)
+        supervisor = Supervisor(setup)
         supervisors.append(supervisor)
-        supervisor.start()
-        return supervisor
+        return supervisor, supervisor.start(), requests_of(setup.spec)
 
     yield make
     for supervisor in supervisors:
@@ -111,20 +114,25 @@ def start(site_files, small_job):
     assert not left()
 
 
-def one_step(supervisor: Supervisor):
-    segment = {"index": 0, "private_steps": 1, "public_ids": []}
-    message = {"task": "train", "segments": [segment], "exchange": False, "begin_round": True, "round": 0}
-    answer, _ = supervisor.request(message, initial_adapter(supervisor.adapter_spec, seed=0))
-    return answer["metrics"][0]["reward"], supervisor.request({"task": "submit", "round": 0})[1]
+def begin(supervisor: Supervisor, ready: Ready, requests):
+    """Ask for the first step of round 0."""
+    assert isinstance(ready, Ready), ready
+    return supervisor.ask(requests.train(Segment(0, 1, ()), begin_round=True), initial_adapter(ready.adapter_spec, 0))
+
+
+def one_step(supervisor: Supervisor, ready: Ready, requests):
+    answer, _ = begin(supervisor, ready, requests)
+    _, delta = supervisor.ask(requests.submit())
+    return answer.steps[0].metrics["reward"], delta
 
 
 @pytest.mark.slow
 def test_launchers_give_the_same_ranks(start):
     """One rank started by a command, two by torchrun, two by DeepSpeed's launcher, while another site's two run."""
-    results = [one_step(start("python -m {worker}"))]
-    results.append(one_step(start(TORCHRUN, processes=2)))
-    neighbour = start(DEEPSPEED, processes=2, site="site-2")
-    results.append(one_step(start(DEEPSPEED, processes=2)))
+    results = [one_step(*start("python -m {worker}"))]
+    results.append(one_step(*start(TORCHRUN, processes=2)))
+    neighbour, _, _ = start(DEEPSPEED, processes=2, site="site-2")
+    results.append(one_step(*start(DEEPSPEED, processes=2)))
     assert len(neighbour._lifelines) == 2
     (reward, delta), *others = results
     for other_reward, other in others:
@@ -136,11 +144,11 @@ def test_launchers_give_the_same_ranks(start):
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", [TORCHRUN, DEEPSPEED], ids=["torchrun", "deepspeed"])
 def test_a_killed_launcher_leaves_no_rank(start, launch):
-    supervisor = start(launch, processes=2)
+    supervisor, ready, requests = start(launch, processes=2)
     assert len(left()) >= 3  # a launcher and two ranks
     os.kill(supervisor._process.pid, signal.SIGKILL)
-    with pytest.raises(WorkerError, match=r"worker died \(exit code -9\)"):
-        one_step(supervisor)
+    failure, _ = begin(supervisor, ready, requests)
+    assert failure.reason.startswith("worker died (exit code -9); see ")
     deadline = time.monotonic() + 20
     while left():
         assert time.monotonic() < deadline, [p.cmdline() for p in left()]
@@ -155,22 +163,19 @@ def writes_under(process: psutil.Process, folder: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_ranks_that_a_launcher_puts_into_sessions_of_their_own_die_with_the_supervisor(site_files, job, tmp_path):
+def test_ranks_that_a_launcher_puts_into_sessions_of_their_own_die_with_the_supervisor(set_up, job, tmp_path):
     """No process group holds them, as under a container or a batch system: their lifelines do."""
-    manifest, configs = site_files({"site-1": ("A",)}, worker={"launch": f"setsid --wait {TORCHRUN}"}, processes=2)
-    config = SiteConfig.model_validate(dict(configs["site-1"]))
+    setup = set_up(job, worker={"launch": f"setsid --wait {TORCHRUN}"}, processes=2)
     script = textwrap.dedent(f"""
         import os, signal
-        from fedrlvr.config import JobConfig
+        from fedrlvr.worker.setup import SetUp
         from fedrlvr.worker.supervisor import Supervisor
-        from fedrlvr.site_config import SiteConfig
-        supervisor = Supervisor(JobConfig.model_validate_json({job.model_dump_json()!r}), "site-1",
-                                SiteConfig.model_validate_json({config.model_dump_json()!r}), {manifest!r})
-        supervisor.start()
+        supervisor = Supervisor(SetUp.model_validate_json({setup.model_dump_json()!r}))
+        print(type(supervisor.start()).__name__, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "Ready\n"), done.stderr
     deadline = time.monotonic() + 30
     while alive := [process for process in psutil.process_iter() if writes_under(process, tmp_path)]:
         assert time.monotonic() < deadline, [process.cmdline() for process in alive]
@@ -187,33 +192,35 @@ def test_a_rank_out_of_reach_does_without_a_lifeline_unless_it_is_the_first(star
         "main('/nonexistent/worker' if blind else sys.argv[-1])\n"
     )
     launch = f"env BLIND=1 torchrun --standalone --nproc-per-node={{processes}} {blind} {{worker}}"
-    supervisor = start(launch, processes=2)
+    supervisor, ready, requests = start(launch, processes=2)
     assert len(supervisor._lifelines) == 1
-    assert one_step(supervisor)[1]
-    with pytest.raises(WorkerError, match="worker died while starting"):
-        start(launch.replace("BLIND=1", "BLIND=0"), processes=2)
+    assert one_step(supervisor, ready, requests)[1]
+    _, failure, _ = start(launch.replace("BLIND=1", "BLIND=0"), processes=2)
+    assert failure.reason.startswith("worker died while starting")
     log = supervisor.log_path.read_text()
     assert "rank 0 does not reach its supervisor at /nonexistent/worker (No such file or directory)" in log
 
 
 @pytest.mark.slow
 def test_a_launcher_that_is_not_there_is_said_so(start):
-    with pytest.raises(WorkerError, match=r"worker.launch: cannot start no-such-launcher: No such file or directory"):
-        start("no-such-launcher -m {worker}")
+    supervisor, failure, _ = start("no-such-launcher -m {worker}")
+    assert failure == Failure(reason="worker.launch: cannot start no-such-launcher: No such file or directory")
+    assert not supervisor.running
 
 
 @pytest.mark.slow
 def test_a_launcher_that_starts_no_worker_is_ended_at_the_start_deadline(start, monkeypatch):
     monkeypatch.setattr(FederationSettings, "start_deadline", 1.0)
-    with pytest.raises(WorkerError, match=r"worker did not start within 1 s; see .*worker.log"):
-        start("python -c 'import time; time.sleep(600)' {worker}")
+    _, failure, _ = start("python -c 'import time; time.sleep(600)' {worker}")
+    assert failure.reason.startswith("worker did not start within 1 s")
+    assert failure.reason.endswith("see worker.log")
     assert not left()
 
 
 @pytest.mark.slow
-def test_a_model_that_loads_longer_than_a_step_may_take_is_no_failure(start, small_job):
+def test_a_model_that_loads_longer_than_a_step_may_take_is_no_failure(start):
     """Loading comes under the start's deadline, not under the step's, which here nothing could meet."""
-    supervisor = start("python -m {worker}", federation__step_deadline=1e-3)
+    supervisor, ready, requests = start("python -m {worker}", federation__step_deadline=1e-3)
     os.kill(supervisor._process.pid, signal.SIGSTOP)  # or a quick step would be done before anybody looks
-    with pytest.raises(WorkerError, match=r"no answer within federation.step_deadline = 0.001 s"):
-        one_step(supervisor)
+    failure, _ = begin(supervisor, ready, requests)
+    assert failure.reason.startswith("worker gave no answer within federation.step_deadline = 0.001 s")

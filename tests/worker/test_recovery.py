@@ -2,72 +2,86 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
+from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints, SiteProgress
-from fedrlvr.worker.recovery import Recovery
-from fedrlvr.worker.worker import serve
+from fedrlvr.learning.state import SiteProgress
+from fedrlvr.protocol.records import Segment
+from fedrlvr.worker.checkpoint import NotThere
+from fedrlvr.worker.service import Service
 
 RUN = "0123456789abcdef"
 
 
 @pytest.fixture
-def worker(make_trainer, tmp_path):
-    """A worker's recovery around a new trainer; all of a test have the same disk."""
+def worker(set_up, requests_of, right_answers):
+    """worker(job): a new worker of the same run and site; the one before is gone, and all have the same disk."""
+    alive = []
 
-    def start(job, recover=True, identity="identity", **changes) -> Recovery:
-        checkpoints = SiteCheckpoints(tmp_path / "checkpoints", RUN, identity, Ranks())
-        recovery = Recovery(make_trainer(job, **changes), checkpoints)
-        recovery.trainer.progress = SiteProgress()  # make_trainer has begun round 0, which a worker does when asked
-        if recover:
-            recovery.recover()
-        return recovery
+    def start(job, recover=True, **changes) -> Worker:
+        for service in alive:
+            service.close(save=False)
+        setup = set_up(job, labels=("A", "B", "C", "D"), recover=recover, run={"run": RUN}, **changes)
+        alive[:] = [Service(setup, Ranks())]
+        return Worker(alive[0], requests_of(setup.spec), right_answers)
 
-    return start
-
-
-def public_ids(recovery: Recovery) -> list[str]:
-    return list(recovery.trainer.problems.public)
+    yield start
+    for service in alive:
+        service.close(save=False)
 
 
-def segment(recovery: Recovery, index: int) -> dict:
-    ids = public_ids(recovery)
-    return {"index": index, "private_steps": 1, "public_ids": ids[4 * (index % 2) :][:4]}
+class Worker:
+    """A worker's service, and what a server asks of it: segment after segment, the public problems in two halves."""
+
+    def __init__(self, service: Service, requests, right_answers):
+        self.service, self.trainer, self.requests, self._right = service, service.trainer, requests, right_answers
+        self.checkpoints = service._checkpoints.folder
+
+    def segment(self, index: int) -> Segment:
+        return Segment(index, 1, self.requests.spec.public_ids[4 * (index % 2) :][:4])
+
+    def train(self, index: int, exchange: bool, adapter=None, round=0, ledger=""):
+        request = self.requests.train(self.segment(index), exchange, index % 3 == 0, round)
+        return self.service.answer(request, adapter, ledger)[0]
+
+    def propose(self, index: int, round=0):
+        return self.service.answer(self.requests.propose(self.segment(index), round), None, "")[0]
+
+    def swap(self, index: int, round=0):
+        """With right answers of two other sites."""
+        segment = self.segment(index)
+        answers = self._right([self.trainer.problems.public[name] for name in segment.public_ids])
+        return self.service.answer(self.requests.swap(segment, answers, round), None, "")[0]
+
+    def submit(self, round=0):
+        return self.service.answer(self.requests.submit(round), None, "")[1]
+
+    def adapter(self, factor=1.0) -> dict:
+        return {name: tensor * factor for name, tensor in self.trainer.engine.adapter().items()}
+
+    def first_adapter(self) -> dict:
+        return initial_adapter(self.service.ready.adapter_spec, 0)
 
 
-def answers(recovery: Recovery, index: int) -> list[dict]:
-    """Right answers of two other sites."""
-    trainer, found = recovery.trainer, []
-    for name in segment(recovery, index)["public_ids"]:
-        text = trainer.rollouts.task.gold_completion(trainer.problems.public[name])
-        found += [{"problem_id": name, "text": text, "site": site, "variant": 0} for site in ("site-8", "site-9")]
-    return found
+def train(*about, **more):
+    return lambda worker: worker.train(*about, **more)
 
 
-def adapter_of(recovery: Recovery, factor=1.0) -> dict:
-    return {name: tensor * factor for name, tensor in recovery.trainer.engine.adapter().items()}
+def propose(*about):
+    return lambda worker: worker.propose(*about)
 
 
-def train(index, exchange, adapter=None, round=0):
-    def act(recovery):
-        message = {"task": "train", "segments": [segment(recovery, index)], "exchange": exchange, "round": round}
-        serve(recovery, message | {"begin_round": index % 3 == 0}, adapter)
-
-    return act
+def swap(*about):
+    return lambda worker: worker.swap(*about)
 
 
-def propose(index, round=0):
-    return lambda r: serve(r, {"task": "propose", "segments": [segment(r, index)], "round": round}, None)
-
-
-def swap(index, round=0):
-    def act(recovery):
-        message = {"task": "swap", "segments": [segment(recovery, index)], "responses": answers(recovery, index)}
-        serve(recovery, message | {"round": round}, None)
-
-    return act
+@pytest.fixture(autouse=True)
+def heard(caplog):
+    caplog.set_level(logging.INFO, "fedrlvr")
 
 
 def two_rounds(first: dict, second: dict | None) -> list:
@@ -84,8 +98,8 @@ def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def all_of(recovery: Recovery) -> dict:
-    state = recovery.trainer.state()
+def all_of(worker: Worker) -> dict:
+    state = worker.trainer.state()
     return {"adapter": state.adapter, "start": state.start, "optimizer": state.optimizer}
 
 
@@ -99,28 +113,27 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize(("changes", "site"), VARIANTS.values(), ids=VARIANTS)
-def test_a_new_worker_after_every_task_ends_in_the_same_bytes(worker, small_job, tmp_path, changes, site):
+def test_a_new_worker_after_every_task_ends_in_the_same_bytes(worker, small_job, changes, site):
     """One worker for all; then one for each task, which knows only what is on disk."""
     job = small_job(**({"federation__rounds": 2, "federation__segments_per_round": 3} | changes))
     calm = worker(job, recover=False, **site)
-    first = adapter_of(calm)
-    second = None if changes.get("method") == "local" else adapter_of(calm, 0.5)
+    first = calm.first_adapter()
+    second = None if changes.get("method") == "local" else {name: tensor * 0.5 for name, tensor in first.items()}
     plan = two_rounds(first, second)
     for act in plan:
         act(calm)
-    expected, pool = all_of(calm), calm.trainer.pool.answers()
+    expected, pool, delta = all_of(calm), calm.trainer.pool.completions(), calm.submit(1)
     assert not same(expected["adapter"], first)
     assert pool
 
-    calm.checkpoints.clear()
-    for act in plan:
-        stirred = worker(job, **site)
+    for number, act in enumerate(plan):
+        stirred = worker(job, recover=number > 0, **site)  # the first one forgets what the calm one left
         act(stirred)
-    assert stirred.trainer.pool.answers() == pool
+    assert stirred.trainer.pool.completions() == pool
     assert stirred.trainer.progress == calm.trainer.progress == SiteProgress(1, 6)
     for name, tensors in all_of(stirred).items():
         assert same(tensors, expected[name]), name
-    assert same(stirred.trainer.submit().delta, calm.trainer.submit().delta)
+    assert same(stirred.submit(1), delta)
 
 
 def test_a_round_begun_again_forgets_its_first_attempt(worker, small_job):
@@ -128,7 +141,8 @@ def test_a_round_begun_again_forgets_its_first_attempt(worker, small_job):
     bytes."""
     job = small_job(federation__rounds=2, federation__segments_per_round=3, optimizer__reset_each_round=False)
     one = worker(job, recover=False)
-    plan = two_rounds(adapter_of(one), adapter_of(one, 0.5))
+    first = one.first_adapter()
+    plan = two_rounds(first, {name: tensor * 0.5 for name, tensor in first.items()})
     for act in plan:
         act(one)
     expected = all_of(one)
@@ -145,31 +159,38 @@ def test_a_round_begun_again_forgets_its_first_attempt(worker, small_job):
 def test_a_damaged_newest_checkpoint_costs_what_followed_the_one_before(worker, small_job):
     job = small_job(federation__segments_per_round=3)
     one = worker(job, recover=False)
-    plan = two_rounds(adapter_of(one), None)[:5]
+    plan = two_rounds(one.first_adapter(), None)[:5]
     for act in plan[:4]:
         act(one)
     before = all_of(one)
     plan[4](one)
-    newest = max(one.checkpoints.folder.glob("*-segment-*"))
+    newest = max(one.checkpoints.glob("*-segment-*"))
     (newest / "optimizer-0.safetensors").write_bytes(b"")
     again = worker(job)
     assert again.trainer.progress == SiteProgress(0, 2)
     assert same(all_of(again)["optimizer"], before["optimizer"])
 
 
-def test_the_checkpoint_of_another_job_is_not_gone_on_from(worker, job):
+def test_the_checkpoint_of_another_job_is_not_gone_on_from(worker, job, small_job):
     one = worker(job, recover=False)
-    train(0, False, adapter_of(one))(one)
-    assert worker(job, identity="another").trainer.progress == SiteProgress()
+    one.train(0, False, one.first_adapter())
+    assert worker(small_job(seed=1)).trainer.progress == SiteProgress()
     assert worker(job).trainer.progress == SiteProgress(0, 1)
+
+
+def test_a_worker_that_is_not_to_recover_forgets_what_another_left(worker, job):
+    one = worker(job, recover=False)
+    one.train(0, False, one.first_adapter())
+    assert worker(job, recover=False).trainer.progress == SiteProgress()
+    assert worker(job).trainer.progress == SiteProgress()
 
 
 def test_a_worker_that_knows_nothing_of_the_round_needs_an_adapter(worker, job):
     new = worker(job)
     with pytest.raises(NotThere, match="knows nothing of round 0 and was sent no adapter"):
-        train(1, False)(new)
-    assert new.checkpoints.latest() is None
-    train(1, False, adapter_of(new))(new)
+        new.train(1, False)
+    assert not list(new.checkpoints.glob("*"))
+    new.train(1, False, new.first_adapter())
     assert new.trainer.progress == SiteProgress(0, 2)
 
 
@@ -177,14 +198,14 @@ def test_one_that_missed_the_rounds_beginning_begins_it_when_it_is_back(worker, 
     """It was away for round 1's first segment; what it kept is of round 0."""
     job = small_job(federation__rounds=2, federation__segments_per_round=3)
     one = worker(job, recover=False)
-    for act in two_rounds(adapter_of(one), None)[:5]:
+    for act in two_rounds(one.first_adapter(), None)[:5]:
         act(one)
     back = worker(job)
     with pytest.raises(NotThere, match="knows nothing of round 1"):
-        train(4, False, round=1)(back)
+        back.train(4, False, round=1)
     assert back.trainer.progress == SiteProgress(0, 3)
-    averaged = adapter_of(back, 0.5)
-    train(4, False, averaged, round=1)(back)
+    averaged = back.adapter(0.5)
+    back.train(4, False, averaged, round=1)
     assert back.trainer.progress == SiteProgress(1, 5)
     assert same(back.trainer.state().start, averaged)
 
@@ -192,59 +213,67 @@ def test_one_that_missed_the_rounds_beginning_begins_it_when_it_is_back(worker, 
 @pytest.mark.parametrize("task", ["propose", "swap", "submit"])
 def test_what_is_asked_of_another_round_is_not_answered(worker, job, task):
     one = worker(job)
-    submit = lambda r: serve(r, {"task": "submit", "round": 1}, None)  # noqa: E731
-    asked = {"propose": propose(3, 1), "swap": swap(3, 1), "submit": submit}[task]
+    about = {"propose": (3, 1), "swap": (3, 1), "submit": (1,)}[task]
     with pytest.raises(NotThere, match=r"has nothing of round 1 \(it is in none\)"):
-        asked(one)
-    train(0, True, adapter_of(one))(one)
+        getattr(one, task)(*about)
+    one.train(0, True, one.first_adapter())
     with pytest.raises(NotThere, match=r"has nothing of round 1 \(it is in round 0\); it goes on with the next"):
-        asked(one)
+        getattr(one, task)(*about)
 
 
 def test_without_the_rounds_beginning_and_without_an_adapter_there_is_no_way_back(worker, small_job):
     """A site that averages nothing is sent no adapter; its round's beginning is damaged."""
     job = small_job(method="local", federation__rounds=2, federation__segments_per_round=3)
     one = worker(job, recover=False)
-    plan = two_rounds(first := adapter_of(one), None)
+    plan = two_rounds(first := one.first_adapter(), None)
     for act in plan[:7]:
         act(one)
-    own = adapter_of(one)
-    one.enter_round(2, False, first, "")  # back amid a round, with an adapter for the case that it had none
-    assert same(adapter_of(one), own)
-    (one.checkpoints.folder / "000001-begins" / "seal.json").unlink()
+    own = one.adapter()
+    one.service._recovery.enter_round(2, False, first, "")  # back amid a round, with an adapter in case it had none
+    assert same(one.adapter(), own)
+    (one.checkpoints / "000001-begins" / "seal.json").unlink()
     with pytest.raises(NotThere, match="beginning of round 1 is gone, and no adapter came instead"):
         plan[5](one)
 
 
-def test_without_the_rounds_beginning_the_adapter_will_do(worker, job, capsys):
+def test_without_the_rounds_beginning_the_adapter_will_do(worker, job, caplog):
     one = worker(job, recover=False)
-    (begin := train(0, False, adapter_of(one)))(one)
-    expected = adapter_of(one)
-    (one.checkpoints.folder / "000000-begins" / "seal.json").unlink()
-    begin(one)
-    assert same(adapter_of(one), expected)
-    assert "no checkpoint of the beginning of round 0: from its adapter alone" in capsys.readouterr().err
+    first = one.first_adapter()
+    one.train(0, False, first)
+    expected = one.adapter()
+    (one.checkpoints / "000000-begins" / "seal.json").unlink()
+    one.train(0, False, first)
+    assert same(one.adapter(), expected)
+    assert "no checkpoint of the beginning of round 0: from its adapter alone" in caplog.text
 
 
-def test_a_checkpoint_that_cannot_be_written_costs_nothing_and_is_told(worker, job, tmp_path, capsys):
+def test_a_checkpoint_that_cannot_be_written_costs_nothing_and_is_told(worker, job, tmp_path, caplog):
     one = worker(job, recover=False)
-    train(0, False, adapter_of(one))(one)
-    one.checkpoints.folder.rename(parked := tmp_path / "parked")
-    one.checkpoints.folder.write_text("a plain file where the folder should be")
-    message = {"task": "train", "segments": [segment(one, 1)], "exchange": False, "round": 0, "begin_round": False}
-    answer, _ = serve(one, message, None)
-    assert [record.get("checkpoint/failed") for record in answer["metrics"]] == [None, 1.0]
-    assert "checkpoint not written, the one before is kept" in capsys.readouterr().err
-    one.checkpoints.folder.unlink()
-    parked.rename(one.checkpoints.folder)
+    one.train(0, False, one.first_adapter())
+    one.checkpoints.rename(parked := tmp_path / "parked")
+    one.checkpoints.write_text("a plain file where the folder should be")
+    answer = one.train(1, False)
+    assert [step.metrics.get("checkpoint/failed") for step in answer.steps] == [None, 1.0]
+    assert "checkpoint not written, the one before is kept" in caplog.text
+    one.checkpoints.unlink()
+    parked.rename(one.checkpoints)
     assert worker(job).trainer.progress == SiteProgress(0, 1)
-    answer, _ = serve(one, message | {"segments": [segment(one, 2)]}, None)
-    assert not any("checkpoint/failed" in record for record in answer["metrics"])
+    answer = one.train(2, False)
+    assert not any("checkpoint/failed" in step.metrics for step in answer.steps)
     assert worker(job).trainer.progress == SiteProgress(0, 3)
 
 
 def test_the_ledgers_hash_is_kept_with_the_steps_it_paid_for(worker, job):
     one = worker(job, recover=False)
-    message = {"task": "train", "segments": [segment(one, 0)], "exchange": False, "round": 0, "begin_round": True}
-    serve(one, message | {"ledger": "paid"}, adapter_of(one))
-    assert worker(job).ledger == "paid"
+    one.train(0, False, one.first_adapter(), ledger="paid")
+    assert worker(job).service.ready.ledger == "paid"
+
+
+def test_a_new_worker_says_how_many_rounds_are_done(worker, small_job):
+    job = small_job(federation__rounds=2, federation__segments_per_round=3)
+    one = worker(job, recover=False)
+    assert (one.service.ready.rounds_done, one.service.ready.private_problems) == (0, 16)
+    first = one.first_adapter()
+    for act in two_rounds(first, first)[:6]:
+        act(one)
+    assert worker(job).service.ready.rounds_done == 1

@@ -8,30 +8,34 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
 import torch
 
 from fedrlvr.algorithms.lora import initial_adapter
-from fedrlvr.worker.supervisor import Aborted, Supervisor, WorkerError
+from fedrlvr.protocol.answers import Failure
+from fedrlvr.protocol.records import Segment
+from fedrlvr.worker.setup import Ready
+from fedrlvr.worker.supervisor import Aborted, Supervisor
 
 pytestmark = pytest.mark.slow  # every test starts a process that imports torch, transformers and DeepSpeed
 
-PUBLIC = {"index": 0, "private_steps": 1, "public_ids": []}
+PRIVATE = Segment(0, 1, ())
 
 
 @pytest.fixture
-def start(site_files, job):
-    """Start supervised workers, and check at the end that none is left."""
+def start(set_up, job, requests_of):
+    """start(job, site's settings) -> (supervisor, what it said when it started, requests). At the end no worker is
+    left."""
     supervisors = []
 
-    def make(job=job, site="site-1", aborted=lambda: False, manifest=None, **changes) -> Supervisor:
-        right, configs = site_files({site: ("A", "B")}, **changes)
-        supervisor = Supervisor(job, site, configs[site], manifest or right, aborted)
+    def make(job=job, aborted=lambda: False, **changes):
+        setup = set_up(job, **changes)
+        supervisor = Supervisor(setup, aborted)
         supervisors.append(supervisor)
-        supervisor.start()
-        return supervisor
+        return supervisor, supervisor.start(), requests_of(setup.spec)
 
     yield make
     for supervisor in supervisors:
@@ -39,104 +43,133 @@ def start(site_files, job):
     assert not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
 
 
-def train(supervisor, **message):
-    """A segment of round 0, which begins where the worker knows nothing of it."""
-    order = {"task": "train", "segments": [PUBLIC], "exchange": False, "begin_round": False, "round": 0}
-    return supervisor.request(order | message, initial_adapter(supervisor.adapter_spec, seed=0))
+def train(supervisor: Supervisor, ready: Ready, requests, segment=PRIVATE):
+    """Ask for a segment of round 0, which begins where the worker knows nothing of it."""
+    assert isinstance(ready, Ready), ready
+    return supervisor.ask(requests.train(segment), initial_adapter(ready.adapter_spec, 0))[0]
 
 
-def test_a_worker_serves_a_round(start, job):
-    supervisor = start()
-    theta = initial_adapter(supervisor.adapter_spec, seed=0)
-    request = {"task": "train", "segments": [PUBLIC], "exchange": False, "begin_round": True, "round": 0}
-    answer, _ = supervisor.request(request, theta)
-    assert [m["kind"] for m in answer["metrics"]] == ["private"]
-    _, delta = supervisor.request({"task": "submit", "round": 0})
-    assert {n: list(t.shape) for n, t in delta.items()} == supervisor.adapter_spec
-    scores, _ = supervisor.request({"task": "validate", "round": 0, "samples": 1, "share": [0, 1], "name": "x"}, theta)
-    assert scores["scores"]["test"]["A"]["problems"] == 4
+def test_a_worker_serves_a_round(start):
+    supervisor, ready, requests = start()
+    theta = initial_adapter(ready.adapter_spec, seed=0)
+    request = requests.train(PRIVATE, begin_round=True)
+    answer, nothing = supervisor.ask(request, theta)
+    assert [step.kind for step in answer.steps] == ["private"]
+    assert (answer.envelope, nothing) == (request.envelope, None)
+    _, delta = supervisor.ask(requests.submit())
+    assert {n: list(t.shape) for n, t in delta.items()} == ready.adapter_spec
+    answer, nothing = supervisor.ask(requests.validate(), theta)
+    assert answer.scores.test["A"]["problems"] == 4
+    assert (answer.adapter_spec, answer.base_model, nothing) == (ready.adapter_spec, "0" * 16, None)
+
+
+def test_what_a_worker_says_when_it_is_ready(start):
+    supervisor, ready, _ = start()
+    assert supervisor.running
+    assert (ready.private_problems, ready.rounds_done, ready.ledger) == (16, 0, "")
 
 
 def test_an_error_is_answered_and_the_worker_stays(start):
-    supervisor = start()
-    with pytest.raises(WorkerError, match="unknown task 'dance'"):
-        supervisor.request({"task": "dance", "round": -1})
-    with pytest.raises(WorkerError, match=r"the worker has nothing of round 0 \(it is in none\)"):
-        supervisor.request({"task": "submit", "round": 0})
-    train(supervisor)
-    with pytest.raises(WorkerError, match=r"KeyError: 'no-such-problem'"):
-        supervisor.request({"task": "propose", "round": 0, "segments": [PUBLIC | {"public_ids": ["no-such-problem"]}]})
+    supervisor, ready, requests = start()
+    failure, _ = supervisor.ask(requests.submit())
+    reason = "NotThere: the worker has nothing of round 0 (it is in none); it goes on with the next segment"
+    assert failure == Failure(reason=reason)
+    train(supervisor, ready, requests)
+    failure, _ = supervisor.ask(requests.propose(replace(PRIVATE, public_ids=("no-such-problem",))))
+    assert failure == Failure(reason="KeyError: 'no-such-problem'")
     assert supervisor.running
-    assert supervisor.request({"task": "submit", "round": 0})[1]
+    assert supervisor.ask(requests.submit())[1]
+
+
+def test_after_an_error_in_a_step_the_worker_ends_and_the_next_goes_on_from_the_checkpoint(start):
+    """A step may have left the policy half updated."""
+    supervisor, ready, requests = start()
+    train(supervisor, ready, requests)
+    _, delta = supervisor.ask(requests.submit())
+    bad = Segment(1, 1, ("no-such-problem",))
+    failure, _ = supervisor.ask(requests.train(bad))
+    assert failure == Failure(reason="KeyError: 'no-such-problem'")
+    assert not supervisor.running
+    assert supervisor.ask(requests.submit())[0] == Failure(reason="the worker is not running")
+    assert isinstance(supervisor.start(), Ready)
+    again = supervisor.ask(requests.submit())[1]
+    assert again.keys() == delta.keys()
+    assert all(torch.equal(again[name], delta[name]) for name in delta)
 
 
 def test_a_killed_worker_is_an_error_and_can_be_started_again(start):
-    supervisor = start()
+    supervisor, ready, requests = start()
     os.kill(supervisor._process.pid, signal.SIGKILL)
-    with pytest.raises(WorkerError, match=r"worker died \(exit code -9\); see .*worker.log"):
-        train(supervisor)
+    failure = train(supervisor, ready, requests)
+    assert failure == Failure(reason="worker died (exit code -9); see worker.log")
     assert not supervisor.running
-    supervisor.start()
-    assert train(supervisor)[0]["metrics"]
+    assert train(supervisor, supervisor.start(), requests).steps
 
 
 def test_a_worker_that_hangs_past_its_deadline_is_ended(start, small_job):
-    supervisor = start()
-    supervisor.job = small_job(federation__step_deadline=0.5)
+    supervisor, ready, requests = start(small_job(federation__step_deadline=0.5))
     os.kill(supervisor._process.pid, signal.SIGSTOP)
-    with pytest.raises(WorkerError, match=r"no answer within federation.step_deadline = 0.5 s"):
-        train(supervisor)
+    failure = train(supervisor, ready, requests)
+    assert failure.reason.startswith("worker gave no answer within federation.step_deadline = 0.5 s")
     assert not supervisor.running
 
 
 def test_an_abort_reaches_a_working_worker(start):
     flag = []
-    supervisor = start(aborted=lambda: bool(flag))
+    supervisor, ready, requests = start(aborted=lambda: bool(flag))
     os.kill(supervisor._process.pid, signal.SIGSTOP)
     flag.append(True)
     began = time.monotonic()
     with pytest.raises(Aborted):
-        train(supervisor)
+        train(supervisor, ready, requests)
     assert time.monotonic() - began < 5
     assert not supervisor.running
 
 
-def test_bad_input_at_the_site_is_the_answer_to_the_set_up(start):
-    with pytest.raises(WorkerError, match=r"FileNotFoundError: model_path: no config.json in /nonexistent"):
-        start(model_path="/nonexistent")
+def test_an_abort_reaches_a_worker_that_is_starting(set_up, job):
+    supervisor = Supervisor(set_up(job), aborted=lambda: True)
+    with pytest.raises(Aborted):
+        supervisor.start()
+    assert not supervisor.running
+    assert not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_bad_input_at_the_site_is_the_answer_to_the_set_up(start, tmp_path):
+    """Without the folders, which are the site's business."""
+    supervisor, failure, _ = start(model_path=tmp_path / "nowhere")
+    assert failure.reason.startswith("FileNotFoundError: model_path: no config.json in nowhere; expected a")
+    assert not supervisor.running
 
 
 def test_a_worker_that_dies_at_start_says_so(start, tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text("raise SystemExit('no torch on this machine')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(WorkerError, match=r"worker died while starting: no torch on this machine \(exit code 1\)"):
-        start()
+    supervisor, failure, _ = start()
+    assert failure.reason.startswith("worker died while starting: no torch on this machine (exit code 1)")
+    assert not supervisor.running
 
 
 def test_a_stopped_worker_leaves_its_adapter(start, tmp_path):
-    supervisor = start()
+    supervisor, _, _ = start()
     supervisor.stop(grace=20)
     assert (tmp_path / "sites" / "site-1" / "adapter" / "adapter_model.safetensors").is_file()
 
 
-def test_the_worker_dies_with_its_supervisor(site_files, job, tmp_path):
+def test_the_worker_dies_with_its_supervisor(set_up, job):
     """The supervising process is killed outright; the worker must notice by itself."""
-    manifest, configs = site_files({"site-1": ("A",)})
     script = textwrap.dedent(f"""
         import os, signal
-        from fedrlvr.config import JobConfig
+        from fedrlvr.worker.setup import SetUp
         from fedrlvr.worker.supervisor import Supervisor
-        from fedrlvr.site_config import SiteConfig
-        supervisor = Supervisor(JobConfig.model_validate_json({job.model_dump_json()!r}), "site-1",
-                                SiteConfig.model_validate_json({configs["site-1"].model_dump_json()!r}), {manifest!r})
-        supervisor.start()
-        print(supervisor._process.pid, flush=True)
+        supervisor = Supervisor(SetUp.model_validate_json({set_up(job).model_dump_json()!r}))
+        print(type(supervisor.start()).__name__, supervisor._process.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
-    worker = int(done.stdout)
+    said, worker = done.stdout.split()
+    assert said == "Ready", done.stderr
     deadline = time.monotonic() + 10
-    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+    while psutil.pid_exists(int(worker)) and psutil.Process(int(worker)).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker outlived its supervisor"
         time.sleep(0.1)
 
@@ -146,12 +179,9 @@ def test_two_ranks_are_one_rank(start, small_job):
     results = []
     for processes in (1, 2):
         job = small_job(method="fedavg+public", optimizer__learning_rate=1e-4, grpo__num_generations=32)
-        supervisor = start(job=job, processes=processes)
-        theta = initial_adapter(supervisor.adapter_spec, seed=0)
-        segment = PUBLIC | {"private_steps": 2}
-        message = {"task": "train", "segments": [segment], "exchange": False, "begin_round": True, "round": 0}
-        answer, _ = supervisor.request(message, theta)
-        results.append((answer["metrics"], supervisor.request({"task": "submit", "round": 0})[1]))
+        supervisor, ready, requests = start(job, processes=processes)
+        steps = train(supervisor, ready, requests, Segment(0, 2, ())).steps
+        results.append(([step.metrics for step in steps], supervisor.ask(requests.submit())[1]))
         supervisor.stop()
     (one, delta_one), (two, delta_two) = results
     assert [m["reward"] for m in one] == [m["reward"] for m in two]

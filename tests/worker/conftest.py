@@ -1,0 +1,74 @@
+"""What a worker is set up with and asked for, for every kind of worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from fedrlvr.protocol.records import Envelope, PooledResponse, Segment
+from fedrlvr.protocol.requests import ProposeRequest, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.tasks import TASKS
+from fedrlvr.worker.setup import SetUp
+
+MODEL = "0" * 16  # the site's process works out its fingerprint; a worker repeats it
+
+
+class Requests:
+    """Requests of one run, each for round 0 unless the test says another."""
+
+    def __init__(self, spec: RunSpec):
+        self.spec = spec
+
+    def train(self, segment: Segment, exchange=False, begin_round=False, round=0) -> TrainRequest:
+        how = {
+            "exchange": exchange,
+            "begin_round": begin_round,
+            "adapter_spec": "",
+        }  # which the site's process compares
+        return TrainRequest(envelope=self._at(round, segment), segments=[segment], **how)
+
+    def propose(self, segment: Segment, round=0) -> ProposeRequest:
+        return ProposeRequest(envelope=self._at(round, segment), segment=segment)
+
+    def swap(self, segment: Segment, responses: Sequence[PooledResponse], round=0) -> SwapRequest:
+        return SwapRequest(envelope=self._at(round, segment), segment=segment, responses=list(responses))
+
+    def submit(self, round=0) -> SubmitRequest:
+        return SubmitRequest(envelope=self._at(round))
+
+    def validate(self, samples=1, share=(0, 1), round=0) -> ValidateRequest:
+        return ValidateRequest(envelope=self._at(round), samples=samples, share=share, name="x")
+
+    def _at(self, round: int, segment: Segment | None = None) -> Envelope:
+        return Envelope.here(self.spec.public_sha256, round, segment.index if segment else 0)
+
+
+@pytest.fixture
+def requests_of():
+    return Requests
+
+
+@pytest.fixture
+def set_up(site_files, spec_of):
+    """`set_up(job, ...)`: a worker's set-up at one site. `run` fields go to the `RunSpec`, `changes` to the site's
+    file."""
+
+    def make(job, site="site-1", labels=("A", "B"), recover=False, run: dict | None = None, **changes) -> SetUp:
+        _, configs = site_files({site: labels}, **changes)
+        spec = spec_of(job, configs, **(run or {}))
+        return SetUp(spec=spec, site=site, site_config=configs[site], base_model=MODEL, recover=recover)
+
+    return make
+
+
+@pytest.fixture
+def right_answers():
+    """`right_answers(problems, sites)`: a right answer of each site to each problem of the protocol task."""
+    gold = TASKS["protocol"].gold_completion
+
+    def make(problems, sites=("site-8", "site-9")) -> list[PooledResponse]:
+        return [PooledResponse(p.id, gold(p), site=site) for p in problems for site in sites]
+
+    return make
