@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fedrlvr.commands.site_job import site_spec
 from hypothesis import settings
 
 from fedrlvr.config import JobConfig
+from fedrlvr.launch.experiment import site_spec
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
