@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
-from fedrlvr.algorithms.schedule import Segment
+from fedrlvr.commands.site_job import site_spec
 from fedrlvr.config import JobConfig
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks
@@ -38,6 +38,7 @@ from fedrlvr.privacy.accountant import ExampleNoise, epsilon
 from fedrlvr.privacy.adapter_release import AdapterRelease
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import AdapterRules
+from fedrlvr.protocol.records import Segment
 from fedrlvr.report.compare import mean_and_interval
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
@@ -109,11 +110,11 @@ def job(setting: Setting, seed: int) -> JobConfig:
     )
 
 
-def site(seed: int, model: Path, folder: Path) -> tuple[SiteConfig, str]:
+def site(seed: int, model: Path, folder: Path) -> SiteConfig:
     data = {"sites": {"site": TASK.labels}, "private_per_site": 4, "heldout_per_site": 1, "public": 4}
-    manifest = write_generated(GeneratedData(**data, test_per_label=64), TASK, seed, folder)
+    write_generated(GeneratedData(**data, test_per_label=64), TASK, seed, folder)
     (folder / "deepspeed.json").write_text(json.dumps({"zero_optimization": {"stage": 0}}))
-    config = SiteConfig(
+    return SiteConfig(
         model="audit",
         model_path=model,
         private_problems=folder / "site.jsonl",
@@ -122,13 +123,12 @@ def site(seed: int, model: Path, folder: Path) -> tuple[SiteConfig, str]:
         deepspeed_config=folder / "deepspeed.json",
         state_dir=folder / "state",
     )
-    return config, manifest
 
 
 def trained(setting: Setting, subjects: Subjects, seed: int, model: Path, folder: Path) -> Trainer:
     """The site's trainer, under the adapter that left."""
-    config, manifest = site(seed, model, folder)
-    trainer = build_trainer(job(setting, seed), "site", config, manifest, Ranks())
+    config = site(seed, model, folder)
+    trainer = build_trainer(site_spec(config, job(setting, seed)), "site", config, Ranks())
     # In memory only: a canary's answer is not the right one, and no problem file may hold it.
     private = [*subjects.inside, *(problem for problem, _ in subjects.canaries_inside)]
     trainer.problems = replace(trainer.problems, private=private)
@@ -137,7 +137,7 @@ def trained(setting: Setting, subjects: Subjects, seed: int, model: Path, folder
     trainer.begin_round(start, 0)
     trainer.train([Segment(step, 1, ()) for step in range(STEPS)], exchange=False)
     release = AdapterRelease(AdapterRules(clip_norm=setting.clip_norm), Ledger(folder / "ledger", "site"), "audit", "0")
-    delta, _ = release(trainer.submit().delta, spec)
+    delta, _ = release(trainer.submit(), spec)
     trainer.engine.load_adapter({name: start[name] + delta[name] for name in start})
     return trainer
 
@@ -160,7 +160,7 @@ def attack(trainer: Trainer, subjects: Subjects) -> dict[str, float]:
     ]
     inside, ranks = canary_gains(trainer, subjects.canaries_inside)
     outside, _ = canary_gains(trainer, subjects.canaries_outside)
-    scores = trainer.validate(None, samples=4, share=None, name="audit")["test"]
+    scores = trainer.validate(None, samples=4, share=None, name="audit").test
     return {
         "ordinary": auc(*ordinary),
         "canary": auc(inside, outside),

@@ -115,6 +115,7 @@ def test_a_dry_run_shows_exactly_what_would_leave_and_touches_nothing(site, tmp_
     assert json.loads(full["1-train-metrics.json"].read_text()) == {"steps": []}  # numbers of private steps stay
     assert "private_steps 1" in out
     answers = json.loads(full["2-propose-responses.json"].read_text())["responses"]
+    assert answers
     assert all(set(answer) == {"problem_id", "text", "variant"} for answer in answers)
     assert any("lora_A" in name for name in load_file(full["4-submit-adapter.safetensors"]))
 
@@ -124,6 +125,15 @@ def test_a_dry_run_says_why_a_job_would_not_be_let_in(site):
     code, out, _ = site("dry-run", "--config", site.preset)
     assert code == 1
     assert "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none" in out
+    assert not site.ledger.path.exists()
+
+
+def test_a_dry_run_says_what_the_worker_cannot_do(site):
+    code, out, _ = site("dry-run", "--config", site.preset, "--set", "lora.target_modules=[no_such_proj]")
+    assert code == 1
+    assert out.startswith(
+        "this job would get nothing from this site: ValueError: lora.target_modules: no linear layer of "
+    )
     assert not site.ledger.path.exists()
 
 

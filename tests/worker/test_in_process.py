@@ -178,6 +178,16 @@ def test_only_a_worker_that_has_time_leaves_its_adapter(here):
     worker.stop(grace=1)  # there is none any more
 
 
+def test_an_adapter_that_cannot_be_saved_does_not_keep_it_from_stopping(here, caplog):
+    worker, setup, _ = here()
+    worker.start()
+    (setup.site_config.state_dir / "adapter").write_text("a plain file where the folder should be")
+    worker.stop(grace=1)
+    assert "site-1: its adapter was not saved" in caplog.text
+    assert not worker.running
+    assert is_free(setup)
+
+
 def test_a_first_start_begins_anew_and_a_later_one_goes_on(here, tmp_path):
     """What an earlier job left is forgotten, unless the run is resumed; what this worker did is not."""
     run = {"run": "0123456789abcdef"}

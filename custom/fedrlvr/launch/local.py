@@ -126,7 +126,9 @@ class LocalRun:
         """End the workers; those of a run that finished leave their adapters in their sites' state folders."""
         for agent in self._agents.values():
             agent.stop(grace=float(self._finished))
-        logging.getLogger("fedrlvr").removeHandler(self._log)
+        logger = logging.getLogger("fedrlvr")
+        logger.removeHandler(self._log)
+        logger.propagate = True
         self._log.close()
         self._claim.release()
 

@@ -56,5 +56,9 @@ class InProcessWorker:
 
     def stop(self, grace: float = 0.0) -> None:
         service, self._service = self._service, None
-        if service is not None:
+        if service is None:
+            return
+        try:
             service.close(save=grace > 0)
+        except Exception:  # as a worker process would, it ends without its adapter; the run must not fail for that
+            LOGGER.exception("%s: its adapter was not saved", self._setup.site)

@@ -95,9 +95,11 @@ class Service:
 
     def close(self, save: bool) -> None:
         """Write the adapter as a PEFT directory, if it is to be kept, and let another worker at this run."""
-        if save and self._ranks.rank == 0:
-            self.trainer.engine.save_adapter(self._setup.site_config.state_dir / "adapter")
-        self._checkpoints.release()
+        try:
+            if save and self._ranks.rank == 0:
+                self.trainer.engine.save_adapter(self._setup.site_config.state_dir / "adapter")
+        finally:
+            self._checkpoints.release()
 
     def _scores(self, request: ValidateRequest, adapter: Adapter | None) -> SiteScores:
         before_the_first = request.envelope.round < 0

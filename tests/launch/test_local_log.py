@@ -1,0 +1,19 @@
+"""Where what is logged goes while a run takes place in this process, and afterwards."""
+
+from __future__ import annotations
+
+import logging
+
+from fedrlvr.launch.local import LocalRun
+
+
+def test_a_run_in_this_process_takes_its_log_and_gives_it_back(site_files, spec_of, job, tmp_path, caplog):
+    _, configs = site_files({"site-1": ("A",)})
+    logger = logging.getLogger("fedrlvr.site.agent")
+    run = LocalRun(tmp_path / "run", spec_of(job, configs), configs)
+    with caplog.at_level(logging.INFO, "fedrlvr"):
+        logger.error("within")
+        run.close()
+        logger.error("afterwards")
+    assert [line.split(" ", 2)[2] for line in run.log_path.read_text().splitlines()] == ["ERROR within"]
+    assert [record.message for record in caplog.records] == ["afterwards"]
