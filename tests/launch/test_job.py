@@ -72,7 +72,7 @@ def test_a_workspace_that_flare_cannot_use(tmp_path, capsys):
         ("prod", {"policy": DEMO}, "--policy: has no effect with --env prod, where each site has its own"),
         ("prod", {}, "--env prod needs --kit DIR: your own startup kit"),
         ("prod", {"kit": Path("nowhere")}, "--env prod needs --data DIR: the consortium's public.jsonl"),
-        ("prod", {"kit": Path("nowhere"), "data": Path("nowhere")}, "nowhere: is no administrator's startup kit"),
+        ("prod", {"kit": Path("nowhere"), "data": Path("nowhere")}, "nowhere: not an administrator's startup kit"),
     ],
 )
 def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
