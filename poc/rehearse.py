@@ -29,7 +29,7 @@ from fedrlvr.flare.deploy.deployment import Deployment
 from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, provision, read_project
 from fedrlvr.flare.lead.session import REFUSALS, FlareSession, open_kit
 from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
-from fedrlvr.launch.simulated_site import site_model, synthetic_task
+from fedrlvr.launch.simulated import site_model, synthetic_task
 from fedrlvr.launch.submitted import deal_labels
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.settings_file import SettingsError
