@@ -116,7 +116,7 @@ def test_a_run_at_which_another_command_is_stays_as_it_is(tmp_path, capsys):
     lock = claim(tmp_path)
     assert launch(tmp_path, env=None, set=["federation.rounds=5"], resume_from=tmp_path) == 2
     lock.release()
-    assert "another command is at this run; wait for its end, or end it" in capsys.readouterr().err
+    assert "another command uses this run; wait for its end, or end it" in capsys.readouterr().err
     assert (tmp_path / "run.json").read_bytes() == before
 
 

@@ -213,7 +213,7 @@ def test_a_run_that_goes_on_follows_a_job_that_still_runs_and_submits_one_in_pla
 
 def test_two_commands_are_not_at_one_run(submit):
     run = submit(Server())
-    with pytest.raises(ValueError, match="another command is at this run; wait for its end, or end it"):
+    with pytest.raises(ValueError, match="another command uses this run; wait for its end, or end it"):
         submit(Server(), run="0" * 16, resume=True)
     run.close()
     submit(Server(), run="0" * 16, resume=True).close()

@@ -6,10 +6,10 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api.api_spec import (
@@ -69,7 +69,7 @@ class FlareSession:
         lost = None
         while True:
             try:
-                with self._quiet():
+                with output_to(self.log_path):
                     if self._session is None:
                         self._session = self._connect()
                     answer = request(self._session)
@@ -102,17 +102,15 @@ class FlareSession:
     def _drop(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            with self._quiet(), contextlib.suppress(*CONNECTION_LOST, RuntimeError):
+            with output_to(self.log_path), contextlib.suppress(*CONNECTION_LOST, RuntimeError):
                 session.close()
 
-    @contextlib.contextmanager
-    def _quiet(self):
-        with (
-            open(self.log_path, "a", encoding="utf-8") as log,
-            contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
-        ):
-            yield
+
+@contextlib.contextmanager
+def output_to(path: Path) -> Iterator[TextIO]:
+    """Append to this file what FLARE prints."""
+    with open(path, "a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield log
 
 
 def open_kit(kit: Path) -> Callable[[], Session]:

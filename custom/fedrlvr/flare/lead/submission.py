@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError, J
 from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.flare.deadlines import Deadlines
-from fedrlvr.flare.lead.session import REFUSALS, FlareSession
+from fedrlvr.flare.lead.session import REFUSALS, FlareSession, output_to
 from fedrlvr.flare.live_events import TOPIC, BadAnswer, check_answer, read_events
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Hear, RunFailed, claim, set_aside
@@ -250,7 +250,7 @@ def export_job(folder: Path, log: Path, spec: RunSpec) -> Path:
     """Write the recipe's job under `folder`; its deadlines and FLARE's output go to `log`. Returns the job's folder."""
     from fedrlvr.flare.recipe import PubSwapRecipe  # FLARE's recipes read the program's own arguments when imported
 
-    with open(log, "a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+    with output_to(log) as file:
         file.writelines(f"{line}\n" for line in Deadlines.of(spec.job).describe())
         PubSwapRecipe(spec).export(str(folder))
     return folder / spec.job.name
