@@ -1,5 +1,5 @@
-"""Startup kits for a server, hospitals, a lead and administrators: one folder each, to be handed to whom it is for.
-What a participant sets itself, it does with `fedrlvr site init` where its kit will lie.
+"""Make startup kits for a server, hospitals, a lead and administrators: one folder for each of them.
+Each of them gets only its own kit. Server and hospitals then run `fedrlvr site init` in theirs.
 
 python poc/provision.py --out kits                                     # two hospitals, all on this machine
 python poc/provision.py --server-host flare.example.org --hospitals north south --out kits
@@ -11,15 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from fedrlvr.flare.deploy.project import FIRST_PORT, LOOPBACK, ProjectError
-from fedrlvr.flare.deploy.provisioning import provision
+from fedrlvr.flare.deploy.project import FIRST_PORT, LOOPBACK, ProjectError, provision
 
 TEMPLATE = Path(__file__).resolve().parent / "project.yml"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--server-host", default=LOOPBACK, help="by which sites reach it (default: %(default)s)")
+    parser.add_argument("--server-host", default=LOOPBACK, help="how sites reach the server (default: %(default)s)")
     parser.add_argument("--port", type=int, default=FIRST_PORT, help="default: %(default)s")
     parser.add_argument("--hospitals", nargs="+", default=["hospital-a", "hospital-b"], metavar="NAME")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -31,7 +30,7 @@ def main() -> int:
         return 2
     for kit in sorted(path for path in kits.iterdir() if path.is_dir()):
         print(kit)
-    print("next, where they lie: fedrlvr site init KIT/local --server; at each hospital: --policy clinical")
+    print("next: fedrlvr site init KIT/local --server at the server, --policy clinical at each hospital")
     return 0
 
 

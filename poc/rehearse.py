@@ -1,6 +1,7 @@
-"""From nothing to a federation of hospitals and down again, on this machine: provisioned with mutual TLS, the package
-installed from its wheel, everybody set up by `fedrlvr site init`, policy clinical, a job followed live, a job with code
-of its own refused. Exit code 1 if anything is not as it should be.
+"""Set up a federation of hospitals on this machine, run a job and stop everything. Kits are provisioned with mutual
+TLS, the package is installed from its wheel, server and hospitals are set up by `fedrlvr site init` with policy
+clinical, a job is followed live, and a job that brings its own code is refused. Exit code 1 if anything is not as
+expected.
 
 python poc/rehearse.py                                # minutes; everything in workspace/rehearsal
 python poc/rehearse.py --set federation.rounds=1      # any setting of app_configs/demo.yaml
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import transformers
@@ -24,11 +26,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from fedrlvr.flare.deploy.deployment import Deployment
-from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, read_project
-from fedrlvr.flare.deploy.provisioning import provision
-from fedrlvr.flare.lead.session import SAYS_NO, Line, open_kit
+from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, provision, read_project
+from fedrlvr.flare.lead.session import REFUSALS, FlareSession, open_kit
 from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
-from fedrlvr.launch.simulated_site import site_model, synthetic_task
+from fedrlvr.launch.simulated import site_model, synthetic_task
 from fedrlvr.launch.submitted import deal_labels
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.settings_file import SettingsError
@@ -38,11 +39,11 @@ from fedrlvr.tiny.generated import write_consortium
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = ROOT / "app_configs" / "demo.yaml"
 HOSPITALS = ["hospital-a", "hospital-b"]
-CLEAN = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # no source tree by another way
+CLEAN = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # use the wheel, not the sources
 
 
 class NotAsExpected(Exception):
-    """What a step found."""
+    """A step's result differs from what is expected; the message says how."""
 
 
 def expect(condition: object, otherwise: str) -> None:
@@ -51,7 +52,7 @@ def expect(condition: object, otherwise: str) -> None:
 
 
 class Rehearsal:
-    """Its steps, in order; each returns the sentence that is printed."""
+    """The steps in order. Each returns the sentence that is printed."""
 
     def __init__(self, out: Path, settings: list[str], console: Console):
         self.out, self.console, self.settings = out, console, [*settings, f"federation.min_sites={len(HOSPITALS)}"]
@@ -85,7 +86,7 @@ class Rehearsal:
         return f"{wheel.name} ({wheel.stat().st_size / 1000:.0f} kB) in a virtual environment of its own"
 
     def set_up(self) -> str:
-        """Every participant by the command that it would use itself, on its own folder."""
+        """Run for every participant, in its own folder, the command that it would use itself."""
         task = task_named(self.experiment.task, self.experiment.verifier)
         private = self.out / "private"
         write_consortium(self.experiment.data, synthetic_task(task), self.experiment.seed, self.consortium, private)
@@ -100,16 +101,16 @@ class Rehearsal:
             settings = ["--model", self.experiment.model, *places, "--device", "cpu", "--threads", 1]
             self._fedrlvr("site", "init", kit / "local", "--policy", "clinical", *settings)
         self._fedrlvr("site", "init", self.deployment.kit(LOOPBACK) / "local", "--server")
-        return f"policy clinical, no code of others; each hospital has its own problems and a copy of {model.name}"
+        return f"policy clinical, jobs may bring no code; each hospital has its own problems and a copy of {model.name}"
 
     def checked_up(self) -> str:
-        said = ""
+        findings = ""
         for name in HOSPITALS:
             kit = self.deployment.kit(name)
             places = ["--site-config", kit / "local" / "fedrlvr.yaml", "--manifest", kit / "data" / "manifest.json"]
-            said += self._fedrlvr("doctor", *places, "--config", PRESET)
-        good, doubtful = (sum(line.startswith(what) for line in said.splitlines()) for what in ("ok ", "warning "))
-        return f"{good} findings are ok, {doubtful} are warnings; each hospital is ready"
+            findings += self._fedrlvr("doctor", *places, "--config", PRESET)
+        good, warnings = (sum(line.startswith(what) for line in findings.splitlines()) for what in ("ok ", "warning "))
+        return f"{good} findings are ok, {warnings} are warnings; each hospital is ready"
 
     def started(self) -> str:
         self.deployment.start()
@@ -126,15 +127,15 @@ class Rehearsal:
         summary = json.loads((folder / "summary.json").read_text())
         expect(summary["finished"] and summary["sites"] == HOSPITALS, "the run did not finish at both hospitals")
         expect(summary["failures"] == [], f"failures: {summary['failures']}")
-        expect((folder / "adapter" / "adapter_model.safetensors").exists(), "no adapter came home")
-        expect(live, "nothing was heard of the run before its end")
+        expect((folder / "adapter" / "adapter_model.safetensors").exists(), "the lead has no adapter")
+        expect(live, "no progress was shown before the run ended")
         released = 0
         for name in HOSPITALS:
             entries = list(EgressLog(self.deployment.kit(name) / "local" / "fedrlvr-egress.jsonl").entries())
-            expect({e["kind"] for e in entries} >= {"metrics", "adapter"}, f"{name}'s log does not tell what left")
+            expect({e["kind"] for e in entries} >= {"metrics", "adapter"}, f"{name}'s log does not say what left")
             released += len(entries)
         final = summary["final"]["test"]["overall"]["pass@1"]
-        return f"adapter home, pass@1 {final:.2f}; {live} lines heard live; {released} entries in the hospitals' logs"
+        return f"adapter received, pass@1 {final:.2f}; {live} lines of progress; {released} entries in hospitals' logs"
 
     def code_refused(self) -> str:
         (folder,) = self.out.glob("demo-*")
@@ -142,24 +143,22 @@ class Rehearsal:
         shutil.copytree(folder / "flare" / "job" / "demo", job, ignore=shutil.ignore_patterns(".__nvfl*"))
         (job / "app" / "custom").mkdir()
         (job / "app" / "custom" / "extra.py").write_text("PROBLEMS = None\n")
-        line = Line(open_kit(self.deployment.kit(self.deployment.project.lead)), self.out / "byoc" / "flare.log")
-        try:
-            number = line.call(lambda session: session.submit_job(str(job)))
-            meta = line.call(lambda session: session.wait_for_job(number, timeout=120, poll_interval=0.5))
-        finally:
-            line.close()
+        connect = open_kit(self.deployment.kit(self.deployment.project.lead))
+        with closing(FlareSession(connect, self.out / "byoc" / "flare.log")) as session:
+            number = session.call(lambda flare: flare.submit_job(str(job)))
+            meta = session.call(lambda flare: flare.wait_for_job(number, timeout=120, poll_interval=0.5))
         details = meta.get("job_deploy_detail") or []
-        expect(meta["status"] != "FINISHED:COMPLETED", f"a job with code of its own ran: {meta['status']}")
+        expect(meta["status"] != "FINISHED:COMPLETED", f"a job that brings its own code ran: {meta['status']}")
         for name in HOSPITALS:
             refusal = [text for text in details if text.startswith(f"{name}: ") and "BYOC" in text]
-            expect(refusal, f"{name} did not refuse it for its code: {details}")
+            expect(refusal, f"{name} did not refuse the job for its code: {details}")
         return f'{meta["status"]}; "{details[-1]}"' if len(details) == 1 else "; ".join(details)
 
     def stopped(self) -> str:
         forced = self.deployment.stop()
-        expect(not forced, f"{forced} processes had to be ended by force")
+        expect(not forced, f"{forced} processes had to be killed")
         expect(not self.deployment.processes(), "processes are left")
-        expect(is_free(self.deployment.project.port), f"port {self.deployment.project.port} is still listened at")
+        expect(is_free(self.deployment.project.port), f"port {self.deployment.project.port} is still in use")
         return "no process and no port left"
 
     def _fedrlvr(self, *arguments: object) -> str:
@@ -167,12 +166,12 @@ class Rehearsal:
 
     def _run(self, *command: object) -> str:
         done = subprocess.run([str(part) for part in command], env=CLEAN, capture_output=True, text=True, check=False)
-        said = (done.stderr or done.stdout)[-800:]
-        expect(done.returncode == 0, f"{Path(str(command[0])).name} ended with {done.returncode}: {said}")
+        output = (done.stderr or done.stdout)[-800:]
+        expect(done.returncode == 0, f"{Path(str(command[0])).name} ended with {done.returncode}: {output}")
         return done.stdout
 
     def _follow(self, command: list) -> int:
-        """Run it, showing what it says; how many lines of progress it gave."""
+        """Run the command and show its output; returns how many lines of progress it printed."""
         live, pipe = 0, {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         with subprocess.Popen([str(part) for part in command], **pipe, env=CLEAN | {"PYTHONUNBUFFERED": "1"}) as job:
             for text in job.stdout:
@@ -199,14 +198,14 @@ def main() -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the demo"
     )
     parser.add_argument(
-        "--workspace", type=Path, default=Path("workspace/rehearsal"), help="default: %(default)s, anew"
+        "--workspace", type=Path, default=Path("workspace/rehearsal"), help="a new folder (default: %(default)s)"
     )
     args = parser.parse_args()
     out, console = args.workspace.resolve(), Console()
     logging.disable(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
     if out.exists():
-        parser.error(f"--workspace: {out} is there already; an earlier rehearsal's results are never written over")
+        parser.error(f"--workspace: {out} exists already; results of an earlier rehearsal are never overwritten")
     try:
         rehearsal = Rehearsal(out, args.set, console)
     except SettingsError as error:
@@ -216,7 +215,7 @@ def main() -> int:
 
 
 def rehearse(rehearsal: Rehearsal, console: Console) -> int:
-    """Every step, until one is not as expected; whatever was started is stopped in any case."""
+    """Take the steps until one is not as expected. In any case stop what was started."""
     began, failed = time.monotonic(), False
     try:
         for name, step in STEPS:
@@ -237,10 +236,10 @@ def _step(name: str, act: Callable[[], str], console: Console) -> bool:
     console.print(f"[bold]{name}[/]")
     began = time.monotonic()
     try:
-        said, mark = act(), "[green]✓[/]"
-    except (NotAsExpected, ValueError, OSError, *SAYS_NO) as error:
-        said, mark = str(error), "[red]✗[/]"
-    console.print(f"  {mark} {time.monotonic() - began:6.1f} s  {escape(said)}", highlight=False, soft_wrap=True)
+        result, mark = act(), "[green]✓[/]"
+    except (NotAsExpected, ValueError, OSError, *REFUSALS) as error:
+        result, mark = str(error), "[red]✗[/]"
+    console.print(f"  {mark} {time.monotonic() - began:6.1f} s  {escape(result)}", highlight=False, soft_wrap=True)
     return mark == "[green]✓[/]"
 
 

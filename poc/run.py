@@ -1,9 +1,9 @@
-"""A proof of concept: FLARE's real server and sites on this machine, as processes of their own, on loopback with TLS.
+"""A proof of concept: FLARE's real server and sites as separate processes on this machine, on loopback with TLS.
 
 python poc/run.py up                       # three sites, policy open, in workspace/poc
 python jobs/demo/job.py --env poc          # the same job that the simulator runs
 python poc/run.py down
-python poc/run.py demo --seed 3            # all of that; what is not known here goes to jobs/demo/job.py
+python poc/run.py demo --seed 3            # all three; other arguments go to jobs/demo/job.py
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def main() -> int:
 def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["up", "demo", "down"])
-    parser.add_argument("--sites", type=int, default=3, help="how many (default: %(default)s)")
-    parser.add_argument("--policy", choices=POLICIES, help="of every site (default: open)")
+    parser.add_argument("--sites", type=int, default=3, help="number of sites (default: %(default)s)")
+    parser.add_argument("--policy", choices=POLICIES, help="privacy policy of every site (default: open)")
     parser.add_argument("--port", type=int, help="default: the first free one from 8002 on")
     parser.add_argument("--workspace", type=Path, default=Path("workspace/poc"), help="default: %(default)s")
     args, rest = parser.parse_known_args()
     if rest and args.command != "demo":
-        parser.error(f"unknown: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return args, rest
 
 
@@ -70,12 +70,12 @@ def _demo(poc: Poc, rest: list[str]) -> int:
         try:
             return job.wait()
         except KeyboardInterrupt:
-            continue  # the job was told so too, and has to abort at the server before this goes down
+            continue  # the job is interrupted too, and must abort at the server before the server stops
 
 
 def _down(poc: Poc) -> int:
     forced = poc.down()
-    print("proof of concept is down" + (f", {forced} processes by force" if forced else ""), flush=True)
+    print("proof of concept is down" + (f", {forced} processes were killed" if forced else ""), flush=True)
     return 0
 
 

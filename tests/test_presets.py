@@ -12,7 +12,7 @@ from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import read_problems
 from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
-from fedrlvr.launch.simulated_site import synthetic_task
+from fedrlvr.launch.simulated import synthetic_task
 from fedrlvr.learning.engine import JOB_OWNED, read_deepspeed_config
 from fedrlvr.tasks import task_named
 from fedrlvr.tiny.generated import write_generated

@@ -58,7 +58,7 @@ def test_an_answer_is_bounded_in_lines_and_bytes_but_a_long_line_passes(served):
 def test_a_question_that_is_none_is_refused(served, question):
     answer = served[1](question)
     assert "expected {'from'" in answer["error"]
-    with pytest.raises(BadAnswer, match="refuses to tell"):
+    with pytest.raises(BadAnswer, match="refuses to send"):
         check_answer(answer, 0)
 
 

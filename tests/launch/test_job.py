@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from fedrlvr.config import JobConfig
-from fedrlvr.launch.job import follow, run
+from fedrlvr.launch.follow import follow
+from fedrlvr.launch.job import run
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import claim
@@ -72,7 +73,7 @@ def test_a_workspace_that_flare_cannot_use(tmp_path, capsys):
         ("prod", {"policy": DEMO}, "--policy: has no effect with --env prod, where each site has its own"),
         ("prod", {}, "--env prod needs --kit DIR: your own startup kit"),
         ("prod", {"kit": Path("nowhere")}, "--env prod needs --data DIR: the consortium's public.jsonl"),
-        ("prod", {"kit": Path("nowhere"), "data": Path("nowhere")}, "nowhere: is no administrator's startup kit"),
+        ("prod", {"kit": Path("nowhere"), "data": Path("nowhere")}, "nowhere: not an administrator's startup kit"),
     ],
 )
 def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
@@ -91,8 +92,8 @@ def a_run(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"seed": 3}, "--seed: the run that --resume-from names has it; leave it out"),
-        ({"tiny": True}, "--tiny, --rebuild-model: the run that --resume-from names is made"),
+        ({"seed": 3}, "--seed: the run that --resume-from names has it already; leave it out"),
+        ({"tiny": True}, "--tiny, --rebuild-model: the run that --resume-from names is made already"),
         ({"set": ["grpo.epsilon=0.3"]}, "only evaluation.* and federation.{max_update_norm,min_sites,rounds,step_dea"),
         ({"set": ["federation.round=3"]}, "federation.round: unknown setting; did you mean federation.rounds?"),
     ],
@@ -107,7 +108,7 @@ def test_only_a_runs_folder_can_be_resumed(tmp_path, capsys):
         if content is not None:
             (tmp_path / "run.json").write_text(content)
         assert launch(tmp_path, env=None, resume_from=tmp_path) == 2
-        assert "is no run's folder, such as workspace/demo-pubswap-seed0" in capsys.readouterr().err
+        assert "not a run's folder, such as workspace/demo-pubswap-seed0" in capsys.readouterr().err
 
 
 def test_a_run_at_which_another_command_is_stays_as_it_is(tmp_path, capsys):
@@ -115,7 +116,7 @@ def test_a_run_at_which_another_command_is_stays_as_it_is(tmp_path, capsys):
     lock = claim(tmp_path)
     assert launch(tmp_path, env=None, set=["federation.rounds=5"], resume_from=tmp_path) == 2
     lock.release()
-    assert "another command is at this run; wait for its end, or end it" in capsys.readouterr().err
+    assert "another command uses this run; wait for its end, or end it" in capsys.readouterr().err
     assert (tmp_path / "run.json").read_bytes() == before
 
 

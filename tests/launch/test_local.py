@@ -187,7 +187,7 @@ def test_an_interruption_ends_it_at_once_and_another_command_can_go_on(small_job
 
 def test_two_commands_at_one_run_are_one_too_many(small_job, sites, tmp_path):
     run = LocalRun(tmp_path / "run", spec_of(small_job(), sites), sites)
-    with pytest.raises(ValueError, match="another command is at this run"):
+    with pytest.raises(ValueError, match="another command uses this run"):
         LocalRun(tmp_path / "run", spec_of(small_job(), sites), sites)
     run.close()
 

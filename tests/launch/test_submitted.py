@@ -7,13 +7,13 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from fedrlvr.flare.lead.simulator import prepared_recipe
+from fedrlvr.launch.environments import start
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun
-from fedrlvr.launch.simulated import simulate
-from fedrlvr.launch.submitted import deal_labels, submit_to_production
+from fedrlvr.launch.simulated import prepare_here
+from fedrlvr.launch.submitted import deal_labels, prepare_for_production
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.tasks import TASKS
@@ -54,7 +54,8 @@ def in_production(tmp_path):
 
     def submit(model: Path | None) -> tuple[str | None, PreparedRun]:
         given = {"kit": kit, "data": consortium, "model": model, "policy": None, "workspace": tmp_path / "runs"}
-        submission, prepared = submit_to_production(experiment, Namespace(env="prod", **given), Console(quiet=True))
+        prepared = prepare_for_production(experiment, Namespace(env="prod", **given), print)
+        submission = start(prepared, print)
         submission.close()
         assert "federation.step_deadline" in submission.log_path.read_text()
         return named_in(submission.job_folder), prepared
@@ -86,9 +87,8 @@ def test_a_model_that_is_none_is_bad_input_and_no_fingerprint_of_nothing(in_prod
 def test_a_simulation_names_the_model_that_its_sites_are_given(model_path, tmp_path):
     experiment = load_experiment(PRESETS / "demo.yaml", ["policy=null"])
     given = {"data": None, "policy": None, "tiny": False, "rebuild_model": False, "config": PRESETS / "demo.yaml"}
-    simulation, prepared = simulate(
-        experiment, Namespace(env="sim", model=model_path, workspace=tmp_path, **given), Console(quiet=True)
-    )
+    prepared = prepare_here(experiment, Namespace(env="sim", model=model_path, workspace=tmp_path, **given), print)
+    simulation = start(prepared, print)
     assert prepared.spec.base_model == model_fingerprint(model_path)
     assert json.loads((simulation.folder / "job.json").read_text())["spec"]["base_model"] == prepared.spec.base_model
     recipe, where = prepared_recipe(simulation.folder)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.fingerprint import model_fingerprint, weights_fingerprint
+
+EMPTY = b"\x02" + bytes(7) + b"{}"  # a safetensors file without tensors
 
 
 @pytest.fixture
@@ -35,29 +38,35 @@ def flipped(content: bytes, place: int) -> bytes:
 def test_equal_directories_have_equal_fingerprints_and_any_change_shows(model_path, tmp_path, fingerprinted):
     before = weights_fingerprint(model_path)
     assert weights_fingerprint(shutil.copytree(model_path, tmp_path / "elsewhere")) == before
-    size = (model_path / "model.safetensors").stat().st_size
+    middle = _middle_of_a_tensor(model_path / "model.safetensors")
     seen = [
         before,
-        fingerprinted("model.safetensors", lambda content: flipped(content, size // 2)),
+        fingerprinted("model.safetensors", lambda content: flipped(content, middle)),
         fingerprinted("model.safetensors", lambda content: content + b"\0"),
         fingerprinted("tokenizer.json", lambda content: content + b" "),
         fingerprinted("config.json", lambda content: json.dumps(json.loads(content) | {"rms_norm_eps": 1}).encode()),
         fingerprinted("chat_template.jinja", lambda content: b"{{ messages[0]['content'] }}"),
         fingerprinted("chat_template.jinja", lambda content: b"{{ messages[0]['content'] }}!"),
-        fingerprinted("another.safetensors", lambda content: b""),
+        fingerprinted("another.safetensors", lambda content: EMPTY),
     ]
     assert len(set(seen)) == len(seen)
     fingerprinted("README.md", lambda content: b"about")
-    assert fingerprinted("another.safetensors", lambda content: b"") == seen[-1]
+    assert fingerprinted("another.safetensors", lambda content: EMPTY) == seen[-1]
+
+
+def _middle_of_a_tensor(weights: Path) -> int:
+    content = weights.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    begin, end = json.loads(content[8 : 8 + length])["model.embed_tokens.weight"]["data_offsets"]
+    return 8 + length + (begin + end) // 2
 
 
 def test_one_changed_weight_in_the_middle_of_a_large_file_shows(tmp_path):
-    """Three samples' worth: the middle one is looked at."""
+    """12 MB, of which 4 kB are read."""
     weights = tmp_path / "model.safetensors"
-    content = bytes(3 << 20)
-    weights.write_bytes(content)
+    save_file({"w": torch.zeros(3 << 20)}, weights)
     before = weights_fingerprint(tmp_path)
-    weights.write_bytes(flipped(content, 3 << 19))
+    weights.write_bytes(flipped(weights.read_bytes(), 3 << 21))
     assert weights_fingerprint(tmp_path) != before
 
 

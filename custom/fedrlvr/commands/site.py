@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedrlvr.data.manifest import SHARED_SETS
 from fedrlvr.flare.site.site_kit import POLICIES, SITE_FILE, server_kit, site_kit, write_new
-from fedrlvr.launch.prepared_problems import HELDOUT, SHARED, sites_in
+from fedrlvr.launch.prepared_problems import HELDOUT, sites_in
 from fedrlvr.settings_file import SettingsError
 
 FILLED_BY = {
@@ -88,7 +89,7 @@ def _problems(data: Path, site: str | None) -> dict[str, Path]:
         SettingsError: a file is missing, or it is not clear which site is meant.
         ProblemFileError: no site's problems are there.
     """
-    for name in SHARED:
+    for name in SHARED_SETS:
         if not (data / f"{name}.jsonl").is_file():
             raise SettingsError(f"--data: no {name}.jsonl in {data}; expected a folder made by prepare")
     sites = sites_in(data)

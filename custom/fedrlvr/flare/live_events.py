@@ -1,4 +1,4 @@
-"""A running job's events for the lead: the server answers FLARE's app command with them, the lead checks the answer."""
+"""A running job's events for the lead: the server sends them in answer to FLARE's app command, the lead checks them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 
 TOPIC = "fedrlvr.events"
 MAX_EVENTS = 500  # per answer
-MAX_BYTES = 1 << 20  # per answer, but for a single longer line
+MAX_BYTES = 1 << 20  # per answer, except that one longer line is sent alone
 
 
 class BadAnswer(ValueError):
-    """An answer that is none of ours."""
+    """The server's answer does not have the expected form."""
 
 
 def serve_events(engine, path: Path) -> None:
     """Answer `{"from": n}` with the event log's events from line n on, as many as fit, and the next line's number."""
 
-    def tell(topic: str, question: object, fl_ctx) -> dict:
+    def answer(topic: str, question: object, fl_ctx) -> dict:
         first = question.get("from") if isinstance(question, dict) else None
         if type(first) is not int or first < 0:
             return {"error": f"{topic}: expected {{'from': the number of a line}}"}
         events = read_events(path, first)
         return {"events": events, "next": first + len(events)}
 
-    engine.register_app_command(TOPIC, tell)
+    engine.register_app_command(TOPIC, answer)
 
 
 def read_events(path: Path, first: int = 0, limited: bool = True) -> list[dict]:
-    """The event log's whole lines from number `first` on; `limited` to what one answer may hold."""
+    """The event log's complete lines from number `first` on; with `limited` only as many as one answer may hold."""
     events, size = [], 0
     if not path.exists():
         return events
@@ -49,11 +49,11 @@ def check_answer(answer: object, first: int) -> list[dict]:
     if not isinstance(answer, dict):
         raise BadAnswer(f"the server's answer on {TOPIC} is {type(answer).__name__}; expected a mapping")
     if "error" in answer:
-        raise BadAnswer(f"the server refuses to tell its event log: {str(answer['error'])[:200]}")
+        raise BadAnswer(f"the server refuses to send its event log: {str(answer['error'])[:200]}")
     events = answer.get("events")
     if not isinstance(events, list) or len(events) > MAX_EVENTS or answer.get("next") != first + len(events):
         raise BadAnswer(f"the server's answer on {TOPIC} is not events from line {first} on and the next line's number")
     for event in events:
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise BadAnswer(f"the server's answer on {TOPIC} holds something that is no event")
+            raise BadAnswer(f"the server's answer on {TOPIC} holds something that is not an event")
     return events

@@ -1,4 +1,4 @@
-"""A preset: the job, and what a simulation of it needs besides: problems, a model, the machine."""
+"""A preset: the job, and what a simulation of it needs in addition: problems, a model, the machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fedrlvr.tiny.generated import GeneratedData
 class ExperimentConfig(JobConfig):
     """One YAML file in `app_configs/`. Relative paths are taken from the folder of that file.
 
-    `data`, `base_model`, `site`, `deepspeed` and `policy` are for simulated sites; only the rest travels to the sites.
-    A preset may have a part `tiny`, which `--tiny` puts over the other settings.
+    `data`, `base_model`, `site`, `deepspeed` and `policy` are for simulated sites; only the rest is sent to the sites.
+    A preset may have a part `tiny`, whose settings replace the others with `--tiny`.
     """
 
     data: GeneratedData | None = None
@@ -33,29 +33,32 @@ class ExperimentConfig(JobConfig):
         None, description="The privacy policy of each simulated site; null: nothing is filtered."
     )
 
-    def job(self, sites: Sequence[str]) -> JobConfig:
-        """The job as it is sent to `sites`. `centralised` has one site, which samples as much a step as all together.
+    def as_job(self, **changes) -> JobConfig:
+        """The part that is sent to the sites."""
+        return JobConfig(**{name: getattr(self, name) for name in JobConfig.model_fields} | changes)
 
-        Raises:
-            SettingsError: fewer sites than `federation.min_sites`.
+    def job(self, sites: Sequence[str]) -> JobConfig:
+        """The job for `sites`. `centralised` has one site, which samples as much in each step as all together would.
+
+        Raises SettingsError if there are fewer sites than `federation.min_sites`.
         """
-        values = {name: getattr(self, name) for name in JobConfig.model_fields}
         if METHODS[self.method].pooled_data:
             prompts = self.grpo.prompts_per_step * len(sites)
-            values["grpo"] = self.grpo.model_copy(update={"prompts_per_step": prompts})
-            values["federation"] = self.federation.model_copy(update={"min_sites": 1})
-        elif self.federation.min_sites > len(sites):
+            return self.as_job(
+                grpo=self.grpo.model_copy(update={"prompts_per_step": prompts}),
+                federation=self.federation.model_copy(update={"min_sites": 1}),
+            )
+        if self.federation.min_sites > len(sites):
             raise SettingsError(
                 f"federation.min_sites is {self.federation.min_sites}, but there are only {len(sites)} sites"
             )
-        return JobConfig(**values)
+        return self.as_job()
 
 
 def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = False, **fixed) -> ExperimentConfig:
-    """Read a preset; with `tiny` its `tiny` part goes over the rest. Overrides, then `fixed` values, go over both.
+    """Read a preset. The settings of its `tiny` part (with `tiny`), of `overrides` and of `fixed` replace those before.
 
-    Raises:
-        SettingsError: as `load_settings`; or there is no `tiny` part.
+    Raises SettingsError as `load_settings`, or if there is no `tiny` part.
     """
     values = read_yaml(path)
     small = values.pop("tiny", None)
@@ -70,10 +73,10 @@ def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = Fals
 
 
 def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] = (), tiny: bool = False) -> JobConfig:
-    """The preset's job; without one, the task that the public problems name, and LoRA on all linear layers.
+    """The preset's job. Without a preset, a job for the task that the public problems name, with LoRA on all linear
+    layers.
 
-    Raises:
-        SettingsError: a preset that cannot be used, or is for another model than the site's file offers.
+    Raises SettingsError for a preset that cannot be used or is for another model than the one in the site's file.
     """
     if preset is None:
         name = task_in(config.public_problems)
@@ -83,7 +86,7 @@ def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] =
     experiment = load_experiment(preset, overrides, tiny)
     if experiment.model != config.model:
         raise SettingsError(f"model: the preset is for {experiment.model!r}, the site's file offers {config.model!r}")
-    return JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
+    return experiment.as_job()
 
 
 def site_spec(config: SiteConfig, job: JobConfig) -> RunSpec:

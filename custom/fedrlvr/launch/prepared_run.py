@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from fedrlvr.config import JobConfig
 from fedrlvr.launch.experiment import ExperimentConfig
@@ -17,13 +20,19 @@ from fedrlvr.settings_file import SettingsError, apply_override, validate_settin
 from fedrlvr.site_config import SiteConfig
 
 RUN_FILE = "run.json"
+Say = Callable[[str], None]  # shows a line to the user
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What a run needs. `sites` are those whose files were written here. `base_model` is what the adapter that is taken
-    home will call its base: a directory, or in production perhaps only a name. `environment` is where the run takes
-    place; `place` is the proof of concept's folder there, or the lead's startup kit."""
+    """What a run needs.
+
+    Args:
+        base_model: what the run's adapter will name as its base: a directory, or in production perhaps only a name.
+        sites: those whose files were written here.
+        environment: where the run takes place.
+        place: the folder of the proof of concept, or the lead's startup kit in production.
+    """
 
     folder: Path
     spec: RunSpec
@@ -37,46 +46,43 @@ class PreparedRun:
         return self.spec.job
 
     def save(self) -> None:
-        """Write down what `load_run` needs to go on with this run, should it die."""
-        values = {name: value for name, value in vars(self).items() if name not in ("folder", "spec", "sites")}
-        values["spec"] = self.spec.model_dump(mode="json")
-        values["sites"] = {name: config.model_dump(mode="json") for name, config in self.sites.items()}
+        """Write what `load_run` needs to resume the run."""
+        values = TypeAdapter(PreparedRun).dump_python(self, mode="json", exclude={"folder"})
         (self.folder / RUN_FILE).write_text(json.dumps(values, indent=2) + "\n")
 
 
 def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
-    """The run whose folder this is, to go on with, with some of its job's settings changed.
+    """The run in this folder, to be resumed with some of its job's settings changed.
 
     Raises:
-        SettingsError: no folder of a run; an override of what may not change while a run lasts.
+        SettingsError: not a run's folder, or an override of a setting that may not change during a run.
     """
     path = folder / RUN_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        spec = RunSpec.model_validate(values.pop("spec") | {"resume": True})
-        sites = {name: SiteConfig.model_validate(config) for name, config in values.pop("sites").items()}
-        prepared = PreparedRun(folder.resolve(), spec, sites=sites, **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        prepared = TypeAdapter(PreparedRun).validate_python(values | {"folder": folder.resolve()})
+    except (OSError, ValueError, TypeError) as error:
         raise SettingsError(
-            f"--resume-from {folder}: is no run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that "
+            f"--resume-from {folder}: not a run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that "
             f"says what ran ({error})"
         ) from None
+    spec = prepared.spec
     changed = spec.job.model_dump(mode="json")
     for text in overrides:
         apply_override(changed, text)
     job = validate_settings(JobConfig, changed, str(path))
     if run_identity(job, spec.public_sha256) != run_identity(spec.job, spec.public_sha256):
         raise SettingsError(
-            "--set: of a run that goes on, only evaluation.* and federation."
+            "--set: of a run that is resumed, only evaluation.* and federation."
             f"{{{','.join(sorted(MAY_CHANGE))}}} may change; start a new run for anything else"
         )
-    return replace(prepared, spec=spec.model_copy(update={"job": job}))
+    return replace(prepared, spec=spec.model_copy(update={"job": job, "resume": True}))
 
 
 @contextmanager
 def fresh_folder(workspace: Path, experiment: ExperimentConfig) -> Iterator[Path]:
-    """A new folder named after the experiment, with `-2`, `-3`, ... if need be: an earlier run's results are never
-    overwritten. If the run cannot begin, the folder is removed."""
+    """A new folder named after the experiment, with `-2`, `-3`, ... if it exists: an earlier run's results are never
+    overwritten. If the run cannot be prepared, the folder is removed."""
     path = workspace / f"{experiment.name}-{experiment.method}-seed{experiment.seed}"
     number, folder = 1, path
     while True:

@@ -1,5 +1,5 @@
-"""Runs whose sites are all on this machine, in FLARE's simulator or in this process: problems, base model and every
-site's file are made or taken over here."""
+"""Runs whose sites are all on this machine, in FLARE's simulator or in this process. The problems, the base model and
+every site's file are made here, or copied from what the user names."""
 
 from __future__ import annotations
 
@@ -8,53 +8,47 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from rich.console import Console
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.launch.local import LocalRun
-from fedrlvr.launch.prepared_run import PreparedRun, fresh_folder
-from fedrlvr.launch.simulated_site import site_config, site_model, site_problems
+from fedrlvr.launch.prepared_problems import copy_prepared
+from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Run
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.egress import read_policy
 from fedrlvr.site.fingerprint import model_fingerprint
-from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import task_named
+from fedrlvr.site_config import LocalModel, SiteConfig
+from fedrlvr.tasks import SYNTHETIC, TASKS, Task, task_named
+from fedrlvr.tasks.task import GeneratedTask
+from fedrlvr.tiny.base_model import Progress, base_model, shrunk_model
+from fedrlvr.tiny.generated import write_generated
 
 
-def simulate(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> tuple[Run, PreparedRun]:
-    check_folder(args.workspace.resolve())
-    return _here(experiment, args, console, "sim")
-
-
-def run_locally(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> tuple[Run, PreparedRun]:
-    return _here(experiment, args, console, "local")
-
-
-def _here(experiment: ExperimentConfig, args, console: Console, environment: str) -> tuple[Run, PreparedRun]:
-    policy = _policy(experiment, args)
-    prepared = replace(prepare_sites(experiment, args, console), environment=environment)
+def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
+    environment = args.env or "sim"
+    if environment == "sim":
+        check_folder(args.workspace.resolve())
+    path = args.policy or (experiment.policy and args.config.resolve().parent / experiment.policy)
+    policy = read_policy(path) if path else None
+    prepared = replace(prepare_sites(experiment, args, say), environment=environment)
     if policy is not None:
         sites = {name: _with_policy(config, policy) for name, config in prepared.sites.items()}
         prepared = replace(prepared, sites=sites)
-    return begin_here(prepared, args, console), prepared
+    return prepared
 
 
-def begin_here(prepared: PreparedRun, args: argparse.Namespace, console: Console) -> Run:
-    """The run on this machine, from its beginning or from where it came to."""
+def start_here(prepared: PreparedRun, say: Say) -> Run:
     kind = {"sim": Simulation, "local": LocalRun}[prepared.environment]
-    run = kind(prepared.folder, prepared.spec, prepared.sites)
-    prepared.save()  # not before the folder is known to be nobody else's
-    return run
+    return kind(prepared.folder, prepared.spec, prepared.sites)
 
 
-def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, console: Console) -> PreparedRun:
-    """Claim a fresh folder for the run, write every site's problems, and make or find the base model."""
+def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
+    """Make a new folder for the run, write every site's problems, and make or find the base model."""
     workspace = args.workspace.resolve()
     task = task_named(experiment.task, experiment.verifier)
     deepspeed = args.config.resolve().parent / experiment.deepspeed
@@ -67,7 +61,7 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, consol
         job = experiment.job(names)
         if METHODS[job.method].pooled_data:
             names = ["pooled"]
-        progress = _model_progress(console)
+        progress = _model_progress(say)
         model_path = site_model(experiment, task, source, args.tiny, models, args.rebuild_model, progress)
         fingerprint = model_fingerprint(model_path)
         public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
@@ -77,13 +71,82 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, consol
     return PreparedRun(folder, spec, str(model_path), sites)
 
 
-def _policy(experiment: ExperimentConfig, args: argparse.Namespace) -> SitePolicy | None:
-    path = args.policy or (experiment.policy and args.config.resolve().parent / experiment.policy)
-    return read_policy(path) if path else None
+def synthetic_task(task: Task) -> GeneratedTask:
+    """The task that makes the problems for a dry run of `task`: often `task` itself."""
+    synthetic = TASKS[SYNTHETIC.get(task.name, task.name)]
+    if not isinstance(synthetic, GeneratedTask):
+        raise SettingsError(f"task: {task.name} makes no problems of its own; give --data")
+    return synthetic
+
+
+def site_problems(
+    experiment: ExperimentConfig, task: Task, source: Path | None, tiny: bool, folder: Path
+) -> tuple[list[str], str]:
+    """Write every site's problem files under `folder`: copies from the prepared folder `source` (with `tiny` a few
+    problems of each file), or generated problems. Returns the sites' names and the public set's manifest hash.
+
+    Raises:
+        SettingsError: no source, and the preset does not generate problems.
+        ProblemFileError, ManifestError: a source that cannot be used.
+    """
+    pooled = METHODS[experiment.method].pooled_data
+    if source is not None:
+        return copy_prepared(source, task, folder, pooled, experiment.data if tiny else None)
+    if experiment.data is None:
+        raise SettingsError(
+            f"preset {experiment.name} is for real problems: give --data with a folder that `fedrlvr prepare` made, "
+            "or --tiny for a dry run on generated ones"
+        )
+    manifest = write_generated(experiment.data, synthetic_task(task), experiment.seed, folder, pooled)
+    return list(experiment.data.sites), manifest
+
+
+def site_model(
+    experiment: ExperimentConfig,
+    task: Task,
+    source: Path | None,
+    tiny: bool,
+    models: Path,
+    rebuild: bool,
+    progress: Progress,
+) -> Path:
+    """The base model's directory: `source`, with `tiny` a small random model of its kind, or one made under `models`.
+
+    Raises:
+        SettingsError: no source, and the preset makes no model.
+        FileNotFoundError: `source` is not a model directory with safetensors weights.
+    """
+    if source is not None:
+        LocalModel(model_path=source).check_model()
+        return shrunk_model(source, experiment.base_model, models) if tiny and experiment.base_model else source
+    if experiment.base_model is None:
+        raise SettingsError(
+            f"preset {experiment.name} is for {experiment.model}: give --model with its directory, "
+            "or --tiny for a dry run with a small one of its kind"
+        )
+    return base_model(task, synthetic_task(task), experiment.base_model, models, rebuild, progress)
+
+
+def site_config(
+    name: str, experiment: ExperimentConfig, data: Path, model_path: Path, deepspeed: Path, state: Path
+) -> SiteConfig:
+    """The settings that a real site would write into its own file."""
+    heldout = data / f"{name}.heldout.jsonl"
+    return SiteConfig(
+        **dict(experiment.site),
+        model=experiment.model,
+        model_path=model_path,
+        private_problems=data / f"{name}.jsonl",
+        heldout_problems=heldout if heldout.exists() else None,
+        public_problems=data / "public.jsonl",
+        test_problems=data / "test.jsonl",
+        deepspeed_config=deepspeed,
+        state_dir=state,
+    )
 
 
 def _with_policy(config: SiteConfig, policy: SitePolicy) -> SiteConfig:
-    """A simulated site's own copy of the policy, its log and its ledger, in its own folder."""
+    """Give a simulated site its own copy of the policy, with its log and ledger in the site's own folder."""
     config.state_dir.mkdir(parents=True)
     own = policy.model_copy(update={"log": Path("egress.jsonl"), "ledger": Path("ledger.jsonl")})
     path = config.state_dir / "policy.yaml"
@@ -91,11 +154,11 @@ def _with_policy(config: SiteConfig, policy: SitePolicy) -> SiteConfig:
     return config.model_copy(update={"policy": path})
 
 
-def _model_progress(console: Console):
+def _model_progress(say: Say) -> Progress:
     def show(step: int, steps: int, loss: float) -> None:
         if step == 1:
-            console.print(f"making the base model: {steps} supervised steps", highlight=False)
+            say(f"making the base model: {steps} supervised steps")
         elif step % 100 == 0:
-            console.print(f"  step {step}/{steps}  loss {loss:.3f}", highlight=False)
+            say(f"  step {step}/{steps}  loss {loss:.3f}")
 
     return show

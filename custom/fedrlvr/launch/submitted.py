@@ -1,25 +1,22 @@
-"""On a FLARE server: a proof of concept on this machine, whose sites' files are written here, or production, where the
-lead has the consortium's public part and nothing of any site."""
+"""Runs on a FLARE server: in a proof of concept on this machine, for whose sites files are written here, or in
+production, where the lead has the consortium's public part and nothing of any site."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.config import JobConfig
 from fedrlvr.data.manifest import check_manifest
 from fedrlvr.data.problems import manifest_hash, read_problems
-from fedrlvr.flare.deploy.poc import Poc, tell_site
+from fedrlvr.flare.deploy.poc import Poc, write_site_file
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.lead.submission import Submission
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.launch.prepared_problems import sites_in
-from fedrlvr.launch.prepared_run import PreparedRun, fresh_folder
+from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
 from fedrlvr.launch.simulated import prepare_sites
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError
@@ -28,43 +25,38 @@ from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import task_named
 
 
-def submit_to_poc(
-    experiment: ExperimentConfig, args: argparse.Namespace, console: Console
-) -> tuple[Submission, PreparedRun]:
-    """Write what each site of the running proof of concept says of its model and problems, which it reads anew for
-    every job. Its policy stays its own, and what it keeps is in its own folder."""
+def prepare_for_poc(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
+    """Make problems and model for the sites of the running proof of concept. Each site keeps its own policy, and its
+    state in its own folder."""
     _check_arguments(experiment, args)
     poc = Poc(args.poc or args.workspace / "poc")
     deployment = poc.running()
     sites = deployment.project.sites
     if args.data is None:
-        experiment = deal_labels(experiment, sites, _say(console))
+        experiment = deal_labels(experiment, sites, say)
     else:
         _check_names(sites_in(args.data), sites)
-    prepared = prepare_sites(experiment, args, console)
+    prepared = prepare_sites(experiment, args, say)
     configs = {}
     for name, config in prepared.sites.items():
         local = deployment.kit(name) / "local"
         configs[name] = config.model_copy(update={"state_dir": local / "state" / prepared.folder.name})
-    prepared = replace(prepared, sites=configs, environment="poc", place=str(poc.folder))
-    return again_to_poc(prepared, args, console), prepared
+    return replace(prepared, sites=configs, environment="poc", place=str(poc.folder))
 
 
-def again_to_poc(prepared: PreparedRun, args: argparse.Namespace, console: Console) -> Submission:
-    """The run in its proof of concept, which has to be up, from its beginning or from where it came to."""
+def start_at_poc(prepared: PreparedRun, say: Say) -> Submission:
+    """Start or resume the run in its proof of concept, which must be up. Each site's file is written for this run."""
     poc = Poc(Path(prepared.place))
     deployment = poc.running()
     _check_names(list(prepared.sites), deployment.project.sites)
     for name, config in prepared.sites.items():
-        tell_site(deployment.kit(name) / "local", config)
-    console.print(f"proof of concept at localhost:{deployment.project.port}, {poc.folder}", **_PLAIN)
-    return _submission(prepared, open_kit(deployment.kit(deployment.project.lead)), console)
+        write_site_file(deployment.kit(name) / "local", config)
+    say(f"proof of concept at localhost:{deployment.project.port}, {poc.folder}")
+    return Submission(prepared.folder, prepared.spec, open_kit(deployment.kit(deployment.project.lead)), say)
 
 
-def submit_to_production(
-    experiment: ExperimentConfig, args: argparse.Namespace, console: Console
-) -> tuple[Submission, PreparedRun]:
-    """The consortium's public and test set, checked against its manifest, say which problems a job is about."""
+def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
+    """The consortium's public and test set, checked against its manifest, define the problems of the job."""
     _check_arguments(experiment, args)
     for flag, value, what in (
         ("--kit", args.kit, "your own startup kit, as `nvflare provision` made it"),
@@ -82,25 +74,21 @@ def submit_to_production(
     if args.model:
         LocalModel(model_path=args.model).check_model()
         model, fingerprint = str(args.model.resolve()), model_fingerprint(args.model)
-    job = JobConfig(**{name: getattr(experiment, name) for name in JobConfig.model_fields})
+    ids, digest = [problem.id for problem in public], manifest_hash(public)
+    spec = RunSpec(job=experiment.as_job(), public_ids=ids, public_sha256=digest, base_model=fingerprint)
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
-        ids = [problem.id for problem in public]
-        spec = RunSpec(job=job, public_ids=ids, public_sha256=manifest_hash(public), base_model=fingerprint)
-        prepared = PreparedRun(folder, spec, model, environment="prod", place=str(kit))
-    return again_to_production(prepared, args, console), prepared
+        return PreparedRun(folder, spec, model, environment="prod", place=str(kit))
 
 
-def again_to_production(prepared: PreparedRun, args: argparse.Namespace, console: Console) -> Submission:
-    """The run in production, with the kit that it was submitted with or the one that is given."""
-    if args.kit is not None:
-        prepared = replace(prepared, place=str(args.kit.resolve()))
+def start_in_production(prepared: PreparedRun, say: Say) -> Submission:
     connect = open_kit(Path(prepared.place))
-    console.print(f"production, with the kit of {Path(prepared.place).name}", **_PLAIN)
-    return _submission(prepared, connect, console)
+    say(f"production, with the kit of {Path(prepared.place).name}")
+    return Submission(prepared.folder, prepared.spec, connect, say)
 
 
-def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Callable[[str], None]) -> ExperimentConfig:
-    """The preset's labels dealt over these sites in turn, unless it has as many sites; `min_sites` follows down."""
+def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Say) -> ExperimentConfig:
+    """Give these sites the preset's labels: site by site if it has as many sites, else label by label in turn. If
+    `min_sites` is larger than the number of sites, reduce it."""
     if experiment.data is None:
         return experiment
     dealt = dict(zip(sites, experiment.data.sites.values(), strict=False))
@@ -119,10 +107,10 @@ def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Callabl
 
 
 def _check_arguments(experiment: ExperimentConfig, args: argparse.Namespace) -> None:
-    """What only a simulation can do. Raises SettingsError."""
+    """Raises SettingsError for what only a simulation can do."""
     if METHODS[experiment.method].pooled_data:
         raise SettingsError(
-            f"--method {experiment.method}: all problems in one place, which --env {args.env} is there to avoid; use "
+            f"--method {experiment.method}: all problems in one place, which --env {args.env} is meant to avoid; use "
             "--env sim"
         )
     if args.policy:
@@ -135,16 +123,3 @@ def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
             f"--data: holds problems of {', '.join(sorted(found))}, but the proof of concept has "
             f"{', '.join(sorted(expected))}; expected a file NAME.jsonl for each of these and no other"
         )
-
-
-def _submission(prepared: PreparedRun, connect: Callable, console: Console) -> Submission:
-    submission = Submission(prepared.folder, prepared.spec, connect, _say(console))
-    prepared.save()  # not before the folder is known to be nobody else's
-    return submission
-
-
-_PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}
-
-
-def _say(console: Console) -> Callable[[str], None]:
-    return lambda text: console.print(text, **_PLAIN)

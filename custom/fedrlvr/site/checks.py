@@ -1,4 +1,4 @@
-"""What can be wrong with a site before a job comes, each check on its own: versions, machine, DeepSpeed, problems."""
+"""Checks of a site before a job comes: versions, machine, DeepSpeed, problems."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from fedrlvr.tasks import Task
 
 GIB = 2**30
 LEAST_DISK = 1 * GIB
-WORKER = 1.5 * GIB  # a worker's own memory besides the weights: libraries, activations
+WORKER = 1.5 * GIB  # a worker's memory in addition to the weights: libraries, activations
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a check-up. `status` is ok, warning or failed; `remedy` says what to do about it."""
+    """One line of `fedrlvr doctor`. `status` is ok, warning or failed; `remedy` says what to do about it."""
 
     about: str
     status: str
@@ -39,7 +39,7 @@ class Finding:
 
 
 def check_versions(constraints: Path | None) -> Iterator[Finding]:
-    """This package's requirements; and the tested pins, if a constraints file is given."""
+    """This package's requirements and, if a constraints file is given, the tested versions."""
     python = platform.python_version()
     yield Finding("python", "ok" if tuple(map(int, python.split(".")[:2])) >= (3, 11) else "failed", python, "use 3.11")
     wrong = []
@@ -59,7 +59,7 @@ def check_versions(constraints: Path | None) -> Iterator[Finding]:
 
 
 def check_machine(config: SiteConfig) -> Iterator[Finding]:
-    """GPUs, and memory and disk for this model."""
+    """GPUs; memory and disk space for this model."""
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     names = ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus) or "none"
     on_gpu = bool(gpus) and config.device != "cpu"
@@ -83,7 +83,7 @@ def check_machine(config: SiteConfig) -> Iterator[Finding]:
 
 
 def check_deepspeed(config: SiteConfig) -> Finding:
-    """The path that DeepSpeed will take here. Raises ValueError as `read_deepspeed_config`."""
+    """How DeepSpeed will run here. Raises ValueError as `read_deepspeed_config`."""
     stage = read_deepspeed_config(config.deepspeed_config).get("zero_optimization", {}).get("stage", 0)
     gpu = torch.cuda.is_available() and config.device != "cpu"
     ranks = f"{config.processes} ranks under torchrun" if config.processes > 1 else "one rank"
@@ -94,7 +94,7 @@ def check_deepspeed(config: SiteConfig) -> Finding:
 
 
 def check_problems(config: SiteConfig, task: Task, manifest: Path | None) -> Iterator[Finding]:
-    """Every problem file, and the public one against the manifest. Raises ProblemFileError, ManifestError."""
+    """Every problem file, and whether the public one fits the manifest. Raises ProblemFileError, ManifestError."""
     for name in ("private", "public", "test", "heldout"):
         path = getattr(config, f"{name}_problems")
         if path is not None:
@@ -111,7 +111,7 @@ def check_problems(config: SiteConfig, task: Task, manifest: Path | None) -> Ite
 
 
 def model_bytes(config: SiteConfig) -> float:
-    """Memory of the weights once loaded: their bytes on disk, scaled from the stored type to `dtype`."""
+    """Memory of the loaded weights: their bytes on disk, scaled from the stored type to `dtype`."""
     settings = json.loads((config.model_path / "config.json").read_text())
     stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
     on_disk = sum(path.stat().st_size for path in config.model_path.glob("*.safetensors"))

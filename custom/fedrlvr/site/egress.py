@@ -1,7 +1,7 @@
-"""What may leave a site: whatever goes to the server is checked, limited, accounted and written down here.
+"""What may leave a site: every answer to the server is checked, limited, charged to the ledger and logged here.
 
-The rules are in `privacy/`; this says in which order they act on what a job's worker answered. It fails closed: after
-an exception here nothing leaves.
+This file applies the rules of `privacy/` to the answers of a job's worker. It fails closed: after an exception here
+nothing leaves.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ WITHHELD = "the site could not do this task; its own log says why"
 
 
 class Egress:
-    """One job's way out of one site.
+    """Releases what one job may send from one site.
 
-    `asked` are the public problems of the step under way, `adapter_spec` the names and shapes of the model's adapter:
-    without them nothing of either kind leaves. `ledger` and `log` are the policy's files; a dry run brings its own.
+    `asked` are the public problems of the current step, `adapter_spec` the names and shapes of the model's adapter:
+    without them no answers and no adapter leave. `ledger` and `log` are the policy's files; a dry run has its own.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Egress:
         self._release = AdapterRelease(policy.adapters, self.ledger, config.model, job_id)
 
     def adapter(self, delta: Adapter, **place) -> Adapter:
-        """Exactly the expected tensors; clipped; with noise, and that charged to the ledger before it is released."""
+        """Exactly the expected tensors, clipped, with noise. The noise is charged to the ledger before the release."""
         with self._written("adapter", place) as entry:
             delta, measured = self._release(delta, self.adapter_spec)
             entry |= {"count": len(delta), "rules": measured, **fingerprint(as_safetensors(delta))}
@@ -78,14 +78,14 @@ class Egress:
         return filtered.kept
 
     def steps(self, steps: Sequence[StepRecord], **place) -> list[StepRecord]:
-        """The numbers of steps, without those that the policy keeps back."""
+        """The numbers of steps that the policy allows."""
         with self._written("metrics", place) as entry:
             allowed, dropped = allowed_steps(steps, self.policy.metrics)
             entry |= {"count": len(allowed), "rules": dropped, **fingerprint(as_json({"steps": allowed}))}
         return allowed
 
     def scores(self, answer: ValidateAnswer, **place) -> ValidateAnswer:
-        """The scores of an evaluation, without those that the policy keeps back."""
+        """The scores of an evaluation that the policy allows."""
         with self._written("metrics", place) as entry:
             allowed, dropped = allowed_scores(answer.scores, self.policy.metrics)
             answer = answer.model_copy(update={"scores": allowed})
@@ -94,26 +94,26 @@ class Egress:
         return answer
 
     def error(self, text: str, refusal: bool, **place) -> str:
-        """What the server is told of an error. A refusal is about the job, and is always told."""
+        """The text of an error for the server. A refusal is about the job, and is always sent."""
         with self._written("error", place) as entry:
-            told = text if refusal or self.policy.metrics.error_text else WITHHELD
-            entry |= {"count": 1, "rules": {}, **fingerprint(told.encode())}
-        return told
+            sent = text if refusal or self.policy.metrics.error_text else WITHHELD
+            entry |= {"count": 1, "rules": {}, **fingerprint(sent.encode())}
+        return sent
 
     def block(self, reason: str, **place) -> None:
-        """Write down that a message was refused before it came to the rules of any kind."""
+        """Log that a message was refused before any rule was applied to it."""
         self.log.refused(reason, **self._place, **place, kind="unknown")
 
     def charge_steps(self, steps: int, private_problems: int) -> None:
-        """Account for private steps with noise before they are taken. Raises BudgetSpent; nothing was charged then."""
+        """Charge private steps with noise before they are taken. If that raises BudgetSpent, nothing was charged."""
         if self.job.privacy.mode == "dp_grpo" and steps:
             rules = self.policy.training
             charge = self._steps(steps, private_problems)
             self.ledger.charge(self.config.model, self._place["job"], charge, rules.delta, rules.max_epsilon)
 
     def check_plan(self, private_problems: int, rounds_done: int = 0) -> None:
-        """Raises Refused where all the noisy steps and releases that the job plans, save those of the rounds that an
-        earlier attempt at the same run has done, would not fit into the budgets."""
+        """Raises Refused if the noisy steps and releases that the job plans would exceed the budgets. Rounds that an
+        earlier job of the same run has done do not count."""
         rounds = self.job.federation.rounds - rounds_done
         if rounds <= 0:
             return
@@ -124,7 +124,7 @@ class Egress:
             check_budget(self.ledger, self.config.model, planned, self.policy.training)
 
     def planned_costs(self, private_problems: int) -> list[str]:
-        """In words, what all that the job plans would bring each budget to."""
+        """In words, how much of each budget would be spent after everything that the job plans."""
         adapters, planned = self.policy.adapters, []
         if adapters.noise_multiplier > 0:
             planned.append((SiteNoise(adapters.noise_multiplier, self.job.federation.rounds), adapters))
@@ -136,10 +136,10 @@ class Egress:
         ]
 
     def check_job(self) -> None:
-        """Raises Refused where the job does not bring what the policy requires, or a rule cannot be kept here;
-        LedgerError where the log has seen a longer ledger than there is."""
+        """Raises Refused if the job does not do what the policy requires, or a rule cannot be applied here; LedgerError
+        if lines are missing from the ledger that the log has seen."""
         self.ledger.check_knows(self.log.last_ledger())
-        _ = self._names, self._presidio  # read now, and not when the first answers wait
+        _ = self._names, self._presidio  # read them now: an error should come before any work is done
         required, mode = self.policy.training.require, self.job.privacy.mode
         if required == "dp_grpo" and mode != "dp_grpo":
             raise Refused(f"this site requires privacy.mode: dp_grpo; the job has privacy.mode: {mode}")
@@ -199,6 +199,5 @@ class Egress:
 
 
 def read_policy(path: Path) -> SitePolicy:
-    """A site's policy file with its paths made absolute. Raises SettingsError, naming the nearest rule to a misspelt
-    one."""
+    """A site's policy file with its paths made absolute. Raises SettingsError."""
     return load_settings(SitePolicy, path).rooted(path.resolve().parent)

@@ -1,51 +1,39 @@
-"""Which model is this? Short answers by which two directories are told apart, in no time however large they are."""
+"""Fingerprints that tell model directories apart, in a short time however large the models are."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedrlvr.settings_file import SettingsError
 
-SAMPLE = 1 << 20  # bytes looked at in the middle of a weight file
-PIECE = 1 << 12  # and in the middle of each of a base model's tensors
+PIECE = 1 << 12  # bytes read from the middle of each tensor
 DIGITS = 16
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """SHA-256 over the JSON files and templates of a model or adapter directory and over a sample of each weight
-    file."""
-    digest = hashlib.sha256()
-    for path in sorted(
-        path for ending in ("json", "jinja", "model", "safetensors") for path in folder.glob(f"*.{ending}")
-    ):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with open(path, "rb") as file:
-            if path.suffix == ".safetensors":
-                file.seek(max(0, size // 2 - SAMPLE // 2))
-            digest.update(file.read(SAMPLE))
-    return digest.hexdigest()
+    """SHA-256 over the JSON files, templates and tokenizer models of a model or adapter directory, and over a piece of
+    each of its tensors. Raises SettingsError for a weight file that is not a safetensors file."""
+    endings = ("json", "jinja", "model", "safetensors")
+    return _digest(sorted(path for ending in endings for path in folder.glob(f"*.{ending}")))
 
 
 def model_fingerprint(folder: Path) -> str:
-    """SHA-256, first 16 hex digits, over what decides a base model's behaviour: its configuration, its tokenizer, and
-    of its weight files name, size, header and a piece of every tensor. What else lies in the folder does not count.
+    """The same, first 16 hex digits, over what decides a base model's behaviour: its configuration, its tokenizer and
+    its weight files. Other files in the folder do not count."""
+    named = (folder / "config.json", folder / "tokenizer.json", *sorted(folder.glob("*.safetensors.index.json")))
+    return _digest([*(path for path in named if path.exists()), *sorted(folder.glob("*.safetensors"))])[:DIGITS]
 
-    Raises:
-        SettingsError: a weight file that is no safetensors file.
-    """
+
+def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in (folder / "config.json", folder / "tokenizer.json", *sorted(folder.glob("*.safetensors.index.json"))):
-        if path.exists():
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in files:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        for piece in _pieces(path):
-            digest.update(piece)
-    return digest.hexdigest()[:DIGITS]
+        for part in _pieces(path) if path.suffix == ".safetensors" else [path.read_bytes()]:
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

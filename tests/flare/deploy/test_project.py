@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from fedrlvr.cli import main
-from fedrlvr.flare.deploy.project import ProjectError, fill_project, free_port, is_free, read_project
-from fedrlvr.flare.deploy.provisioning import provision
+from fedrlvr.flare.deploy.project import ProjectError, fill_project, free_port, is_free, provision, read_project
 from fedrlvr.flare.lead.session import KitError, open_kit
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +40,7 @@ def test_other_names_take_the_place_of_all_of_its_own(tmp_path):
         ("localhost", [], "at least one name, none twice (found none)"),
         ("localhost", ["a", "a"], "none twice (found a, a)"),
         ("localhost", ["../a"], "site name '../a': use letters and digits"),
-        ("localhost", ["test"], "site name 'test' means something else here"),
+        ("localhost", ["test"], "site name 'test' has another meaning here"),
         ("my server", ["a"], "--server-host 'my server': expected a host name"),
     ],
 )
@@ -53,7 +52,7 @@ def test_names_that_cannot_be_used(server, sites, message):
 
 def test_a_file_that_is_no_project(tmp_path):
     (tmp_path / "project.yml").write_text("participants: [{name: a, type: client}]")
-    with pytest.raises(ProjectError, match="is no project file with a server"):
+    with pytest.raises(ProjectError, match="not a project file with a server"):
         read_project(tmp_path / "project.yml")
 
 
@@ -78,7 +77,7 @@ def test_kits_and_what_server_and_site_say_in_their_own_folders(tmp_path):
     names = {"localhost", "north", "it@north.org", "lead@consortium.org", "admin@consortium.org"}
     assert {kit.name for kit in kits.iterdir()} == names
     open_kit(kits / "lead@consortium.org")
-    with pytest.raises(KitError, match="is no administrator's startup kit"):
+    with pytest.raises(KitError, match="not an administrator's startup kit"):
         open_kit(kits / "north")
     with pytest.raises(ProjectError, match="has startup kits already"):
         provision(PROJECT, tmp_path / "kits", "localhost", 8002, ["north"])

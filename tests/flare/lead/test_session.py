@@ -7,8 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from fedrlvr.flare.deploy.project import free_port
-from fedrlvr.flare.deploy.provisioning import provision
+from fedrlvr.flare.deploy.project import free_port, provision
 
 PROJECT = Path(__file__).parents[3] / "poc" / "project.yml"
 

@@ -17,7 +17,7 @@ from nvflare.fuel.flare_api.api_spec import (
 )
 
 from fedrlvr.flare.lead import submission
-from fedrlvr.flare.lead.session import Line
+from fedrlvr.flare.lead.session import FlareSession
 from fedrlvr.flare.lead.submission import Submission, SubmissionFailed
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import RunFailed
@@ -82,7 +82,7 @@ def submit(tmp_path, job):
         spec = RunSpec(job=job, public_ids=["p"], public_sha256="0" * 64, **more)
         note = [].append if notes is None else notes.append
         made = Submission(tmp_path / "run", spec, server.connect, note, poll=0.0)
-        made._line._pause = 0.0
+        made._session._pause = 0.0
         return made
 
     return make
@@ -123,11 +123,11 @@ def test_a_hiccup_is_survived_with_a_new_session(submit):
 def test_a_server_that_stays_away_is_given_up_once_and_the_job_is_said_to_go_on(submit):
     server, notes = Server(), ["-"]
     run = submit(server, notes)
-    run._line._patience = 0.0
+    run._session._patience = 0.0
     server.drops = 10**6
     with pytest.raises(RunFailed, match="no connection to the server for 0 s: gone"):
         heard(run)
-    assert any("job j-1 goes on at the server" in note for note in notes)
+    assert any("job j-1 continues at the server" in note for note in notes)
     assert "abort" not in server.calls
 
 
@@ -136,7 +136,7 @@ def test_a_server_that_stays_away_is_given_up_once_and_the_job_is_said_to_go_on(
     [
         ({"job_deploy_detail": ["server: OK", "a: BYOC not permitted"]}, "server: OK; a: BYOC not permitted"),
         ({"schedule_history": ["1: not enough sites", "2: still not enough sites"]}, "2: still not enough sites"),
-        ({}, "FLARE says no more"),
+        ({}, "FLARE gives no reason"),
     ],
 )
 def test_a_job_that_never_runs_ends_with_flares_own_reason(submit, meta, reason):
@@ -156,16 +156,16 @@ def test_a_stopped_run_ends_with_the_journals_reason_whether_heard_live_or_not(s
 
 def test_a_refused_submission_names_the_refusal(submit, monkeypatch):
     monkeypatch.setattr(Server, "submit_job", lambda self, folder: (_ for _ in ()).throw(AuthorizationError("not you")))
-    with pytest.raises(SubmissionFailed, match="the server did not take the job: not you"):
+    with pytest.raises(SubmissionFailed, match="the server did not accept the job: not you"):
         heard(submit(Server()))
 
 
 @pytest.mark.parametrize(
     ("question", "error", "reason"),
     [
-        ("get_connected_client_list", NoReply("none"), "the server does not say who is there: none"),
+        ("get_connected_client_list", NoReply("none"), "the server does not list its sites: none"),
         ("do_app_command", AuthenticationError("expired"), "the run cannot be followed: expired"),
-        ("get_job_meta", AuthenticationError("expired"), "no word of job j-1: expired"),
+        ("get_job_meta", AuthenticationError("expired"), "no status of job j-1: expired"),
     ],
 )
 def test_whatever_the_server_says_no_with_the_run_ends_with_it(submit, monkeypatch, question, error, reason):
@@ -178,21 +178,21 @@ def test_a_server_that_does_not_let_the_lead_in_any_more_ends_a_resumed_run_with
     heard(submit(Server(), run="0" * 16))
     expired = AuthenticationError("certificate expired")
     monkeypatch.setattr(Server, "get_job_meta", lambda *given: (_ for _ in ()).throw(expired))
-    with pytest.raises(SubmissionFailed, match="no word of job j-1: certificate expired"):
+    with pytest.raises(SubmissionFailed, match="no status of job j-1: certificate expired"):
         heard(submit(Server(), run="0" * 16, resume=True))
 
 
 def test_a_job_that_the_server_forgot_is_not_waited_for_for_ever(submit, monkeypatch):
-    monkeypatch.setattr(submission, "FORGOTTEN", 0.0)
+    monkeypatch.setattr(submission, "GIVE_UP_LOST", 0.0)
     server = Server(statuses=["RUNNING"], told=[1, *[JobNotRunning()] * 9])
-    with pytest.raises(SubmissionFailed, match="the server runs no job j-1 although it is marked as running"):
+    with pytest.raises(SubmissionFailed, match="the server does not run job j-1 although it is marked as running"):
         heard(run := submit(server))
     assert json.loads((run.server_folder / "metrics.jsonl").read_text()) == EVENTS[0]
     assert "abort" not in server.calls
 
 
 def test_a_job_that_is_over_but_for_a_site_that_is_gone_is_settled_and_comes_home(submit, monkeypatch):
-    monkeypatch.setattr(submission, "SETTLED", 0.0)
+    monkeypatch.setattr(submission, "ABORT_LOST", 0.0)
     server = Server(statuses=["RUNNING"], told=[3, 0, JobNotRunning()])
     assert heard(submit(server)) == EVENTS  # although FLARE calls it aborted
     assert server.calls == ["connect", "submit", "abort", "download", "close"]
@@ -204,7 +204,7 @@ def test_a_run_that_goes_on_follows_a_job_that_still_runs_and_submits_one_in_pla
     server, notes = Server(statuses=["RUNNING", "RUNNING", "FINISHED:COMPLETED"], told=[0, 1]), []
     assert heard(submit(server, notes, **again)) == EVENTS
     assert server.calls == ["connect", "download", "close"]
-    assert "job j-1 is not over: followed again" in notes
+    assert "job j-1 is not over: following it again" in notes
     for gone in ({"statuses": ["FINISHED:ABORTED", "RUNNING", "FINISHED:COMPLETED"]}, {"told": [JobNotRunning()]}):
         server = Server(**({"statuses": ["RUNNING", "RUNNING", "FINISHED:COMPLETED"]} | gone))
         assert heard(submit(server, **again)) == EVENTS
@@ -213,7 +213,7 @@ def test_a_run_that_goes_on_follows_a_job_that_still_runs_and_submits_one_in_pla
 
 def test_two_commands_are_not_at_one_run(submit):
     run = submit(Server())
-    with pytest.raises(ValueError, match="another command is at this run; wait for its end, or end it"):
+    with pytest.raises(ValueError, match="another command uses this run; wait for its end, or end it"):
         submit(Server(), run="0" * 16, resume=True)
     run.close()
     submit(Server(), run="0" * 16, resume=True).close()
@@ -237,8 +237,8 @@ def test_closed_before_its_end_it_is_aborted_awaited_and_what_there_is_comes_hom
 
 
 def test_flares_words_stay_off_the_console(tmp_path, capsys):
-    line = Line(lambda: None, tmp_path / "flare.log")
-    line.call(lambda session: print("Connecting to FLARE ..."))
-    line.close()
+    session = FlareSession(lambda: None, tmp_path / "flare.log")
+    session.call(lambda session: print("Connecting to FLARE ..."))
+    session.close()
     assert capsys.readouterr().out == ""
     assert "Connecting" in (tmp_path / "flare.log").read_text()

@@ -1,10 +1,12 @@
-"""A federation's project file: names filled into a template, and read again."""
+"""A federation's project file: fill names into a template, make startup kits with `nvflare provision`, read it."""
 
 from __future__ import annotations
 
 import copy
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +33,29 @@ class Project:
     lead: str
 
 
+def provision(template: Path, out: Path, server: str, port: int, sites: Sequence[str]) -> Path:
+    """Fill the names into `template`, make the startup kits under `out`, and return the folder with one kit for each
+    participant.
+
+    Raises ProjectError for names that cannot be used, a folder that already has kits, or an error of FLARE's.
+    """
+    project = out / "project.yml"
+    if project.exists():
+        raise ProjectError(f"--out: {out} has startup kits already, which are not made twice; choose another folder")
+    filled = fill_project(yaml.safe_load(template.read_text()), server, port, sites)
+    out.mkdir(parents=True, exist_ok=True)
+    project.write_text(yaml.safe_dump(filled, sort_keys=False))
+    command = [str(Path(sys.executable).parent / "nvflare"), "provision", "-p", str(project), "-w", str(out)]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
+    if done.returncode:
+        project.unlink()
+        output = (done.stderr or done.stdout)[-800:]
+        raise ProjectError(f"nvflare provision ended with code {done.returncode}: {output}")
+    return out / filled["name"] / "prod_00"
+
+
 def fill_project(template: dict, server: str, port: int, sites: Sequence[str]) -> dict:
-    """`template` with another server, port and other sites, each an organisation of its own with an org admin.
+    """`template` with this server, port and these sites. Each site is its own organisation with its own org admin.
 
     Raises ProjectError.
     """
@@ -54,7 +77,7 @@ def fill_project(template: dict, server: str, port: int, sites: Sequence[str]) -
 
 
 def read_project(path: Path) -> Project:
-    """Raises ProjectError for a file that does not name one server, its sites, a project admin and a lead."""
+    """Raises ProjectError if the file does not name one server, its sites, a project admin and a lead."""
     try:
         values = yaml.safe_load(path.read_text())
         people = values["participants"]
@@ -68,11 +91,11 @@ def read_project(path: Path) -> Project:
             lead=next(p["name"] for p in people if p.get("role") == "lead"),
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration):
-        raise ProjectError(f"{path}: is no project file with a server, sites, a project admin and a lead") from None
+        raise ProjectError(f"{path}: not a project file with a server, sites, a project admin and a lead") from None
 
 
 def free_port(wanted: int | None) -> int:
-    """`wanted`, or the first one from 8002 on that nobody listens at on this machine. Raises ProjectError."""
+    """`wanted`, or without it the first free port from 8002 on. Raises ProjectError if no such port is free."""
     if wanted is not None:
         _check_port(wanted)
     for port in [wanted] if wanted else range(FIRST_PORT, FIRST_PORT + 100):
@@ -84,7 +107,7 @@ def free_port(wanted: int | None) -> int:
 
 def is_free(port: int) -> bool:
     with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are over do not count
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
         try:
             tried.bind(("127.0.0.1", port))
         except OSError:
@@ -102,6 +125,6 @@ def _check_sites(sites: Sequence[str]) -> None:
         if not re.fullmatch(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+)*", site):
             raise ProjectError(f"site name {site!r}: use letters and digits, with single - or _ between them")
         if site in ("public", "test", "pooled", "server"):
-            raise ProjectError(f"site name {site!r} means something else here; choose another")
+            raise ProjectError(f"site name {site!r} has another meaning here; choose another")
     if not sites or len(set(sites)) < len(sites):
         raise ProjectError(f"sites: expected at least one name, none twice (found {', '.join(sites) or 'none'})")

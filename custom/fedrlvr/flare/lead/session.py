@@ -1,4 +1,4 @@
-"""A lead's line to a FLARE server: it comes back after a network hiccup, and says nothing on the console."""
+"""A session with a FLARE server that reconnects after a network failure and prints nothing on the console."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api.api_spec import (
@@ -31,11 +31,11 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from fedrlvr.run import RunFailed
 
-PATIENCE = 300.0  # seconds that a server may be out of reach before a run is given up
-FIRST_PATIENCE = 20.0  # and before it was ever reached
-CONNECT_WITHIN = 10.0
-LOST = (ConnectionError, SessionClosed, FLCommunicationError, TimeoutError)
-SAYS_NO = (  # how a server that is in reach refuses; FLARE gives these no class of their own
+PATIENCE = 300.0  # seconds that a server may be unreachable before the run is given up
+FIRST_PATIENCE = 20.0  # the same, before the server was reached for the first time
+CONNECT_TIMEOUT = 10.0  # seconds for one attempt
+CONNECTION_LOST = (ConnectionError, SessionClosed, FLCommunicationError, TimeoutError)
+REFUSALS = (  # what a reachable server answers a request with that it refuses or cannot do; they share no base class
     AuthenticationError, AuthorizationError, ClientsStillRunning, CommandError, InternalError, InvalidJobDefinition,
     InvalidTarget, JobNotDone, JobNotFound, JobNotRunning, NoClientsAvailable, NoReply, RuntimeError,
 )  # fmt: skip
@@ -43,11 +43,11 @@ T = TypeVar("T")
 
 
 class KitError(ValueError):
-    """A folder that is no administrator's startup kit."""
+    """A folder that is not an administrator's startup kit."""
 
 
-class Line:
-    """Calls go to a session, which is opened anew when it is lost. FLARE's own words go to `log_path`."""
+class FlareSession:
+    """Opens a new FLARE session whenever the current one is lost. What FLARE prints and logs goes to `log_path`."""
 
     def __init__(
         self,
@@ -64,16 +64,16 @@ class Line:
         self._session: Session | None = None
         self._handler = _log_to(log_path)
 
-    def call(self, question: Callable[[Session], T]) -> T:
-        """Raises RunFailed where the server stays out of reach; any of `SAYS_NO` is its answer."""
+    def call(self, request: Callable[[Session], T]) -> T:
+        """Raises RunFailed if the server stays unreachable, and one of `REFUSALS` if it refuses the request."""
         lost = None
         while True:
             try:
-                with self._quiet():
+                with output_to(self.log_path):
                     if self._session is None:
                         self._session = self._connect()
-                    answer = question(self._session)
-            except LOST as error:
+                    answer = request(self._session)
+            except CONNECTION_LOST as error:
                 self._drop()
                 if lost is None:
                     lost = time.monotonic()
@@ -88,9 +88,9 @@ class Line:
                 self._left = self._patience
                 return answer
 
-    def hurry(self, patience: float = FIRST_PATIENCE) -> None:
-        """From now on somebody waits for the end: no server is worth more than this."""
-        self._left = self._patience = min(self._patience, patience)
+    def hurry(self) -> None:
+        """Give up an unreachable server sooner from now on, because a person is waiting for the command to end."""
+        self._left = self._patience = min(self._patience, FIRST_PATIENCE)
 
     def close(self) -> None:
         self._drop()
@@ -102,21 +102,19 @@ class Line:
     def _drop(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            with self._quiet(), contextlib.suppress(*LOST, RuntimeError):
+            with output_to(self.log_path), contextlib.suppress(*CONNECTION_LOST, RuntimeError):
                 session.close()
 
-    @contextlib.contextmanager
-    def _quiet(self):
-        with (
-            open(self.log_path, "a", encoding="utf-8") as log,
-            contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
-        ):
-            yield
+
+@contextlib.contextmanager
+def output_to(path: Path) -> Iterator[TextIO]:
+    """Append to this file what FLARE prints."""
+    with open(path, "a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield log
 
 
 def open_kit(kit: Path) -> Callable[[], Session]:
-    """How to open a session with an administrator's startup kit; its user is whom the kit was made for.
+    """A function that opens a session with an administrator's startup kit, as the user that the kit was made for.
 
     Raises KitError.
     """
@@ -126,27 +124,27 @@ def open_kit(kit: Path) -> Callable[[], Session]:
         user, from_certificate = admin.get("username"), admin.get("uid_source") == "cert"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise KitError(
-            f"{kit}: is no administrator's startup kit; expected a folder with startup/fed_admin.json, as "
-            "`nvflare provision` makes one for every admin"
+            f"{kit}: not an administrator's startup kit; expected a folder with startup/fed_admin.json, which "
+            "`nvflare provision` makes for every admin"
         ) from None
     if not isinstance(user, str) or not (user or from_certificate):
-        raise KitError(f"{path}: admin.username: names nobody; expected the user that the kit was made for")
+        raise KitError(f"{path}: admin.username: empty; expected the user that the kit was made for")
     return lambda: _connected(user, kit)
 
 
 def _connected(user: str, kit: Path) -> Session:
-    """In a thread of its own, for whose end an interruption waits: interrupted itself, FLARE would leave a thread that
-    tries to connect for ever and lets no program end."""
-    with ThreadPoolExecutor(1) as aside:
-        opening = aside.submit(new_secure_session, user, str(kit), timeout=CONNECT_WITHIN, auto_login_max_tries=1)
+    """Connect in a thread and wait for its end even when interrupted. If FLARE's own code is interrupted, it leaves a
+    thread that tries to connect for ever, and the program cannot end."""
+    with ThreadPoolExecutor(1) as executor:
+        opening = executor.submit(new_secure_session, user, str(kit), timeout=CONNECT_TIMEOUT, auto_login_max_tries=1)
         try:
             return opening.result()
         except KeyboardInterrupt:
-            opening.add_done_callback(_hang_up)
+            opening.add_done_callback(_close_opened)
             raise
 
 
-def _hang_up(opening: Future[Session]) -> None:
+def _close_opened(opening: Future[Session]) -> None:
     if opening.exception() is None:
         opening.result().close()
 

@@ -1,8 +1,8 @@
-"""Run the recipe in FLARE's simulator as a child process: its log in a file, its event log in sight, no process left
-behind.
+"""Run the recipe in FLARE's simulator, a child process: its output goes to a file, its event log is followed, and no
+process is left behind.
 
-The child holds the other end of a pipe from its parent. When the pipe breaks - the parent ended, was interrupted or was
-killed - the child ends every process of the run, which it knows by a mark in their environment.
+The child holds one end of a pipe from its parent. When the pipe breaks because the parent ended or was killed, the
+child ends every process of the run, which it finds by a mark in their environment.
 """
 
 from __future__ import annotations
@@ -34,23 +34,21 @@ if TYPE_CHECKING:
     from fedrlvr.flare.recipe import PubSwapRecipe
 
 POLL = 0.2
-
-
-# As at a real site: a job may name our classes and no others, and logs stay where they are.
+# As at a real site: a job may name only our classes, and logs are not sent to the server.
 RESOURCES = {"format_version": 2, "class_allow_list": sorted(JOB_CLASSES), "allow_log_streaming": False}
-# What has the simulator keep to what a real site's `local/privacy.json` says.
+# Makes the simulator apply `local/privacy.json` as a real site does.
 KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.flare.workarounds.SimulatedSite"}]}
 
 
 class SimulationFailed(RunFailed):
-    """The simulated job did not end well; the message says why, as far as the event log knows."""
+    """The simulated job did not end well. The message is the reason in the event log, if there is one."""
 
 
 class Simulation:
     """One run under `folder`: `flare/` is FLARE's workspace, `flare.log` what it prints."""
 
     def __init__(self, folder: Path, spec: RunSpec, sites: dict[str, SiteConfig]):
-        """A run to go on with is one that was under `folder`."""
+        """A run that is resumed must have been under the same `folder`."""
         check_folder(folder)
         self.folder, self._job = folder, spec.job
         self.flare = folder / "flare" / spec.job.name
@@ -65,15 +63,14 @@ class Simulation:
         (folder / "job.json").write_text(json.dumps({"sites": list(sites), "spec": spec.model_dump(mode="json")}))
 
     def run(self, hear: Hear) -> None:
-        """As `Run`."""
+        """See `Run`."""
         for event in self.events():
             hear(event)
 
     def events(self) -> Iterator[dict | None]:
-        """Start the run and yield the server's event log, line by line as it is written; None when nothing is new.
+        """Start the run and yield the server's event log as it grows; None when there is nothing new.
 
-        Raises:
-            SimulationFailed: the job ended with an error.
+        Raises SimulationFailed if the job ended with an error.
         """
         with open(self.log_path, "ab") as log:
             log.writelines(f"{line}\n".encode() for line in Deadlines.of(self._job).describe())
@@ -92,7 +89,7 @@ class Simulation:
             self.close()
 
     def close(self) -> None:
-        """End whatever of this run is still there."""
+        """End what still runs."""
         if self._process is not None:
             end_marked(self._mark)
             end(self._process)
@@ -126,14 +123,14 @@ class Simulation:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ValueError for a folder that FLARE's simulator cannot work under."""
+    """Raises ValueError if FLARE's simulator cannot work under this folder."""
     if any(character.isspace() for character in str(folder)):
         raise ValueError(f"--workspace: FLARE's simulator cannot work under a path with a space in it: {folder}")
 
 
 def prepared_recipe(folder: Path) -> tuple[PubSwapRecipe, SimEnv]:
-    """What a Simulation under `folder` is to run, and where."""
-    from nvflare.recipe import SimEnv  # FLARE's recipes look at the program's own arguments
+    """What the `Simulation` under `folder` runs, and where."""
+    from nvflare.recipe import SimEnv  # FLARE's recipes read the program's own arguments when imported
 
     from fedrlvr.flare.recipe import PubSwapRecipe
 

@@ -28,23 +28,23 @@ NUMBERS = {MetaKey.NUM_STEPS_CURRENT_ROUND, MetaKey.CURRENT_ROUND, MetaKey.TOTAL
 METRICS = MetaKey.INITIAL_METRICS
 ROUNDS = {"start_round", "current_round", "num_rounds"}
 HEADERS = {ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC, *ROUNDS}
-MOST = 10**9  # of anything that is counted: a longer number could say anything
+MOST = 10**9  # for every count: the digits of a larger number could carry a text
 
 
 class AdapterFilter(Filter):
-    """What is sent back differs from what was received by at most `clip_norm`, with noise if asked for, or not at all.
+    """The weights sent back differ from those received by at most `clip_norm`, plus noise if configured. All else is
+    refused.
 
-    Name it twice, with the same arguments: among `task_data_filters`, where it remembers the weights that came and
-    refuses a job whose planned rounds exceed the budget; and among `task_result_filters`, where it lets back exactly
-    the same names, shapes and dtypes, as WEIGHTS or WEIGHT_DIFF, clipped, paid for in the ledger, noised and logged.
-    Everything else is refused.
+    Name it twice, with the same arguments. Among `task_data_filters` it remembers the received weights, and refuses a
+    job whose planned rounds exceed the budget. Among `task_result_filters` it releases exactly the same names, shapes
+    and dtypes, as WEIGHTS or WEIGHT_DIFF: clipped, charged to the ledger, with noise, and logged.
 
     Args:
-        model: under which name the ledger counts; releases of one model add up over all jobs.
+        model: the name by which the ledger counts; releases of one model add up over all jobs.
         clip_norm, noise_multiplier, max_epsilon, delta: see `fedrlvr.privacy.policy.AdapterRules`.
-        rounds: rounds that a job may have where it does not say so itself (header `num_rounds`).
+        rounds: the number of rounds of a job that does not say it itself (header `num_rounds`).
         metrics: whether a result may carry `initial_metrics`, numbers under names of at most 64 characters.
-        ledger, log: files; relative to the site's `local` folder.
+        ledger, log: files, relative to the site's `local` folder.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class AdapterFilter(Filter):
         ledger: str = "fedrlvr-ledger.jsonl",
         log: str = "fedrlvr-egress.jsonl",
     ):
-        """Raises SettingsError for rules that cannot be kept, which ends the job's start at this site."""
+        """Raises SettingsError for impossible rules; then no job starts at this site."""
         super().__init__()
         self.model, self.clip_norm, self.noise_multiplier = model, clip_norm, noise_multiplier
         self.max_epsilon, self.delta, self.rounds, self.metrics = max_epsilon, delta, rounds, metrics
@@ -68,20 +68,20 @@ class AdapterFilter(Filter):
         self._rules = validate_settings(AdapterRules, limits | {"delta": delta}, "AdapterFilter")
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """Raises ContentBlockedException where something may not pass, which FLARE turns into an error without text."""
+        """Raises ContentBlockedException for what may not pass; FLARE turns it into an error without text."""
         try:
             if self.get_prop(FilterContextKey.CHAIN_TYPE) == FilterChainType.TASK_DATA_CHAIN:
                 self._remember(shareable, fl_ctx)
                 return shareable
             return self._released(shareable, fl_ctx)
         except Refused as reason:
-            # Not log_error(): that is an event too, which a job may have sent to the server.
+            # Not log_error(): it fires an event, which a job can have sent to the server.
             self.logger.error("refused: %s", reason)
             raise ContentBlockedException(str(reason)) from None
 
     def _remember(self, shareable: Shareable, fl_ctx: FLContext) -> None:
         dxo = _dxo(shareable)
-        # A copy: training that works in place would otherwise move what it is compared with.
+        # A copy, because training may change the received tensors in place.
         received = deepcopy(dxo.data) if dxo.data_kind == DataKind.WEIGHTS else None
         fl_ctx.set_prop(RECEIVED, received, private=True, sticky=True)
         rounds = self.rounds or shareable.get_header("num_rounds")
@@ -131,9 +131,9 @@ class AdapterFilter(Filter):
         if dxo.data_kind not in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
             raise Refused(f"a result of kind {str(dxo.data_kind)[:80]}, expected WEIGHTS or WEIGHT_DIFF")
         for name, value in dxo.meta.items():
-            told = name == METRICS and self.metrics and isinstance(value, dict)
-            values = value if told else {name: value}
-            known = told or name in NUMBERS
+            allowed = name == METRICS and self.metrics and isinstance(value, dict)
+            values = value if allowed else {name: value}
+            known = allowed or name in NUMBERS
             if not known or not all(isinstance(k, str) and len(k) <= 64 and _number(v) for k, v in values.items()):
                 raise Refused(f"the result's meta holds {str(name)[:80]!r}, which is not a number that may leave")
 
@@ -161,11 +161,11 @@ def _number(value: object) -> bool:
 def _difference(data: object, received: Mapping, full: bool) -> dict[str, torch.Tensor]:
     """Result minus what was received, as float32. Raises Refused for other names, dtypes or containers."""
     if not isinstance(data, dict) or set(data) != set(received):
-        raise Refused("the result's tensors have other names than those that came")
+        raise Refused("the result's tensors have other names than the received ones")
     delta = {}
     for name, value in received.items():
         if type(data[name]) is not type(value) or data[name].dtype != value.dtype or data[name].shape != value.shape:
-            raise Refused(f"{name} has another type or shape than it came with")
+            raise Refused(f"{name} has another type or shape than the received one")
         result, start = torch.as_tensor(data[name]), torch.as_tensor(value)
         if not start.is_floating_point():
             raise Refused(f"{name} holds {start.dtype}: only floating-point numbers can be clipped")
@@ -174,7 +174,7 @@ def _difference(data: object, received: Mapping, full: bool) -> dict[str, torch.
 
 
 def _like(start, delta: torch.Tensor, full: bool):
-    """The released tensor in the container and dtype that came."""
+    """The released tensor in the container and dtype of the received one."""
     value = torch.as_tensor(start).double() + delta.double() if full else delta
     value = value.to(torch.as_tensor(start).dtype)
     return value.numpy() if isinstance(start, np.ndarray) else value

@@ -1,4 +1,4 @@
-"""The site's FLARE executor: a thin shell around `site/agent.py`, which never touches a GPU itself."""
+"""The site's FLARE executor, which passes tasks to `site/agent.py`. It never uses a GPU itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STOP_GRACE = 10.0  # seconds for the worker to save its adapter at the end of a 
 
 
 class SiteExecutor(Executor):
-    """Answers the five tasks by what the site's agent answers."""
+    """Answers the five tasks with the answers of the site's agent."""
 
     def __init__(self, spec: str):
         """`spec` is a RunSpec as JSON."""
@@ -49,7 +49,7 @@ class SiteExecutor(Executor):
             self._agent.stop()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
-        """One task at a time: FLARE's auxiliary channel can bring a second one while the first is at work."""
+        """One task at a time: FLARE's auxiliary channel can deliver a second task while the first one runs."""
         with self._lock:
             self._abort_signal = abort_signal
             try:
@@ -58,7 +58,7 @@ class SiteExecutor(Executor):
             except Aborted:
                 return make_reply(ReturnCode.TASK_ABORTED)
             except Refused as reason:
-                # Not log_error(): that is an event too, which a job may have sent to the server past every filter.
+                # Not log_error(): it fires an event, which a job can have sent to the server without any filter.
                 self.logger.error("%s: %s", task_name, reason)
                 answer, tensors = Failure.of(reason, would_not=True), None
             finally:
@@ -67,7 +67,7 @@ class SiteExecutor(Executor):
             return pack_answer(task_name, answer, tensors)
 
     def _open(self, fl_ctx: FLContext) -> SiteAgent:
-        """Raises Refused for a job whose spec is none."""
+        """Raises Refused for a job without a valid spec."""
         if self._agent is None:
             self._agent = SiteAgent(
                 parsed(RunSpec, self.spec, "the job's spec"),

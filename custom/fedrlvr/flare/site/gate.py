@@ -1,7 +1,7 @@
 """The site's gate as a FLARE filter, to be named in the site's own `local/privacy.json`.
 
-FLARE runs it on every result of every job, whatever the job says. What it decides is in `site/gate.py`; here is only
-how FLARE's messages are taken apart and put together again. What is not known is refused.
+FLARE applies it to every result of every job; a job cannot change that. This file only unpacks and packs FLARE's
+messages: `site/gate.py` decides. Anything unknown is refused.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from fedrlvr.protocol.refused import Refused
 from fedrlvr.site.egress import Egress
 from fedrlvr.site.gate import refused, release
 
-EGRESS = "fedrlvr.egress"  # where the executor leaves, in its own process, what the gate needs of the job
+EGRESS = "fedrlvr.egress"  # the context property by which the executor hands its job's `Egress` to the gate
 NO_POLICY = "this site's privacy policy is not in force; its own log says why"
 HEADERS = {ENVELOPE, SECONDS, ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC}
 
 
 class SiteGate(Filter):
-    """Everything that a fedrlvr job sends from this site, by the policy that the site's `fedrlvr.yaml` names.
+    """Applies the policy that the site's `fedrlvr.yaml` names to everything that a fedrlvr job sends from this site.
 
-    Results of any other job are refused: for those there is `AdapterFilter`.
+    Results of other jobs are refused: for them there is `AdapterFilter`.
     """
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """The result as it may leave, or an error in its place. Raises ContentBlockedException where it is not one of
-        our executor's."""
+        """The result as it may leave, or an error in its place. Raises ContentBlockedException for a result that is not
+        from our executor."""
         code = shareable.get_return_code(ReturnCode.OK)
         egress: Egress | None = fl_ctx.get_prop(EGRESS)
         task = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
@@ -58,7 +58,7 @@ class SiteGate(Filter):
 
 
 def _check_nothing_else(shareable: Shareable) -> None:
-    """Raises Refused for a message with anything besides our headers and one DXO without meta."""
+    """Raises Refused unless the message holds only our headers and one DXO without meta."""
     unknown = sorted(set(shareable.get("__headers__", {})) - HEADERS, key=str)
     if unknown:
         raise Refused(f"the message has an unknown header {str(unknown[0])[:80]!r}")

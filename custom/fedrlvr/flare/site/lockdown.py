@@ -1,4 +1,4 @@
-"""The other ways out of a site that FLARE has. Those that a job could use are seen to be shut before one is let in."""
+"""FLARE's other ways out of a site. Before a job runs, this checks that those which a job could use are closed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from nvflare.security.security import COMMAND_CATEGORIES
 from fedrlvr.flare.site.gate import SiteGate
 from fedrlvr.protocol.refused import Refused
 
-# FLARE builds whatever a job names if it is listed, functions included, and its own list has workflows whose results
-# go from site to site past the filters of results. A job of ours needs no more than these.
+# FLARE calls every class or function that a job names if it is listed, and FLARE's own list has workflows that send
+# results from site to site without the filters of results. A job of ours needs only these.
 JOB_CLASSES = {"fedrlvr.flare.site.executor.SiteExecutor", "fedrlvr.flare.server.controller.PubSwapController"}
 STREAMING = "FLARE would send its logs to the server: set allow_log_streaming: false in its resources.json"
 
 
 def check_only_way_out(fl_ctx: FLContext) -> None:
-    """See that a job can send nothing past the gate.
+    """Check that a job can send nothing without the gate.
 
-    Raises:
-        Refused: the site's own filters, those of its `privacy.json`, do not hold the gate; a job may name other
-            classes than ours; or FLARE would send the site's logs to the server, as it does unless told otherwise.
+    Raises Refused if the filters in the site's `privacy.json` do not include the gate, if a job may name other classes
+    than ours, or if FLARE would send the site's logs to the server, which it does by default.
     """
     scope = fl_ctx.get_prop(FLContextKey.SCOPE_OBJECT)
     if scope is None or not any(isinstance(f, SiteGate) for f in scope.task_result_filters[FilterKey.OUT]):
@@ -35,9 +34,9 @@ def check_only_way_out(fl_ctx: FLContext) -> None:
 
 
 def check_resources(resources: object) -> None:
-    """What a site's `resources.json` lets a job do. Raises Refused."""
+    """Raises Refused if a site's `resources.json` lets a job do too much."""
     if not isinstance(resources, dict):
-        raise _refused("its resources.json is no mapping")
+        raise _refused("its resources.json is not a mapping")
     allowed = resources.get("class_allow_list")
     if not isinstance(allowed, list) or not set(allowed) <= JOB_CLASSES:
         raise _refused(f"its resources.json lets a job name more than class_allow_list: {sorted(JOB_CLASSES)}")
@@ -48,15 +47,15 @@ def check_resources(resources: object) -> None:
 
 
 def check_authorization(authorization: object) -> None:
-    """What a site's `authorization.json` lets people do, as FLARE reads it. Raises Refused where a job may bring code:
-    past that, no filter protects anything."""
+    """Raises Refused if a site's `authorization.json`, as FLARE reads it, lets a job bring code: against such code no
+    filter protects."""
     policy, error = parse_policy_config(authorization, COMMAND_CATEGORIES)
     if policy is None:
         raise Refused(f"its authorization.json: {error}")
     allowed = [
-        f"{role}: {said}"
+        f"{role}: {value}"
         for role, rights in policy.role_rights.items()
-        if (said := rights.get("*", rights.get("byoc", "none"))) not in ("none", "no")
+        if (value := rights.get("*", rights.get("byoc", "none"))) not in ("none", "no")
     ]
     if allowed:
         raise Refused(f"its authorization.json lets jobs bring code (byoc {', '.join(allowed)})")

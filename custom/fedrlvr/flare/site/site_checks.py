@@ -1,4 +1,4 @@
-"""What `fedrlvr doctor` says of a site's privacy: its policy, log, ledger, and whether FLARE will keep to them."""
+"""Privacy checks of `fedrlvr doctor`: the site's policy, log and ledger, and whether FLARE will apply the policy."""
 
 from __future__ import annotations
 
@@ -19,50 +19,49 @@ from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 
 GATE, SHELL = (f"{named.__module__}.{named.__name__}" for named in (SiteGate, NoRemoteShell))
-EXAMPLES = "`fedrlvr site init` writes it"
+WRITTEN_BY = "`fedrlvr site init` writes it"
 
 
 def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
-    """The policy and the files that switch it on, which lie beside the site's file.
-
-    Raises:
-        SettingsError: a policy that cannot be used, naming the nearest rule to a misspelt one.
-    """
+    """The policy, and the files beside the site's file that make FLARE apply it. Raises SettingsError."""
     if config.policy is None:
-        yield Finding("policy", "warning", "none: what a job's worker answers leaves unseen", f"set policy; {EXAMPLES}")
+        yield Finding(
+            "policy", "warning", "none: all answers of a job's worker leave unchecked", f"set policy; {WRITTEN_BY}"
+        )
         return
     policy = read_policy(config.policy)
     yield Finding("policy", "ok", f"{config.policy}, {_in_words(policy)}")
     yield _records(policy)
-    yield _switch(site_file.resolve().parent / "privacy.json")
-    yield from _flare(site_file.resolve().parent)
-    yield _foreign_code(site_file.resolve().parent)
+    local = site_file.resolve().parent
+    yield _switch(local / "privacy.json")
+    yield from _other_ways(local)
+    yield _foreign_code(local)
 
 
 def _in_words(policy: SitePolicy) -> str:
     adapters, answers = policy.adapters, policy.responses
-    said = ["adapters as they are" if adapters.clip_norm is None else f"adapters clipped to {adapters.clip_norm:g}"]
+    words = ["adapters as they are" if adapters.clip_norm is None else f"adapters clipped to {adapters.clip_norm:g}"]
     if adapters.noise_multiplier:
-        said.append(f"noise {adapters.noise_multiplier:g}")
-    said.append("answers shared" if answers.share else "no answers")
+        words.append(f"noise {adapters.noise_multiplier:g}")
+    words.append("answers shared" if answers.share else "no answers")
     if answers.share and answers.ngram:
-        said.append(f"none with {answers.ngram} private words in a row")
+        words.append(f"none with {answers.ngram} private words in a row")
     if answers.share and answers.pii:
-        said.append(f"none with {len(answers.pii)} kinds of personal data")
+        words.append(f"none with {len(answers.pii)} kinds of personal data")
     if policy.training.require != "none":
-        said.append(f"{policy.training.require} required")
-    return ", ".join(said)
+        words.append(f"{policy.training.require} required")
+    return ", ".join(words)
 
 
 def _records(policy: SitePolicy) -> Finding:
-    """Log and ledger: readable, the one as long as the other remembers, and in folders that can be written."""
+    """Log and ledger must be readable, agree with each other, and be in folders that can be written."""
     try:
         log, ledger = EgressLog(policy.log), Ledger(policy.ledger, site=None)
         count = sum(1 for _ in log.entries())
         ledger.check_knows(log.last_ledger())
         models = ledger.models()
     except Refused as reason:
-        return Finding("records", "failed", str(reason), "nothing leaves until this is mended")
+        return Finding("records", "failed", str(reason), "nothing leaves until this is repaired")
     for path in (policy.log, policy.ledger):
         folder = next(parent for parent in path.parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
@@ -78,36 +77,35 @@ def _switch(path: Path) -> Finding:
         on = len(scopes) == 1 and any(f["path"] == GATE and f["direction"] == "out" for f in filters)
     except (OSError, ValueError, KeyError, TypeError):
         on = False
-    said = f"{path} puts SiteGate on whatever leaves" if on else f"{path} does not put SiteGate on every job"
-    return Finding("switch", "ok" if on else "failed", said, f"one scope, the default one; {EXAMPLES}")
+    text = f"{path} puts SiteGate on everything that leaves" if on else f"{path} does not put SiteGate on every job"
+    return Finding("switch", "ok" if on else "failed", text, f"exactly one scope, the default one; {WRITTEN_BY}")
 
 
-def _flare(local: Path) -> Iterator[Finding]:
-    """FLARE's own ways out, all of which its default file leaves open."""
+def _other_ways(local: Path) -> Iterator[Finding]:
+    """FLARE's own ways out, which its default file leaves open."""
     try:
         resources = _read(local, "resources.json")
         check_resources(resources)
-        yield Finding("other ways", "ok", "a job may name our executor only, logs stay here")
     except Refused as reason:
-        yield Finding("other ways", "failed", str(reason), f"edit resources.json; {EXAMPLES}")
+        yield Finding("other ways", "failed", str(reason), f"edit resources.json; {WRITTEN_BY}")
         return
-    shell = not any(part.get("path") == SHELL for part in resources.get("components", []))
-    if shell:
-        said = "the server can print any file that FLARE's process may read (cat, grep)"
-        yield Finding("shell", "warning", said, f"name {SHELL} under components in resources.json")
+    yield Finding("other ways", "ok", "a job may name our executor only, logs stay here")
+    if not any(part.get("path") == SHELL for part in resources.get("components", [])):
+        shell = "the server can print any file that FLARE's process may read (cat, grep)"
+        yield Finding("shell", "warning", shell, f"name {SHELL} under components in resources.json")
 
 
 def _foreign_code(local: Path) -> Finding:
-    """FLARE's default lets a project's administrator bring code, and so does a file that says nothing of it."""
+    """FLARE's default lets a project's administrator bring code; so does a file that does not mention it."""
     try:
         check_authorization(_read(local, "authorization.json"))
         return Finding("byoc", "ok", "no role may bring code")
     except Refused as reason:
-        return Finding("byoc", "warning", str(reason), f"byoc: none for every role in authorization.json; {EXAMPLES}")
+        return Finding("byoc", "warning", str(reason), f"byoc: none for every role in authorization.json; {WRITTEN_BY}")
 
 
 def _read(local: Path, name: str) -> object:
-    """What FLARE reads: the site's own file, and where there is none the one that provisioning made. Raises Refused."""
+    """What FLARE reads: the site's own file or, without one, the file that provisioning made. Raises Refused."""
     path = next((p for p in (local / name, local / f"{name}.default") if p.is_file()), None)
     if path is None:
         raise Refused(f"{local} has no {name}")

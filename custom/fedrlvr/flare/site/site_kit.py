@@ -1,9 +1,10 @@
-"""The files that a FLARE site, or the server, needs in its `local/` folder beside what provisioning put there. Nothing
-else writes them; the templates are `app_configs/site`, which the package holds."""
+"""The files that a FLARE site, or the server, needs in its `local/` folder besides those that provisioning made. Their
+templates are part of the package."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -15,21 +16,18 @@ from fedrlvr.settings_file import SettingsError
 POLICIES = ("clinical", "open", "sealed")
 SITE_FILE = "fedrlvr.yaml"
 SERVER_CLASSES = ["fedrlvr.flare.server.controller.PubSwapController"]
-# With any of these a job could bring code of its own, or start other code that lies at the site.
+# Rights with which a job could bring its own code, or start other code that is installed at the site.
 OF_CODE = ("byoc", "server-predeployed-flwr")
-TEMPORARY = "/tmp/nvflare/"  # where FLARE's server keeps jobs and snapshots unless told otherwise
+TEMPORARY = "/tmp/nvflare/"  # where FLARE's server keeps jobs and snapshots by default
 
 
 def site_kit(local: Path, policy: str, settings: dict[str, object]) -> dict[str, str]:
     """{file name: content} for a site whose `local/` folder is `local`; `settings` go into its fedrlvr.yaml.
 
-    Raises:
-        SettingsError: a default file of FLARE that cannot be read, or is not a site's.
+    Raises SettingsError if one of FLARE's default files cannot be read, or is not a site's.
     """
     ours = json.loads(template("resources.json"))
-    resources = _default(local, "resources.json")
-    if resources is None:
-        resources = {}
+    resources = _default(local, "resources.json") or {}
     if "servers" in resources or "admin" in resources:
         raise SettingsError(f"{local}: belongs to a server (for which there is --server) or a person, not to a site")
     components = [*_components(resources, local), *ours["components"]]
@@ -49,15 +47,14 @@ def site_kit(local: Path, policy: str, settings: dict[str, object]) -> dict[str,
 def server_kit(local: Path) -> dict[str, str]:
     """{file name: content} for the server.
 
-    Raises:
-        SettingsError: not the default files that provisioning makes, or some that cannot be read.
+    Raises SettingsError if FLARE's default files are missing, cannot be read, or are not a server's.
     """
     defaults = {name: _default(local, name) for name in ("resources.json", "authorization.json")}
     for name, values in defaults.items():
         if values is None:
             raise SettingsError(f"{local}: no {name}.default; expected the local/ folder of a FLARE server")
     if "servers" not in defaults["resources.json"]:
-        raise SettingsError(f"{local}: is not a server's; a site is set up with --policy in place of --server")
+        raise SettingsError(f"{local}: is not a server's; a site is set up with --policy instead of --server")
     return {
         "resources.json": _json(server_resources(defaults["resources.json"], local.resolve().parent)),
         "authorization.json": _json(followed_live(defaults["authorization.json"])),
@@ -65,17 +62,13 @@ def server_kit(local: Path) -> dict[str, str]:
 
 
 def server_resources(resources: dict, workspace: Path) -> dict:
-    """A server's resources where a job may name our controller only, and jobs outlive a restart of the machine."""
-    return _kept_in(resources, workspace) | {"class_allow_list": SERVER_CLASSES}
+    """The same resources, but a job may name our controller only, and jobs are kept when the machine restarts."""
+    return _moved(resources, workspace) | {"class_allow_list": SERVER_CLASSES}
 
 
 def followed_live(authorization: dict) -> dict:
-    """The same authorization, but who may submit jobs may ask the server for the event log of their own while they run:
-    a right that FLARE gives no role by name.
-
-    Raises:
-        SettingsError: no mapping of roles to their rights.
-    """
+    """The same authorization, but whoever may submit jobs may follow the event log of their own jobs, for which FLARE
+    gives no role a right. Raises SettingsError."""
     roles = {
         role: {"app_command": "n:submitter"} | rights
         if isinstance(rights, dict) and rights.get("submit_job", "none") != "none"
@@ -86,10 +79,9 @@ def followed_live(authorization: dict) -> dict:
 
 
 def without_foreign_code(authorization: dict) -> dict:
-    """The same authorization, but no role may bring code. A role that may do anything gets every other right by name.
+    """The same authorization, but no role may bring code. A role with one entry for all rights gets one for each.
 
-    Raises:
-        SettingsError: no mapping of roles to their rights.
+    Raises SettingsError.
     """
     roles = _roles(authorization)
     known = json.loads(template("authorization.json"))["permissions"].values()
@@ -106,22 +98,19 @@ def without_foreign_code(authorization: dict) -> dict:
 
 
 def filled_in(text: str, settings: dict[str, object]) -> str:
-    """The YAML `text` with other values; a commented setting that has one becomes a real one."""
+    """The YAML `text` with these values. A setting that is commented out in `text` becomes a real one."""
     for name, value in settings.items():
         line = re.compile(rf"^(?:# )?{name}: \S+( *)(#.*)?$", re.MULTILINE)
         if not line.search(text):
             raise ValueError(f"the site file's template has no {name}")
-        text = line.sub(lambda found, n=name, v=value: _line(n, v, found[2]), text, count=1)
+        known = {name: value if isinstance(value, int) else str(value)}
+        setting = yaml.safe_dump(known, allow_unicode=True, width=math.inf).strip()
+        text = line.sub(lambda found, s=setting: f"{s:<38}  {found[2]}" if found[2] else s, text, count=1)
     return text
 
 
 def write_new(folder: Path, contents: dict[str, str]) -> None:
-    """Write all files, or none.
-
-    Raises:
-        FileExistsError: naming those that are there already.
-        OSError: one cannot be written.
-    """
+    """Write all files, or none. Raises FileExistsError, which names those that exist already, or another OSError."""
     there = [name for name in contents if (folder / name).exists() or (folder / name).is_symlink()]
     if there:
         raise FileExistsError(
@@ -144,7 +133,7 @@ def template(name: str) -> str:
 
 
 def _default(local: Path, name: str) -> dict | None:
-    """What provisioning put there as `name`.default. Raises SettingsError."""
+    """What provisioning wrote as `name`.default; None if there is no such file. Raises SettingsError."""
     path = local / f"{name}.default"
     if not path.exists() and not path.is_symlink():
         return None
@@ -175,30 +164,15 @@ def _roles(authorization: dict) -> dict:
     return roles
 
 
-def _kept_in(values, workspace: Path):
-    """Every path under FLARE's temporary folder, moved to the workspace."""
+def _moved(values, workspace: Path):
+    """The same settings, but every path under FLARE's temporary folder is in the workspace."""
     if isinstance(values, dict):
-        return {name: _kept_in(value, workspace) for name, value in values.items()}
+        return {name: _moved(value, workspace) for name, value in values.items()}
     if isinstance(values, list):
-        return [_kept_in(value, workspace) for value in values]
+        return [_moved(value, workspace) for value in values]
     if isinstance(values, str) and values.startswith(TEMPORARY):
         return str(workspace / values.removeprefix(TEMPORARY))
     return values
-
-
-def _line(name: str, value: object, comment: str | None) -> str:
-    setting = f"{name}: {_scalar(value)}"
-    return f"{setting:<38}  {comment}" if comment else setting
-
-
-def _scalar(value: object) -> str:
-    """A value as YAML reads it back."""
-    text = str(value)
-    try:
-        plain = yaml.safe_load(f"key: {text}") == {"key": value if isinstance(value, int) else text}
-    except yaml.YAMLError:
-        plain = False
-    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _json(values: dict) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.launch.experiment import ExperimentConfig
-from fedrlvr.launch.simulated_site import site_config, site_model, site_problems, synthetic_task
+from fedrlvr.launch.simulated import site_config, site_model, site_problems, synthetic_task
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import SYNTHETIC, TASKS
 from fedrlvr.tasks.protocol import Protocol
