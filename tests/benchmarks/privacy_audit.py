@@ -27,9 +27,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fedrlvr.commands.site_job import site_spec
 
 from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
-from fedrlvr.commands.site_job import site_spec
 from fedrlvr.config import JobConfig
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks

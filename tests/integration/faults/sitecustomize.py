@@ -30,7 +30,6 @@ ACTS = {
 
 
 def _watch() -> None:
-    from fedrlvr.worker.worker_log import note
 
     from fedrlvr.learning.ranks import Ranks
     from fedrlvr.worker import wire
