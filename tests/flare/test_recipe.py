@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fedrlvr.flare.recipe import PubSwapRecipe
-from fedrlvr.flare.site.lockdown import JOB_CLASSES
+from fedrlvr.flare.site.site_kit import JOB_CLASSES
 from fedrlvr.protocol.run_spec import RunSpec
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
-from fedrlvr.launch.submitted import prepare_for_poc, prepare_for_production, start_at_poc, start_in_production
 from fedrlvr.run import Run
 from fedrlvr.settings_file import SettingsError
 
-PREPARE = {"local": prepare_here, "sim": prepare_here, "poc": prepare_for_poc, "prod": prepare_for_production}
-START = {"local": start_here, "sim": start_here, "poc": start_at_poc, "prod": start_in_production}
 FIXED = ("method", "seed", "env", "data", "model", "policy", "poc")  # arguments that a resumed run has already
 
 
@@ -21,7 +19,7 @@ def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
     """A new run, or the one that `--resume-from` names. Raises SettingsError."""
     if args.resume_from is None:
         experiment = load_experiment(args.config, args.set, args.tiny, method=args.method, seed=args.seed)
-        return PREPARE[args.env or "sim"](experiment, args, say)
+        return _place(args.env or "sim")[0](experiment, args, say)
     for name in FIXED:
         if getattr(args, name) is not None:
             raise SettingsError(f"--{name}: the run that --resume-from names has it already; leave it out")
@@ -35,6 +33,18 @@ def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
 
 
 def start(prepared: PreparedRun, say: Say) -> Run:
-    run = START[prepared.environment](prepared, say)
+    run = _place(prepared.environment)[1](prepared, say)
     prepared.save()  # only now is it certain that no other command uses the folder
     return run
+
+
+def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[PreparedRun, Say], Run]]:
+    """How a run is prepared and started there."""
+    if environment in ("local", "sim"):
+        return prepare_here, start_here
+    from fedrlvr.launch import submitted  # loads FLARE, which a run in this process does without
+
+    return {
+        "poc": (submitted.prepare_for_poc, submitted.start_at_poc),
+        "prod": (submitted.prepare_for_production, submitted.start_in_production),
+    }[environment]

@@ -10,8 +10,9 @@ from nvflare.fuel.sec.authz import AuthzContext, Person
 from nvflare.lighter.utils import load_yaml
 from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 
-from fedrlvr.flare.site.lockdown import JOB_CLASSES, check_authorization, check_resources
+from fedrlvr.flare.site.lockdown import check_authorization, check_resources
 from fedrlvr.flare.site.site_kit import (
+    JOB_CLASSES,
     OF_CODE,
     filled_in,
     followed_live,

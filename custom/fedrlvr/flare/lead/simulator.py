@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from fedrlvr.flare.deadlines import Deadlines
-from fedrlvr.flare.site.lockdown import JOB_CLASSES
-from fedrlvr.flare.site.site_kit import template
+from fedrlvr.flare.site.site_kit import JOB_CLASSES, template
 from fedrlvr.processes import MARK, die_with, end, end_marked, running, start
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Hear, RunFailed, claim, set_aside

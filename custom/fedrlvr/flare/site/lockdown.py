@@ -11,11 +11,9 @@ from nvflare.fuel.sec.authz import parse_policy_config
 from nvflare.security.security import COMMAND_CATEGORIES
 
 from fedrlvr.flare.site.gate import SiteGate
+from fedrlvr.flare.site.site_kit import JOB_CLASSES
 from fedrlvr.protocol.refused import Refused
 
-# FLARE calls every class or function that a job names if it is listed, and FLARE's own list has workflows that send
-# results from site to site without the filters of results. A job of ours needs only these.
-JOB_CLASSES = {"fedrlvr.flare.site.executor.SiteExecutor", "fedrlvr.flare.server.controller.PubSwapController"}
 STREAMING = "FLARE would send its logs to the server: set allow_log_streaming: false in its resources.json"
 
 

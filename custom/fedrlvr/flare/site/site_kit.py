@@ -16,6 +16,9 @@ from fedrlvr.settings_file import SettingsError
 POLICIES = ("clinical", "open", "sealed")
 SITE_FILE = "fedrlvr.yaml"
 SERVER_CLASSES = ["fedrlvr.flare.server.controller.PubSwapController"]
+# FLARE calls every class or function that a job names if it is listed, and FLARE's own list has workflows that send
+# results from site to site without the filters of results. A job of ours needs only these.
+JOB_CLASSES = {"fedrlvr.flare.site.executor.SiteExecutor", "fedrlvr.flare.server.controller.PubSwapController"}
 # Rights with which a job could bring its own code, or start other code that is installed at the site.
 OF_CODE = ("byoc", "server-predeployed-flwr")
 TEMPORARY = "/tmp/nvflare/"  # where FLARE's server keeps jobs and snapshots by default
