@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedrlvr.protocol.records import PooledResponse, PublicResponse, Segment
+from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment
 from fedrlvr.streams import stream
 from fedrlvr.tasks import TASKS
 
@@ -35,6 +35,16 @@ def test_only_verified_correct_answers_are_offered_and_each_text_once(make_train
         assert type(offer) is PublicResponse
         assert trainer.rollouts.task.verify(trainer.problems.public[offer.problem_id], offer.text).reward == 1.0
     assert len({(o.problem_id, o.text) for o in offers}) == len(offers)
+
+
+def test_an_answer_too_long_for_a_record_is_not_offered_and_costs_the_others_nothing(make_trainer, job, monkeypatch):
+    trainer = make_trainer(job)
+    segment = public_segment(trainer, count=1)
+    ((group,), entropy) = trainer._sample_public(segment)
+    texts = ["#" * (MAX_TEXT + 1), "#" * MAX_TEXT, "#07"]
+    right = [replace(group.completions[0], text=text, reward=1.0, truncated=False) for text in texts]
+    monkeypatch.setattr(trainer, "_sample_public", lambda segment: ([group.with_completions(right)], entropy))
+    assert [offer.text for offer in trainer.propose(segment)] == texts[1:]
 
 
 def test_a_site_offers_no_more_than_its_quota(make_trainer, small_job):

@@ -25,7 +25,7 @@ from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.problems import SiteProblems
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
 from fedrlvr.learning.state import SiteProgress, TrainerState
-from fedrlvr.protocol.records import PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
+from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.streams import epoch_batch, seed_of, stream
 from fedrlvr.types import VARIANTS, Adapter, Completion, Group, Problem
 
@@ -94,6 +94,7 @@ class Trainer:
 
     def propose(self, segment: Segment) -> list[PublicResponse]:
         """Answer a public batch, keep the whole groups, and offer the correct completions that ended by themselves.
+        One that is too long for a record is not offered.
 
         Groups sampled from the server's adapter are not kept: the step is one of the site's own policy.
         """
@@ -104,7 +105,8 @@ class Trainer:
             self._proposed = (segment.index, groups, entropy)
         offers = []
         for group in groups:
-            texts = dict.fromkeys(c.text for c in group.completions if c.correct and not c.truncated)
+            ended = (c for c in group.completions if c.correct and not c.truncated and len(c.text) <= MAX_TEXT)
+            texts = dict.fromkeys(c.text for c in ended)
             offers += [
                 PublicResponse(group.problem.id, text, group.problem.variant)
                 for text in list(texts)[: self.job.exchange.max_per_site]
