@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from fedrlvr.config import JobConfig
-from fedrlvr.launch.follow import follow
 from fedrlvr.launch.job import run
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
+from fedrlvr.launch.stages import follow
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import claim
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from fedrlvr.flare.lead.simulator import prepared_recipe
-from fedrlvr.launch.environments import start
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.launch.simulated import prepare_here
+from fedrlvr.launch.stages import start
 from fedrlvr.launch.submitted import deal_labels, prepare_for_production
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.fingerprint import model_fingerprint
