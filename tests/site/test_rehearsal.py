@@ -1,4 +1,4 @@
-"""What a rehearsal asks the worker, how it judges the answers, and that it leaves no files. (A real
+"""What a rehearsal asks of the worker, what it makes of the answers, and that it cleans up after itself. (A real
 worker is rehearsed in tests/commands/test_doctor.py.)"""
 
 from __future__ import annotations

@@ -29,10 +29,9 @@ ACTS = {
 
 
 def _watch() -> None:
-    from fedrlvr.worker.worker_log import note
-
     from fedrlvr.learning.ranks import Ranks
     from fedrlvr.worker import wire
+    from fedrlvr.worker.worker_log import note
 
     faults, done = json.loads(os.environ["FEDRLVR_FAULTS"]), Path(os.environ["FEDRLVR_FAULTS_DONE"])
     broadcast, send, site, later, asked = Ranks.broadcast, wire.send, [], [], []
