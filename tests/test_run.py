@@ -9,7 +9,7 @@ import pytest
 from fedrlvr.run import KEPT_RUNS, check_run, forget_old_runs, new_run, run_identity
 
 
-def test_a_new_name_is_a_name_and_nobody_elses():
+def test_new_names_are_valid_and_unique():
     names = {new_run() for _ in range(100)}
     assert len(names) == 100
     assert all(check_run(name) == name for name in names)
@@ -19,7 +19,7 @@ def test_a_new_name_is_a_name_and_nobody_elses():
     "name", ["", "0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF", "../../etc/passwd", "0123456789abcdef\n",
              "012345678/abcdef", None, 16, b"0123456789abcdef"],
 )  # fmt: skip
-def test_what_could_lead_out_of_the_folder_is_no_name(name):
+def test_a_name_that_could_lead_out_of_the_folder_is_refused(name):
     with pytest.raises(ValueError, match="16 hexadecimal digits"):
         check_run(name)
 

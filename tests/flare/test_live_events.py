@@ -1,4 +1,4 @@
-"""A running job's event log, told in answers of bounded size, and what is made of an answer."""
+"""A running job's event log is sent in answers of limited size, and every answer is checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def served(tmp_path):
     event_log.close()
 
 
-def test_every_line_is_told_once_in_order(served):
+def test_every_line_is_sent_once_in_order(served):
     event_log, ask = served
     heard = []
     for number in range(7):
@@ -36,7 +36,7 @@ def test_every_line_is_told_once_in_order(served):
     assert ask({"from": 7}) == {"events": [], "next": 7}
 
 
-def test_nothing_is_told_of_a_line_that_is_half_written(served, tmp_path):
+def test_a_half_written_line_is_not_sent(served, tmp_path):
     event_log, ask = served
     event_log.write("start")
     with open(tmp_path / "metrics.jsonl", "a") as file:
@@ -55,7 +55,7 @@ def test_an_answer_is_bounded_in_lines_and_bytes_but_a_long_line_passes(served):
 
 
 @pytest.mark.parametrize("question", [None, [], {}, {"from": -1}, {"from": "0"}, {"from": True}, {"from": 1.0}])
-def test_a_question_that_is_none_is_refused(served, question):
+def test_a_malformed_question_is_refused(served, question):
     answer = served[1](question)
     assert "expected {'from'" in answer["error"]
     with pytest.raises(BadAnswer, match="refuses to send"):
@@ -76,12 +76,12 @@ def test_a_question_that_is_none_is_refused(served, question):
         {"events": [{"event": "step"}] * (MAX_EVENTS + 1), "next": MAX_EVENTS + 1},
     ],
 )
-def test_an_answer_that_is_none_is_refused(answer):
+def test_a_malformed_answer_is_refused(answer):
     with pytest.raises(BadAnswer):
         check_answer(answer, 0)
 
 
-def test_a_lines_own_content_comes_back(served):
+def test_a_lines_content_is_unchanged(served):
     event_log, ask = served
     event_log.write("failure", site="site-1", reason="größer")
     (event,) = check_answer(json.loads(json.dumps(ask({"from": 0}))), 0)

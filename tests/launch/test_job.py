@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from fedrlvr.config import JobConfig
-from fedrlvr.launch.follow import follow
 from fedrlvr.launch.job import run
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
+from fedrlvr.launch.stages import follow
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import claim
 
@@ -111,13 +113,26 @@ def test_only_a_runs_folder_can_be_resumed(tmp_path, capsys):
         assert "not a run's folder, such as workspace/demo-pubswap-seed0" in capsys.readouterr().err
 
 
-def test_a_run_at_which_another_command_is_stays_as_it_is(tmp_path, capsys):
+def test_a_run_that_another_command_uses_is_not_changed(tmp_path, capsys):
     before = (a_run(tmp_path) / "run.json").read_bytes()
     lock = claim(tmp_path)
     assert launch(tmp_path, env=None, set=["federation.rounds=5"], resume_from=tmp_path) == 2
     lock.release()
     assert "another command uses this run; wait for its end, or end it" in capsys.readouterr().err
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_typo_is_reported_before_anything_large_is_imported():
+    code = (
+        "import sys; from pathlib import Path; from fedrlvr.launch.job import arguments\n"
+        "sys.argv = ['job.py', '--sead', '3']\n"
+        "try: arguments('', Path('x'))\n"
+        "finally: print([name for name in ('torch', 'nvflare', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == "[]\n"
+    assert "unrecognized arguments: --sead 3" in done.stderr
 
 
 class Nothing:

@@ -1,4 +1,4 @@
-"""The rounds from end to end in this process: real agents, gates, workers and trainers; only the transport is ours."""
+"""Whole runs in this process with real agents, gates, workers and trainers; only the transport is not FLARE's."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_method_takes_as_many_steps_and_samples_as_much(small_job, sites, 
 
 
 def test_replace_all_trains_on_nothing_but_the_pool_where_there_is_one(small_job, sites, tmp_path):
-    """Right answers come from the other site, so a step swaps whole groups or none of a group: multiples of 4."""
+    """Correct answers come from the other site, so a step swaps all 4 completions of a group or none."""
     swapped = {}
     for method in ("replace-all", "pubswap"):
         events, _ = run_here(tmp_path / method, spec_of(small_job(method=method), sites), sites)
@@ -82,7 +82,7 @@ def test_replace_all_trains_on_nothing_but_the_pool_where_there_is_one(small_job
 
 @dataclass
 class Scripted(LocalTransport):
-    """Does something to chosen requests: `script` maps (task, site) to a function in place of the agent's answer."""
+    """`script` maps (task, site) to a function that may answer in place of the agent."""
 
     def __init__(self, agents, script):
         super().__init__(agents)
@@ -112,7 +112,7 @@ def _over(answer):
     return LocalTask(answer, None)
 
 
-def test_a_site_that_could_not_is_back_with_the_next_segment_and_is_sent_the_rounds_adapter(small_job, sites, tmp_path):
+def test_a_site_that_failed_is_back_in_the_next_segment_with_the_rounds_adapter(small_job, sites, tmp_path):
     job = small_job(federation__segments_per_round=3)
     script = {("train", "site-2"): failing(1, Failure.of("disk full"))}
     transports = []
@@ -131,7 +131,7 @@ def test_a_site_that_could_not_is_back_with_the_next_segment_and_is_sent_the_rou
     assert [e["sites"] for e in of(events, "average")] == [["site-1", "site-2"]]
 
 
-def test_a_site_that_would_not_is_out_until_the_next_round(small_job, sites, tmp_path):
+def test_a_site_that_refused_is_out_until_the_next_round(small_job, sites, tmp_path):
     script = {("train", "site-2"): failing(1, Failure.of("not this job", would_not=True))}
     job = small_job(federation__rounds=2)
     events, _ = run_here(
@@ -141,8 +141,8 @@ def test_a_site_that_would_not_is_out_until_the_next_round(small_job, sites, tmp
     assert [e["sites"] for e in of(events, "average")] == [["site-1"], ["site-1", "site-2"]]
 
 
-def test_below_the_quorum_the_run_ends_with_the_reason_and_goes_on_later(small_job, sites, tmp_path):
-    """In the bytes of a run that nothing happened to."""
+def test_below_the_quorum_the_run_ends_with_the_reason_and_can_be_resumed(small_job, sites, tmp_path):
+    """The resumed run ends in the same bytes as an undisturbed one."""
     job = small_job(**TWO_ROUNDS)
     spec = spec_of(job, sites)
     calm = run_here(tmp_path / "calm", spec_of(job, sites), sites)[1]
@@ -166,7 +166,7 @@ def _in_round(number: int, reason: str):
     return act
 
 
-def test_a_run_is_not_gone_on_with_under_other_settings(small_job, sites, tmp_path):
+def test_a_run_is_not_resumed_with_other_settings(small_job, sites, tmp_path):
     spec = spec_of(small_job(), sites)
     run_here(tmp_path / "run", spec, sites)
     other = spec.model_copy(update={"job": small_job(grpo__epsilon=0.3), "resume": True})
@@ -174,7 +174,7 @@ def test_a_run_is_not_gone_on_with_under_other_settings(small_job, sites, tmp_pa
         run_here(tmp_path / "run", other, sites)
 
 
-def test_an_interruption_ends_it_at_once_and_another_command_can_go_on(small_job, sites, tmp_path):
+def test_an_interruption_ends_a_run_at_once_and_another_command_can_resume_it(small_job, sites, tmp_path):
     def interrupt(transport, message):
         raise KeyboardInterrupt
 
@@ -185,14 +185,14 @@ def test_an_interruption_ends_it_at_once_and_another_command_can_go_on(small_job
     assert events[-1]["event"] == "end"
 
 
-def test_two_commands_at_one_run_are_one_too_many(small_job, sites, tmp_path):
+def test_two_commands_cannot_use_one_local_run(small_job, sites, tmp_path):
     run = LocalRun(tmp_path / "run", spec_of(small_job(), sites), sites)
     with pytest.raises(ValueError, match="another command uses this run"):
         LocalRun(tmp_path / "run", spec_of(small_job(), sites), sites)
     run.close()
 
 
-def test_a_bad_line_at_one_site_costs_that_site_only_and_is_told_without_its_folder(small_job, sites, tmp_path):
+def test_a_bad_line_stops_only_that_site_and_is_reported_without_its_folder(small_job, sites, tmp_path):
     bad = sites["site-2"].private_problems
     bad.write_text(bad.read_text() + '{"id": "x"}\n')
     events, _ = run_here(tmp_path / "run", spec_of(small_job(), sites), sites)
@@ -203,7 +203,7 @@ def test_a_bad_line_at_one_site_costs_that_site_only_and_is_told_without_its_fol
         run_here(tmp_path / "other", spec_of(small_job(federation__min_sites=2), sites), sites)
 
 
-def test_a_sites_policy_acts_and_is_written_down(small_job, sites, tmp_path):
+def test_a_sites_policy_is_applied_and_logged(small_job, sites, tmp_path):
     config = sites["site-2"]
     config.state_dir.mkdir(parents=True)
     policy = config.state_dir / "policy.yaml"

@@ -1,4 +1,4 @@
-"""Where a simulation's problems and model come from, and what is said where there is nothing to make them from."""
+"""Where a simulation's problems and model come from, and the errors if there is no source for them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_model_directory_without_safetensors_is_refused(tmp_path, tiny):
         model_for(experiment(base_model=MODEL), Path("/nonexistent"), tiny, tmp_path / "models")
 
 
-def test_a_model_is_made_taken_over_or_shrunk(tmp_path):
+def test_a_model_is_made_used_as_it_is_or_shrunk(tmp_path):
     made = model_for(experiment(base_model=MODEL), None, False, tmp_path)
     assert made.parent == tmp_path
     assert model_for(experiment(), made, False, tmp_path) == made
@@ -86,9 +86,9 @@ def test_without_held_out_problems_a_site_has_none(tmp_path):
     assert (south.private_problems, south.model, south.threads) == (tmp_path / "south.jsonl", "Large-7B", 2)
 
 
-def test_a_task_that_makes_no_problems_practises_on_another_or_needs_data(monkeypatch):
+def test_a_task_that_makes_no_problems_uses_those_of_another_or_needs_data(monkeypatch):
     class Asked:
-        """Asks and verifies, and makes nothing."""
+        """Has prompts and a verifier, but makes no problems."""
 
         name = "asked"
 

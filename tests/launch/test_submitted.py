@@ -1,4 +1,4 @@
-"""A preset's labels and quorum, fitted to the sites that are there; and the model that a job names."""
+"""A preset's labels and quorum are fitted to the connected sites; a job names its base model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from fedrlvr.flare.lead.simulator import prepared_recipe
-from fedrlvr.launch.environments import start
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.launch.simulated import prepare_here
+from fedrlvr.launch.stages import start
 from fedrlvr.launch.submitted import deal_labels, prepare_for_production
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.fingerprint import model_fingerprint
@@ -32,7 +32,7 @@ PRESETS = Path(__file__).parents[2] / "app_configs"
         ("arithmetic", 2, [("add", "take"), ("times", "share")], 2),
     ],
 )
-def test_labels_are_dealt_in_turn_and_whatever_changes_is_said(preset, count, dealt, said):
+def test_labels_are_dealt_in_turn_and_every_change_is_printed(preset, count, dealt, said):
     experiment = load_experiment(PRESETS / f"{preset}.yaml")
     least, notes = experiment.federation.min_sites, []
     sites = [f"clinic-{number}" for number in range(count)]
@@ -78,7 +78,7 @@ def test_a_lead_who_has_the_model_names_it_and_one_who_has_not_leaves_it_to_the_
     assert prepared.base_model == "demo-protocol"
 
 
-def test_a_model_that_is_none_is_bad_input_and_no_fingerprint_of_nothing(in_production, tmp_path):
+def test_a_folder_without_a_model_is_bad_input(in_production, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model_path: no config\.json in"):
         in_production(tmp_path)
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,4 @@
-"""A site's part in a run, with a worker that says what it is told to: what is refused before anything is computed."""
+"""A site's part in a run, with a scripted worker: what is refused before anything is computed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUBMIT = SubmitRequest(envelope=HERE)
 
 
 class ScriptedWorker:
-    """Is ready at once, and answers what a worker of this model would."""
+    """Is ready at once, and answers like a worker of this model."""
 
     def __init__(self, setup):
         self.setup, self.running, self.calls = setup, False, []

@@ -1,4 +1,4 @@
-"""Each check of a site on its own: what is fine, what is not, and by how much."""
+"""Each check of a site on its own: what is fine and what is not."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_models_memory_is_its_files_scaled_to_the_type_it_is_loaded_in(config,
     ("processes", "free", "status"), [(1, 1.6, "ok"), (1, 1.4, "failed"), (2, 2.9, "failed"), (2, 3.1, "ok")]
 )
 def test_every_process_needs_the_model_and_its_own_memory(config, monkeypatch, processes, free, status):
-    """1.5 GiB each, beside which the tiny model is nothing."""
+    """1.5 GiB each; the tiny model itself is negligible."""
     without_gpu(monkeypatch, int(free * GIB))
     memory = found(check_machine(config.model_copy(update={"processes": processes})))["memory"]
     assert memory.status == status
@@ -85,13 +85,13 @@ def test_every_process_needs_the_model_and_its_own_memory(config, monkeypatch, p
 
 
 @pytest.mark.parametrize(("device", "status"), [("cuda", "failed"), ("auto", "ok"), ("cpu", "ok")])
-def test_a_gpu_is_missed_only_where_one_is_asked_for(config, monkeypatch, device, status):
+def test_a_missing_gpu_is_an_error_only_if_one_is_required(config, monkeypatch, device, status):
     without_gpu(monkeypatch, 8 * GIB)
     gpus = found(check_machine(config.model_copy(update={"device": device})))["gpus"]
     assert (gpus.status, gpus.said) == (status, "none")
 
 
-def test_on_a_gpu_its_memory_counts_and_not_the_machines(config, monkeypatch):
+def test_on_a_gpu_the_gpus_memory_counts(config, monkeypatch):
     without_gpu(monkeypatch, 100 * GIB)
     card = SimpleNamespace(name="H100", total_memory=80 * GIB)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -105,7 +105,7 @@ def test_on_a_gpu_its_memory_counts_and_not_the_machines(config, monkeypatch):
 
 
 @pytest.mark.parametrize(("free", "status"), [(GIB - 1, "failed"), (GIB, "ok")])
-def test_the_disk_is_looked_at_where_the_state_will_lie(config, monkeypatch, free, status):
+def test_disk_space_is_checked_where_the_state_will_be(config, monkeypatch, free, status):
     asked = []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=free))
     assert found(check_machine(config))["disk"].status == status
@@ -113,14 +113,14 @@ def test_the_disk_is_looked_at_where_the_state_will_lie(config, monkeypatch, fre
     assert not config.state_dir.exists()
 
 
-def test_a_file_where_the_state_should_lie_is_found(config, tmp_path):
+def test_a_file_in_place_of_the_state_folder_is_an_error(config, tmp_path):
     (tmp_path / "taken").write_text("")
     disk = found(check_machine(config.model_copy(update={"state_dir": tmp_path / "taken"})))["disk"]
     assert disk.status == "failed"
     assert "cannot be written" in disk.said
 
 
-def test_the_path_that_deepspeed_takes_is_told(config, monkeypatch):
+def test_it_says_how_deepspeed_will_run(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert check_deepspeed(config).said == "ZeRO 0, one rank, gloo on CPU, nothing is compiled, float32"
     config.deepspeed_config.write_text(json.dumps({"zero_optimization": {"stage": 2}}))

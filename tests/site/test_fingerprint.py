@@ -1,4 +1,4 @@
-"""Directories of models told apart: any change that matters shows, nothing else does."""
+"""Fingerprints of model directories change with any change that matters, and with nothing else."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_single_tensor_that_was_trained_shows(model_path, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x02" + bytes(7) + b"[]", b"\x09" + bytes(7) + b'{"a": {}}'])
-def test_weights_that_are_none_are_named(tmp_path, content):
+def test_a_file_that_is_not_safetensors_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(SettingsError, match=r"model.safetensors: not a safetensors file"):

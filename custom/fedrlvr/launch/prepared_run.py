@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import field, replace
+from itertools import count
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -83,15 +84,12 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
 def fresh_folder(workspace: Path, experiment: ExperimentConfig) -> Iterator[Path]:
     """A new folder named after the experiment, with `-2`, `-3`, ... if it exists: an earlier run's results are never
     overwritten. If the run cannot be prepared, the folder is removed."""
-    path = workspace / f"{experiment.name}-{experiment.method}-seed{experiment.seed}"
-    number, folder = 1, path
-    while True:
-        try:
+    name = f"{experiment.name}-{experiment.method}-seed{experiment.seed}"
+    for number in count(1):
+        folder = workspace / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
             folder.mkdir(parents=True)
             break
-        except FileExistsError:
-            number += 1
-            folder = path.with_name(f"{path.name}-{number}")
     try:
         yield folder
     except BaseException:

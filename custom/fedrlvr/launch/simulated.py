@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -61,8 +62,8 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: S
         job = experiment.job(names)
         if METHODS[job.method].pooled_data:
             names = ["pooled"]
-        progress = _model_progress(say)
-        model_path = site_model(experiment, task, source, args.tiny, models, args.rebuild_model, progress)
+        show = partial(_show_progress, say)
+        model_path = site_model(experiment, task, source, args.tiny, models, args.rebuild_model, show)
         fingerprint = model_fingerprint(model_path)
         public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
     states = folder / "sites"
@@ -154,11 +155,8 @@ def _with_policy(config: SiteConfig, policy: SitePolicy) -> SiteConfig:
     return config.model_copy(update={"policy": path})
 
 
-def _model_progress(say: Say) -> Progress:
-    def show(step: int, steps: int, loss: float) -> None:
-        if step == 1:
-            say(f"making the base model: {steps} supervised steps")
-        elif step % 100 == 0:
-            say(f"  step {step}/{steps}  loss {loss:.3f}")
-
-    return show
+def _show_progress(say: Say, step: int, steps: int, loss: float) -> None:
+    if step == 1:
+        say(f"making the base model: {steps} supervised steps")
+    elif step % 100 == 0:
+        say(f"  step {step}/{steps}  loss {loss:.3f}")

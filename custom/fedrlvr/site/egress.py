@@ -14,14 +14,14 @@ from pathlib import Path
 from fedrlvr.algorithms.schedule import planned_private_steps
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import read_problems
-from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
+from fedrlvr.privacy.accountant import Charge, ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.metrics import allowed_scores, allowed_steps
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, Presidio
-from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.privacy.policy import AdapterRules, SitePolicy, TrainingRules
 from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.answers import ValidateAnswer
@@ -114,26 +114,25 @@ class Egress:
     def check_plan(self, private_problems: int, rounds_done: int = 0) -> None:
         """Raises Refused if the noisy steps and releases that the job plans would exceed the budgets. Rounds that an
         earlier job of the same run has done do not count."""
-        rounds = self.job.federation.rounds - rounds_done
-        if rounds <= 0:
-            return
-        self._release.check_plan(rounds)
-        if self.job.privacy.mode == "dp_grpo":
-            steps = planned_private_steps(self.job) // self.job.federation.rounds * rounds
-            planned = self._steps(steps, private_problems)
-            check_budget(self.ledger, self.config.model, planned, self.policy.training)
+        for charge, rules in self._planned(self.job.federation.rounds - rounds_done, private_problems):
+            check_budget(self.ledger, self.config.model, charge, rules)
 
     def planned_costs(self, private_problems: int) -> list[str]:
         """In words, how much of each budget would be spent after everything that the job plans."""
-        adapters, planned = self.policy.adapters, []
-        if adapters.noise_multiplier > 0:
-            planned.append((SiteNoise(adapters.noise_multiplier, self.job.federation.rounds), adapters))
-        if self.job.privacy.mode == "dp_grpo":
-            planned.append((self._steps(planned_private_steps(self.job), private_problems), self.policy.training))
         return [
             budget_in_words(self.ledger.planned(self.config.model, [charge], rules.delta), rules, type(charge))
-            for charge, rules in planned
+            for charge, rules in self._planned(self.job.federation.rounds, private_problems)
         ]
+
+    def _planned(self, rounds: int, private_problems: int) -> list[tuple[Charge, AdapterRules | TrainingRules]]:
+        """What so many rounds would charge to the ledger, each with the rules that limit it."""
+        adapters, planned = self.policy.adapters, []
+        if rounds > 0 and adapters.noise_multiplier > 0:
+            planned.append((SiteNoise(adapters.noise_multiplier, rounds), adapters))
+        if rounds > 0 and self.job.privacy.mode == "dp_grpo":
+            steps = planned_private_steps(self.job) // self.job.federation.rounds * rounds
+            planned.append((self._steps(steps, private_problems), self.policy.training))
+        return planned
 
     def check_job(self) -> None:
         """Raises Refused if the job does not do what the policy requires, or a rule cannot be applied here; LedgerError

@@ -1,4 +1,4 @@
-"""Shutting a deployment down although its server has things to say against it."""
+"""A deployment is shut down although its server reports errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nvflare.fuel.flare_api.api_spec import InternalError
 from fedrlvr.flare.deploy.deployment import _shut_down
 
 
-def test_a_job_that_died_with_an_earlier_server_does_not_stand_in_the_way():
+def test_a_job_that_died_with_an_earlier_server_does_not_prevent_a_shutdown():
     calls = []
 
     class Session:

@@ -1,4 +1,4 @@
-"""Where a proof of concept may be, and that two commands at once do not get at each other. Nothing is started here."""
+"""Which folders a proof of concept may use, and that two commands cannot use one at once. Nothing is started here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def up(folder: Path, port: int | None = None) -> None:
     Poc(folder).up(PROJECT, ["site-1"], None, port)
 
 
-def test_one_that_is_not_there_says_how_to_start_one(tmp_path):
+def test_without_a_proof_of_concept_the_error_says_how_to_start_one(tmp_path):
     for ask in (Poc(tmp_path).running, Poc(tmp_path).down):
         with pytest.raises(PocError, match=r"no proof of concept in .*; start one: python poc/run\.py up --workspace"):
             ask()
@@ -24,7 +24,7 @@ def test_one_that_is_not_there_says_how_to_start_one(tmp_path):
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
-    """A run's folder has a `flare` of its own, which FLARE would prepare anew."""
+    """A run's folder has a `flare` of its own, which would be overwritten."""
     result = tmp_path / "flare" / "result"
     result.mkdir(parents=True)
     with pytest.raises(PocError, match="holds other things than a proof of concept; expected an empty folder"):
@@ -38,7 +38,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
         up(tmp_path / "my poc")
 
 
-def test_a_refusal_does_not_stand_in_the_way_of_the_next_try(tmp_path):
+def test_after_a_refusal_another_attempt_is_possible(tmp_path):
     for _ in range(2):
         with pytest.raises(ProjectError, match="--port: expected 1 to 65535, found 70000"):
             up(tmp_path / "poc", port=70000)

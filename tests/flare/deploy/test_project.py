@@ -1,4 +1,4 @@
-"""Names filled into the project file, kits made from it, and what a participant's own folder says then."""
+"""Names are filled into the project file, kits are made from it, and `fedrlvr site init` works in them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PROJECT = ROOT / "poc" / "project.yml"
 TEMPLATE = yaml.safe_load(PROJECT.read_text())
 
 
-def test_the_file_as_it_stands_is_what_filling_in_its_own_names_gives():
+def test_filling_in_the_templates_own_names_gives_the_template():
     filled = fill_project(TEMPLATE, "localhost", 8002, ["hospital-a", "hospital-b"])
     key = lambda participant: participant["name"]  # noqa: E731
     assert sorted(filled.pop("participants"), key=key) == sorted(TEMPLATE["participants"], key=key)
     assert filled == {name: value for name, value in TEMPLATE.items() if name != "participants"}
 
 
-def test_other_names_take_the_place_of_all_of_its_own(tmp_path):
+def test_other_names_replace_all_of_the_templates_names(tmp_path):
     path = tmp_path / "project.yml"
     path.write_text(yaml.safe_dump(fill_project(TEMPLATE, "flare.example.org", 9000, ["north", "south_2"])))
     project = read_project(path)
@@ -50,7 +50,7 @@ def test_names_that_cannot_be_used(server, sites, message):
     assert message in str(error.value)
 
 
-def test_a_file_that_is_no_project(tmp_path):
+def test_a_file_that_is_not_a_project(tmp_path):
     (tmp_path / "project.yml").write_text("participants: [{name: a, type: client}]")
     with pytest.raises(ProjectError, match="not a project file with a server"):
         read_project(tmp_path / "project.yml")

@@ -1,4 +1,4 @@
-"""A lead's or an administrator's session that is interrupted while it is being opened."""
+"""A session that is interrupted while it is being opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[3] / "poc" / "project.yml"
 
 
 def test_an_interrupted_connection_leaves_no_thread_that_keeps_the_program_alive(tmp_path):
-    """Nobody listens, so FLARE's connector goes on trying; left alone it would do so for ever."""
+    """No server listens, so FLARE's connector keeps trying, and would do so for ever."""
     kits = provision(PROJECT, tmp_path, "localhost", free_port(None), ["north"])
     script = textwrap.dedent(f"""
         import _thread, signal, threading

@@ -1,4 +1,4 @@
-"""A submission, held against a server that is played here: it tells, refuses, forgets and drops out of reach."""
+"""A submission to a scripted server, which answers, refuses, loses jobs and becomes unreachable."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ EVENTS = [{"event": "start"}, {"event": "step", "site": "site-1"}, {"event": "en
 
 
 class Server:
-    """`statuses` are told one a question, the last one for ever; `told[i]` is the answer to the i-th live question: a
-    number of events, something else to be told, or an error to raise."""
+    """Each status request gets the next of `statuses`, and the last one again and again. `told[i]` is the answer to the
+    i-th live request: a number of events, another answer, or an error to raise."""
 
     def __init__(self, statuses=("SUBMITTED", "RUNNING", "RUNNING", "FINISHED:COMPLETED"), told=(1, 1), **meta):
         self.statuses, self.told, self.meta = list(statuses), list(told), meta
@@ -92,7 +92,7 @@ def heard(run: Submission) -> list[dict]:
     return [event for event in run.events() if event]
 
 
-def test_what_was_not_heard_live_comes_with_the_result_and_nothing_comes_twice(submit):
+def test_events_not_received_live_come_from_the_result_and_none_comes_twice(submit):
     server = Server()
     run = submit(server)
     assert heard(run) == EVENTS
@@ -100,17 +100,17 @@ def test_what_was_not_heard_live_comes_with_the_result_and_nothing_comes_twice(s
     assert server.calls == ["connect", "submit", "download", "close"]
 
 
-def test_a_job_that_has_only_just_begun_has_nobody_to_ask(submit):
+def test_a_job_that_has_only_just_begun_does_not_answer_yet(submit):
     assert heard(submit(Server(told=[InternalError("no such topic"), 2]))) == EVENTS
 
 
-def test_without_the_right_to_follow_the_result_still_comes_and_the_lead_is_told(submit):
+def test_without_the_right_to_follow_the_lead_gets_a_note_and_the_result(submit):
     notes = ["-"]
     assert heard(submit(Server(told=[AuthorizationError("no")]), notes)) == EVENTS
     assert sum("gives no app_command" in note for note in notes) == 1
 
 
-def test_a_hiccup_is_survived_with_a_new_session(submit):
+def test_after_a_lost_connection_a_new_session_is_opened(submit):
     server, notes = Server(), ["-"]
     run = submit(server, notes)
     server.drops = 2
@@ -120,7 +120,7 @@ def test_a_hiccup_is_survived_with_a_new_session(submit):
     assert any("in reach again" in note for note in notes)
 
 
-def test_a_server_that_stays_away_is_given_up_once_and_the_job_is_said_to_go_on(submit):
+def test_an_unreachable_server_is_given_up_and_the_note_says_that_the_job_continues(submit):
     server, notes = Server(), ["-"]
     run = submit(server, notes)
     run._session._patience = 0.0
@@ -139,7 +139,7 @@ def test_a_server_that_stays_away_is_given_up_once_and_the_job_is_said_to_go_on(
         ({}, "FLARE gives no reason"),
     ],
 )
-def test_a_job_that_never_runs_ends_with_flares_own_reason(submit, meta, reason):
+def test_a_job_that_never_runs_fails_with_flares_reason(submit, meta, reason):
     server = Server(statuses=["SUBMITTED", "FINISHED:CAN_NOT_SCHEDULE"], **meta)
     server.events = []
     with pytest.raises(SubmissionFailed) as failure:
@@ -147,7 +147,7 @@ def test_a_job_that_never_runs_ends_with_flares_own_reason(submit, meta, reason)
     assert str(failure.value) == f"job j-1 FINISHED:CAN_NOT_SCHEDULE: {reason}"
 
 
-def test_a_stopped_run_ends_with_the_journals_reason_whether_heard_live_or_not(submit):
+def test_a_stopped_run_fails_with_the_event_logs_reason_received_live_or_not(submit):
     server = Server(told=[2])
     server.events = [{"event": "start"}, {"event": "stopped", "reason": "1 of 2 sites left"}]
     with pytest.raises(SubmissionFailed, match="1 of 2 sites left"):
@@ -168,13 +168,13 @@ def test_a_refused_submission_names_the_refusal(submit, monkeypatch):
         ("get_job_meta", AuthenticationError("expired"), "no status of job j-1: expired"),
     ],
 )
-def test_whatever_the_server_says_no_with_the_run_ends_with_it(submit, monkeypatch, question, error, reason):
+def test_any_refusal_by_the_server_ends_the_run(submit, monkeypatch, question, error, reason):
     monkeypatch.setattr(Server, question, lambda *given: (_ for _ in ()).throw(error))
     with pytest.raises(SubmissionFailed, match=f"^{reason}$"):
         heard(submit(Server()))
 
 
-def test_a_server_that_does_not_let_the_lead_in_any_more_ends_a_resumed_run_with_its_words(submit, monkeypatch):
+def test_a_resumed_run_fails_with_the_servers_message_if_the_lead_may_not_log_in(submit, monkeypatch):
     heard(submit(Server(), run="0" * 16))
     expired = AuthenticationError("certificate expired")
     monkeypatch.setattr(Server, "get_job_meta", lambda *given: (_ for _ in ()).throw(expired))
@@ -182,7 +182,7 @@ def test_a_server_that_does_not_let_the_lead_in_any_more_ends_a_resumed_run_with
         heard(submit(Server(), run="0" * 16, resume=True))
 
 
-def test_a_job_that_the_server_forgot_is_not_waited_for_for_ever(submit, monkeypatch):
+def test_a_job_that_the_server_does_not_run_any_more_is_given_up(submit, monkeypatch):
     monkeypatch.setattr(submission, "GIVE_UP_LOST", 0.0)
     server = Server(statuses=["RUNNING"], told=[1, *[JobNotRunning()] * 9])
     with pytest.raises(SubmissionFailed, match="the server does not run job j-1 although it is marked as running"):
@@ -191,14 +191,14 @@ def test_a_job_that_the_server_forgot_is_not_waited_for_for_ever(submit, monkeyp
     assert "abort" not in server.calls
 
 
-def test_a_job_that_is_over_but_for_a_site_that_is_gone_is_settled_and_comes_home(submit, monkeypatch):
+def test_a_job_that_is_over_except_for_a_lost_site_is_aborted_and_its_result_downloaded(submit, monkeypatch):
     monkeypatch.setattr(submission, "ABORT_LOST", 0.0)
     server = Server(statuses=["RUNNING"], told=[3, 0, JobNotRunning()])
     assert heard(submit(server)) == EVENTS  # although FLARE calls it aborted
     assert server.calls == ["connect", "submit", "abort", "download", "close"]
 
 
-def test_a_run_that_goes_on_follows_a_job_that_still_runs_and_submits_one_in_place_of_another(submit):
+def test_a_resumed_run_follows_a_job_that_still_runs_and_replaces_one_that_does_not(submit):
     again = {"run": "0" * 16, "resume": True}
     heard(submit(Server(), run="0" * 16))
     server, notes = Server(statuses=["RUNNING", "RUNNING", "FINISHED:COMPLETED"], told=[0, 1]), []
@@ -211,7 +211,7 @@ def test_a_run_that_goes_on_follows_a_job_that_still_runs_and_submits_one_in_pla
         assert server.calls == ["connect", "submit", "download", "close"]
 
 
-def test_two_commands_are_not_at_one_run(submit):
+def test_two_commands_cannot_use_one_run(submit):
     run = submit(Server())
     with pytest.raises(ValueError, match="another command uses this run; wait for its end, or end it"):
         submit(Server(), run="0" * 16, resume=True)
@@ -219,14 +219,14 @@ def test_two_commands_are_not_at_one_run(submit):
     submit(Server(), run="0" * 16, resume=True).close()
 
 
-def test_an_answer_that_is_no_journal_aborts_the_run(submit):
+def test_an_answer_without_events_aborts_the_run(submit):
     server = Server(statuses=["RUNNING"], told=[{"events": "many", "next": 3}])
     with pytest.raises(SubmissionFailed, match=r"fedrlvr\.events is not events from line 0"):
         heard(submit(server))
     assert "abort" in server.calls
 
 
-def test_closed_before_its_end_it_is_aborted_awaited_and_what_there_is_comes_home(submit):
+def test_closing_early_aborts_the_job_waits_for_its_end_and_downloads_the_result(submit):
     server = Server(statuses=["RUNNING"])
     run = submit(server)
     assert next(run.events()) == EVENTS[0]
@@ -236,7 +236,7 @@ def test_closed_before_its_end_it_is_aborted_awaited_and_what_there_is_comes_hom
     assert len((run.server_folder / "metrics.jsonl").read_text().splitlines()) == len(EVENTS)
 
 
-def test_flares_words_stay_off_the_console(tmp_path, capsys):
+def test_flares_output_does_not_reach_the_console(tmp_path, capsys):
     session = FlareSession(lambda: None, tmp_path / "flare.log")
     session.call(lambda session: print("Connecting to FLARE ..."))
     session.close()

@@ -26,7 +26,7 @@ STEP = {"fc.weight": np.full((2, 3), 0.5, np.float32), "fc.bias": np.full(2, -1.
 
 
 class Job:
-    """One job at one site: the same filter among the data's and the results' filters, as privacy.json has it."""
+    """One job at one site. As in privacy.json, the same filter is applied to data and to results."""
 
     def __init__(self, folder, job_id: str = "job-1", **rules):
         self.folder, self.context = folder, FLContext()
@@ -74,7 +74,7 @@ def test_a_difference_is_clipped_and_written_down(tmp_path):
     assert entry["sha256"] == hashlib.sha256(as_safetensors(tensors(sent.data))).hexdigest()
 
 
-def test_whole_weights_differ_from_what_came_by_no_more(tmp_path):
+def test_whole_weights_differ_from_the_received_ones_by_the_clip_norm_at_most(tmp_path):
     job = Job(tmp_path)
     job.receive()
     sent = job.send(DataKind.WEIGHTS, {name: WEIGHTS[name] + STEP[name] for name in STEP})
@@ -130,7 +130,7 @@ def test_a_job_that_plans_too_much_is_refused_before_it_trains(tmp_path):
     Job(tmp_path, noise_multiplier=2.0, max_epsilon=4.4, rounds=3).receive(rounds=None)
 
 
-def test_a_ledger_that_was_put_back_is_noticed(tmp_path):
+def test_a_ledger_that_was_replaced_by_an_older_one_is_noticed(tmp_path):
     job = Job(tmp_path, noise_multiplier=2.0)
     job.receive(rounds=1)
     job.send()
@@ -179,7 +179,7 @@ def test_metrics_where_the_site_allows_them(tmp_path):
             job.send(meta={"initial_metrics": metrics})
 
 
-def test_without_what_came_nothing_goes(tmp_path):
+def test_without_received_weights_nothing_is_sent(tmp_path):
     with pytest.raises(ContentBlockedException, match="no weights came with this task"):
         Job(tmp_path).send()
     job = Job(tmp_path)
@@ -199,6 +199,6 @@ def test_an_error_goes_back_without_anything_else(tmp_path):
 @pytest.mark.parametrize(
     "rules", [{"clip_norm": 0.0}, {"clip_norm": 1.0, "max_epsilon": 1.0}, {"clip_norm": 1.0, "delta": 2.0}]
 )
-def test_rules_that_cannot_be_kept_are_refused_when_the_site_starts(rules):
+def test_impossible_rules_are_refused_when_the_site_starts(rules):
     with pytest.raises(SettingsError, match="AdapterFilter"):
         AdapterFilter(model="cnn", **rules)

@@ -1,4 +1,4 @@
-"""The gate between a site and FLARE: what is not exactly a fedrlvr message, whole and known, does not pass."""
+"""The gate between a site and FLARE: only complete and known fedrlvr messages pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MODELS = {"submit": SubmitAnswer, "propose": ProposeAnswer, "train": StepsAnswer
 
 @pytest.fixture
 def site(site_files, small_job, tmp_path):
-    """A site with a policy: `site(policy)` makes its way out, `site.send(message)` what becomes of it at the gate."""
+    """A site with a policy: `site(policy)` makes its `Egress`, `site.send(message)` returns what the gate releases."""
     _, configs = site_files({"site-1": ("A", "B")})
     config = configs["site-1"]
     public = read_problems(config.public_problems, TASKS["protocol"])
@@ -139,7 +139,7 @@ def test_wrong_answers_stay(site):
     assert site.log[0]["rules"]["verified"] == len(wrong)
 
 
-# A good message with something in it that does not belong there: other data or meta of its DXO, ...
+# A good message with something that does not belong there: other data or meta of its DXO, ...
 DXOS = {
     "meta": DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA), meta={"response": "Mrs Smith"}),
     "an unknown kind": DXO(DataKind.ANALYTIC, data={"key": "Mrs Smith"}),
@@ -152,7 +152,7 @@ DXOS = {
     "numbers": DXO(DataKind.METRICS, data={"steps": [STEP]}),
     "answers": DXO(DataKind.APP_DEFINED, data={"responses": []}),
 }
-# The same of other tasks: what is no answer to the task.
+# The same for other tasks: not an answer to the task.
 OTHERS = {
     "numbers with text": ("train", DXO(DataKind.METRICS, data={"steps": [STEP | {"kind": "Mrs Smith"}]})),
     "a number of another name": ("train", DXO(DataKind.METRICS, data={"steps": [STEP | {"metrics": {"Mrs": 1.0}}]})),

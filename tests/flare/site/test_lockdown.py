@@ -1,4 +1,4 @@
-"""A site with a policy lets no job in while FLARE has another way out of it."""
+"""A site with a policy refuses every job while FLARE has another way out of it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SHIPPED = template("resources.json")
 
 @pytest.fixture
 def site(tmp_path):
-    """`site(resources, gates)`: a FLARE context of a site with such a resources.json and so many gates of its own."""
+    """`site(resources, gates)`: a FLARE context of a site with this resources.json and number of gates."""
 
     def make(resources, gates: int = 1) -> FLContext:
         path = tmp_path / "site-1" / "local" / "resources.json"
         path.parent.mkdir(parents=True)
-        (path.parents[1] / "startup").mkdir()  # without it FLARE takes the folder for none of its own
+        (path.parents[1] / "startup").mkdir()  # without it FLARE does not accept the folder as a workspace
         path.write_text(resources if isinstance(resources, str) else json.dumps(resources))
         context = FLContext()
         workspace = SimpleNamespace(get_resources_file_path=lambda: str(path))
@@ -43,7 +43,7 @@ def site(tmp_path):
 
 
 @pytest.mark.parametrize("resources", [json.loads(SHIPPED), RESOURCES], ids=["shipped", "simulated"])
-def test_a_site_set_up_as_told_is_let_in(site, resources):
+def test_a_site_that_is_set_up_as_shipped_accepts_jobs(site, resources):
     check_only_way_out(site(resources))
 
 
@@ -53,7 +53,7 @@ GOOD = json.loads(SHIPPED)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"class_allow_list": ["fedrlvr."]}, "lets a job name more than"),  # functions of ours among them
+        ({"class_allow_list": ["fedrlvr."]}, "lets a job name more than"),  # would include our functions
         ({"class_allow_list": ["*"]}, "lets a job name more than"),
         ({"class_allow_list": [*GOOD["class_allow_list"], "nvflare.app_common.ccwf."]}, "lets a job name more than"),
         ({"class_allow_list": None}, "lets a job name more than"),
@@ -61,24 +61,24 @@ GOOD = json.loads(SHIPPED)
         ({"allow_log_streaming": True}, "FLARE would send its logs to the server"),
     ],
 )
-def test_another_way_out_keeps_every_job_out(site, change, said):
+def test_every_job_is_refused_while_there_is_another_way_out(site, change, said):
     with pytest.raises(Refused, match=said):
         check_only_way_out(site(GOOD | change))
 
 
 @pytest.mark.parametrize("missing", ["class_allow_list", "allow_log_streaming"])
-def test_what_flare_allows_unless_told_otherwise_is_not_told(site, missing):
+def test_a_setting_that_flare_allows_by_default_must_be_present(site, missing):
     with pytest.raises(Refused, match="the site's file names a policy, but"):
         check_only_way_out(site({name: value for name, value in GOOD.items() if name != missing}))
 
 
-def test_without_the_gate_or_a_readable_file_nobody_is_let_in(site):
+def test_without_the_gate_every_job_is_refused(site):
     with pytest.raises(Refused, match="does not switch SiteGate on"):
         check_only_way_out(site(GOOD, gates=0))
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_file_that_says_nothing(site, text):
+def test_a_file_that_cannot_be_used(site, text):
     with pytest.raises(Refused, match=r"resources\.json"):
         check_only_way_out(site(text))
 

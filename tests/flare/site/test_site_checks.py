@@ -1,4 +1,4 @@
-"""What doctor says of a site's privacy files: each thing that would let something out, or keep everything in."""
+"""Doctor's checks of a site's privacy files: everything that would let data out, or let nothing out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def edit(path: Path, **values) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_a_site_set_up_as_told(site):
+def test_a_site_that_is_set_up_as_shipped(site):
     findings = site()
     assert {about: finding.status for about, finding in findings.items()} == {
         "policy": "ok", "records": "ok", "switch": "ok", "other ways": "ok", "byoc": "ok",
@@ -53,7 +53,7 @@ def test_a_site_set_up_as_told(site):
     assert not site.log.path.exists()
 
 
-def test_a_site_where_jobs_may_bring_code_is_warned(site):
+def test_a_site_where_jobs_may_bring_code_gets_a_warning(site):
     (site.local / "authorization.json").rename(site.local / "authorization.json.default")
     assert site()["byoc"].status == "ok"
     edit(site.local / "authorization.json.default", permissions={"lead": {"view": "any", "byoc": "o:site"}})

@@ -1,4 +1,4 @@
-"""What `fedrlvr site init` writes, held against FLARE's own readers of it."""
+"""What `fedrlvr site init` writes, read by FLARE's own code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RIGHTS = {*COMMAND_CATEGORIES, *COMMAND_CATEGORIES.values(), "submit_job", "clon
 
 @pytest.fixture(scope="module")
 def flare() -> dict:
-    """FLARE's own templates, by which it provisions."""
+    """FLARE's own templates for provisioning."""
     import nvflare.lighter.templates as templates
 
     return load_yaml(f"{templates.__path__[0]}/master_template.yml")
@@ -43,7 +43,7 @@ ROLES = ("project_admin", "org_admin", "lead", "member", "stranger")
 
 
 def decisions(authorization: dict, roles=ROLES, rights=RIGHTS) -> dict:
-    """What FLARE would decide: for users of the site's organisation and of another, and a job of one of them."""
+    """What FLARE decides for users of the site's organisation and of another, for a job that one of them submitted."""
     site = FLAuthorizer("ward", authorization)
     users = [Person(f"{role}@{org}", org, role) for role in roles for org in ("ward", "uni")]
     submitter = Person("lead@uni", "uni", "lead")

@@ -12,21 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from nvflare.apis.fl_exception import FLCommunicationError
-from nvflare.fuel.flare_api.api_spec import (
-    AuthenticationError,
-    AuthorizationError,
-    ClientsStillRunning,
-    CommandError,
-    InternalError,
-    InvalidJobDefinition,
-    InvalidTarget,
-    JobNotDone,
-    JobNotFound,
-    JobNotRunning,
-    NoClientsAvailable,
-    NoReply,
-    SessionClosed,
-)
+from nvflare.fuel.flare_api import api_spec
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from fedrlvr.run import RunFailed
@@ -34,11 +20,10 @@ from fedrlvr.run import RunFailed
 PATIENCE = 300.0  # seconds that a server may be unreachable before the run is given up
 FIRST_PATIENCE = 20.0  # the same, before the server was reached for the first time
 CONNECT_TIMEOUT = 10.0  # seconds for one attempt
-CONNECTION_LOST = (ConnectionError, SessionClosed, FLCommunicationError, TimeoutError)
-REFUSALS = (  # what a reachable server answers a request with that it refuses or cannot do; they share no base class
-    AuthenticationError, AuthorizationError, ClientsStillRunning, CommandError, InternalError, InvalidJobDefinition,
-    InvalidTarget, JobNotDone, JobNotFound, JobNotRunning, NoClientsAvailable, NoReply, RuntimeError,
-)  # fmt: skip
+CONNECTION_LOST = (ConnectionError, api_spec.SessionClosed, FLCommunicationError, TimeoutError)
+# How a reachable server refuses a request or cannot do it: FLARE's exceptions have no common base class.
+_FLARE_ERRORS = [e for e in vars(api_spec).values() if isinstance(e, type) and issubclass(e, Exception)]
+REFUSALS = (RuntimeError, *(error for error in _FLARE_ERRORS if not issubclass(error, CONNECTION_LOST)))
 T = TypeVar("T")
 
 

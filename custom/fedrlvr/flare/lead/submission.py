@@ -56,9 +56,7 @@ class Submission:
         self._note, self._poll = note, poll
         self._session = FlareSession(connect, self.log_path, note)
         self._received, self._waiting = 0, ""
-        self._stopped: str | None = None
-        self._live = True
-        self._over = self._closed = self._ended = False
+        self._live, self._over, self._closed = True, False, False
         job_id = folder / JOB_ID
         self._earlier = job_id.read_text().strip() if spec.resume and job_id.exists() else None
         self.job_folder = export_job(self.flare / "job", self.log_path, spec)
@@ -80,10 +78,9 @@ class Submission:
             meta = yield from self._follow()
             self._over = True
             self._download()
-            rest = self._not_received()
-            self._take(rest)
-            yield from rest
-            self._check_outcome(meta)
+            events = self._all_events()
+            yield from events[self._received :]
+            self._check_outcome(meta, events)
         except SubmissionFailed:
             raise
         except RunFailed:
@@ -198,16 +195,8 @@ class Submission:
             if not events:
                 return
             self._save(events)
-            self._take(events)
+            self._received += len(events)
             yield from events
-
-    def _take(self, events: list[dict]) -> None:
-        self._received += len(events)
-        for event in events:
-            if event["event"] == "stopped":
-                self._stopped = str(event.get("reason"))
-            elif event["event"] == "end":
-                self._ended = True
 
     def _save(self, events: list[dict]) -> None:
         """Write the events to disk at once, in case the result cannot be downloaded."""
@@ -233,16 +222,18 @@ class Submission:
             shutil.rmtree(self.server_folder, ignore_errors=True)
             shutil.move(kept, self.server_folder)
 
-    def _not_received(self) -> list[dict]:
+    def _all_events(self) -> list[dict]:
+        """Those of the downloaded event log; without one, those that were received live."""
         try:
-            return read_events(self.server_folder / EVENTS_FILE, self._received, limited=False)
+            return read_events(self.server_folder / EVENTS_FILE, limited=False)
         except ValueError as error:
             raise SubmissionFailed(f"the event log in the job's result cannot be read: {error}") from None
 
-    def _check_outcome(self, meta: dict) -> None:
-        if self._stopped is not None:
-            raise SubmissionFailed(self._stopped)
-        if not self._ended and meta["status"] != "FINISHED:COMPLETED":
+    def _check_outcome(self, meta: dict, events: list[dict]) -> None:
+        for event in events:
+            if event["event"] == "stopped":
+                raise SubmissionFailed(str(event.get("reason")))
+        if meta["status"] != "FINISHED:COMPLETED" and all(event["event"] != "end" for event in events):
             raise SubmissionFailed(f"job {self.job_id} {meta['status']}: {why_ended(meta)}")
 
 

@@ -33,7 +33,10 @@ def site_kit(local: Path, policy: str, settings: dict[str, object]) -> dict[str,
     resources = _default(local, "resources.json") or {}
     if "servers" in resources or "admin" in resources:
         raise SettingsError(f"{local}: belongs to a server (for which there is --server) or a person, not to a site")
-    components = [*_components(resources, local), *ours["components"]]
+    components = resources.get("components", [])
+    if not isinstance(components, list) or not all(isinstance(part, dict) for part in components):
+        path = local / "resources.json.default"
+        raise SettingsError(f"{path}: components: expected a list of mappings; provision the site again")
     authorization = _default(local, "authorization.json")
     if authorization is None:
         authorization = json.loads(template("authorization.json"))
@@ -42,7 +45,7 @@ def site_kit(local: Path, policy: str, settings: dict[str, object]) -> dict[str,
         "policy.yaml": template(f"{policy}.yaml"),
         "privacy.json": template("privacy.json"),
         "deepspeed.json": template("deepspeed.json"),
-        "resources.json": _json(resources | ours | {"components": components}),
+        "resources.json": _json(resources | ours | {"components": [*components, *ours["components"]]}),
         "authorization.json": _json(without_foreign_code(authorization)),
     }
 
@@ -149,15 +152,6 @@ def _default(local: Path, name: str) -> dict | None:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected a mapping; provision the site again")
     return values
-
-
-def _components(resources: dict, local: Path) -> list[dict]:
-    parts = resources.get("components", [])
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise SettingsError(
-            f"{local / 'resources.json.default'}: components: expected a list of mappings; provision the site again"
-        )
-    return parts
 
 
 def _roles(authorization: dict) -> dict:

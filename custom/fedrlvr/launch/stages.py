@@ -1,0 +1,102 @@
+"""The stages of a run: prepare a new or resumed one, start it where it takes place, follow it to its report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from rich.console import Console
+
+from fedrlvr.algorithms.schedule import steps_per_segment
+from fedrlvr.flare.deadlines import Deadlines
+from fedrlvr.launch.experiment import load_experiment
+from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
+from fedrlvr.launch.simulated import prepare_here, start_here
+from fedrlvr.report.progress import Progress
+from fedrlvr.report.run_folder import report
+from fedrlvr.run import Run, RunFailed
+from fedrlvr.settings_file import SettingsError
+
+PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}  # how rich prints a line as it is
+FIXED = ("method", "seed", "env", "data", "model", "policy", "poc")  # arguments that a resumed run has already
+
+
+def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
+    """A new run, or the one that `--resume-from` names. Raises SettingsError."""
+    if args.resume_from is None:
+        experiment = load_experiment(args.config, args.set, args.tiny, method=args.method, seed=args.seed)
+        return _place(args.env or "sim")[0](experiment, args, say)
+    for name in FIXED:
+        if getattr(args, name) is not None:
+            raise SettingsError(f"--{name}: the run that --resume-from names has it already; leave it out")
+    if args.tiny or args.rebuild_model:
+        raise SettingsError("--tiny, --rebuild-model: the run that --resume-from names is made already; leave them out")
+    prepared = load_run(args.resume_from, args.set)
+    if args.kit is not None and prepared.environment == "prod":
+        prepared = replace(prepared, place=str(args.kit.resolve()))
+    say(f"resuming {prepared.folder}")
+    return prepared
+
+
+def start(prepared: PreparedRun, say: Say) -> Run:
+    run = _place(prepared.environment)[1](prepared, say)
+    prepared.save()  # only now is it certain that no other command uses the folder
+    return run
+
+
+def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[PreparedRun, Say], Run]]:
+    """How a run is prepared and started there."""
+    if environment in ("local", "sim"):
+        return prepare_here, start_here
+    from fedrlvr.launch import submitted  # loads FLARE, which a run in this process does without
+
+    return {
+        "poc": (submitted.prepare_for_poc, submitted.start_at_poc),
+        "prod": (submitted.prepare_for_production, submitted.start_in_production),
+    }[environment]
+
+
+def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
+    """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
+    job, began = prepared.job, time.monotonic()
+    sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
+    console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", **PLAIN)
+    for line in _time_outs(prepared):
+        console.print(f"  {line}", style="dim", **PLAIN)
+    events, failure = [], None
+    progress = Progress(console, job.federation.rounds, job.total_segments, steps_per_segment(job), len(prepared.sites))
+
+    def hear(event: dict | None) -> None:
+        progress.feed(event)
+        if event:
+            events.append(event)
+
+    try:
+        with progress:
+            started.run(hear)
+    except RunFailed as error:
+        failure = str(error)
+    except KeyboardInterrupt:
+        failure = "interrupted"
+    finally:
+        started.close()
+        if events:
+            report(events, time.monotonic() - began, started.server_folder, prepared, console)
+    if failure:
+        print(
+            f"error: the run did not finish: {failure}\nlog: {started.log_path}\n"
+            f"To resume after its last completed round: --resume-from {prepared.folder}",
+            file=sys.stderr,
+        )
+        return 130 if failure == "interrupted" else 1
+    return 0
+
+
+def _time_outs(prepared: PreparedRun) -> list[str]:
+    if prepared.environment == "local":
+        return []
+    deadlines = Deadlines.of(prepared.job)
+    return [deadlines.in_short()] if prepared.environment == "sim" else deadlines.describe()[:-1]
