@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from fedrlvr.privacy.guards import MAX_TEXT, Refused, check_adapter, check_responses
 
 SPEC = {"a": [2, 2], "b": [3]}

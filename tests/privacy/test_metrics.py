@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.metrics import allowed_metrics
 from fedrlvr.privacy.policy import MetricRules
-from fedrlvr.protocol.refused import Refused
 
 PRIVATE = {"kind": "private", "segment": 0, "reward": 0.25, "live_groups": 1.0, "groups": 2.0}
 PUBLIC = PRIVATE | {"kind": "public"}

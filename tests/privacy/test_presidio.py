@@ -8,11 +8,11 @@ import sys
 import pytest
 import spacy
 
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
 from fedrlvr.privacy.presidio import Presidio
 from fedrlvr.privacy.responses import Context, filter_responses
-from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, validate_settings
 
 

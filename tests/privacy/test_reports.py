@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fedrlvr.privacy.reports import check_base_model, check_scores, check_spec, check_steps
 
 from fedrlvr.protocol.refused import Refused
+from fedrlvr.privacy.reports import check_base_model, check_scores, check_spec, check_steps
 
 STEP = {"kind": "private", "segment": 0, "reward": 0.5, "live_groups": 1.0, "groups": 2.0, "swap/fraction": 0.1}
 SCORES = {"test": {"A": {"problems": 4, "pass@1": 0.5, "pass@4": 1.0}}}

@@ -13,7 +13,8 @@ from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.choice import INSTRUCTION
 from fedrlvr.tasks.task import NotOfThisTask, Verdict
-from fedrlvr.types import VARIANTS, Message, Problem
+from fedrlvr.types import VARIANTS
+from fedrlvr.types import Message, Problem
 
 TASK = TASKS["choice"]
 DRUGS = ("Aspirin", "Atropine", "Vitamin K", "Heparin sodium")
