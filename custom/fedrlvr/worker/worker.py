@@ -63,14 +63,15 @@ def _set_up(frame: Frame, ranks: Ranks) -> tuple[Service | None, Frame]:
 
 def _answer(service: Service | None, frame: Frame) -> Frame:
     """Whatever goes wrong is the answer to this one request: the supervisor decides what it means for the site."""
-    request = REQUESTS[frame.kind].model_validate_json(frame.body)
+    if service is None:
+        return _failure(RuntimeError("the worker was not set up, or its set-up failed"), broken=False)
+    request = None
     try:
-        if service is None:
-            raise RuntimeError("the worker was not set up, or its set-up failed")
+        request = REQUESTS[frame.kind].model_validate_json(frame.body)
         answer, tensors = service.answer(request, frame.tensors, frame.ledger)
         return Frame(ANSWER, answer.model_dump_json(), tensors)
     except Exception as error:
-        return _failure(error, broken=service is not None and not service.may_go_on(request, error))
+        return _failure(error, broken=request is not None and not service.may_go_on(request, error))
 
 
 def _failure(error: Exception, broken: bool) -> Frame:
