@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from fedrlvr.privacy.metrics import allowed_scores, allowed_steps
 from fedrlvr.privacy.policy import MetricRules
 from fedrlvr.protocol.records import SiteScores, StepRecord
-=======
-import pytest
-
-from fedrlvr.protocol.refused import Refused
-from fedrlvr.privacy.metrics import allowed_metrics
-from fedrlvr.privacy.policy import MetricRules
->>>>>>> help-learn
 
 NUMBERS = {"reward": 0.25, "live_groups": 1.0, "groups": 2.0}
 PRIVATE, PUBLIC = (StepRecord.of(kind, 0, NUMBERS) for kind in ("private", "public"))

@@ -8,16 +8,12 @@ import sys
 import pytest
 import spacy
 
-from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Presidio
 from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
 from fedrlvr.privacy.responses import Context, filter_responses
-<<<<<<< HEAD
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.refused import Refused
-=======
->>>>>>> help-learn
 from fedrlvr.settings_file import SettingsError, validate_settings
 
 

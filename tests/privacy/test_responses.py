@@ -8,15 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrlvr.protocol.refused import Refused
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import PII, ResponseRules
 from fedrlvr.privacy.responses import CAPS, RULES, Context, filter_responses
-<<<<<<< HEAD
 from fedrlvr.protocol.records import PublicResponse
-=======
->>>>>>> help-learn
 from fedrlvr.types import Problem
 
 PUBLIC = [Problem("p1", "What is the least prime above ten?", "11"), Problem("p2", "How many bones has a hand?", "27")]

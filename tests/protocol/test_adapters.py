@@ -5,15 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-<<<<<<< HEAD:tests/protocol/test_adapters.py
 from safetensors.torch import load
 
 from fedrlvr.protocol.adapters import as_safetensors, check_adapter, payload_size
 from fedrlvr.protocol.refused import Refused
-=======
-
-from fedrlvr.privacy.guards import MAX_TEXT, Refused, check_adapter, check_responses
->>>>>>> help-learn:tests/privacy/test_guards.py
 
 SPEC = {"a": [2, 2], "b": [3]}
 
