@@ -42,7 +42,7 @@ def test_a_package_that_is_missing_or_too_old_is_named_with_what_is_needed(monke
     monkeypatch.setattr(checks, "_version", lambda name: others[name] if name in others else version(name))
     packages = found(check_versions(None))["packages"]
     assert packages.status == "failed"
-    assert packages.said == "peft missing (needs >=0.21), numpy 1.26.4 (needs >=2)"
+    assert packages.text == "peft missing (needs >=0.21), numpy 1.26.4 (needs >=2)"
     assert "pip install" in packages.remedy
 
 
@@ -50,7 +50,7 @@ def test_pins_other_than_tested_are_a_warning_that_names_them(tmp_path):
     pins = tmp_path / "constraints.txt"
     pins.write_text(f"# tested\nnumpy==0.1\npsutil=={version('psutil')}\nno-such-package==1.0\nrich>=1\n")
     tested = found(check_versions(pins))["tested pins"]
-    assert (tested.status, tested.said) == ("warning", f"numpy {version('numpy')} (tested 0.1)")
+    assert (tested.status, tested.text) == ("warning", f"numpy {version('numpy')} (tested 0.1)")
 
 
 @pytest.mark.parametrize("pin", ["2.13.0", "2.13.0+cpu"])
@@ -80,7 +80,7 @@ def test_every_process_needs_the_model_and_its_own_memory(config, monkeypatch, p
     without_gpu(monkeypatch, int(free * GIB))
     memory = found(check_machine(config.model_copy(update={"processes": processes})))["memory"]
     assert memory.status == status
-    assert memory.said == f"{free:.1f} GiB free memory, about {1.5 * processes:.1f} GiB needed to load"
+    assert memory.text == f"{free:.1f} GiB free memory, about {1.5 * processes:.1f} GiB needed to load"
     assert "smaller model" in memory.remedy
 
 
@@ -88,7 +88,7 @@ def test_every_process_needs_the_model_and_its_own_memory(config, monkeypatch, p
 def test_a_missing_gpu_is_an_error_only_if_one_is_required(config, monkeypatch, device, status):
     without_gpu(monkeypatch, 8 * GIB)
     gpus = found(check_machine(config.model_copy(update={"device": device})))["gpus"]
-    assert (gpus.status, gpus.said) == (status, "none")
+    assert (gpus.status, gpus.text) == (status, "none")
 
 
 def test_on_a_gpu_the_gpus_memory_counts(config, monkeypatch):
@@ -98,9 +98,9 @@ def test_on_a_gpu_the_gpus_memory_counts(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (GIB, 80 * GIB))
     findings = found(check_machine(config))
-    assert findings["gpus"].said == "H100 80 GiB, H100 80 GiB"
+    assert findings["gpus"].text == "H100 80 GiB, H100 80 GiB"
     assert findings["memory"].status == "failed"
-    assert findings["memory"].said.startswith("1.0 GiB free on GPU 0")
+    assert findings["memory"].text.startswith("1.0 GiB free on GPU 0")
     assert found(check_machine(config.model_copy(update={"device": "cpu"})))["memory"].status == "ok"
 
 
@@ -117,22 +117,22 @@ def test_a_file_in_place_of_the_state_folder_is_an_error(config, tmp_path):
     (tmp_path / "taken").write_text("")
     disk = found(check_machine(config.model_copy(update={"state_dir": tmp_path / "taken"})))["disk"]
     assert disk.status == "failed"
-    assert "cannot be written" in disk.said
+    assert "cannot be written" in disk.text
 
 
 def test_it_says_how_deepspeed_will_run(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert check_deepspeed(config).said == "ZeRO 0, one rank, gloo on CPU, nothing is compiled, float32"
+    assert check_deepspeed(config).text == "ZeRO 0, one rank, gloo on CPU, nothing is compiled, float32"
     config.deepspeed_config.write_text(json.dumps({"zero_optimization": {"stage": 2}}))
     two = config.model_copy(update={"processes": 2, "dtype": "bfloat16"})
-    assert check_deepspeed(two).said == "ZeRO 2, 2 ranks under torchrun, gloo on CPU, nothing is compiled, bfloat16"
+    assert check_deepspeed(two).text == "ZeRO 2, 2 ranks under torchrun, gloo on CPU, nothing is compiled, bfloat16"
 
 
 def test_problem_files_are_counted_and_their_labels(config):
     findings = found(check_problems(config, TASKS["protocol"], None))
-    assert findings["private"].said == "16 protocol problems, 2 labels, golds verified"
-    assert findings["heldout"].said == "4 protocol problems, 2 labels, golds verified"
-    assert findings["test"].said == "16 protocol problems, 4 labels, golds verified"
+    assert findings["private"].text == "16 protocol problems, 2 labels, golds verified"
+    assert findings["heldout"].text == "4 protocol problems, 2 labels, golds verified"
+    assert findings["test"].text == "16 protocol problems, 4 labels, golds verified"
     config.test_problems.write_text("")
     with pytest.raises(ProblemFileError, match=r"test.jsonl: holds no problem"):
         list(check_problems(config, TASKS["protocol"], None))

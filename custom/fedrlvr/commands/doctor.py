@@ -94,7 +94,7 @@ def _rehearsal(config: SiteConfig, arguments) -> Finding:
 
 def _print(finding: Finding, console: Console) -> None:
     line = Text(f"{finding.status:<8}", style=COLOURS[finding.status])
-    line.append(f"{finding.about:<12}", style="bold").append(finding.said, style="default")
+    line.append(f"{finding.about:<12}", style="bold").append(finding.text, style="default")
     console.print(line, soft_wrap=True)
     if finding.status != "ok" and finding.remedy:
         console.print(Text(f"{'':<20}{finding.remedy}", style="dim"), soft_wrap=True)

@@ -34,7 +34,7 @@ class Finding:
 
     about: str
     status: str
-    said: str
+    text: str
     remedy: str = ""
 
 
@@ -70,16 +70,16 @@ def check_machine(config: SiteConfig) -> Iterator[Finding]:
         free, where, need = torch.cuda.mem_get_info(0)[0], "free on GPU 0", needed
     else:
         free, where, need = psutil.virtual_memory().available, "free memory", needed * config.processes
-    said = f"{free / GIB:.1f} GiB {where}, about {need / GIB:.1f} GiB needed to load"
+    text = f"{free / GIB:.1f} GiB {where}, about {need / GIB:.1f} GiB needed to load"
     yield Finding(
-        "memory", "ok" if free >= need else "failed", said, "dtype: bfloat16, a smaller model, fewer processes"
+        "memory", "ok" if free >= need else "failed", text, "dtype: bfloat16, a smaller model, fewer processes"
     )
     state = next(p for p in (config.state_dir, *config.state_dir.parents) if p.exists())
     free = shutil.disk_usage(state).free
     writable = state.is_dir() and os.access(state, os.W_OK)
-    said = f"{free / GIB:.1f} GiB free for {config.state_dir}" + ("" if writable else ", which cannot be written")
+    text = f"{free / GIB:.1f} GiB free for {config.state_dir}" + ("" if writable else ", which cannot be written")
     fine = writable and free >= LEAST_DISK
-    yield Finding("disk", "ok" if fine else "failed", said, f"state_dir needs {LEAST_DISK // GIB} GiB to write to")
+    yield Finding("disk", "ok" if fine else "failed", text, f"state_dir needs {LEAST_DISK // GIB} GiB to write to")
 
 
 def check_deepspeed(config: SiteConfig) -> Finding:

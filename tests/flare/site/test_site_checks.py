@@ -46,10 +46,10 @@ def test_a_site_that_is_set_up_as_shipped(site):
     assert {about: finding.status for about, finding in findings.items()} == {
         "policy": "ok", "records": "ok", "switch": "ok", "other ways": "ok", "byoc": "ok",
     }  # fmt: skip
-    assert findings["policy"].said.endswith(
+    assert findings["policy"].text.endswith(
         "adapters clipped to 10, answers shared, none with 5 private words in a row, none with 7 kinds of personal data"
     )
-    assert findings["records"].said.startswith("0 messages in ")
+    assert findings["records"].text.startswith("0 messages in ")
     assert not site.log.path.exists()
 
 
@@ -59,11 +59,11 @@ def test_a_site_where_jobs_may_bring_code_gets_a_warning(site):
     edit(site.local / "authorization.json.default", permissions={"lead": {"view": "any", "byoc": "o:site"}})
     finding = site()["byoc"]
     assert finding.status == "warning"
-    assert finding.said == "its authorization.json lets jobs bring code (byoc lead: o:site)"
+    assert finding.text == "its authorization.json lets jobs bring code (byoc lead: o:site)"
     (site.local / "authorization.json.default").unlink()
-    assert site()["byoc"].said == f"{site.local} has no authorization.json"
+    assert site()["byoc"].text == f"{site.local} has no authorization.json"
     (site.local / "authorization.json").write_text("{")
-    assert site()["byoc"].said.endswith("authorization.json: cannot be read")
+    assert site()["byoc"].text.endswith("authorization.json: cannot be read")
 
 
 def test_no_policy_is_a_warning(site):
@@ -81,12 +81,12 @@ def test_records_that_do_not_fit_together(site):
     site.ledger.charge("tiny", "job-1", SiteNoise(2.0), 1e-5, None)
     with site.log.written(site="ward-7", job="job-1", kind="adapter", ledger=site.ledger.last_hash()) as entry:
         entry["count"] = 1
-    assert site()["records"].said.startswith("1 messages in ")
+    assert site()["records"].text.startswith("1 messages in ")
     for path in site.local.glob("fedrlvr-ledger*"):
         path.unlink()
     finding = site()["records"]
     assert finding.status == "failed"
-    assert "lines are missing that the egress log has seen" in finding.said
+    assert "lines are missing that the egress log has seen" in finding.text
 
 
 def test_a_log_that_cannot_be_written(site):
@@ -94,7 +94,7 @@ def test_a_log_that_cannot_be_written(site):
     (site.local / "clinical.yaml").write_text(yaml.safe_dump({"log": "file/egress.jsonl"}))
     finding = site()["records"]
     assert finding.status == "failed"
-    assert "egress.jsonl cannot be written" in finding.said
+    assert "egress.jsonl cannot be written" in finding.text
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_flares_own_ways_out(site):
     edit(site.local / "resources.json", allow_log_streaming=True)
     assert site()["other ways"].status == "failed"
     (site.local / "resources.json").write_text("{")
-    assert "resources.json: cannot be read" in site()["other ways"].said
+    assert "resources.json: cannot be read" in site()["other ways"].text
     (site.local / "resources.json").unlink()
-    assert site()["other ways"].said == f"{site.local} has no resources.json"
+    assert site()["other ways"].text == f"{site.local} has no resources.json"
 
 
 def test_a_site_as_provisioned_learns_what_flares_defaults_leave_open(site):
@@ -141,6 +141,6 @@ def test_a_site_as_provisioned_learns_what_flares_defaults_leave_open(site):
     assert {about: finding.status for about, finding in found.items()} == {
         "policy": "ok", "records": "ok", "switch": "failed", "other ways": "failed", "byoc": "warning",
     }  # fmt: skip
-    assert "its resources.json lets a job name more than class_allow_list" in found["other ways"].said
-    assert found["byoc"].said == "its authorization.json lets jobs bring code (byoc lead: any)"
+    assert "its resources.json lets a job name more than class_allow_list" in found["other ways"].text
+    assert found["byoc"].text == "its authorization.json lets jobs bring code (byoc lead: any)"
     assert all("`fedrlvr site init` writes it" in found[about].remedy for about in ("switch", "other ways", "byoc"))
