@@ -90,8 +90,8 @@ class Simulation:
     def close(self) -> None:
         """End whatever of this run is still there."""
         if self._process is not None:
-            end(self._process)
             end_marked(self._mark)
+            end(self._process)
         self._claim.release()
 
     def _follow(self, path: Path) -> Iterator[dict | None]:
