@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -163,9 +164,32 @@ def test_all_that_carry_a_mark_are_ended_in_whatever_group_and_others_are_not():
     assert {p.pid for p in marked(mark)} == {process.pid, child}
     end_marked(mark)
     assert marked(mark) == []
+    assert not running(process)
+    end(process)
     assert [p.pid for p in marked(other)] == [bystander.pid]
-    assert end(process) == -signal.SIGKILL
     assert end(bystander) == -signal.SIGKILL
+
+
+LISTENER = """
+import socket, threading, time
+listener, memory = socket.create_server(("127.0.0.1", 0)), bytearray(200_000_000)
+for _ in range(50):
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print(listener.getsockname()[1], flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_ended_processes_held_is_free_at_once():
+    """A process with threads and memory looks dead before the last of it is gone."""
+    for _ in range(3):
+        mark = uuid.uuid4().hex
+        code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LISTENER!r}])"
+        parent = start(python(code), mark=mark, stdout=subprocess.PIPE, text=True)
+        port = int(parent.stdout.readline())
+        end_marked(mark)
+        socket.create_server(("127.0.0.1", port)).close()
+        end(parent)
 
 
 def test_an_empty_mark_marks_nobody():

@@ -83,10 +83,13 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def end_marked(mark: str) -> None:
-    """Kill every process that carries the mark, except the calling one; again, as a dying parent may still fork."""
-    deadline = time.monotonic() + 15
-    while (found := marked(mark)) and time.monotonic() < deadline:
+    """Kill every process that carries the mark, except the calling one; again, as a dying parent may still fork. Where
+    one is a child of the calling process, this reaps it: `end` it before, if its exit code matters."""
+    for _ in range(5):
+        found = marked(mark)
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        time.sleep(0.05)
+        if not found:
+            return
+        psutil.wait_procs(found, timeout=3)  # until all their threads are gone, and so their ports are free
