@@ -7,6 +7,7 @@ a limit that the kernel keeps.
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -29,8 +30,6 @@ ACTS = {
 
 
 def _watch() -> None:
-    from fedrlvr.worker.worker_log import note
-
     from fedrlvr.learning.ranks import Ranks
     from fedrlvr.worker import wire
 
@@ -39,13 +38,13 @@ def _watch() -> None:
 
     def received(self, item):
         item = broadcast(self, item)
-        if isinstance(item, tuple) and isinstance(item[0], dict):
-            message = item[0]
-            site[:] = [message["site"]] if message["task"] == "setup" else site
-            asked[:] = [message]
+        if isinstance(item, wire.Frame):
+            body = json.loads(item.body or "{}")
+            site[:] = [body["site"]] if item.kind == wire.SET_UP else site
+            asked[:] = [_place(item.kind, body)]
             for number, fault in enumerate(faults):
                 mark = done / str(number)
-                if _due(fault, site, message, self.rank) and not mark.exists():
+                if _due(fault, site, asked[0], self.rank) and not mark.exists():
                     mark.touch()
                     if fault.get("answered"):
                         later.append(fault)
@@ -53,22 +52,26 @@ def _watch() -> None:
                         _act(fault)
         return item
 
-    def sent(connection, answer, *result):
-        send(connection, answer, *result)
-        if asked and "metrics" in answer:
-            done = {name: asked[0].get(name) for name in ("task", "round", "exchange")}
-            note("answered: " + json.dumps(done | {"segment": asked[0]["segments"][-1]["index"]}))
+    def sent(connection, frame):
+        send(connection, frame)
+        if asked and frame.kind == wire.ANSWER and "steps" in json.loads(frame.body):
+            logging.getLogger("fedrlvr.worker").info("answered: %s", json.dumps(asked[0]))
         while later:
             _act(later.pop())
 
     Ranks.broadcast, wire.send = received, sent
 
 
-def _due(fault: dict, site: list, message: dict, rank: int) -> bool:
-    segments = message.get("segments") or [{}]
-    here = {"task": message["task"], "round": message.get("round"), "segment": segments[-1].get("index")}
-    wanted = {name: fault[name] for name in here if name in fault}
-    return site == [fault["site"]] and fault.get("rank", 0) == rank and wanted.items() <= here.items()
+def _place(task: str, request: dict) -> dict:
+    """What a plan may name of a request, and whether a swap follows it."""
+    segments = request.get("segments") or [request.get("segment") or {}]
+    place = {"task": task, "round": request.get("envelope", {}).get("round"), "segment": segments[-1].get("index")}
+    return place | {"exchange": request.get("exchange")}
+
+
+def _due(fault: dict, site: list, place: dict, rank: int) -> bool:
+    wanted = {name: fault[name] for name in ("task", "round", "segment") if name in fault}
+    return site == [fault["site"]] and fault.get("rank", 0) == rank and wanted.items() <= place.items()
 
 
 def _act(fault: dict) -> None:
