@@ -63,8 +63,8 @@ def ask(transport: Transport, min_sites=1, check=lambda data: data, optional=Fal
     failures = []
     sites = Sites(
         transport, None, SimpleNamespace(triggered=triggered), sorted(transport.behaviour), min_sites,
-        deadline=10.0, first_deadline=70.0, on_failure=lambda **failure: failures.append(failure),
-        **{"pickup_deadline": 0.2} | more,
+        first_deadline=70.0, on_failure=lambda **failure: failures.append(failure),
+        **{"deadline": 10.0, "pickup_deadline": 0.2} | more,
     )  # fmt: skip
     sites.begin_round()
     result = sites.ask("train", {site: request(HERE, {}) for site in sites.names}, check, optional)
@@ -191,6 +191,20 @@ def test_a_site_that_did_not_come_is_waited_for_less_until_it_comes():
         sites.ask("train", {site: request(HERE, {}) for site in sites.names}, lambda data: data)
     waited = [re.search(r"within ([0-9.]+) s", failure["reason"])[1] for failure in failures]
     assert waited == ["0.6", "0.1", "0.6"]
+
+
+def test_a_site_at_work_has_no_longer_to_come_than_to_answer():
+    """Its task is over at `deadline`, 0.3 s: what is told is how long it was really waited for."""
+    came = []
+
+    def behave(task, message):
+        if not came:
+            came.append(task)
+            answers(task, message)
+
+    sites, _, failures = ask(Transport(site_1=answers, site_2=behave), deadline=0.3, pickup_deadline=0.6)
+    sites.ask("train", {site: request(HERE, {}) for site in sites.names}, lambda data: data)
+    assert [f["reason"].split("within ")[1].split(";")[0] for f in failures] == ["0.3 s"]
 
 
 def test_an_abort_ends_the_waiting():

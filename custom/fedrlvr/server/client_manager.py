@@ -149,8 +149,10 @@ class Sites:
 
     def _patience(self, site: str) -> float:
         """Seconds that a site has to come for a task: fewer once it did not, so that one that is dead, which nobody
-        tells, costs the others its whole time only once. One that lives comes several times a second."""
-        return self.pickup_deadline / 6 if site in self._absent else self.pickup_deadline
+        tells, costs the others its whole time only once. One that lives comes several times a second. A site at work
+        has no longer for coming than for its answer."""
+        patience = self.pickup_deadline / 6 if site in self._absent else self.pickup_deadline
+        return min(patience, self.deadline) if site in self._at_work else patience
 
     def _send(self, name: str, site: str, message: Shareable) -> Asked:
         asked = Asked()
