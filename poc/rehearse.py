@@ -3,7 +3,7 @@ TLS, the package is installed from its wheel, server and hospitals are set up by
 clinical, a job is followed live, and a job that brings its own code is refused. Exit code 1 if anything is not as
 expected.
 
-python poc/rehearse.py                                # minutes; everything in workspace/rehearsal
+python poc/rehearse.py                                # two minutes; everything in workspace/rehearsal
 python poc/rehearse.py --set federation.rounds=1      # any setting of app_configs/demo.yaml
 """
 
@@ -14,10 +14,11 @@ import json
 import logging
 import os
 import shutil
+import site
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -51,11 +52,20 @@ def expect(condition: object, otherwise: str) -> None:
         raise NotAsExpected(otherwise)
 
 
+def lend_packages(python: Path, folders: Sequence[str]) -> None:
+    """Let the virtual environment of `python` import what is installed in `folders`, after its own packages. That takes
+    no minutes, as installing the same again would. An editable install in one of the folders stays behind: it works by
+    a .pth file there, and Python reads such files only in an environment's own folder."""
+    (own,) = python.parents[1].glob("lib/python*/site-packages")
+    (own / "lent.pth").write_text("".join(f"{folder}\n" for folder in folders))
+
+
 class Rehearsal:
     """The steps in order. Each returns the sentence that is printed."""
 
-    def __init__(self, out: Path, settings: list[str], console: Console):
-        self.out, self.console, self.settings = out, console, [*settings, f"federation.min_sites={len(HOSPITALS)}"]
+    def __init__(self, out: Path, settings: list[str], port: int | None, console: Console):
+        self.out, self.port, self.console = out, port, console
+        self.settings = [*settings, f"federation.min_sites={len(HOSPITALS)}"]
         self.experiment: ExperimentConfig = deal_labels(
             load_experiment(PRESET, self.settings), HOSPITALS, lambda text: None
         )
@@ -63,7 +73,7 @@ class Rehearsal:
         self.deployment: Deployment | None = None
 
     def provisioned(self) -> str:
-        kits = provision(ROOT / "poc" / "project.yml", self.out / "kits", LOOPBACK, free_port(None), HOSPITALS)
+        kits = provision(ROOT / "poc" / "project.yml", self.out / "kits", LOOPBACK, free_port(self.port), HOSPITALS)
         project = read_project(self.out / "kits" / "project.yml")
         self.deployment = Deployment(kits, project, self.environment / "bin" / "python3", CLEAN)
         return f"{len(list(kits.iterdir()))} startup kits, mutual TLS, port {project.port} on loopback"
@@ -78,9 +88,11 @@ class Rehearsal:
         shutil.rmtree(source)
         (wheel,) = (self.out / "wheels").glob("*.whl")
         python = self.environment / "bin" / "python"
-        self._run(sys.executable, "-m", "venv", self.environment)
-        pins = ROOT / "app_configs" / "constraints.txt"
-        self._run(python, "-m", "pip", "install", "-q", "--no-compile", "-c", pins, wheel)
+        self._run(sys.executable, "-m", "venv", "--without-pip", self.environment)
+        pip = (sys.executable, "-m", "pip", "--python", python)
+        self._run(*pip, "install", "-q", "--no-deps", "--no-index", wheel)
+        lend_packages(python, site.getsitepackages())
+        self._run(*pip, "check")  # what the wheel requires is there, in versions that it allows
         place = self._run(python, "-c", "import fedrlvr; print(fedrlvr.__file__)").strip()
         expect(place.startswith(str(self.environment)), f"the package is loaded from {place}, not from the wheel")
         return f"{wheel.name} ({wheel.stat().st_size / 1000:.0f} kB) in a virtual environment of its own"
@@ -200,6 +212,7 @@ def main() -> int:
     parser.add_argument(
         "--workspace", type=Path, default=Path("workspace/rehearsal"), help="a new folder (default: %(default)s)"
     )
+    parser.add_argument("--port", type=int, help="default: the first free one from 8002 on")
     args = parser.parse_args()
     out, console = args.workspace.resolve(), Console()
     logging.disable(logging.WARNING)
@@ -207,7 +220,7 @@ def main() -> int:
     if out.exists():
         parser.error(f"--workspace: {out} exists already; results of an earlier rehearsal are never overwritten")
     try:
-        rehearsal = Rehearsal(out, args.set, console)
+        rehearsal = Rehearsal(out, args.set, args.port, console)
     except SettingsError as error:
         parser.error(str(error))
     out.mkdir(parents=True)

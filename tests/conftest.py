@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from fedrlvr.config import JobConfig
+from fedrlvr.flare.deploy.project import is_free
 from fedrlvr.launch.experiment import site_spec
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import SiteConfig
@@ -33,9 +36,20 @@ def one_rank():
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory) -> Path:
-    """A base model that has learned the format and little more: some of its answers are right, most are not."""
-    settings = BaseModelSettings(steps=200, batch_size=32)
-    return base_model(TASKS["protocol"], TASKS["protocol"], settings, tmp_path_factory.mktemp("models"))
+    """A base model that has learned the format and little more: some of its answers are right, most are not. Made once,
+    also where several processes of pytest-xdist share the tests: their folders lie side by side."""
+    folder = tmp_path_factory.getbasetemp()
+    models = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "models"
+    with FileLock(f"{models}.lock"):
+        return base_model(TASKS["protocol"], TASKS["protocol"], BaseModelSettings(steps=200, batch_size=32), models)
+
+
+@pytest.fixture
+def port(tmp_path) -> int:
+    """A free port for a FLARE server. Other tests that look for one at the same time begin elsewhere, and none is the
+    local end of somebody's connection: those begin at 32768."""
+    first = 10_000 + zlib.crc32(bytes(tmp_path)) % 20_000
+    return next(port for port in range(first, first + 100) if is_free(port))
 
 
 @pytest.fixture

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from configparser import ConfigParser
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "custom" / "fedrlvr"
@@ -112,6 +116,32 @@ def test_no_modules_import_each_other_in_a_circle():
         graph[name.removesuffix(".__init__")] = set(imports_of(path, everywhere=False))
     graph = {n: {m for m in graph for i in found if i == m or i.rpartition(".")[0] == m} for n, found in graph.items()}
     TopologicalSorter({name: needed - {name, "fedrlvr"} for name, needed in graph.items()}).prepare()
+
+
+def brought_by(requirements: list[Requirement]) -> set[str]:
+    """The packages that pip installs for these: themselves, and what each of them requires."""
+    seen, todo = set(), list(requirements)
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in {"", *requirement.extras} - {extra for known, extra in seen if known == name}:
+            seen.add((name, extra))
+            needed = [Requirement(line) for line in requires(name) or ()]
+            todo += [need for need in needed if need.marker is None or need.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen}
+
+
+def test_whatever_the_package_imports_is_installed_with_it():
+    """Or its wheel would not run where nothing else is installed."""
+    setup = ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    extras = setup["options.extras_require"]
+    lines = "\n".join([setup["options"]["install_requires"], extras["dp"], extras["pii"]]).split("\n")
+    installed = brought_by([Requirement(line) for line in lines if line])
+    imported = {name.split(".")[0] for path in SOURCES for name in imports_of(path)}
+    foreign, makers = imported - sys.stdlib_module_names - {"fedrlvr"}, packages_distributions()
+    assert {"torch", "yaml", "dp_accounting"} <= foreign
+    assert {name for name in foreign if not installed & {canonicalize_name(maker) for maker in makers[name]}} == set()
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=shown)

@@ -14,8 +14,9 @@ from fedrlvr.protocol.run_spec import RunSpec
 @pytest.mark.parametrize(
     ("step", "start", "task", "first_task", "pickup", "transfer"),
     [
-        (1.5, 600.0, 61.5, 661.5, 60.0, 600.0),  # a step of seconds: floors everywhere
-        (120.0, 600.0, 180.0, 780.0, 120.0, 600.0),
+        (1.5, 600.0, 11.5, 611.5, 60.0, 600.0),  # a step of seconds: floors everywhere
+        (100.0, 600.0, 125.0, 725.0, 100.0, 600.0),  # a quarter of the step for the answer
+        (240.0, 600.0, 300.0, 900.0, 240.0, 600.0),  # from here on a minute
         (3600.0, 3600.0, 3660.0, 7260.0, 300.0, 900.0),  # the default
         (14400.0, 14400.0, 14460.0, 28860.0, 300.0, 3600.0),  # the presets of real models
     ],
@@ -46,7 +47,7 @@ def test_what_is_lost_is_asked_for_again_before_anybody_gives_up(small_job):
     for step in (1.0, 100.0, 1000.0, 100_000.0):
         deadlines = Deadlines.of(small_job(federation__step_deadline=step))
         flare = deadlines.client_config()
-        assert 2 * flare["get_task_timeout"] <= deadlines.pickup < deadlines.task
+        assert 2 * flare["get_task_timeout"] <= deadlines.pickup < deadlines.first_task
         assert 2 * flare["tensor_streaming_per_request_timeout"] <= flare["tensor_min_download_timeout"]
         assert deadlines.step + deadlines.start < deadlines.first_task
 

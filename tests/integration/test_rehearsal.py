@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.integration.conftest import ROOT, SMALL, processes_of
 
-pytestmark = pytest.mark.slow
+SCRIPT = ROOT / "poc" / "rehearse.py"
 
 
-def test_everything_is_as_expected_and_nothing_is_left(tmp_path):
-    command = [sys.executable, str(ROOT / "poc" / "rehearse.py"), "--workspace", str(tmp_path / "rehearsal")]
+@pytest.mark.slow
+def test_everything_is_as_expected_and_nothing_is_left(tmp_path, port):
+    command = [sys.executable, str(SCRIPT), "--workspace", str(tmp_path / "rehearsal"), "--port", str(port)]
     for setting in SMALL:
         if not setting.startswith("data.sites"):
             command += ["--set", setting]
@@ -25,3 +28,25 @@ def test_everything_is_as_expected_and_nothing_is_left(tmp_path):
     for name in ("hospital-a", "hospital-b"):
         assert f"{name}: NVFLARE_ERROR: BYOC not permitted" in done.stdout
     assert processes_of(tmp_path) == []
+
+
+def test_packages_are_lent_and_an_editable_install_of_this_one_is_not(tmp_path):
+    """Beside an environment with a package of its own lies a folder with another, and with an editable install."""
+    python, source, lent = tmp_path / "environment" / "bin" / "python", tmp_path / "source", tmp_path / "lent"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "environment"], check=True, timeout=60)
+    (own,) = tmp_path.glob("environment/lib/python*/site-packages")
+    for place in (own / "ours", source / "ours", source / "edited", lent / "ours", lent / "others"):
+        place.mkdir(parents=True)
+        (place / "__init__.py").touch()
+    (lent / "__editable__.ours-1.0.pth").write_text(f"{source}\n")
+    runpy.run_path(str(SCRIPT))["lend_packages"](python, [str(lent)])
+
+    def place_of(package: str) -> Path | str:
+        command = [python, "-c", f"import {package}; print({package}.__file__)"]
+        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=60, check=False)
+        return Path(done.stdout.strip()).parent if done.stdout else done.stderr.splitlines()[-1]
+
+    assert place_of("ours") == own / "ours"
+    assert place_of("others") == lent / "others"
+    assert place_of("edited") == "ModuleNotFoundError: No module named 'edited'"

@@ -10,7 +10,7 @@ import pytest
 from tests.integration.conftest import processes_of
 from tests.runs import of, simulation_of
 
-from fedrlvr.flare.deadlines import GRACE
+from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.lead.simulator import Simulation, SimulationFailed
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.summary import summarise
@@ -63,7 +63,7 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
     (failure,) = of(events, "failure")
     assert (failure["site"], failure["task"], failure["reason"]) == ("site-3", "train", "no answer (timeout)")
     before = [event for event in events if event["time"] < failure["time"]][-1]
-    assert failure["time"] - before["time"] >= GRACE  # it is the server that gave up
+    assert failure["time"] - before["time"] >= Deadlines(step=15, start=600).task  # it is the server that gave up
     assert [(e["site"], e["task"]) for e in of(events, "late")] == [("site-3", "train")]
     assert [(e["segment"], e["sites"]) for e in of(events, "back")] == [(1, ["site-3"])]
     everybody = ["site-1", "site-2", "site-3"]

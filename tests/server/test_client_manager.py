@@ -90,9 +90,9 @@ def nonsense(message) -> Pending:
     return Pending(answer=Refused("the answer to train, steps: Field required"))
 
 
-def manager(transport: Transport, min_sites=1, pickup=0.2) -> tuple[ClientManager, list[dict]]:
+def manager(transport: Transport, min_sites=1, pickup=0.2, task=10.0) -> tuple[ClientManager, list[dict]]:
     failures = []
-    sites = ClientManager(transport, min_sites, Patience(10.0, 70.0, pickup), lambda **f: failures.append(f))
+    sites = ClientManager(transport, min_sites, Patience(task, 70.0, pickup), lambda **f: failures.append(f))
     sites.begin_round()
     return sites, failures
 
@@ -239,6 +239,20 @@ def test_an_answer_that_comes_ends_the_waiting_at_once(monkeypatch):
     transport.send = send
     sites, _ = manager(transport)
     assert list(ask(sites)) == ["site-1"]
+
+
+def test_a_site_at_work_has_no_longer_to_come_than_to_answer():
+    """Its task is over after 0.3 s: the reason says how long it was really waited for."""
+    came = []
+
+    def comes_once(message):
+        came.append(message)
+        return answers(message) if len(came) == 1 else never_comes(message)
+
+    sites, failures = manager(Transport(site_1=answers, site_2=comes_once), pickup=0.6, task=0.3)
+    ask(sites)
+    ask(sites)
+    assert [f["reason"].split("within ")[1].split(";")[0] for f in failures] == ["0.3 s"]
 
 
 def test_an_abort_ends_the_waiting():

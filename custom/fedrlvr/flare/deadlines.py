@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from fedrlvr.config import JobConfig
 from fedrlvr.server.client_manager import Patience
 
-GRACE = 60.0  # seconds a site's own deadline may fire before the server's does
-
 
 @dataclass(frozen=True)
 class Deadlines:
@@ -23,9 +21,16 @@ class Deadlines:
         return cls(job.federation.step_deadline, job.federation.start_deadline)
 
     @property
+    def grace(self) -> float:
+        """How much later than a site's own deadline the server's comes. In that time the site fetches the task, ends
+        its worker (a second, where nothing else runs) and sends one small answer. Only then does the server learn the
+        reason. 10 s is enough on a machine that is busy, a minute where a network hiccup comes on top."""
+        return min(60.0, max(10.0, self.step / 4))
+
+    @property
     def task(self) -> float:
         """How long the server waits for the answer of a site whose worker runs."""
-        return self.step + GRACE
+        return self.step + self.grace
 
     @property
     def first_task(self) -> float:

@@ -173,8 +173,10 @@ class ClientManager:
 
     def _pickup(self, site: str) -> float:
         """Seconds that a site has to come for a task. A site that did not come before gets fewer: a dead one, of which
-        nobody tells, costs the others the whole time only once. One that lives comes several times a second."""
-        return self.patience.pickup / 6 if site in self._absent else self.patience.pickup
+        nobody tells, costs the others the whole time only once. One that lives comes several times a second. A site at
+        work has no longer to come than to answer."""
+        pickup = self.patience.pickup / 6 if site in self._absent else self.patience.pickup
+        return min(pickup, self.patience.task) if site in self._at_work else pickup
 
     def _send(self, site: str, message: Message) -> PendingTask:
         timeout = self.patience.task if site in self._at_work else self.patience.first_task
