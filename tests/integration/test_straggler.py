@@ -11,9 +11,10 @@ from tests.integration.conftest import processes_of
 from tests.runs import of, simulation_of
 
 from fedrlvr.flare.deadlines import Deadlines
-from fedrlvr.flare.lead.simulator import Simulation, SimulationFailed
+from fedrlvr.flare.lead.simulator import Simulation
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.summary import summarise
+from fedrlvr.run import RunFailed
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 
 pytestmark = pytest.mark.slow
@@ -98,7 +99,7 @@ def test_a_server_that_cannot_keep_a_round_stops_and_says_where_and_keeps_the_ro
             if event and event["event"] == "round":
                 (kept / "round-000001.tmp").write_text("a plain file where a folder should be")
 
-    with pytest.raises(SimulationFailed) as failure:
+    with pytest.raises(RunFailed) as failure:
         follow()
     assert "the server cannot keep what the run does: [Errno 17] File exists: " in str(failure.value)
     assert str(kept / "round-000001.tmp") in str(failure.value)
@@ -112,7 +113,7 @@ def test_a_server_that_cannot_keep_a_round_stops_and_says_where_and_keeps_the_ro
 def test_a_server_that_can_keep_nothing_says_so_before_anything_is_computed(simulation):
     run = simulation(federation__rounds=1)
     (run.folder / "server").write_text("a plain file where a folder should be")
-    with pytest.raises(SimulationFailed, match=f"cannot keep what the run does.*{run.folder / 'server'}"):
+    with pytest.raises(RunFailed, match=f"cannot keep what the run does.*{run.folder / 'server'}"):
         list(run.events())
     assert [json.loads(line)["event"] for line in (run.server_folder / "metrics.jsonl").open()] == ["stopped"]
     assert run._process.returncode != 0

@@ -11,7 +11,8 @@ import pytest
 from tests.integration.conftest import processes_of, wait_for_line, wait_until_gone
 from tests.runs import of, simulation_of
 
-from fedrlvr.flare.lead.simulator import Simulation, SimulationFailed
+from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.run import RunFailed
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def test_sites_that_cannot_start_are_named_with_their_reasons_and_the_run_fails(
         path.write_text("\n".join([lines[0], lines[1].replace('"answer"', '"anwser"'), *lines[2:]]))
 
     simulation = prepared(spoil, federation__min_sites=2)
-    with pytest.raises(SimulationFailed) as failure:
+    with pytest.raises(RunFailed) as failure:
         simulate(simulation)
     assert "only 1 of 3 sites are left, federation.min_sites is 2" in str(failure.value)
     assert "site-2 failed in validate: model_path: no config.json in /nonexistent" in str(failure.value)

@@ -143,7 +143,7 @@ class Supervisor:
         if not running(self._process):
             # Before its set-up a worker has seen nothing private, so its last log line may be sent.
             return Failure.of(self._lost(f"died while starting: {self._last_line()}"))
-        return Failure.of(self._lost(late)) if time.monotonic() > deadline else None
+        return Failure.of(self._lost(late, within=0.0)) if time.monotonic() > deadline else None
 
     def _wait(self, deadline: float, late: str) -> Frame:
         connection = self._requests
@@ -154,14 +154,15 @@ class Supervisor:
             if not running(self._process) and not connection.poll(0):
                 raise EOFError
             if time.monotonic() > deadline:
-                return _failed(self._lost(late))
+                return _failed(self._lost(late, within=0.0))
         return receive(connection)
 
-    def _lost(self, how: str) -> str:
-        """End what is left of a worker that cannot be asked any more; returns what to say of it."""
-        alive = not wait_until(lambda: not running(self._process), 1.0)  # its connection breaks before it has ended
+    def _lost(self, how: str, within: float = 5.0) -> str:
+        """End what is left of a worker that cannot be asked any more; returns what to say of it. A worker that died has
+        `within` seconds to end with an exit code."""
+        ended = wait_until(lambda: not running(self._process), within)  # a connection breaks before its process ends
         code = self.stop()
-        reason = f"worker {how}" + ("" if alive else f" (exit code {code})")
+        reason = f"worker {how}" + (f" (exit code {code})" if ended else "")
         LOGGER.error("%s; see %s", reason, self.log_path)
         return f"{reason}; see {self.log_path}"
 

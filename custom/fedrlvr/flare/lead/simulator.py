@@ -39,10 +39,6 @@ RESOURCES = {"format_version": 2, "class_allow_list": sorted(JOB_CLASSES), "allo
 KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.flare.workarounds.SimulatedSite"}]}
 
 
-class SimulationFailed(RunFailed):
-    """The simulated job did not end well. The message is the reason in the event log, if there is one."""
-
-
 class Simulation:
     """One run under `folder`: `flare/` is FLARE's workspace, `flare.log` what it prints."""
 
@@ -69,7 +65,7 @@ class Simulation:
     def events(self) -> Iterator[dict | None]:
         """Start the run and yield the server's event log as it grows; None when there is nothing new.
 
-        Raises SimulationFailed if the job ended with an error.
+        Raises RunFailed if the job ended with an error.
         """
         with open(self.log_path, "ab") as log:
             log.writelines(f"{line}\n".encode() for line in Deadlines.of(self._job).describe())
@@ -83,7 +79,7 @@ class Simulation:
                 yield event
             code = end(self._process)
             if reason or code:
-                raise SimulationFailed(reason or f"FLARE's simulator ended with code {code}; see {self.log_path}")
+                raise RunFailed(reason or f"FLARE's simulator ended with code {code}; see {self.log_path}")
         finally:
             self.close()
 
