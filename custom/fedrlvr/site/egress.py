@@ -135,7 +135,7 @@ class Egress:
         return planned
 
     def check_job(self) -> None:
-        """Raises Refused if the job does not do what the policy requires, or a rule cannot be applied here; LedgerError
+        """Raises Refused if the job does not do what the policy requires, or a rule cannot be applied here; BrokenLog
         if lines are missing from the ledger that the log has seen."""
         self.ledger.check_knows(self.log.last_ledger())
         _ = self._names, self._presidio  # read them now: an error should come before any work is done
