@@ -27,6 +27,18 @@ settings.load_profile("patient")
 SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 
 
+def pytest_configure(config):
+    """`pytest -n 2 --dist loadfile` hands files out in the order in which they are collected."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """In a process of pytest-xdist: long files first, so that none is left for the end, where it would run alone."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (item.path.name != "test_poc.py", item.path not in slow))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_rank():
     """What a launcher would set, so that DeepSpeed engines can live in the test process."""
@@ -44,11 +56,11 @@ def model_path(tmp_path_factory) -> Path:
         return base_model(TASKS["protocol"], TASKS["protocol"], BaseModelSettings(steps=200, batch_size=32), models)
 
 
-@pytest.fixture
-def port(tmp_path) -> int:
-    """A free port for a FLARE server. Other tests that look for one at the same time begin elsewhere, and none is the
-    local end of somebody's connection: those begin at 32768."""
-    first = 10_000 + zlib.crc32(bytes(tmp_path)) % 20_000
+@pytest.fixture(scope="module")
+def port(request, tmp_path_factory) -> int:
+    """A free port for the FLARE server of a module. Other test processes on this machine begin to look elsewhere, and
+    no connection has its near end there: those begin at 32768."""
+    first = 10_000 + zlib.crc32(f"{tmp_path_factory.getbasetemp()} {request.node.nodeid}".encode()) % 20_000
     return next(port for port in range(first, first + 100) if is_free(port))
 
 

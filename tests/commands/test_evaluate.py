@@ -144,7 +144,7 @@ def test_interrupted_in_the_middle_it_says_so_and_the_same_command_ends_as_if_un
 @pytest.mark.slow
 def test_killed_in_the_middle_the_same_command_ends_as_if_uninterrupted(command, tmp_path):
     random = np.random.default_rng(1)
-    drawn = {problem.id: problem for problem in (TASK.problem(label, random) for label in TASK.labels * 25)}
+    drawn = {problem.id: problem for problem in (TASK.problem(label, random) for label in TASK.labels * 10)}
     write_problems(tmp_path / "many.jsonl", list(drawn.values()))
     flags = ("--problems", tmp_path / "many.jsonl", "--batch-size", 1)
     shell = [sys.executable, "-m", "fedrlvr.cli", *command(*flags)]

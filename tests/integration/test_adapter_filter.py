@@ -32,11 +32,11 @@ while flare.is_running():
 """
 JOB = """
 import sys
-import torch
 from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
 from nvflare.recipe import SimEnv
 
-model, rounds = torch.nn.Linear(3, 2), int(sys.argv[1])
+# Given as an object, FLARE would take the model's source along: half a minute for all of torch.
+model, rounds = {"class_path": "torch.nn.Linear", "args": {"in_features": 3, "out_features": 2}}, int(sys.argv[1])
 recipe = FedAvgRecipe(name="stock", min_clients=2, num_rounds=rounds, model=model, train_script="train.py")
 recipe.execute(SimEnv(num_clients=2, workspace_root="ws"))
 """

@@ -1,4 +1,6 @@
-"""`poc/run.py`: FLARE's server and sites as processes of their own, and the job that the simulator runs too."""
+"""`poc/run.py`: FLARE's server and sites as processes of their own, over a network. They run the job that the simulator
+runs too, and each site has a policy of its own. Then things are killed for real: a site's FLARE process, a whole site,
+the server, the lead's job. All tests share one proof of concept, because starting one takes time."""
 
 from __future__ import annotations
 
@@ -7,100 +9,262 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-from tests.integration.conftest import ROOT, SMALL, processes_of
+import yaml
+from safetensors.torch import load_file
+from tests.integration.deployed import (
+    JOB,
+    adapter_of,
+    cut_short,
+    events_of,
+    kill,
+    listens_at,
+    nothing_left,
+    of_site,
+    poc_run,
+    run,
+    settings,
+    start,
+    submit,
+    wait_for_round,
+    wait_until,
+    workers,
+)
+from tests.runs import spec_of
 
-from fedrlvr.flare.deploy.poc import Poc, PocError
-from fedrlvr.flare.deploy.project import free_port, is_free
+from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.flare.deploy.poc import Poc, PocError, tell_site
+from fedrlvr.flare.lead.session import open_kit
+from fedrlvr.flare.recipe import PubSwapRecipe
+from fedrlvr.flare.site.site_kit import template
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.processes import marked, wait_until
+from fedrlvr.privacy.mechanism import l2_norm
+from fedrlvr.protocol.run_spec import RunSpec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-
-SITES = "data.sites={site-1: [A, C], site-2: [B, D]}"  # what dealing the demo's labels over two sites gives
-
-
-def start(*arguments: object) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-    )
+NAMES = ["site-1", "site-2", "site-3"]
+SITES = "data.sites={site-1: [A, D], site-2: [B], site-3: [C]}"  # what dealing the demo's labels over them gives
+SEED = 1
 
 
-def run(*arguments: object) -> tuple[int, str]:
-    process = start(*arguments)
-    out, _ = process.communicate(timeout=400)
-    return process.returncode, out
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The proof of concept's; whatever of it runs at the end is ended."""
+    folder = tmp_path_factory.mktemp("poc") / "poc"
+    yield folder
+    if (folder / "project.yml").exists():
+        Poc(folder).deployment.stop()
 
 
-def poc_run(*arguments: object) -> tuple[int, str]:
-    return run(ROOT / "poc" / "run.py", *arguments)
-
-
-def settings(*more: str) -> list[str]:
-    chosen = [setting for setting in SMALL if not setting.startswith("data.sites")]
-    return [part for setting in (*chosen, *more) for part in ("--set", setting)]
+@pytest.fixture(scope="module")
+def arguments(folder, port) -> list:
+    return ["--sites", len(NAMES), "--port", port, "--workspace", folder]
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A proof of concept's; whatever of it runs at the end is ended."""
-    yield tmp_path / "poc"
-    if (tmp_path / "poc" / "project.yml").exists():
-        Poc(tmp_path / "poc").deployment.stop()
+def poc(folder, arguments) -> Poc:
+    """It is up, as some test left it or started again."""
+    if not (folder / "project.yml").exists() or not Poc(folder).deployment.started:
+        code, out = poc_run("up", *arguments)
+        assert code == 0, out
+    return Poc(folder)
 
 
-def nothing_left(folder: Path, port: int) -> bool:
-    return not processes_of(folder) and is_free(port)
+@pytest.fixture
+def lead(tmp_path, folder) -> Path:
+    """A folder for one run; the base model is made once for all of them."""
+    models = folder.parent / "models"
+    models.mkdir(exist_ok=True)
+    (tmp_path / "models").symlink_to(models)
+    return tmp_path
 
 
-def test_the_demo_ends_in_the_simulators_adapter_and_leaves_nothing_behind(folder):
-    port = free_port(None)
-    code, out = poc_run("demo", "--sites", 2, "--port", port, "--workspace", folder, *settings(), "--seed", "1")
+@pytest.fixture(scope="module")
+def calm(folder) -> bytes:
+    """The adapter in which the same job ends in FLARE's simulator, undisturbed."""
+    code, out = run(JOB, "--workspace", folder.parent, "--seed", SEED, *settings(SITES, "name=simulated"))
     assert code == 0, out
-    assert "labels dealt: site-1 A, C; site-2 B, D" in out
-    assert out.index("round 1/2") < out.index("proof of concept is down")
-    assert nothing_left(folder, port)
-    (ours,) = folder.parent.glob("demo-*")
-    assert json.loads((ours / "summary.json").read_text())["finished"]
-    for site in ("site-1", "site-2"):
-        entries = list(EgressLog(Poc(folder).deployment.kit(site) / "local" / "fedrlvr-egress.jsonl").entries())
-        assert {entry["decision"] for entry in entries} == {"released"}
-    simulated = ["--workspace", folder.parent / "sim", "--seed", "1", *settings(SITES)]
-    code, out = run(ROOT / "jobs" / "demo" / "job.py", *simulated)
-    assert code == 0, out
-    (theirs,) = (folder.parent / "sim").glob("demo-*")
-    adapters = [(run / "adapter" / "adapter_model.safetensors").read_bytes() for run in (ours, theirs)]
-    assert adapters[0] == adapters[1]
+    return adapter_of(folder.parent / f"simulated-pubswap-seed{SEED}")
 
 
-def test_up_and_down_again_and_again_and_a_lead_who_interrupts(folder):
-    """One deployment for all of it: starting one takes time."""
-    port = free_port(None)
-    arguments = ["--sites", 1, "--port", port, "--workspace", folder]
-    assert poc_run("up", *arguments)[0] == 0
+def test_a_start_that_is_killed_is_no_start_and_the_next_one_begins_anew(folder, arguments):
+    cut_short(folder, signal.SIGKILL, *arguments)
+    with pytest.raises(PocError, match="does not run"):
+        Poc(folder).running()
+    code, out = poc_run("up", *arguments)
+    assert (code, "proof of concept is up" in out) == (0, True), out
+    Poc(folder).running()
+
+
+def test_one_that_is_up_is_left_alone_and_listens_on_this_machine_only(poc, arguments, port):
     code, out = poc_run("up", *arguments)
     assert (code, "was up already" in out) == (0, True)
-    code, out = poc_run("up", "--sites", 2, "--workspace", folder)
-    assert (code, "was made with sites ['site-1'], not ['site-1', 'site-2']" in out) == (2, True)
+    code, out = poc_run("up", "--sites", 2, "--workspace", poc.folder)
+    assert (code, f"was made with sites {NAMES}, not ['site-1', 'site-2']" in out) == (2, True)
     code, out = poc_run("up", *arguments, "--policy", "sealed")
     assert (code, "have another than sealed, and none of their files is written over" in out) == (2, True)
-    assert _listens_at(port) == {"127.0.0.1"}
-    _interrupt_a_run(folder)
-    kept = Poc(folder).deployment.kit("site-1") / "local" / "fedrlvr-egress.jsonl"
-    log = kept.read_bytes()
+    assert listens_at(port) == {"127.0.0.1"}
+
+
+@pytest.fixture
+def policies(poc):
+    """Sites' policies may be changed; after the test they are as before."""
+    files = {name: poc.deployment.kit(name) / "local" / "policy.yaml" for name in NAMES}
+    before = {file: file.read_text() for file in files.values()}
+    yield files
+    for file, text in before.items():
+        file.write_text(text)
+
+
+def nvflare(poc: Poc, *arguments: object) -> dict:
+    """`nvflare --format json ...`, FLARE's own command: what it answers."""
+    places = {"HOME": str(poc.folder / "home"), "NVFLARE_POC_WORKSPACE": str(poc.folder / "flare")}
+    kit = poc.deployment.kit(poc.project.lead)
+    command = ["nvflare", "--format", "json", *map(str, arguments), "--startup-kit", str(kit)]
+    done = subprocess.run(
+        command, env={**os.environ, **places}, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return json.loads(answers[-1]) if answers else {}
+
+
+def printed(poc: Poc, where: str, file: str) -> str:
+    """What the project's administrator is shown of a file at a site, through the server."""
+    session = open_kit(poc.deployment.kit(poc.project.admin))()
+    try:
+        return str(session.cat_target(where, "", file))
+    finally:
+        session.close()
+
+
+def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refused(
+    poc, policies, site_files, small_job, tmp_path
+):
+    """The job is submitted and fetched by FLARE's own commands."""
+    _, configs = site_files({"site-1": ("A", "B"), "site-2": ("C",), "site-3": ("D",)})
+    for name, config in configs.items():
+        tell_site(policies[name].parent, config)
+        policies[name].write_text(template("sealed.yaml"))
+    clinical = yaml.safe_load(template("clinical.yaml")) | {"adapters": {"clip_norm": 1e-3}}
+    policies["site-1"].write_text(yaml.safe_dump(clinical))
+    log = EgressLog(policies["site-1"].parent / "fedrlvr-egress.jsonl")
+    earlier = len(list(log.entries()))
+    job = small_job(grpo__num_generations=16, federation__aggregator="fedit")
+    PubSwapRecipe(spec_of(job, configs)).export(str(tmp_path / "jobs"))
+    number = nvflare(poc, "job", "submit", "-j", tmp_path / "jobs" / job.name)["data"]["job_id"]
+    nvflare(poc, "job", "wait", number, "--timeout", "300", "--interval", "1")
+    nvflare(poc, "job", "download", number, "-o", tmp_path / "results")
+    kept = next((tmp_path / "results" / number).rglob("fedrlvr"))
+
+    events = events_of(kept)
+    assert events[-1]["event"] == "end"
+    why = "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none"
+    assert {(e["site"], e["reason"]) for e in events if e["event"] == "failure"} == {("site-2", why), ("site-3", why)}
+    assert {(e["site"], e["kind"]) for e in events if e["event"] == "step"} == {("site-1", "public")}
+    final = load_file(kept / "rounds" / "0" / "adapter_model.safetensors")
+    first = initial_adapter({name: list(tensor.shape) for name, tensor in sorted(final.items())}, job.seed)
+    moved = l2_norm({name: final[name] - first[name] for name in final})
+    assert 0.99e-3 < moved < 1.01e-3
+    assert {(e["kind"], e["decision"]) for e in list(log.entries())[earlier:]} == {
+        (kind, "released") for kind in ("metrics", "responses", "adapter")
+    }
+    # FLARE's own shell, which would as well print any other file that the site's process may read.
+    assert "class_allow_list" in printed(poc, "server", "local/resources.json")
+    assert "not a supported shell command" in printed(poc, "site-1", "local/resources.json")
+
+
+def test_a_job_with_code_of_its_own_is_let_in_nowhere(poc, small_job, tmp_path):
+    job = small_job()
+    PubSwapRecipe(RunSpec(job=job, public_ids=["p1"], public_sha256="hash")).export(str(tmp_path))
+    app = next((tmp_path / job.name).glob("app*"))
+    (app / "custom").mkdir()
+    (app / "custom" / "smuggled.py").write_text("")
+    number = nvflare(poc, "job", "submit", "-j", tmp_path / job.name)["data"]["job_id"]
+    with pytest.raises(AssertionError, match="FINISHED:FAILED_TO_RUN"):
+        nvflare(poc, "job", "wait", number, "--timeout", "120", "--interval", "1")
+    said = (poc.deployment.kit(poc.project.server) / "log.txt").read_text()
+    assert all(f"{site}: NVFLARE_ERROR: BYOC not permitted" in said for site in NAMES)
+
+
+def test_a_lead_who_interrupts_ends_the_job_at_the_server_and_gets_what_it_did(poc, lead):
+    job, folder = submit(poc, lead, SEED), lead / f"demo-pubswap-seed{SEED}"
+    wait_for_round(poc, folder, 1)
+    assert len(workers(poc)) == len(NAMES)
+    job.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 60
+    while workers(poc):
+        assert time.monotonic() < deadline, "a site's worker outlives its job"
+        time.sleep(0.5)
+    said = job.communicate(timeout=120)[0]
+    assert job.returncode == 130, said
+    assert "aborting job" in said
+    assert "error: the run did not finish: interrupted" in said
+    events = events_of(folder)
+    assert events[0]["event"] == "start"
+    assert events[-1] == events[-1] | {"event": "stopped", "reason": "aborted"}
+    assert adapter_of(folder)
+
+
+def test_a_run_below_its_quorum_ends_and_one_whose_server_dies_goes_on_to_the_adapter_of_a_calm_one(
+    poc, arguments, calm, lead
+):
+    """One run: a site's FLARE process dies, and it ends naming the site. One command goes on. Then the server dies in
+    the middle of a round. Started again, it is where it was, and one command goes on to the end."""
+    job, lost = submit(poc, lead, SEED, "federation.min_sites=3"), lead / f"demo-pubswap-seed{SEED}"
+    first = wait_for_round(poc, lost, 1)
+    kill(of_site(poc, "site-2", "worker_process"))
+    out = job.communicate(timeout=400)[0]
+    assert job.returncode == 1, out
+    assert "site-2" in out.split("error: the run did not finish: ")[1]
+
+    job = start(JOB, "--resume-from", lost)
+    wait_for_round(poc, lost, 1, earlier=first)
+    kill(of_site(poc, poc.project.server))
+    wait_until(job, "no connection to the server")
+    job.send_signal(signal.SIGINT)
+    job.communicate(timeout=300)
+    assert run(JOB, "--resume-from", lost)[0] == 2  # what is to run it does not run
+    code, out = poc_run("up", *arguments)
+    assert (code, "is up" in out) == (0, True), out
+    code, out = run(JOB, "--resume-from", lost)
+    assert code == 0, out
+    events = events_of(lost)
+    assert [e["after"] for e in events if e["event"] == "resumed"] == [0]
+    assert [e["round"] for e in events if e["event"] == "average"] == [0, 1, 2]
+    assert adapter_of(lost) == calm
+
+
+def test_a_sites_flare_process_and_then_a_whole_other_site_die_and_the_rest_goes_on(poc, calm, lead):
+    """The site is killed at work in the only segment of the last round: it is waited for no longer than that once."""
+    more = ["rounds=4", "segments_per_round=1", "min_sites=1", "step_deadline=15"]
+    more = [*(f"federation.{setting}" for setting in more), "exchange.schedule=[0,2]"]
+    job, folder = submit(poc, lead, SEED, *more), lead / f"demo-pubswap-seed{SEED}"
+    wait_for_round(poc, folder, 1)
+    kill(of_site(poc, "site-2", "worker_process"))
+    wait_for_round(poc, folder, 3)
+    kill(of_site(poc, "site-3") + [w for w in workers(poc) if w.parent() in of_site(poc, "site-3")])
+    out = job.communicate(timeout=400)[0]
+    assert job.returncode == 0, out
+    events = events_of(folder)
+    assert events[-1]["event"] == "end"
+    assert {e["site"] for e in events if e["event"] == "failure"} == {"site-2", "site-3"}
+    averaged = [e["sites"] for e in events if e["event"] == "average"]
+    assert averaged == [NAMES, ["site-1", "site-3"], ["site-1", "site-3"], ["site-1"]]
+    assert adapter_of(folder) != calm
+    assert not workers(poc)
+
+
+def test_it_goes_down_and_a_start_that_is_interrupted_takes_everything_down_with_it(folder, arguments, port):
+    if not folder.exists():
+        assert poc_run("up", *arguments)[0] == 0
     assert poc_run("down", "--workspace", folder) == (0, "proof of concept is down\n")
     assert nothing_left(folder, port)
-    code, out = run(ROOT / "jobs" / "demo" / "job.py", "--env", "poc", "--workspace", folder.parent)
+    code, out = run(JOB, "--env", "poc", "--workspace", folder.parent)
     assert (code, "does not run; start it: python poc/run.py up" in out) == (2, True)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,68 +272,28 @@ def test_up_and_down_again_and_again_and_a_lead_who_interrupts(folder):
         other.listen()
         code, out = poc_run("up", *arguments)
         assert (code, f"port {port} is taken" in out) == (2, True)
-    assert poc_run("up", *arguments)[0] == 0
-    assert kept.read_bytes() == log  # what left the house is not forgotten
-    assert poc_run("down", "--workspace", folder)[0] == 0
+    assert cut_short(folder, signal.SIGINT, *arguments) == (130, "error: interrupted\n")
     assert nothing_left(folder, port)
-
-
-def test_a_start_that_is_cut_short_is_no_start(folder):
-    """Killed, it leaves what runs, and the next one begins anew; interrupted, it takes everything down with it."""
-    port = free_port(None)
-    arguments = ["--sites", 1, "--port", port, "--workspace", folder]
-    _cut_short(folder, signal.SIGKILL, *arguments)
-    with pytest.raises(PocError, match="does not run"):
-        Poc(folder).running()
-    code, out = poc_run("up", *arguments)
-    assert (code, "proof of concept is up" in out) == (0, True), out
-    Poc(folder).running()
-    assert poc_run("down", "--workspace", folder)[0] == 0
-    code, out = _cut_short(folder, signal.SIGINT, *arguments)
-    assert (code, out) == (130, "error: interrupted\n")
-    assert nothing_left(folder, port)
-    _cut_short(folder, signal.SIGKILL, *arguments)
+    cut_short(folder, signal.SIGKILL, *arguments)
     code, out = poc_run("down", "--workspace", folder)
     assert (code, "proof of concept is down" in out) == (0, True), out
     assert nothing_left(folder, port)
 
 
-def _cut_short(folder: Path, how: signal.Signals, *arguments: object) -> tuple[int, str]:
-    """An `up` that gets a signal when its first process runs."""
-    begun = [path.read_text() for path in folder.rglob("mark")]
-    process = start(ROOT / "poc" / "run.py", "up", *arguments)
-    while not any(path.read_text() not in ["", *begun] and marked(path.read_text()) for path in folder.rglob("mark")):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    process.send_signal(how)
-    out, _ = process.communicate(timeout=200)
-    return process.returncode, out
-
-
-def _interrupt_a_run(folder: Path) -> None:
-    """Ctrl-C ends the job at the server, and what it did until then comes home."""
-    job = start(ROOT / "jobs" / "demo" / "job.py", "--env", "poc", "--workspace", folder.parent, *settings())
-    said = ""
-    for line in job.stdout:
-        said += line
-        if line.startswith("round "):
-            job.send_signal(signal.SIGINT)
-            break
-    said += job.communicate(timeout=120)[0]
-    assert job.returncode == 130, said
-    assert "aborting job" in said
-    assert "error: the run did not finish: interrupted" in said
-    (run_folder,) = folder.parent.glob("demo-*")
-    events = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
-    assert events[0]["event"] == "start"
-    assert events[-1] == events[-1] | {"event": "stopped", "reason": "aborted"}
-    assert wait_until(lambda: not workers(folder), 60), "a site's worker outlives its job"
-
-
-def workers(folder: Path) -> list[psutil.Process]:
-    return [p for p in processes_of(folder) if "fedrlvr.worker" in " ".join(p.cmdline())]
-
-
-def _listens_at(port: int) -> set[str]:
-    connections = psutil.net_connections("tcp")
-    return {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port == port}
+def test_the_demo_in_one_command_ends_in_the_simulators_adapter_and_leaves_nothing_behind(
+    folder, arguments, port, calm
+):
+    logs = [folder / "flare" / "fedrlvr" / "prod_00" / name / "local" / "fedrlvr-egress.jsonl" for name in NAMES]
+    earlier = [log.read_bytes() if log.exists() else b"" for log in logs]
+    code, out = poc_run("demo", *arguments, *settings(), "--seed", SEED)
+    assert code == 0, out
+    assert "labels dealt: site-1 A, D; site-2 B; site-3 C" in out
+    assert out.index("proof of concept is up") < out.index("round 1/3") < out.index("proof of concept is down")
+    assert nothing_left(folder, port)
+    result = folder.parent / f"demo-pubswap-seed{SEED}"
+    assert json.loads((result / "summary.json").read_text())["finished"]
+    assert adapter_of(result) == calm
+    for log, before in zip(logs, earlier, strict=True):
+        assert log.read_bytes().startswith(before)  # what left the house is not forgotten over a start
+        entries = list(EgressLog(log).entries())[before.count(b"\n") :]
+        assert {entry["decision"] for entry in entries} == {"released"}
