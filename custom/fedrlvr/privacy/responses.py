@@ -91,11 +91,11 @@ def _not_shared(response: PublicResponse, rules: ResponseRules, context: Context
     return not rules.share
 
 
-def _public_id(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
+def _not_asked(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
     return response.problem_id not in context.public_ids & context.asked_ids
 
 
-def _verified(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
+def _not_right(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
     return not context.verify(response)
 
 
@@ -119,9 +119,9 @@ def _pii(response: PublicResponse, rules: ResponseRules, context: Context) -> bo
 
 RULES: dict[str, Rule] = {
     "not_shared": _not_shared,
-    "public_id": _public_id,
+    "public_id": _not_asked,
     "length": _length,  # before anything that reads the text
-    "verified": _verified,
+    "verified": _not_right,
     "unicode": _unicode,
     "overlap": _overlap,
     "pii": _pii,
