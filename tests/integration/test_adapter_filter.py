@@ -50,7 +50,7 @@ def stock(tmp_path):
         named = {"path": "fedrlvr.flare.site.adapter_filter.AdapterFilter", "args": {"model": "linear", **rules}}
         scope = {"name": "site", "task_data_filters": [named | {"direction": "in"}]}
         scope["task_result_filters"] = [named | {"direction": "out"}]
-        simulated = {"id": "site", "path": "fedrlvr.flare.site.gate.SimulatedSite"}
+        simulated = {"id": "site", "path": "fedrlvr.flare.workarounds.SimulatedSite"}
         local = tmp_path / "ws" / "stock" / "local"
         local.mkdir(parents=True)
         policy = {"scopes": [scope], "default_scope": "site", "components": [simulated]}
