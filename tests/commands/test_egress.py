@@ -132,7 +132,7 @@ def test_a_dry_run_says_what_the_worker_cannot_do(site):
     code, out, _ = site("dry-run", "--config", site.preset, "--set", "lora.target_modules=[no_such_proj]")
     assert code == 1
     assert out.startswith(
-        "this job would get nothing from this site: ValueError: lora.target_modules: no linear layer of "
+        "nothing would leave this site for this job: ValueError: lora.target_modules: no linear layer of "
     )
     assert not site.ledger.path.exists()
 

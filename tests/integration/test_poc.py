@@ -36,7 +36,7 @@ from tests.integration.deployed import (
 from tests.runs import spec_of
 
 from fedrlvr.algorithms.lora import initial_adapter
-from fedrlvr.flare.deploy.poc import Poc, PocError, tell_site
+from fedrlvr.flare.deploy.poc import Poc, PocError, write_site_file
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.recipe import PubSwapRecipe
 from fedrlvr.flare.site.site_kit import template
@@ -148,7 +148,7 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     """The job is submitted and fetched by FLARE's own commands."""
     _, configs = site_files({"site-1": ("A", "B"), "site-2": ("C",), "site-3": ("D",)})
     for name, config in configs.items():
-        tell_site(policies[name].parent, config)
+        write_site_file(policies[name].parent, config)
         policies[name].write_text(template("sealed.yaml"))
     clinical = yaml.safe_load(template("clinical.yaml")) | {"adapters": {"clip_norm": 1e-3}}
     policies["site-1"].write_text(yaml.safe_dump(clinical))
