@@ -19,8 +19,9 @@ def test_an_interrupted_connection_leaves_no_thread_that_keeps_the_program_alive
         import _thread, signal, threading
         from pathlib import Path
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without one
-        from fedrlvr.flare.lead.session import open_kit
-        connect = open_kit(Path({str(kits / "lead@consortium.org")!r}))
+        from fedrlvr.flare.lead import session
+        session.CONNECT_WITHIN = 1.0  # seconds for which FLARE tries by itself; an interruption waits for their end
+        connect = session.open_kit(Path({str(kits / "lead@consortium.org")!r}))
         def interrupt():
             while not any("conn_mgr" in thread.name for thread in threading.enumerate()):
                 pass
