@@ -14,8 +14,6 @@ from hypothesis import settings
 
 from fedrlvr.config import JobConfig
 from fedrlvr.flare.deploy.project import is_free
-from fedrlvr.launch.experiment import site_spec
-from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
@@ -129,19 +127,10 @@ def site_files(tmp_path, model_path):
 
 
 @pytest.fixture
-def spec_of():
-    """What the participants of a run of `job` are told, where `configs` is what `site_files` gives; `more` are further
-    fields of a `RunSpec`, and go over what is read from the public problems."""
-
-    def make(job: JobConfig, configs: dict[str, SiteConfig], **more) -> RunSpec:
-        return RunSpec(**dict(site_spec(next(iter(configs.values())), job)) | more)
-
-    return make
-
-
-@pytest.fixture
-def make_trainer(site_files, spec_of):
+def make_trainer(site_files):
     """A site's trainer in this process, at the start of a round: the real engine, sampler and verifier."""
+    from tests.runs import spec_of
+
     from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
     from fedrlvr.learning.build import build_trainer
     from fedrlvr.learning.ranks import Ranks

@@ -7,19 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedrlvr.config import JobConfig
-from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.launch.experiment import site_spec
 from fedrlvr.launch.local import LocalRun
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import TASKS
 
 
 def spec_of(job: JobConfig, sites: Mapping[str, SiteConfig], **more) -> RunSpec:
-    """A run of `job` on these sites' public problems; `more` of what a spec says."""
-    public = read_problems(next(iter(sites.values())).public_problems, TASKS[job.task])
-    ids = [problem.id for problem in public]
-    return RunSpec(**{"job": job, "public_ids": ids, "public_sha256": manifest_hash(public)} | more)
+    """A run of `job` on these sites' public problems; `more` are further fields of the spec, and go over the others."""
+    return RunSpec(**dict(site_spec(next(iter(sites.values())), job)) | more)
 
 
 def run_here(folder: Path, spec: RunSpec, sites: Mapping[str, SiteConfig], **how) -> tuple[list[dict], LocalRun]:
@@ -48,3 +45,7 @@ def round_adapters(run: LocalRun | Simulation) -> list[bytes]:
 
 def events_of(run: LocalRun | Simulation) -> list[dict]:
     return [json.loads(line) for line in (run.server_folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def adapter_of(folder: Path) -> bytes:
+    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()

@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fedrlvr.commands.site_job import site_spec
 
 from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
 from fedrlvr.config import JobConfig
+from fedrlvr.launch.experiment import site_spec
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.trainer import Trainer

@@ -27,14 +27,19 @@ ENVIRONMENT = {
 }
 
 
+STARTED: list[subprocess.Popen] = []  # to be ended after the tests, should one of them fail
+
+
 def start(*arguments: object) -> subprocess.Popen:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, **ENVIRONMENT},
     )
+    STARTED.append(process)
+    return process
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -82,10 +87,6 @@ def listens_at(port: int) -> set[str]:
 
 def events_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def adapter_of(folder: Path) -> bytes:
-    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
 def wait_until(job: subprocess.Popen, text: str) -> str:

@@ -78,21 +78,8 @@ class Spoil:
         delta[name] = delta[name][:, :1].contiguous()
 
     @staticmethod
-    def wrong_dtype(delta):
-        name = next(iter(delta))
-        delta[name] = delta[name].double()
-
-    @staticmethod
     def giant(delta):
         delta[next(iter(delta))] = torch.zeros(4096, 4096)  # 64 MB
-
-    @staticmethod
-    def missing(delta):
-        del delta[next(iter(delta))]
-
-    @staticmethod
-    def extra(delta):
-        delta["backdoor.lora_A.weight"] = torch.zeros(2, 2)
 
     def lie(self, data):
         texts = [f"p{i},0=0;0,0=0##" for i in range(4)]
@@ -122,10 +109,6 @@ class Spoil:
         """A number under a plain name, which is also what the server calls something of its own."""
         for step in data["steps"]:
             step["metrics"]["round"] = 7.0
-
-    @staticmethod
-    def too_many_records(data):
-        data["steps"] = data["steps"][:1] * 20_000
 
     @staticmethod
     def better_than_all(data):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from tests.runs import adapter_of
 from transformers import AutoModelForCausalLM
 
 pytestmark = pytest.mark.slow
@@ -65,17 +66,14 @@ def test_the_final_adapter_loads_with_peft_and_changes_the_model(pubswap):
     assert not torch.allclose(before, after)
 
 
-def adapter_bytes(folder: Path) -> bytes:
-    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
-
-
 def test_flares_simulator_ends_in_the_same_bytes_by_the_same_events(run_demo, pubswap):
     """Under a policy, so that the gate is a FLARE filter there."""
     code, out, err = run_demo("--env", "sim", "--seed", "1", "--policy", str(CLINICAL))
     assert code == 0, err
     folder = folder_of(out)
     assert folder != pubswap  # an earlier run's results are not overwritten
-    assert adapter_bytes(folder) == adapter_bytes(pubswap)
+    assert adapter_of(folder) == adapter_of(pubswap)
+    assert (folder / "flare.log").stat().st_size > 0
     assert happened(folder) == happened(pubswap)
     for site in ("site-1", "site-2"):
         logs = [(place / "sites" / site / "egress.jsonl").read_text().splitlines() for place in (folder, pubswap)]
@@ -109,7 +107,7 @@ def test_every_baseline_runs(run_demo, pubswap, method):
     assert (summary["bytes"]["adapter"]["up"] > 0) == (method != "local")
     assert (summary["swap"]["fraction"] > 0) == (method == "replace-all")
     if method != "local":
-        assert adapter_bytes(folder) != adapter_bytes(pubswap)
+        assert adapter_of(folder) != adapter_of(pubswap)
     adapters = [line.split()[-1] for line in out.splitlines() if line.startswith("adapter:")]
     assert len(adapters) == (2 if method == "local" else 1)
 

@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from tests.integration.deployed import (
     JOB,
-    adapter_of,
+    STARTED,
     cut_short,
     events_of,
     kill,
@@ -33,7 +33,7 @@ from tests.integration.deployed import (
     wait_until,
     workers,
 )
-from tests.runs import spec_of
+from tests.runs import adapter_of, spec_of
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.flare.deploy.poc import Poc, PocError, write_site_file
@@ -56,6 +56,9 @@ def folder(tmp_path_factory):
     """The proof of concept's; whatever of it runs at the end is ended."""
     folder = tmp_path_factory.mktemp("poc") / "poc"
     yield folder
+    for process in STARTED:
+        process.kill()
+        process.wait()
     if (folder / "project.yml").exists():
         Poc(folder).deployment.stop()
 

@@ -8,7 +8,6 @@ import torch
 from fedrlvr.algorithms.aggregate import AGGREGATORS
 from fedrlvr.algorithms.lora import factor_pairs
 from fedrlvr.algorithms.schedule import plan_round
-from fedrlvr.types import SiteUpdate
 
 
 @pytest.mark.parametrize("aggregator", list(AGGREGATORS))
@@ -21,8 +20,8 @@ def test_identical_sites_are_one_site(make_trainer, small_job, aggregator):
         start = trainer.engine.adapter()
         for phase in plan_round(job, 0, list(trainer.problems.public)):
             trainer.train(phase.segments, phase.exchange)
-        updates.append(SiteUpdate(trainer.site, trainer.submit()))
-    alone = {name: start[name] + updates[0].delta[name] for name in start}
+        updates.append(trainer.submit())
+    alone = {name: start[name] + updates[0][name] for name in start}
     together = AGGREGATORS[aggregator](start, updates)
     for name_a, name_b in factor_pairs(start):
         assert bool(alone[name_b].any())
@@ -35,10 +34,7 @@ def test_site_order_changes_nothing_but_rounding(make_trainer, job):
     trainer = make_trainer(job)
     start = trainer.engine.adapter()
     generator = torch.Generator().manual_seed(0)
-    updates = [
-        SiteUpdate(f"site-{k}", {n: torch.randn(t.shape, generator=generator) * 0.1 for n, t in start.items()})
-        for k in range(3)
-    ]
+    updates = [{n: torch.randn(t.shape, generator=generator) * 0.1 for n, t in start.items()} for k in range(3)]
     for aggregate in AGGREGATORS.values():
         forward, backward = aggregate(start, updates), aggregate(start, updates[::-1])
         for name_a, name_b in factor_pairs(start):

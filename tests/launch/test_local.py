@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 
 import pytest
 from safetensors.torch import load_file
 from tests.runs import events_of, of, round_adapters, run_here, spec_of
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.launch.local import LocalRun, LocalTransport
+from fedrlvr.launch.local import LocalRun, LocalTask, LocalTransport
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.run import RunFailed
@@ -80,7 +79,6 @@ def test_replace_all_trains_on_nothing_but_the_pool_where_there_is_one(small_job
     assert sum(swapped["replace-all"]) > sum(swapped["pubswap"]) > 0
 
 
-@dataclass
 class Scripted(LocalTransport):
     """`script` maps (task, site) to a function that may answer in place of the agent."""
 
@@ -107,8 +105,6 @@ def failing(times: int, failure: Failure):
 
 
 def _over(answer):
-    from fedrlvr.launch.local import LocalTask
-
     return LocalTask(answer, None)
 
 
@@ -146,7 +142,7 @@ def test_below_the_quorum_the_run_ends_with_the_reason_and_can_be_resumed(small_
     job = small_job(**TWO_ROUNDS)
     spec = spec_of(job, sites)
     calm = run_here(tmp_path / "calm", spec_of(job, sites), sites)[1]
-    lost = {("submit", "site-1"): failing(0, Failure.of("")), ("submit", "site-2"): _in_round(1, "gone for good")}
+    lost = {("submit", "site-2"): _in_round(1, "gone for good")}
     with pytest.raises(RunFailed, match=r"only 1 of 2 sites are left.*site-2 failed in submit: gone for good"):
         run_here(tmp_path / "run", spec, sites, new_transport=lambda agents: Scripted(agents, lost))
     folder = tmp_path / "run"

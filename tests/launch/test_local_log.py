@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from tests.runs import spec_of
+
 from fedrlvr.launch.local import LocalRun
 
 
-def test_a_run_in_this_process_takes_its_log_and_gives_it_back(site_files, spec_of, job, tmp_path, caplog):
+def test_a_run_in_this_process_takes_its_log_and_gives_it_back(site_files, job, tmp_path, caplog):
     _, configs = site_files({"site-1": ("A",)})
     logger = logging.getLogger("fedrlvr.site.agent")
     run = LocalRun(tmp_path / "run", spec_of(job, configs), configs)

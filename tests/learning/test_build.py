@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from tests.runs import spec_of
 
 from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.learning.build import build_trainer
@@ -25,19 +26,19 @@ from fedrlvr.tiny.generated import GeneratedData, write_generated
         ({"private_problems": "/nonexistent"}, "private_problems: no such file: /nonexistent"),
     ],
 )
-def test_a_site_file_that_points_nowhere(site_files, spec_of, job, changes, reason):
+def test_a_site_file_that_points_nowhere(site_files, job, changes, reason):
     _, configs = site_files({"site-1": ("A",)}, **changes)
     with pytest.raises((ValueError, FileNotFoundError), match=reason):
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
-def test_another_public_set_than_agreed(site_files, spec_of, job):
+def test_another_public_set_than_agreed(site_files, job):
     _, configs = site_files({"site-1": ("A",)})
     with pytest.raises(ValueError, match=r"public_problems: .* has manifest hash .*, the job says 0000"):
         build_trainer(spec_of(job, configs, public_sha256="0000"), "site-1", configs["site-1"], Ranks())
 
 
-def test_a_malformed_problem_file_names_line_and_field(site_files, spec_of, job):
+def test_a_malformed_problem_file_names_line_and_field(site_files, job):
     _, configs = site_files({"site-1": ("A",)})
     path = configs["site-1"].private_problems
     lines = path.read_text().splitlines()
@@ -48,7 +49,7 @@ def test_a_malformed_problem_file_names_line_and_field(site_files, spec_of, job)
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
-def test_an_empty_public_set(site_files, spec_of, job):
+def test_an_empty_public_set(site_files, job):
     _, configs = site_files({"site-1": ("A",)})
     spec = spec_of(job, configs)
     configs["site-1"].public_problems.write_text("")
@@ -57,13 +58,13 @@ def test_an_empty_public_set(site_files, spec_of, job):
 
 
 @pytest.mark.parametrize("stage", [3, "two"])
-def test_a_deepspeed_stage_that_is_not_supported(site_files, spec_of, job, stage):
+def test_a_deepspeed_stage_that_is_not_supported(site_files, job, stage):
     _, configs = site_files({"site-1": ("A",)}, stage=stage)
     with pytest.raises(ValueError, match=f"zero_optimization.stage {stage} is not supported; use 0, 1 or 2"):
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
-def test_lora_targets_that_match_nothing(site_files, spec_of, small_job):
+def test_lora_targets_that_match_nothing(site_files, small_job):
     _, configs = site_files({"site-1": ("A",)})
     job = small_job(lora__target_modules=["no_such_proj"])
     with pytest.raises(ValueError, match=r"no linear layer of .* is called 'no_such_proj'; it has down_proj"):
@@ -71,7 +72,7 @@ def test_lora_targets_that_match_nothing(site_files, spec_of, small_job):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there(site_files, spec_of, job):
+def test_a_gpu_that_is_not_there(site_files, job):
     _, configs = site_files({"site-1": ("A",)}, device="cuda")
     with pytest.raises(ValueError, match="device: cuda is set, but torch finds no GPU; use cpu or auto"):
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
@@ -122,7 +123,7 @@ def arithmetic_model(tmp_path_factory):
 
 
 @pytest.fixture
-def arithmetic_site(tmp_path, arithmetic_model, small_job, spec_of):
+def arithmetic_site(tmp_path, arithmetic_model, small_job):
     """(a run of at most 21 tokens an answer, site config)"""
     task = TASKS["arithmetic"]
     sites = {"site-1": task.labels}

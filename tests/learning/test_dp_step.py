@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.runs import spec_of
 
 from fedrlvr.config import PrivacySettings
 from fedrlvr.learning.dp_step import DpStep
@@ -200,7 +201,7 @@ save_file(trainer.engine.adapter(), Path(out) / f"{ranks.world_size}-{ranks.rank
 
 
 @pytest.mark.slow
-def test_two_ranks_take_the_step_of_one(site_files, spec_of, small_job, tmp_path):
+def test_two_ranks_take_the_step_of_one(site_files, small_job, tmp_path):
     job = small_job(privacy__mode="dp_grpo", optimizer__learning_rate=1e-4, grpo__num_generations=8)
     _, configs = site_files({"site-1": ("A", "B", "C", "D")}, stage=1)
     (tmp_path / "rank.py").write_text(RANK)

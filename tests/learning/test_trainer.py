@@ -101,7 +101,7 @@ def test_an_answer_that_claims_to_be_right_and_is_not_is_dropped_and_counted(mak
     metrics = trainer.swap(segment, lies).metrics
     assert metrics["exchange/wrong"] == 3
     assert metrics["swap/completions"] == 0
-    assert len(trainer.pool) == 0
+    assert not trainer.pool.completions()
 
 
 def test_a_right_answer_too_long_for_the_completion_length_is_dropped(make_trainer, small_job):
@@ -117,7 +117,7 @@ def test_an_answer_to_an_unknown_problem_is_dropped_and_counted(make_trainer, jo
     trainer.propose(segment)
     metrics = trainer.swap(segment, [PooledResponse("protocol-Z9999", "p#00", site="site-2")]).metrics
     assert metrics["exchange/unknown_prompt"] == 1
-    assert len(trainer.pool) == 0
+    assert not trainer.pool.completions()
 
 
 def test_the_kept_pool_serves_later_public_steps(make_trainer, small_job):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.runs import spec_of
 
 from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
 from fedrlvr.data.problems import write_problems
@@ -25,7 +26,7 @@ def problems():
 
 
 @pytest.fixture
-def trainer(problems, tmp_path, small_job, spec_of):
+def trainer(problems, tmp_path, small_job):
     names = ("private_problems", "public_problems", "test_problems")
     for name in names:
         write_problems(tmp_path / f"{name}.jsonl", problems)

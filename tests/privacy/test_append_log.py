@@ -14,6 +14,7 @@ import sys
 from itertools import count
 
 import pytest
+from tests.forks import in_a_child
 
 from fedrlvr.privacy.append_log import AppendLog, BrokenLog
 
@@ -32,18 +33,6 @@ def filled(log: AppendLog, *texts: str) -> AppendLog:
 
 def texts(log: AppendLog) -> list[str]:
     return [line["text"] for line in log.lines()]
-
-
-def in_a_child(act) -> int:
-    """Run it in a fork; the wait status."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            act()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(pid, 0)[1]
 
 
 def test_every_line_names_the_one_before_and_the_head_the_last(log):

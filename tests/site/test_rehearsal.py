@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.runs import spec_of
 
 from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer
 from fedrlvr.protocol.records import StepRecord
@@ -48,7 +49,7 @@ class StandIn:
 
 
 @pytest.fixture
-def rehearsed(site_files, spec_of, small_job, monkeypatch):
+def rehearsed(site_files, small_job, monkeypatch):
     """rehearsed(attributes of the stand-in, job settings) -> what `rehearse` returns; `rehearsed.workers` are the
     stand-ins."""
     _, configs = site_files({"site-1": ("A",)}, processes=2)

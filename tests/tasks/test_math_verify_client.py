@@ -11,6 +11,7 @@ import time
 
 import psutil
 import pytest
+from tests.forks import in_a_child
 
 from fedrlvr.processes import wait_until
 from fedrlvr.tasks.math_verify_client import MathVerifyClient, client_for
@@ -182,12 +183,14 @@ def test_equal_limits_share_one_process():
 def test_after_a_fork_the_new_process_has_its_own(client):
     client.compare("x", "y")
     ours = client._process.pid
-    pid = os.fork()
-    if pid == 0:
-        right = client._process is None and client.compare("x+1", "1+x") == "equal" and client._process.pid != ours
+
+    def compare_in_the_child():
+        assert client._process is None
+        assert client.compare("x+1", "1+x") == "equal"
+        assert client._process.pid != ours
         client.close()
-        os._exit(0 if right else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    assert in_a_child(compare_in_the_child) == 0
     assert client.compare("x+1", "1+x") == "equal"
     assert client._process.pid == ours
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
+import psutil
 import pytest
+from tests.runs import spec_of
 
 from fedrlvr.protocol.records import Envelope, PooledResponse, Segment
 from fedrlvr.protocol.requests import ProposeRequest, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
@@ -45,13 +49,34 @@ class Requests:
         return Envelope.here(self.spec.public_sha256, round, segment.index if segment else 0)
 
 
+@pytest.fixture(autouse=True)
+def heard(caplog):
+    caplog.set_level(logging.INFO, "fedrlvr")
+
+
+@pytest.fixture
+def left():
+    """left() -> the processes that were started since the test began, and still run."""
+
+    def children() -> set[psutil.Process]:
+        found = set()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.add(process)
+        return found
+
+    before = children()  # such as the process that compares expressions, which stays
+    return lambda: children() - before
+
+
 @pytest.fixture
 def requests_of():
     return Requests
 
 
 @pytest.fixture
-def set_up(site_files, spec_of):
+def set_up(site_files):
     """`set_up(job, ...)`: a worker's set-up at one site. `run` fields go to the `RunSpec`, `changes` to the site's
     file."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -33,11 +32,6 @@ def state(place: SiteProgress, value: float = 0.0) -> TrainerState:
 @pytest.fixture
 def checkpoints(tmp_path) -> SiteCheckpoints:
     return SiteCheckpoints(tmp_path, RUN, "identity", Ranks())
-
-
-@pytest.fixture(autouse=True)
-def heard(caplog):
-    caplog.set_level(logging.INFO, "fedrlvr")
 
 
 def same(a: dict, b: dict) -> bool:

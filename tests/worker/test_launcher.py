@@ -92,12 +92,8 @@ def test_a_worker_that_was_given_no_place_is_alone_unless_it_is_one_of_several(m
     assert os.environ["RANK"] == "1"
 
 
-def left() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-
-
 @pytest.fixture
-def start(set_up, small_job, requests_of):
+def start(set_up, small_job, requests_of, left):
     """Start supervised workers by `launch`, with keys of the job changed: (supervisor, what it said, requests). At the
     end no process is left."""
     supervisors = []
@@ -143,7 +139,7 @@ def test_launchers_give_the_same_ranks(start):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", [TORCHRUN, DEEPSPEED], ids=["torchrun", "deepspeed"])
-def test_a_killed_launcher_leaves_no_rank(start, launch):
+def test_a_killed_launcher_leaves_no_rank(start, left, launch):
     supervisor, ready, requests = start(launch, processes=2)
     assert len(left()) >= 3  # a launcher and two ranks
     os.kill(supervisor._process.pid, signal.SIGKILL)
@@ -209,7 +205,7 @@ def test_a_launcher_that_is_not_there_is_said_so(start):
 
 
 @pytest.mark.slow
-def test_a_launcher_that_starts_no_worker_is_ended_at_the_start_deadline(start, monkeypatch):
+def test_a_launcher_that_starts_no_worker_is_ended_at_the_start_deadline(start, left, monkeypatch):
     monkeypatch.setattr(FederationSettings, "start_deadline", 1.0)
     _, failure, _ = start("python -c 'import time; time.sleep(600)' {worker}")
     assert failure.reason.startswith("worker did not start within 1 s")

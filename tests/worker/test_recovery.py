@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 
@@ -77,11 +75,6 @@ def propose(*about):
 
 def swap(*about):
     return lambda worker: worker.swap(*about)
-
-
-@pytest.fixture(autouse=True)
-def heard(caplog):
-    caplog.set_level(logging.INFO, "fedrlvr")
 
 
 def two_rounds(first: dict, second: dict | None) -> list:

@@ -26,7 +26,7 @@ PRIVATE = Segment(0, 1, ())
 
 
 @pytest.fixture
-def start(set_up, job, requests_of):
+def start(set_up, job, requests_of, left):
     """start(job, site's settings) -> (supervisor, what it said when it started, requests). At the end no worker is
     left."""
     supervisors = []
@@ -40,7 +40,7 @@ def start(set_up, job, requests_of):
     yield make
     for supervisor in supervisors:
         supervisor.stop()
-    assert not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    assert not left()
 
 
 def train(supervisor: Supervisor, ready: Ready, requests, segment=PRIVATE):
@@ -126,12 +126,12 @@ def test_an_abort_reaches_a_working_worker(start):
     assert not supervisor.running
 
 
-def test_an_abort_reaches_a_worker_that_is_starting(set_up, job):
+def test_an_abort_reaches_a_worker_that_is_starting(set_up, job, left):
     supervisor = Supervisor(set_up(job), aborted=lambda: True)
     with pytest.raises(Aborted):
         supervisor.start()
     assert not supervisor.running
-    assert not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    assert not left()
 
 
 def test_bad_input_at_the_site_is_the_answer_to_the_set_up(start, tmp_path):

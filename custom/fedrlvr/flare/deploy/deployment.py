@@ -50,7 +50,10 @@ class Deployment:
     @property
     def started(self) -> bool:
         """Whether server and sites run, and every site had registered when they were started."""
-        commands = [" ".join(process.cmdline()) for process in self.processes()]
+        commands = []
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                commands.append(" ".join(process.cmdline()))
         return self._ready.exists() and all(
             any(f"{self.kit(name)}/startup" in command for command in commands) for name in self._daemons
         )
