@@ -51,7 +51,7 @@ def unpack_request(task: str, message: Shareable) -> tuple[Request, Adapter | No
         raise Refused("the request has no instructions")
     adapter, payload = None, {}
     if "DXO" in message:
-        dxo = _dxo(message, "the request")
+        dxo = dxo_of(message, "the request")
         if dxo.data_kind == DataKind.WEIGHTS:
             adapter = dxo.data
         elif dxo.data_kind == DataKind.APP_DEFINED and isinstance(dxo.data, dict):
@@ -82,7 +82,8 @@ def unpack_answer(task: str, message: Shareable) -> tuple[Answer | Failure, Adap
         return Failure.of(reason, would_not=message.get_header(REFUSAL) is True), None
     if task not in ANSWERS:
         raise Refused(f"no task is called {task[:80]!r}")
-    dxo, what = _dxo(message, f"the answer to {task}"), f"the answer to {task}"
+    what = f"the answer to {task}"
+    dxo = dxo_of(message, what)
     if dxo.data_kind != ANSWER_KIND[task]:
         raise Refused(f"{task} is answered by {_name(ANSWER_KIND[task])}, not by {_name(dxo.data_kind)}")
     if not isinstance(dxo.data, dict):  # FLARE lets APP_DEFINED be anything
@@ -92,7 +93,8 @@ def unpack_answer(task: str, message: Shareable) -> tuple[Answer | Failure, Adap
     return parsed(ANSWERS[task], values | headers, what), tensors
 
 
-def _dxo(message: Shareable, what: str) -> DXO:
+def dxo_of(message: Shareable, what: str) -> DXO:
+    """Raises Refused, with `what` the message is, where it holds none."""
     try:
         return from_shareable(message)
     except ValueError as error:

@@ -22,13 +22,13 @@ def check_adapter(
     tensors is at most `max_norm`, and in any case such that a model can compute with it.
 
     Raises:
-        Refused: naming the tensor and what was expected.
+        Refused: naming the tensor of `spec` and what was expected.
     """
     missing, extra = sorted(set(spec) - set(adapter)), sorted(set(adapter) - set(spec), key=str)
     if missing:
         raise Refused(f"tensor {missing[0]} is missing ({len(missing)} in all)")
     if extra:
-        raise Refused(f"tensor {extra[0]} is not part of the adapter ({len(extra)} in all)")
+        raise Refused(f"tensors that are not part of the adapter: {len(extra)}")
     square = 0.0
     for name, shape in spec.items():
         tensor = adapter[name]

@@ -54,40 +54,7 @@ class SiteAgent:
         self._ready: Ready | None = None
         self._refusal: Refused | None = None
 
-    def answer(self, request: Request, adapter: Adapter | None) -> tuple[Answer | Failure, Adapter | None]:
-        """The worker's answer, or why there is none.
-
-        Raises:
-            Aborted: as `Supervisor.ask`.
-        """
-        began = time.monotonic()
-        try:
-            self._open()
-            self._here.check_same_side(request.envelope)
-            ready = self._started()
-            if isinstance(ready, Failure):
-                return self._failed(request, ready), None
-            self._check_adapter(request, adapter, ready)
-            ledger = self._prepare_egress(request, ready)
-            answer, tensors = self._worker.ask(request, adapter, ledger)
-        except Refused as reason:
-            return self._failed(request, Failure.of(reason, would_not=True)), None
-        except (SettingsError, FileNotFoundError) as reason:
-            return self._failed(request, Failure.of(reason)), None
-        if isinstance(answer, Failure):
-            return self._failed(request, answer), None
-        return answer.model_copy(update={"seconds": time.monotonic() - began}), tensors
-
-    def stop(self, grace: float = 0.0) -> None:
-        """End the worker; with `grace` seconds it may save its adapter first."""
-        if self._worker is not None:
-            self._worker.stop(grace)
-
-    def _failed(self, request: Request, failure: Failure) -> Failure:
-        LOGGER.error("%s: %s: %s", self.site, request.task, failure.reason)
-        return failure
-
-    def _open(self) -> None:
+    def open(self) -> None:
         """Read the site's file and its policy, once, and see that the job brings what the policy requires.
 
         Raises SettingsError, FileNotFoundError, Refused.
@@ -117,6 +84,39 @@ class SiteAgent:
                 recover=self.spec.resume,
             )
         )
+
+    def answer(self, request: Request, adapter: Adapter | None) -> tuple[Answer | Failure, Adapter | None]:
+        """The worker's answer, or why there is none.
+
+        Raises:
+            Aborted: as `Supervisor.ask`.
+        """
+        began = time.monotonic()
+        try:
+            self.open()
+            self._here.check_same_side(request.envelope)
+            ready = self._started()
+            if isinstance(ready, Failure):
+                return self._failed(request, ready), None
+            self._check_adapter(request, adapter, ready)
+            ledger = self._prepare_egress(request, ready)
+            answer, tensors = self._worker.ask(request, adapter, ledger)
+        except Refused as reason:
+            return self._failed(request, Failure.of(reason, would_not=True)), None
+        except (SettingsError, FileNotFoundError) as reason:
+            return self._failed(request, Failure.of(reason)), None
+        if isinstance(answer, Failure):
+            return self._failed(request, answer), None
+        return answer.model_copy(update={"seconds": time.monotonic() - began}), tensors
+
+    def stop(self, grace: float = 0.0) -> None:
+        """End the worker; with `grace` seconds it may save its adapter first."""
+        if self._worker is not None:
+            self._worker.stop(grace)
+
+    def _failed(self, request: Request, failure: Failure) -> Failure:
+        LOGGER.error("%s: %s: %s", self.site, request.task, failure.reason)
+        return failure
 
     def _started(self) -> Ready | Failure:
         """The worker's report, after starting it if need be. A job that plans too much for the budget, which the number

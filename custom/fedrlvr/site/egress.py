@@ -149,8 +149,7 @@ class Egress:
 
     def _context(self) -> Context:
         return Context(
-            public_ids=frozenset(self._public),
-            asked_ids=frozenset(self.asked),
+            asked_ids=frozenset(self.asked & self._public.keys()),
             verify=self._right,
             index=self._index,
             released_in_job=self._answers_released,

@@ -46,8 +46,7 @@ def _filtered(egress: Egress, answer: Answer, tensors: Adapter | None, place: di
     if isinstance(answer, SubmitAnswer):
         return answer, egress.adapter(tensors or {}, **place)
     if tensors is not None:
-        egress.block("tensors beside an answer that has none", **place)
-        raise Refused("tensors beside an answer that has none")
+        raise _blocked(egress, "tensors beside an answer that has none", place)
     match answer:
         case ProposeAnswer():
             return answer.model_copy(update={"responses": egress.responses(answer.responses, **place)}), None
@@ -55,5 +54,9 @@ def _filtered(egress: Egress, answer: Answer, tensors: Adapter | None, place: di
             return answer.model_copy(update={"steps": egress.steps(answer.steps, **place)}), None
         case ValidateAnswer():
             return egress.scores(answer, **place), None
-    egress.block("an answer of an unknown kind", **place)
-    raise Refused("an answer of an unknown kind")
+    raise _blocked(egress, "an answer of an unknown kind", place)
+
+
+def _blocked(egress: Egress, reason: str, place: dict) -> Refused:
+    egress.block(reason, **place)
+    return Refused(reason)

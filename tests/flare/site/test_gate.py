@@ -145,6 +145,7 @@ DXOS = {
     "an unknown kind": DXO(DataKind.ANALYTIC, data={"key": "Mrs Smith"}),
     "whole weights": DXO(DataKind.WEIGHTS, data=dict(DELTA)),
     "a collection": DXO(DataKind.COLLECTION, data={"inner": DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA))}),
+    "a tensor with a name": DXO(DataKind.WEIGHT_DIFF, data=DELTA | {"Mrs Smith": torch.ones(3)}),
     "an extra tensor": DXO(DataKind.WEIGHT_DIFF, data=DELTA | {"note": torch.ones(3)}),
     "a tensor less": DXO(DataKind.WEIGHT_DIFF, data=dict(list(DELTA.items())[:1])),
     "half precision": DXO(DataKind.WEIGHT_DIFF, data={n: t.half() for n, t in DELTA.items()}),
@@ -158,12 +159,20 @@ OTHERS = {
     "a number of another name": ("train", DXO(DataKind.METRICS, data={"steps": [STEP | {"metrics": {"Mrs": 1.0}}]})),
     "scores for steps": ("train", DXO(DataKind.METRICS, data={"scores": {}})),
     "answers in a text": ("propose", DXO(DataKind.APP_DEFINED, data={"responses": "Mrs Smith"})),
+    "a name beside the answers": ("propose", DXO(DataKind.APP_DEFINED, data={"responses": [], "Mrs Smith": 1})),
     "beside the answers": ("propose", DXO(DataKind.APP_DEFINED, data={"responses": [], "note": "Mrs Smith"})),
-    "an answer with more": ("propose", DXO(DataKind.APP_DEFINED, data={"responses": [{"note": "Mrs Smith"}]})),
+    "an answer with more": (
+        "propose",
+        DXO(
+            DataKind.APP_DEFINED,
+            data={"responses": [{"problem_id": "p", "text": "t", "note": "Mrs Smith"}]},
+        ),
+    ),
 }
 # ... or other headers.
 HEADERS = {
     "an unknown header": ("note", "Mrs Smith"),
+    "a name as a header": ("Mrs Smith", "note"),
     "a long version": (ENVELOPE, HERE | {"version": "Mrs Smith" * 100}),
     "a field of the envelope": (ENVELOPE, HERE | {"note": "Mrs Smith"}),
     "a text for a number": (ENVELOPE, HERE | {"round": "Mrs Smith"}),

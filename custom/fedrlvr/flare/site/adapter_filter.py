@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.filter import ContentBlockedException, Filter, FilterChainType, FilterContextKey
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 
+from fedrlvr.flare.messages import dxo_of
 from fedrlvr.privacy.adapter_release import AdapterRelease
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
 from fedrlvr.privacy.ledger import Ledger
@@ -80,7 +81,7 @@ class AdapterFilter(Filter):
             raise ContentBlockedException(str(reason)) from None
 
     def _remember(self, shareable: Shareable, fl_ctx: FLContext) -> None:
-        dxo = _dxo(shareable)
+        dxo = dxo_of(shareable, "the message")
         # A copy, because training may change the received tensors in place.
         received = deepcopy(dxo.data) if dxo.data_kind == DataKind.WEIGHTS else None
         fl_ctx.set_prop(RECEIVED, received, private=True, sticky=True)
@@ -102,7 +103,7 @@ class AdapterFilter(Filter):
         log = EgressLog(self._local(fl_ctx) / self.log)
         release = self._release(fl_ctx)
         with log.written(**place, kind="adapter") as entry:
-            dxo = _dxo(shareable)
+            dxo = dxo_of(shareable, "the message")
             self._check_form(shareable, dxo)
             received = fl_ctx.get_prop(RECEIVED)
             if not isinstance(received, dict):
@@ -139,13 +140,6 @@ class AdapterFilter(Filter):
 
     def _local(self, fl_ctx: FLContext) -> Path:
         return Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
-
-
-def _dxo(shareable: Shareable) -> DXO:
-    try:
-        return from_shareable(shareable)
-    except ValueError as error:
-        raise Refused(f"not a DXO: {error}") from None
 
 
 def _round(value: object) -> bool:

@@ -22,6 +22,7 @@ from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import parsed
+from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.agent import SiteAgent
 from fedrlvr.worker.supervisor import Aborted, Supervisor
 
@@ -54,13 +55,14 @@ class SiteExecutor(Executor):
             self._abort_signal = abort_signal
             try:
                 agent = self._open(fl_ctx)
+                agent.open()  # first: where there is a policy, only its gate may send why a request is refused
                 answer, tensors = agent.answer(*unpack_request(task_name, shareable))
             except Aborted:
                 return make_reply(ReturnCode.TASK_ABORTED)
-            except Refused as reason:
+            except (Refused, SettingsError, FileNotFoundError) as reason:
                 # Not log_error(): it fires an event, which a job can have sent to the server without any filter.
                 self.logger.error("%s: %s", task_name, reason)
-                answer, tensors = Failure.of(reason, would_not=True), None
+                answer, tensors = Failure.of(reason, would_not=isinstance(reason, Refused)), None
             finally:
                 if self._agent is not None and self._agent.egress is not None:
                     fl_ctx.set_prop(EGRESS, self._agent.egress, private=True, sticky=True)

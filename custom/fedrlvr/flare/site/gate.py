@@ -6,19 +6,19 @@ messages: `site/gate.py` decides. Anything unknown is refused.
 
 from __future__ import annotations
 
-from nvflare.apis.dxo import from_shareable
 from nvflare.apis.filter import ContentBlockedException, Filter
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 
-from fedrlvr.flare.messages import ENVELOPE, ERROR, SECONDS, pack_answer, unpack_answer
+from fedrlvr.flare.messages import ENVELOPE, ERROR, SECONDS, dxo_of, pack_answer, unpack_answer
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.site.egress import Egress
 from fedrlvr.site.gate import refused, release
 
 EGRESS = "fedrlvr.egress"  # the context property by which the executor hands its job's `Egress` to the gate
+MALFORMED = "the message is not of the agreed form; this site's own log says where"
 NO_POLICY = "this site's privacy policy is not in force; its own log says why"
 HEADERS = {ENVELOPE, SECONDS, ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC}
 
@@ -50,11 +50,13 @@ class SiteGate(Filter):
         return pack_answer(task, *release(egress, task, answer, tensors))
 
     def _blocked(self, egress: Egress, task: str, reason: Refused) -> Failure:
+        # The reason may name what stands in the message, so it stays in FLARE's log at the site.
+        self.logger.error("%s: %s", task, reason)
         try:
-            egress.block(str(reason), task=task)
+            egress.block(MALFORMED, task=task)
         except Refused as unwritten:
             return refused(task, unwritten)
-        return refused(task, reason)
+        return refused(task, Refused(MALFORMED))
 
 
 def _check_nothing_else(shareable: Shareable) -> None:
@@ -64,9 +66,5 @@ def _check_nothing_else(shareable: Shareable) -> None:
         raise Refused(f"the message has an unknown header {str(unknown[0])[:80]!r}")
     if set(shareable) - {"__headers__"} != {"DXO"}:
         raise Refused("the message holds something besides one DXO")
-    try:
-        meta = from_shareable(shareable).meta
-    except ValueError as error:
-        raise Refused(f"the message holds no DXO: {error}") from None
-    if meta:
+    if meta := dxo_of(shareable, "the message").meta:
         raise Refused(f"the message's meta holds {str(next(iter(meta)))[:80]!r}")
