@@ -3,6 +3,8 @@ again as that one can."""
 
 from __future__ import annotations
 
+from bdb import BdbQuit
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import Request
 from fedrlvr.tasks import TASKS
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
-from fedrlvr.worker.in_process import InProcessWorker
+from fedrlvr.worker.in_process import THREADS, InProcessWorker
 from fedrlvr.worker.setup import Ready, SetUp
 from fedrlvr.worker.supervisor import Supervisor
 
@@ -56,6 +58,26 @@ def is_free(setup: SetUp) -> bool:
         return False
     other.release()
     return True
+
+
+def test_it_computes_with_the_threads_that_the_site_has(here):
+    """The run computes with one thread between two requests, so that the server's sums have one order."""
+    for threads, expected in ((2, 2), (None, THREADS)):
+        worker, _, requests = here(threads=threads)
+        ready = worker.start()
+        torch.set_num_threads(1)
+        assert begin(worker, requests, ready)
+        assert torch.get_num_threads() == expected
+        worker.stop()
+
+
+def test_who_leaves_the_debugger_leaves_the_set_up(here, monkeypatch):
+    def leave(*arguments):
+        raise BdbQuit
+
+    monkeypatch.setattr("fedrlvr.worker.service.build_trainer", leave)
+    with pytest.raises(BdbQuit):
+        here()[0].start()
 
 
 @pytest.mark.slow

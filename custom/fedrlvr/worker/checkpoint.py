@@ -42,10 +42,10 @@ class Saved:
 
 
 class SiteCheckpoints:
-    """Those of one run, under `folder`, in which each run of the site has one. All ranks call the methods together.
+    """The checkpoints of one run, in the folder of its name under `folder`. All ranks call the methods together.
 
-    `identity` says of what they are; those of anything else count as absent. Kept are the newest two, and those of the
-    beginnings of the last `KEPT_ROUNDS` rounds, at which a run that lost its server begins again.
+    Checkpoints of another `identity` count as absent. The newest two are kept, and those of the beginnings of the
+    last `KEPT_ROUNDS` rounds, at which a run that lost its server begins again.
     """
 
     def __init__(self, folder: Path, run: str, identity: str, ranks: Ranks):

@@ -6,6 +6,8 @@ import logging
 import os
 from bdb import BdbQuit
 
+import torch
+
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.answers import Answer, Failure
 from fedrlvr.protocol.requests import Request
@@ -15,6 +17,7 @@ from fedrlvr.worker.service import Service
 from fedrlvr.worker.setup import Ready, SetUp
 
 LOGGER = logging.getLogger(__name__)
+THREADS = torch.get_num_threads()  # PyTorch's own choice, before a run sets 1 for the server's sums
 
 
 class InProcessWorker:
@@ -33,6 +36,8 @@ class InProcessWorker:
         os.environ.update(ALONE)  # DeepSpeed asks the environment
         try:
             self._service = Service(self._setup, Ranks())
+        except BdbQuit:  # somebody left the debugger
+            raise
         except Exception as error:  # whatever it is, the site cannot take part, and says why
             LOGGER.exception("%s: set-up", self._setup.site)
             return Failure.of(f"{type(error).__name__}: {error}")
@@ -44,9 +49,10 @@ class InProcessWorker:
     ) -> tuple[Answer | Failure, Adapter | None]:
         if self._service is None:
             return Failure.of("the worker is not running"), None
+        torch.set_num_threads(self._setup.site_config.threads or THREADS)
         try:
             return self._service.answer(request, tensors, ledger)
-        except BdbQuit:  # somebody left the debugger
+        except BdbQuit:
             raise
         except Exception as error:  # whatever went wrong is the answer to this one request
             LOGGER.exception("%s: %s", self._setup.site, request.task)

@@ -86,8 +86,8 @@ class Simulation:
     def close(self) -> None:
         """End what still runs."""
         if self._process is not None:
-            end_marked(self._mark)
             end(self._process)
+            end_marked(self._mark)
         self._claim.release()
 
     def _follow(self, path: Path) -> Iterator[dict | None]:
