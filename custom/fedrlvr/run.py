@@ -15,22 +15,15 @@ from filelock import FileLock, Timeout
 
 from fedrlvr.config import JobConfig
 
-_RUN = re.compile(r"[0-9a-f]{16}")
+RUN = r"^[0-9a-f]{16}$"  # a run's name, which every participant uses as the name of a folder
 KEPT_RUNS = 3
 # Settings of `federation` that may change when a run is resumed.
 MAY_CHANGE = {"rounds", "min_sites", "step_deadline", "max_update_norm"}
 
 
 def new_run() -> str:
-    """A new, unique name. Every participant uses it as the name of a folder."""
+    """A new, unique name."""
     return secrets.token_hex(8)
-
-
-def check_run(run: object) -> str:
-    """Raises ValueError if `run` is not a run's name."""
-    if not isinstance(run, str) or not _RUN.fullmatch(run):
-        raise ValueError(f"a run's name is 16 hexadecimal digits, not {str(run)[:80]!r}")
-    return run
 
 
 def run_identity(job: JobConfig, public_sha256: str, **more) -> str:
@@ -41,7 +34,7 @@ def run_identity(job: JobConfig, public_sha256: str, **more) -> str:
 
 def forget_old_runs(folder: Path) -> None:
     """Delete the runs' folders in `folder`, except those that were changed last."""
-    runs = sorted((path for path in folder.iterdir() if _RUN.fullmatch(path.name)), key=lambda p: p.stat().st_mtime)
+    runs = sorted((path for path in folder.iterdir() if re.fullmatch(RUN, path.name)), key=lambda p: p.stat().st_mtime)
     for path in runs[:-KEPT_RUNS]:
         shutil.rmtree(path, ignore_errors=True)
 

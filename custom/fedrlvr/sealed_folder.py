@@ -72,9 +72,9 @@ def check_seal(path: Path) -> None:
         raise BrokenSeal(f"{path} is incomplete ({error})") from None
 
 
-def sealed_folders(parent: Path, pattern: str = "*") -> list[Path]:
+def sealed_folders(parent: Path) -> list[Path]:
     """The finished folders in `parent`, sorted by name; their seals are not checked."""
-    return sorted(path for path in parent.glob(pattern) if path.is_dir() and path.suffix != UNFINISHED)
+    return sorted(path for path in parent.glob("*") if path.is_dir() and path.suffix != UNFINISHED)
 
 
 def check_free(folder: Path) -> None:

@@ -91,11 +91,3 @@ class Group:
 
     def with_completions(self, completions) -> Group:
         return replace(self, completions=tuple(completions))
-
-
-@dataclass(frozen=True)
-class SiteUpdate:
-    """What a site submits at a round's end: its adapter's difference to the round's start."""
-
-    site: str
-    delta: Adapter

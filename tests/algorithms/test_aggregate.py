@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedrlvr.algorithms.aggregate import AGGREGATORS, fedit, svd, truncate_product
-from fedrlvr.types import Adapter, SiteUpdate
+from fedrlvr.types import Adapter
 
 A, B = "layer.q.lora_A.weight", "layer.q.lora_B.weight"
 OTHER_A, OTHER_B = "layer.v.lora_A.weight", "layer.v.lora_B.weight"
@@ -18,8 +18,8 @@ def random_adapter(seed: int, d_out=6, d_in=5, rank=2) -> Adapter:
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def updates_to(start: Adapter, *ends: Adapter) -> list[SiteUpdate]:
-    return [SiteUpdate(f"site-{i}", {name: end[name] - start[name] for name in start}) for i, end in enumerate(ends)]
+def updates_to(start: Adapter, *ends: Adapter) -> list[Adapter]:
+    return [{name: end[name] - start[name] for name in start} for end in ends]
 
 
 def products(adapter: Adapter) -> list[torch.Tensor]:
@@ -38,7 +38,7 @@ def test_fedit_by_hand():
         {A: torch.tensor([[1.0, 0.0]]), B: torch.tensor([[4.0], [0.0]])},
         {A: torch.tensor([[3.0, 4.0]]), B: torch.tensor([[0.0], [-4.0]])},
     ]
-    result = fedit(start, [SiteUpdate("x", deltas[0]), SiteUpdate("y", deltas[1])])
+    result = fedit(start, deltas[:2])
     assert result[A].tolist() == [[3.0, 4.0]]
     assert result[B].tolist() == [[2.0], [6.0]]
 
@@ -142,7 +142,7 @@ def test_names_come_back_sorted_and_dtypes_as_they_were(name):
 def test_the_inputs_are_left_alone(name):
     start, end = random_adapter(0), random_adapter(1)
     updates = updates_to(start, end)
-    before = {key: tensor.clone() for key, tensor in start.items()}, {k: v.clone() for k, v in updates[0].delta.items()}
+    before = {key: tensor.clone() for key, tensor in start.items()}, {k: v.clone() for k, v in updates[0].items()}
     AGGREGATORS[name](start, updates)
-    for kept, now in zip(before, (start, updates[0].delta), strict=True):
+    for kept, now in zip(before, (start, updates[0]), strict=True):
         assert all(torch.equal(kept[key], now[key]) for key in kept)

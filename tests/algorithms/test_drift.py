@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedrlvr.algorithms.drift import drift
-from fedrlvr.types import Adapter, SiteUpdate
+from fedrlvr.types import Adapter
 
 A, B = "x.lora_A.weight", "x.lora_B.weight"
 
@@ -16,7 +16,7 @@ def scalars(b: float, a: float) -> Adapter:
 
 
 def drift_of(*deltas: tuple[float, float], start=(0.0, 0.0)) -> dict[str, float]:
-    return drift(scalars(*start), [SiteUpdate(f"s{i}", scalars(*delta)) for i, delta in enumerate(deltas)])
+    return drift(scalars(*start), [scalars(*delta) for delta in deltas])
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_several_layers_add_up_as_squares():
     names = {"y.lora_A.weight": 3.0, "y.lora_B.weight": 4.0}
     extra = {name: torch.tensor([[value]]) for name, value in names.items()}
     start = scalars(0, 0) | {name: torch.zeros(1, 1) for name in names}
-    updates = [SiteUpdate(str(v), scalars(v, v) | extra) for v in (1, 3)]
+    updates = [scalars(v, v) | extra for v in (1, 3)]
     assert drift(start, updates)["drift/product_gap"] == pytest.approx(1 / 13)
 
 

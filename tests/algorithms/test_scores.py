@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 
 import numpy as np
@@ -46,18 +45,16 @@ def test_impossible_counts_are_refused(n, correct, k):
         pass_at_k(n, correct, k)
 
 
-def interval(values, seed: int = 0, **settings) -> tuple[float, float]:
-    return bootstrap_interval(values, np.random.default_rng(seed), **settings)
+def interval(values, seed: int = 0) -> tuple[float, float]:
+    return bootstrap_interval(values, np.random.default_rng(seed))
 
 
 def test_the_interval_covers_the_true_mean_as_often_as_it_says():
     """Of 200 samples of 60 coin flips at 0.3 about 190 intervals of 95% hold 0.3; the percentile bootstrap of a mean
-    is known to fall a little short. At 50% it is about 100."""
+    is known to fall a little short."""
     flips = (np.random.default_rng(1).random((200, 60)) < 0.3).astype(float)
     wide = sum(low <= 0.3 <= high for low, high in (interval(row) for row in flips))
-    narrow = sum(low <= 0.3 <= high for low, high in (interval(row, level=0.5) for row in flips))
     assert 180 <= wide <= 198
-    assert 75 <= narrow <= 130
 
 
 def test_the_interval_is_as_wide_as_the_normal_approximation_where_that_holds():
@@ -72,15 +69,10 @@ def test_problems_that_all_score_the_same_leave_no_doubt():
     assert interval([0.25] * 7) == (0.25, 0.25)
 
 
-@pytest.mark.parametrize("values", [[], [0.5]])
-def test_fewer_than_two_problems_say_nothing(values):
-    assert all(math.isnan(end) for end in interval(values))
-
-
 def test_equal_seeds_give_equal_intervals_and_other_seeds_others():
-    values = [0.0, 1.0, 0.25, 0.5, 0.5]
+    values = np.random.default_rng(3).random(30).tolist()
     assert interval(values) == interval(tuple(values))
-    assert interval(values) != interval(values, seed=1, resamples=20)
+    assert interval(values) != interval(values, seed=1)
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ import os
 import resource
 import stat
 from collections import Counter
+from functools import partial
 
 import pytest
+from tests.forks import in_a_child, start_in_a_child
 
 from fedrlvr.privacy.append_log import BrokenLog
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
@@ -138,13 +140,13 @@ def test_a_full_disk_is_noticed(tmp_path):
     log = EgressLog(tmp_path / "log")
     log.refused("first", **PLACE)
     size = log.path.stat().st_size
-    pid = os.fork()
-    if pid == 0:
+
+    def fill():
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, size + 20))
         with pytest.raises(BrokenLog, match=r"cannot be read or written \(File too large\), so nothing leaves"):
             log.refused("second", **PLACE)
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
+
+    assert in_a_child(fill) == 0
     log.refused("third", **PLACE)
     assert [entry["reason"] for entry in log.entries()] == ["first", "third"]
 
@@ -161,13 +163,11 @@ def test_a_line_cut_short_is_no_line_and_the_next_one_takes_its_place(tmp_path):
 
 def test_lines_of_several_processes_do_not_mix(tmp_path):
     log = EgressLog(tmp_path / "log")
-    children = []
-    for child in range(4):
-        pid = os.fork()
-        if pid == 0:
-            for _ in range(25):
-                log.refused("y" * 900, **PLACE | {"job": str(child)})
-            os._exit(0)
-        children.append(pid)
+
+    def write(child: int):
+        for _ in range(25):
+            log.refused("y" * 900, **PLACE | {"job": str(child)})
+
+    children = [start_in_a_child(partial(write, child)) for child in range(4)]
     assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
     assert Counter(entry["job"] for entry in log.entries()) == {str(child): 25 for child in range(4)}

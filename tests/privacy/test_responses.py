@@ -28,7 +28,7 @@ def answer(text: str = "It is 11.", problem: str = "p1", variant: int = 0) -> Pu
 
 def context(**changes) -> Context:
     ids = frozenset(problem.id for problem in PUBLIC)
-    known = Context(ids, ids, lambda *_: True, PrivateIndex.build(PRIVATE, PUBLIC, 5))
+    known = Context(ids, lambda *_: True, PrivateIndex.build(PRIVATE, PUBLIC, 5))
     return replace(known, **changes)
 
 

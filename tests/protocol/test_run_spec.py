@@ -18,7 +18,16 @@ def test_a_run_without_a_name_gets_one_of_its_own(job):
     assert one != other
 
 
-@pytest.mark.parametrize("changes", [{"run": "../x"}, {"run": ""}, {"public_ids": []}, {"workspace": "/srv"}])
+@pytest.mark.parametrize(
+    "name", ["", "0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF", "../../etc/passwd", "0123456789abcdef\n",
+             "012345678/abcdef", None, 16],
+)  # fmt: skip
+def test_a_name_that_could_lead_out_of_the_folder_is_refused(job, name):
+    with pytest.raises(ValidationError, match=r"(?s)run\n.*(pattern|valid string)"):
+        RunSpec.model_validate({"job": job, "public_ids": ["p"], "public_sha256": "hash", "run": name})
+
+
+@pytest.mark.parametrize("changes", [{"public_ids": []}, {"workspace": "/srv"}])
 def test_what_is_no_run(job, changes):
     with pytest.raises(ValidationError):
         RunSpec.model_validate({"job": job, "public_ids": ["p"], "public_sha256": "hash"} | changes)

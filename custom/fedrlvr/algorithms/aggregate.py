@@ -1,7 +1,8 @@
 """From the sites' adapters to one: AGGREGATORS maps a name to a function of (start, updates).
 
-Every aggregator takes the adapter the round started from and the sites' updates in a fixed order, and returns the next
-adapter; all sums run in float64 so that the result does not depend on the order of the sites.
+Every aggregator takes the adapter the round started from and the sites' updates, which are differences to it, in the
+order of the sites. It returns the next adapter. Every site takes equally many steps a round, so all weigh the same.
+Sums run in float64, where rounding is small.
 """
 
 from __future__ import annotations
@@ -11,37 +12,33 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fedrlvr.algorithms.lora import factor_pairs
-from fedrlvr.types import Adapter, SiteUpdate
+from fedrlvr.types import Adapter
 
 
-def fedit(start: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
-    """Average the factors: start + weighted mean of deltas (FedIT, arXiv 2305.05644).
+def fedit(start: Adapter, updates: Sequence[Adapter]) -> Adapter:
+    """Average the factors: start + mean of updates (FedIT, arXiv 2305.05644).
 
     Cheap, but mean(B) mean(A) is not mean(B A): what the sites learned interferes.
     """
-    weights = _weights(updates)
+    weight = _weight(updates)
     return {
-        name: (tensor.double() + sum(w * u.delta[name].double() for w, u in zip(weights, updates, strict=True))).to(
-            tensor.dtype
-        )
+        name: (tensor.double() + sum(weight * update[name].double() for update in updates)).to(tensor.dtype)
         for name, tensor in sorted(start.items())
     }
 
 
-def svd(start: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
+def svd(start: Adapter, updates: Sequence[Adapter]) -> Adapter:
     """The best rank-r factors of the averaged product mean_k(B_k A_k), balanced: B = U sqrt(S), A = sqrt(S) V^T.
 
-    The product is never formed: with stacked factors B' = [w_1 B_1 ... w_K B_K] (d_out x Kr) and
+    The product is never formed: with stacked factors B' = [B_1 ... B_K] / K (d_out x Kr) and
     A' = [A_1; ...; A_K] (Kr x d_in), QR of both leaves the SVD of a Kr x Kr core.
     """
-    weights = _weights(updates)
+    weight = _weight(updates)
     result = {}
     for name_a, name_b in factor_pairs(start):
         a_start, b_start = start[name_a].double(), start[name_b].double()
-        stacked_a = torch.cat([a_start + u.delta[name_a].double() for u in updates], dim=0)
-        stacked_b = torch.cat(
-            [w * (b_start + u.delta[name_b].double()) for w, u in zip(weights, updates, strict=True)], dim=1
-        )
+        stacked_a = torch.cat([a_start + update[name_a].double() for update in updates], dim=0)
+        stacked_b = torch.cat([weight * (b_start + update[name_b].double()) for update in updates], dim=1)
         b_new, a_new = truncate_product(stacked_b, stacked_a, rank=start[name_a].shape[0])
         result[name_a], result[name_b] = a_new.to(start[name_a].dtype), b_new.to(start[name_b].dtype)
     return dict(sorted(result.items()))
@@ -71,12 +68,11 @@ def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tupl
     return b, a
 
 
-Aggregator = Callable[[Adapter, Sequence[SiteUpdate]], Adapter]
+Aggregator = Callable[[Adapter, Sequence[Adapter]], Adapter]
 AGGREGATORS: dict[str, Aggregator] = {"fedit": fedit, "svd": svd}
 
 
-def _weights(updates: Sequence[SiteUpdate]) -> list[float]:
-    """Every site takes equally many steps a round, so all weigh the same."""
+def _weight(updates: Sequence[Adapter]) -> float:
     if not updates:
         raise ValueError("nothing to aggregate: no site's update was accepted")
-    return [1.0 / len(updates)] * len(updates)
+    return 1.0 / len(updates)

@@ -14,8 +14,6 @@ from fedrlvr.types import Adapter
 
 A_MARK, B_MARK = ".lora_A.", ".lora_B."
 
-AdapterSpec = dict  # name -> shape as a list of ints
-
 
 def factor_pairs(names) -> list[tuple[str, str]]:
     """(A name, B name) of every adapted layer, sorted.
@@ -36,7 +34,7 @@ def factor_pairs(names) -> list[tuple[str, str]]:
     return pairs
 
 
-def adapter_spec(adapter: Adapter) -> AdapterSpec:
+def adapter_spec(adapter: Adapter) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in sorted(adapter.items())}
 
 

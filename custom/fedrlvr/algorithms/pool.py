@@ -66,11 +66,7 @@ class ResponsePool:
 
     def replace(self, completions: Iterable[Completion]) -> None:
         self._completions = {}
-        for completion in completions:
-            self._completions.setdefault(completion.problem.id, []).append(completion)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._completions.values()))
+        self.add(completions)
 
 
 def _content(completion: Completion) -> tuple[str, int]:

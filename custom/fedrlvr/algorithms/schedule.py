@@ -61,7 +61,7 @@ def planned_private_steps(config: JobConfig) -> int:
 
 def _segment(config: JobConfig, index: int, public_ids: list[str]) -> Segment:
     if not METHODS[config.method].public_step:
-        return Segment(index, config.federation.local_steps + 1, ())
+        return Segment(index, steps_per_segment(config), ())
     batch = epoch_batch(public_ids, index, config.exchange.prompts_per_step, config.seed, "public batch")
     return Segment(index, config.federation.local_steps, tuple(batch))
 

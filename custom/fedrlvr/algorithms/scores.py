@@ -42,19 +42,14 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
-def bootstrap_interval(
-    values: Sequence[float], random: np.random.Generator, level: float = 0.95, resamples: int = 2000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over problems (Efron 1979): problems are drawn again with replacement.
-
-    It says how far the score would move with other problems of the same kind. With fewer than two problems it is
-    (nan, nan).
+def bootstrap_interval(values: Sequence[float], random: np.random.Generator) -> tuple[float, float]:
+    """95% percentile bootstrap interval of the mean over at least two problems (Efron 1979): problems are drawn again
+    with replacement. It says how far the score would move with other problems of the same kind.
     """
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    draws = np.asarray(values, dtype=float)[random.integers(len(values), size=(resamples, len(values)))]
-    low, high = np.quantile(draws.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    from scipy.stats import bootstrap  # takes a second to import, and only an evaluation needs it
+
+    ends = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=random).confidence_interval
+    return float(ends.low), float(ends.high)
 
 
 def scores_by_label(results: Iterable[ProblemResult], ks: Sequence[int]) -> Scores:
@@ -124,7 +119,7 @@ def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: i
     }
     for k in ks:
         values = _passes(results, k)
-        low, high = bootstrap_interval(values, stream(seed, "bootstrap", label, k))
-        ends = {"low": low, "high": high} if len(values) > 1 else {"low": None, "high": None}
-        scores[f"pass@{k}"] = {"mean": _mean(values)} | ends
+        random = stream(seed, "bootstrap", label, k)
+        low, high = bootstrap_interval(values, random) if len(values) > 1 else (None, None)
+        scores[f"pass@{k}"] = {"mean": _mean(values), "low": low, "high": high}
     return scores

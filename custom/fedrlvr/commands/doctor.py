@@ -74,7 +74,7 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
 def _guarded(about: str, check: Callable) -> Iterator[Finding]:
     try:
         yield from check()
-    except (ValueError, OSError, KeyError, RehearsalFailed) as error:
+    except (ValueError, OSError, RehearsalFailed) as error:
         yield Finding(about, "failed", str(error) or type(error).__name__)
 
 

@@ -50,8 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(policy: SitePolicy, console: Console) -> int:
-    """Exit code 1 where the log or the ledger cannot be trusted."""
-    entries = list(EgressLog(policy.log).entries())
+    """Exit code 1 where the ledger cannot be trusted. Raises BrokenLog."""
+    log = EgressLog(policy.log)
+    entries = list(log.entries())
     console.print(f"log: {policy.log}", soft_wrap=True, markup=False, highlight=False)
     if not entries:
         console.print("nothing has left, and nothing was refused")
@@ -62,7 +63,7 @@ def _show(policy: SitePolicy, console: Console) -> int:
             (entry["kind"], entry["reason"]) for entry in entries if entry["decision"] != RELEASED
         ).items():
             console.print(f"refused {times} x {kind}: {reason}", soft_wrap=True, markup=False, highlight=False)
-    return _show_ledger(policy, entries, console)
+    return _show_ledger(policy, log.last_ledger(), console)
 
 
 def _table(entries: Iterable[dict]) -> Table:
@@ -82,8 +83,8 @@ def _table(entries: Iterable[dict]) -> Table:
     return table
 
 
-def _show_ledger(policy: SitePolicy, entries: list[dict], console: Console) -> int:
-    seen = next((entry["ledger"] for entry in reversed(entries) if entry.get("ledger")), "")
+def _show_ledger(policy: SitePolicy, seen: str, console: Console) -> int:
+    """`seen`: the hash of the ledger's last line that the log knows."""
     if not policy.ledger.exists() and not seen:
         return 0
     console.print(f"ledger: {policy.ledger}", soft_wrap=True, markup=False, highlight=False)

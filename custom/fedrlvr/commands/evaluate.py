@@ -10,14 +10,13 @@ import json
 import math
 from pathlib import Path
 
-import torch
 import transformers
 from accelerate.utils.memory import should_reduce_batch_size
 from rich.console import Console
 from rich.progress import Progress
 
 from fedrlvr.algorithms.scores import scores_with_intervals
-from fedrlvr.config import PromptSettings, VerifierSettings
+from fedrlvr.config import GrpoSettings, PromptSettings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import check_prompts, choose_device
@@ -99,7 +98,7 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
     sampler = CachedSampler(policy, max(rows, arguments.samples))
     rollouts = Rollouts(policy, sampler, task, Ranks(), length, temperature)
     left = [problem for problem in problems if problem.id not in file.done]
-    with file, Progress(console=Console(stderr=True), transient=True) as progress, torch.no_grad():
+    with file, Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("problems", total=len(left))
         try:
             for part in measure(rollouts, left, arguments.samples, arguments.seed, rows):
@@ -126,11 +125,11 @@ def _ks(arguments) -> list[int]:
 
 def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, float, int]:
     """Prompt, verifier, temperature and length: from the flags, else from the preset, else the defaults."""
-    prompt, verifier, temperature, length = PromptSettings(), VerifierSettings(), 1.0, 256
+    prompt, verifier, grpo = PromptSettings(), VerifierSettings(), GrpoSettings()
     if arguments.config is not None:
         preset = load_experiment(arguments.config)
-        prompt, verifier = preset.prompt, preset.verifier
-        temperature, length = preset.grpo.temperature, preset.grpo.max_completion_length
+        prompt, verifier, grpo = preset.prompt, preset.verifier, preset.grpo
+    temperature, length = grpo.temperature, grpo.max_completion_length
     temperature = temperature if arguments.temperature is None else arguments.temperature
     length = length if arguments.max_completion_length is None else arguments.max_completion_length
     rows = 1 if arguments.batch_size is None else arguments.batch_size

@@ -127,11 +127,11 @@ def parse_problem(record: object, where: str) -> Problem:
     if not isinstance(record.get("meta", {}), dict):
         raise ProblemFileError(f"{where}, field meta: expected an object, found {type(record['meta']).__name__}")
     parsed = {
-        "prompt": "",
+        "prompt": record.get("prompt", ""),
         "choices": _choices(record.get("choices", []), f"{where}, field choices"),
         "messages": _messages(record["messages"], f"{where}, field messages") if "messages" in record else (),
     }
-    return Problem(**(record | parsed | ({"prompt": record["prompt"]} if "prompt" in record else {})))
+    return Problem(**(record | parsed))
 
 
 def _choices(values: object, where: str) -> tuple[str, ...]:

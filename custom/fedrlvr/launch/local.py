@@ -87,7 +87,7 @@ def _as_sent(record: M) -> M:
 
 
 class LocalRun:
-    """One run under `folder`: `local/` has the sites' files and the server's, `local.log` what they log."""
+    """One run under `folder`: `local/` has the sites' files and the server's, `local.log` their errors."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from fedrlvr.types import Completion, Group, Problem
 class GrpoStep:
     """`num_iterations` passes over a batch of groups, `num_minibatches` optimizer steps each.
 
-    Groups whose rewards are all equal are left out, as their gradient is 0; with `beta` > 0 the KL term needs them.
+    Groups whose advantages are all 0 are left out, as their gradient is 0; with `beta` > 0 the KL term needs them.
     The loss is still divided by the number of all groups, so leaving some out only saves time.
     """
 

@@ -135,7 +135,8 @@ class Trainer:
         """pass@k on the test set and the site's held-out problems, under `adapter` (None: the current one).
 
         `share` = (i, n) measures only the i-th of n blocks of the test problems: sites that hold the same adapter split
-        the work. Afterwards the current adapter and optimizer are as before.
+        the work. Held-out problems are measured only with a `share`. Afterwards the current adapter and optimizer are
+        as before.
         """
         with self.engine.borrowed(adapter) if adapter is not None else nullcontext():
             return self._evaluate(samples, share, name)
@@ -215,8 +216,8 @@ class Trainer:
         return mixed
 
     def _with_old_logprobs(self, groups: list[Group]) -> list[Group]:
-        """Give completions that have none the policy's log-probabilities at the start of the step: swapped ones always
-        (`receiver`), own ones where sampling computes less exactly than training does.
+        """Give completions that have none the policy's log-probabilities at the start of the step: swapped ones always,
+        own ones where sampling computes less exactly than training does.
         """
         missing = [(i, j, c) for i, g in enumerate(groups) for j, c in enumerate(g.completions) if c.logprobs is None]
         rows = [self.step.row(groups[i].problem, c) for i, _, c in missing]

@@ -1,1 +1,1 @@
-"""Privacy and safety rules: what may leave a site and what a receiver accepts. Nothing here knows FLARE."""
+"""Privacy rules: what may leave a site, and what it costs. Nothing here knows FLARE."""

@@ -70,7 +70,7 @@ class EgressLog:
         """Hash of the ledger's last line when something was last written here, "" where there was none. Raises
         BrokenLog."""
         line = self._log.last_line()
-        if "before" in line:  # and so it hands on what the line before it knew
+        if {"before", "ledger"} <= line.keys():  # and so it hands on what the line before it knew
             return line["ledger"]
         return next((e["ledger"] for e in reversed(list(self.entries())) if e.get("ledger")), "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 
@@ -49,7 +50,7 @@ def clip_gradient(gradient: Sequence[torch.Tensor], clip_norm: float) -> tuple[l
     """
     exact = [part.double() for part in gradient]
     norm = float(torch.stack([part.square().sum() for part in exact]).sum().sqrt())
-    if not torch.isfinite(torch.tensor(norm)):
+    if not math.isfinite(norm):
         return [torch.zeros_like(part) for part in exact], norm
     scale = min(1.0, clip_norm / norm) if norm > 0 else 1.0
     return [part * scale for part in exact], norm

@@ -21,7 +21,6 @@ class Context:
     """What the rules need to know besides. `verify` says whether an answer is right, by the site's own verifier;
     `asked_ids` are the problems of the step under way; `released_in_job` answers have left already."""
 
-    public_ids: frozenset[str]
     asked_ids: frozenset[str]
     verify: Callable[[PublicResponse], bool]
     index: PrivateIndex
@@ -92,7 +91,7 @@ def _not_shared(response: PublicResponse, rules: ResponseRules, context: Context
 
 
 def _not_asked(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
-    return response.problem_id not in context.public_ids & context.asked_ids
+    return response.problem_id not in context.asked_ids
 
 
 def _not_right(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:

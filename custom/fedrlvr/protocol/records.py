@@ -48,7 +48,8 @@ def check_same_code(envelope: object) -> None:
 
 
 class Envelope(Strict):
-    """Who speaks, of which public problems, and where in the run. The server fills it; a site's answer repeats it.
+    """The sender's code, the hash of its public problems, and the place in the run. The server fills it in, and the
+    answer of a site repeats it.
 
     `round` counts from 0; -1 is before the first.
     """

@@ -21,6 +21,7 @@ BAR_COLOUR, HELDOUT_COLOUR, SHARED_COLOUR = "#2c5f8a", "#9fb4c7", "#c44e2b"
 MOST_LABELS, OTHER, NO_LABEL = 20, "other", "no label"
 Counts = dict[str, Counter]  # set -> label -> problems: the sites' private sets, then public and test
 SHARED = 2
+MAX_LABEL = 26  # characters
 
 
 def label_counts(sets: Mapping[str, Sequence[Problem]]) -> Counts:
@@ -132,6 +133,6 @@ def _bars(axes, counts: Counts, heldout: Mapping[str, int]) -> None:
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, -0.02), handlelength=1)
 
 
-def _short(label: str, most: int = 26) -> str:
-    label = label if len(label) <= most else label[: most - 1] + "…"
+def _short(label: str) -> str:
+    label = label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…"
     return label.replace("$", r"\$")  # matplotlib would read a formula

@@ -19,7 +19,7 @@ def evaluations(events: Iterable[dict], which: str) -> list[dict]:
 
 
 def merged_test(evaluation: dict) -> Scores:
-    """Scores on the test set, of which every site measured a part."""
+    """Scores on the whole test set. Each site measured its part of it."""
     return merge_scores(part["test"] for part in evaluation["scores"].values())
 
 

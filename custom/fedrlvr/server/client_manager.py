@@ -18,7 +18,7 @@ Checked = TypeVar("Checked")
 Check = Callable[[Answer, Adapter | None], Checked]
 
 LOGGER = logging.getLogger(__name__)
-POLL = 0.05  # seconds between looks at what only the clock tells
+POLL = 0.05  # seconds between looks at the clock, the abort signal and FLARE's time-outs
 GONE = "the site is gone: FLARE has not heard of its job for too long"
 
 
@@ -172,9 +172,9 @@ class ClientManager:
             )
 
     def _pickup(self, site: str) -> float:
-        """Seconds that a site has to come for a task. A site that did not come before gets fewer: a dead one, of which
-        nobody tells, costs the others the whole time only once. One that lives comes several times a second. A site at
-        work has no longer to come than to answer."""
+        """Seconds within which a site must fetch its task. A site that did not fetch its last task gets a sixth of
+        them, so that a dead site costs the others the whole time only once; a living one asks several times a second.
+        A site that has answered before never gets more than the time for the task itself."""
         pickup = self.patience.pickup / 6 if site in self._absent else self.patience.pickup
         return min(pickup, self.patience.task) if site in self._at_work else pickup
 

@@ -90,8 +90,8 @@ class RoundStore:
             kept = json.loads((path / "round.json").read_text())
             if kept.get("identity") != self.identity:
                 raise Refused(
-                    f"run {self.folder.name} was of a job with other settings or another public set: only rounds, "
-                    "quorum, deadline and evaluation may change when a run is resumed"
+                    f"run {self.folder.name} was of a job with other settings or another public set: when a run is "
+                    "resumed, only rounds, quorum, deadline, max_update_norm and evaluation may change"
                 )
             adapter = dict(sorted(load_file(path / "adapter.safetensors").items()))
             return CompletedRound(kept["round"], adapter, path / EVENTS_FILE, skipped)

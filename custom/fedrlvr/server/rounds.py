@@ -48,7 +48,7 @@ from fedrlvr.server.agreement import agree_on_model
 from fedrlvr.server.client_manager import ClientManager, Message
 from fedrlvr.server.event_log import EventLog
 from fedrlvr.server.round_store import CompletedRound, RoundStore
-from fedrlvr.types import Adapter, SiteUpdate
+from fedrlvr.types import Adapter
 
 BEFORE_THE_FIRST = -1  # round
 
@@ -204,7 +204,7 @@ class Rounds:
             lambda _, delta: check_adapter(delta or {}, self._adapter_spec, limit),
         )
         self.sites.check_quorum()
-        updates = [SiteUpdate(site, delta) for site, delta in deltas.items()]
+        updates = list(deltas.values())
         adapter = AGGREGATORS[self.config.federation.aggregator](start, updates)
         self.log.write(
             "average",

@@ -22,6 +22,7 @@ import sys
 from functools import lru_cache
 
 from fedrlvr.tasks.quick_parse import install
+from fedrlvr.tasks.task import DIED, MEMORY, TIMEOUT
 
 MAX_REQUESTS = 20_000  # for one child, as the caches of the libraries grow
 CACHED_GOLDS = 4096
@@ -67,7 +68,7 @@ class Dispatcher:
     def run(self) -> None:
         """Serve until the client closes its end or is gone."""
         while (request := self._next_request()) is not None:
-            reply = self._answered(request) or self._answered(request) or {"outcome": "died"}
+            reply = self._answered(request) or self._answered(request) or {"outcome": DIED}
             _write_line(self.target, reply)
 
     def _next_request(self) -> bytes | None:
@@ -90,7 +91,7 @@ class Dispatcher:
                 self._end_child()
             return reply
         status = self._end_child()
-        return {"outcome": "timeout"} if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF else None
+        return {"outcome": TIMEOUT} if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF else None
 
     def _end_child(self) -> int:
         status, self.child = self.child.end(), None
@@ -123,7 +124,7 @@ def _serve(source: int, target: int, deadline: float, memory_mb: int) -> None:
         outcome = _outcome(request["gold"], request["candidate"])
         signal.setitimer(signal.ITIMER_PROF, 0)
         # A child that needed much memory may have reached the limit unnoticed and left something half done.
-        spent = outcome == "memory" or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > memory_mb << 9
+        spent = outcome == MEMORY or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > memory_mb << 9
         left = 0 if spent else left - 1
         _write_line(target, {"outcome": outcome} | ({} if left else {"last": True}))
 
@@ -132,7 +133,7 @@ def _outcome(gold: str, candidate: str) -> str:
     try:
         return "equal" if _equal(gold, candidate) else "different"
     except MemoryError:
-        return "memory"
+        return MEMORY
     except Exception:  # whatever stopped math-verify, it has not found them equal
         return "different"
 
