@@ -3,7 +3,7 @@ TLS, the package is installed from its wheel, server and hospitals are set up by
 clinical, a job is followed live, and a job that brings its own code is refused. Exit code 1 if anything is not as
 expected.
 
-python poc/rehearse.py                                # two minutes; everything in workspace/rehearsal
+python poc/rehearse.py                                # two to three minutes; everything in workspace/rehearsal
 python poc/rehearse.py --set federation.rounds=1      # any setting of app_configs/demo.yaml
 """
 
