@@ -93,7 +93,8 @@ def happened(folder: Path) -> list[dict]:
 
 @pytest.mark.parametrize("method", ["fedavg", "fedavg+public", "replace-all", "local", "centralised"])
 def test_every_baseline_runs(run_demo, pubswap, method):
-    code, out, err = run_demo("--env", "local", "--method", method, "--seed", "1", "--set", "federation.min_sites=1")
+    arguments = ["--env", "local", "--seed", "1", "--policy", str(CLINICAL), "--set", "federation.min_sites=1"]
+    code, out, err = run_demo(*arguments, "--method", method)
     assert code == 0, err
     folder = folder_of(out)
     summary = json.loads((folder / "summary.json").read_text())

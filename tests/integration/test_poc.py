@@ -88,10 +88,11 @@ def lead(tmp_path, folder) -> Path:
 
 @pytest.fixture(scope="module")
 def calm(folder) -> bytes:
-    """The adapter in which the same job ends in FLARE's simulator, undisturbed."""
-    code, out = run(JOB, "--workspace", folder.parent, "--seed", SEED, *settings(SITES, "name=simulated"))
+    """The adapter in which the same job ends in one process, undisturbed."""
+    here = ["--env", "local", "--workspace", folder.parent, "--seed", SEED]
+    code, out = run(JOB, *here, *settings(SITES, "name=calm"))
     assert code == 0, out
-    return adapter_of(folder.parent / f"simulated-pubswap-seed{SEED}")
+    return adapter_of(folder.parent / f"calm-pubswap-seed{SEED}")
 
 
 def test_a_start_that_is_killed_is_no_start_and_the_next_one_begins_anew(folder, arguments):
@@ -246,6 +247,7 @@ def test_a_sites_flare_process_and_then_a_whole_other_site_die_and_the_rest_goes
     """The site is killed at work in the only segment of the last round: it is waited for no longer than that once."""
     more = ["rounds=4", "segments_per_round=1", "min_sites=1", "step_deadline=15"]
     more = [*(f"federation.{setting}" for setting in more), "exchange.schedule=[0,2]"]
+    more.append("evaluation={samples: 1, every_segments: 9}")
     job, folder = submit(poc, lead, SEED, *more), lead / f"demo-pubswap-seed{SEED}"
     wait_for_round(poc, folder, 1)
     kill(of_site(poc, "site-2", "worker_process"))
@@ -283,9 +285,7 @@ def test_it_goes_down_and_a_start_that_is_interrupted_takes_everything_down_with
     assert nothing_left(folder, port)
 
 
-def test_the_demo_in_one_command_ends_in_the_simulators_adapter_and_leaves_nothing_behind(
-    folder, arguments, port, calm
-):
+def test_the_demo_in_one_command_ends_in_the_same_adapter_and_leaves_nothing_behind(folder, arguments, port, calm):
     logs = [folder / "flare" / "fedrlvr" / "prod_00" / name / "local" / "fedrlvr-egress.jsonl" for name in NAMES]
     earlier = [log.read_bytes() if log.exists() else b"" for log in logs]
     code, out = poc_run("demo", *arguments, *settings(), "--seed", SEED)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def run_job(job: str, workspace: Path, *arguments: str) -> tuple[Path, dict]:
     return folder, json.loads((folder / "summary.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory):
+    """dry_run(job): the folder and the summary of its dry run on generated problems, which is made once."""
+    return cache(lambda job: run_job(job, tmp_path_factory.mktemp(job), "--tiny", *QUICK))
+
+
 def steps_of(folder: Path) -> list[dict]:
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [event for event in events if event["event"] == "step"]
@@ -56,8 +63,8 @@ def model_of(folder: Path) -> tuple[AutoModelForCausalLM, Path]:
         ("medical", "llama", {"cardiology", "oncology", "pediatrics", "surgery"}),
     ],
 )
-def test_a_dry_run_goes_from_nothing_to_an_adapter(job, family, labels, tmp_path):
-    folder, summary = run_job(job, tmp_path, "--tiny", *QUICK)
+def test_a_dry_run_goes_from_nothing_to_an_adapter(dry_run, job, family, labels):
+    folder, summary = dry_run(job)
     assert summary["finished"]
     assert summary["failures"] == []
     assert set(summary["final"]["test"]) == {"overall", *labels}
@@ -74,10 +81,10 @@ def test_a_dry_run_goes_from_nothing_to_an_adapter(job, family, labels, tmp_path
     )  # all linear layers, as in the preset
 
 
-def test_answers_to_shuffled_options_are_exchanged_and_hold_at_their_receivers(tmp_path):
+def test_answers_to_shuffled_options_are_exchanged_and_hold_at_their_receivers(dry_run):
     """Every site draws its own order of options, so a letter that is right at the sender is often another one's at the
     receiver: what is received is right only in the order that it was given for."""
-    folder, summary = run_job("medical", tmp_path, "--tiny", *QUICK)
+    folder, summary = dry_run("medical")
     public = [step for step in steps_of(folder) if step["kind"] == "public"]
     assert sum(step.get("exchange/received", 0) for step in public) >= 5
     assert sum(step.get("exchange/wrong", 0) for step in public) == 0
@@ -85,9 +92,8 @@ def test_answers_to_shuffled_options_are_exchanged_and_hold_at_their_receivers(t
     assert summary["bytes"]["responses"]["down"] > 0
 
 
-def test_a_dry_run_of_ones_own_set_up_uses_ones_own_problems_tokenizer_and_architecture(tmp_path):
-    other, _ = run_job("math", tmp_path / "one", "--tiny", *QUICK)
-    _, model = model_of(other)
+def test_a_dry_run_of_ones_own_set_up_uses_ones_own_problems_tokenizer_and_architecture(dry_run, tmp_path):
+    _, model = model_of(dry_run("math")[0])
     kinds = ("Algebra", "Geometry", "Precalculus")
     rows = [
         {
@@ -107,7 +113,7 @@ def test_a_dry_run_of_ones_own_set_up_uses_ones_own_problems_tokenizer_and_archi
     assert (
         main(["prepare", "--dataset", "math", "--source", str(tmp_path / "source"), *counts, "--out", str(data)]) == 0
     )
-    folder, summary = run_job("math", tmp_path / "two", "--tiny", "--data", str(data), "--model", str(model))
+    folder, summary = run_job("math", tmp_path / "own", "--tiny", "--data", str(data), "--model", str(model))
     assert summary["finished"]
     assert set(summary["final"]["test"]) == {"overall", *kinds}
     private = (folder / "data" / "site-1.jsonl").read_text().splitlines()

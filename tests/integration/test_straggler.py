@@ -53,7 +53,7 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
     site-2 can write no checkpoint, and hardly a line of its log, from its first segment on."""
     full = {"site": "site-2", "task": "train", "segment": 0, "act": "disk"}
     faults(full, {"site": "site-3", "task": "train", "segment": 0, "act": "freeze site"})
-    run = simulation(federation__rounds=2, federation__step_deadline=15, exchange__schedule=[1, 3])
+    run = simulation(federation__rounds=2, federation__step_deadline=8, exchange__schedule=[1, 3])
     events = []
     for event in run.events():
         if event:
@@ -64,7 +64,7 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
     (failure,) = of(events, "failure")
     assert (failure["site"], failure["task"], failure["reason"]) == ("site-3", "train", "no answer (timeout)")
     before = [event for event in events if event["time"] < failure["time"]][-1]
-    assert failure["time"] - before["time"] >= Deadlines(step=15, start=600).task  # it is the server that gave up
+    assert failure["time"] - before["time"] >= Deadlines(step=8, start=600).task  # it is the server that gave up
     assert [(e["site"], e["task"]) for e in of(events, "late")] == [("site-3", "train")]
     assert [(e["segment"], e["sites"]) for e in of(events, "back")] == [(1, ["site-3"])]
     everybody = ["site-1", "site-2", "site-3"]

@@ -19,7 +19,7 @@ from fedrlvr.worker.supervisor import Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SEED, ROUNDS, FAULTS, HANGS = 32, 30, 14, 1
+SEED, ROUNDS, FAULTS, HANGS = 32, 30, 12, 1
 SITES = {"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)}
 EXCHANGES = [2 * number for number in range(0, ROUNDS, 3)]  # in every third round's first of two segments
 
@@ -55,7 +55,7 @@ def job(small_job):
         federation__rounds=ROUNDS,
         federation__segments_per_round=2,
         federation__min_sites=2,
-        federation__step_deadline=15,
+        federation__step_deadline=8,
         exchange__schedule=EXCHANGES,
         exchange__prompts_per_step=2,
         grpo__prompts_per_step=2,
@@ -77,7 +77,7 @@ def test_thirty_rounds_of_workers_that_die(job, site_files, faults, tmp_path):
     counts = [nothing_answered_is_lost(tmp_path / "sites" / site / "worker.log") for site in SITES]
     steps = [e for e in of(events, "step") if e["kind"] == "private" or e["segment"] in EXCHANGES]  # one in each task
     assert sum(answered for answered, _ in counts) >= len(steps) - FAULTS > 150
-    assert sum(restarts for _, restarts in counts) >= 12
+    assert sum(restarts for _, restarts in counts) >= FAULTS - 2
     folders = [path for path in tmp_path.glob("sites/*/checkpoints/*") if path.is_dir()]  # beside each its lock
     folders += (tmp_path / "run" / "server").iterdir()
     assert len(folders) == len(SITES) + 1

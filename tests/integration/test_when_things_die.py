@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import processes_of, wait_for_line, wait_until_gone
-from tests.runs import of, simulation_of
+from tests.runs import of, round_adapters, run_here, simulation_of, spec_of
 
 from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import RunFailed
+from fedrlvr.site_config import SiteConfig
+from fedrlvr.worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -45,18 +48,41 @@ def simulate(simulation: Simulation) -> list[dict]:
 
 
 @pytest.fixture
-def prepared(site_files, small_job, tmp_path):
+def sites_of(site_files, tmp_path):
+    """sites_of(labels, folder): sites with their state in a folder of their own."""
+
+    def make(labels: dict[str, tuple[str, ...]], folder: str) -> dict[str, SiteConfig]:
+        _, sites = site_files(labels)
+        return {
+            name: config.model_copy(update={"state_dir": tmp_path / f"{folder}-sites" / name})
+            for name, config in sites.items()
+        }
+
+    return make
+
+
+@pytest.fixture
+def prepared(sites_of, small_job, tmp_path):
     """A simulation of three sites whose files a test may spoil before it starts."""
 
-    def prepare(spoil=lambda sites: None, folder="run", resume=False, **changes) -> Simulation:
+    def prepare(spoil=lambda sites: None, **changes) -> Simulation:
         job = small_job(**({"federation__rounds": 2, "federation__segments_per_round": 1} | changes))
-        _, sites = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
-        states = {site: tmp_path / f"{folder}-sites" / site for site in sites}
-        sites = {name: config.model_copy(update={"state_dir": states[name]}) for name, config in sites.items()}
+        sites = sites_of({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)}, "run")
         spoil(sites)
-        return simulation_of(tmp_path / folder, job, sites, run=RUN, resume=resume)
+        return simulation_of(tmp_path / "run", job, sites, run=RUN)
 
     return prepare
+
+
+@pytest.fixture
+def two_sites(sites_of, small_job):
+    """two_sites(folder): what a run of two sites needs, with their state beside that folder."""
+
+    def make(folder: str) -> tuple[RunSpec, dict[str, SiteConfig]]:
+        sites = sites_of({"site-1": ("A", "B"), "site-2": ("C", "D")}, folder)
+        return spec_of(small_job(**SMALL), sites, run=RUN), sites
+
+    return make
 
 
 def test_sites_that_cannot_start_are_named_with_their_reasons_and_the_run_fails(prepared):
@@ -84,11 +110,6 @@ SMALL = {
 }
 
 
-def final_adapter(simulation: Simulation) -> bytes:
-    last = max((simulation.server_folder / "rounds").iterdir(), key=lambda path: int(path.name))
-    return (last / "adapter_model.safetensors").read_bytes()
-
-
 def test_workers_that_die_at_work_are_back_in_the_next_segment(prepared, faults):
     """Killed, crashed, hanging, and one rank of two: each costs its task, nothing more, and the others go on."""
     planned = [
@@ -103,15 +124,15 @@ def test_workers_that_die_at_work_are_back_in_the_next_segment(prepared, faults)
     def two_ranks(sites):
         sites["site-2"] = sites["site-2"].model_copy(update={"processes": 2})
 
-    simulation = prepared(two_ranks, **SMALL, federation__step_deadline=20)
+    simulation = prepared(two_ranks, **SMALL, federation__step_deadline=12)
     events = simulate(simulation)
     assert faults.happened() == [0, 1, 2, 3, 4]
     failures = of(events, "failure")
     assert [(e["site"], e["task"]) for e in failures] == [(fault["site"], fault["task"]) for fault in planned]
     reasons = [e["reason"] for e in failures]
     assert "worker died (exit code -9)" in reasons[0]
-    assert "worker died" in reasons[1]
-    assert "no answer within federation.step_deadline = 20 s" in reasons[3]
+    assert "worker died (exit code " in reasons[1]
+    assert "no answer within federation.step_deadline = 12 s" in reasons[3]
     assert "worker died" in reasons[4] or "Connection" in reasons[4]  # whichever is noticed first
     assert [(e["segment"], e["sites"]) for e in of(events, "back")] == [
         (1, ["site-1"]),
@@ -126,22 +147,29 @@ def test_workers_that_die_at_work_are_back_in_the_next_segment(prepared, faults)
     assert not processes_of(simulation.folder.parent)
 
 
-def test_a_worker_killed_between_tasks_costs_nothing_and_a_lost_run_is_resumed_to_the_same_bytes(
-    prepared, faults, tmp_path
-):
-    """Three runs of one job: undisturbed; with workers killed whenever they had answered; killed whole in the second
-    round, and resumed."""
-    calm = prepared(folder="calm", **SMALL)
-    assert simulate(calm)[-1]["event"] == "end"
+@pytest.fixture
+def calm(two_sites, tmp_path) -> bytes:
+    """The adapter in which a run of two sites ends undisturbed, in this process."""
+    events, run = run_here(tmp_path / "calm", *two_sites("calm"))
+    assert events[-1]["event"] == "end"
+    return round_adapters(run)[-1]
 
-    moments = [("site-1", "train", 0), ("site-2", "train", 1), ("site-3", "propose", 1), ("site-1", "swap", 4)]
+
+def test_workers_killed_whenever_they_had_answered_cost_nothing(two_sites, calm, faults, tmp_path):
+    """After a segment without an exchange, before a proposal, before a swap, and after one."""
+    moments = [("site-1", "train", 0), ("site-2", "train", 1), ("site-1", "propose", 1), ("site-2", "swap", 4)]
     faults(*({"site": s, "task": t, "segment": n, "act": "kill", "answered": True} for s, t, n in moments))
-    stirred = prepared(folder="stirred", **SMALL)
-    assert not of(simulate(stirred), "failure")
+    events, run = run_here(tmp_path / "stirred", *two_sites("stirred"), new_worker=Supervisor)
+    assert not of(events, "failure")
     assert faults.happened() == [0, 1, 2, 3]
-    assert final_adapter(stirred) == final_adapter(calm)
+    assert round_adapters(run)[-1] == calm
+    assert not processes_of(tmp_path)
 
-    lost = prepared(folder="lost", **SMALL)
+
+def test_a_run_lost_with_all_its_processes_is_resumed_to_the_same_bytes(two_sites, calm, tmp_path):
+    """FLARE's simulator is killed whole in the second round."""
+    spec, sites = two_sites("lost")
+    lost = Simulation(tmp_path / "lost", spec, sites)
     for event in lost.events():
         if event and event["event"] == "step" and event["segment"] == 4:
             break
@@ -150,11 +178,11 @@ def test_a_worker_killed_between_tasks_costs_nothing_and_a_lost_run_is_resumed_t
     # What the last second wrote is damaged: the sites' newest checkpoints are cut short.
     for newest in [sorted(path.glob("*-segment-*"))[-1] for path in tmp_path.glob("lost-sites/*/checkpoints/*/")]:
         cut_short(newest / "adapter.safetensors")
-    again = prepared(folder="lost", resume=True, **SMALL)
+    again = Simulation(tmp_path / "lost", spec.model_copy(update={"resume": True}), sites)
     events = simulate(again)
     assert of(events, "resumed")[0]["after"] == 0
     assert [e["round"] for e in of(events, "average")] == [0, 1]
-    assert final_adapter(again) == final_adapter(calm)
+    assert round_adapters(again)[-1] == calm
     assert not processes_of(tmp_path)
 
 
