@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import zlib
 from pathlib import Path
 
@@ -26,8 +27,10 @@ SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADD
 
 
 def pytest_configure(config):
-    """`pytest -n 2 --dist loadfile` hands files out in the order in which they are collected."""
+    """`pytest -n 3 --dist loadfile` hands files out in the order in which they are collected."""
     config.option.loadscopereorder = False
+    # A shell's background job ignores an interruption, and so would every command that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
