@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import secrets
 import shutil
@@ -57,6 +58,25 @@ class Run(Protocol):
 
     def close(self) -> None:
         """End what still runs, and fetch the results."""
+
+
+def log_to(path: Path, name: str, level: int = logging.WARNING) -> Callable[[], None]:
+    """Append to this file what the logger `name` and those below it say from `level` on, and show it nowhere else.
+    Returns a function that ends this."""
+    handler, logger = logging.FileHandler(path, encoding="utf-8"), logging.getLogger(name)
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        handler.close()
+
+    return end
 
 
 def set_aside(folder: Path) -> None:

@@ -42,8 +42,10 @@ def run(args: argparse.Namespace) -> int:
         from fedrlvr.launch.stages import PLAIN, follow, prepare, start
 
         console = Console()
-        logging.disable(logging.WARNING)  # messages of libraries would break the progress line
         transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()  # messages of libraries would break the progress line
+        logging.getLogger().setLevel(logging.ERROR)
+        logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
         say = partial(console.print, **PLAIN)
         prepared = prepare(args, say)
         started = start(prepared, say)

@@ -32,7 +32,7 @@ import torch
 from fedrlvr.protocol.answers import Answer, Failure
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import M
-from fedrlvr.run import Hear, claim, set_aside
+from fedrlvr.run import Hear, claim, log_to, set_aside
 from fedrlvr.server.client_manager import Message, Patience, Transport
 from fedrlvr.server.serve import Server
 from fedrlvr.site.agent import SiteAgent
@@ -87,7 +87,7 @@ def _as_sent(record: M) -> M:
 
 
 class LocalRun:
-    """One run under `folder`: `local/` has the sites' files and the server's, `local.log` their errors."""
+    """One run under `folder`: `local/` has the sites' files and the server's, `local.log` what their workers say."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class LocalRun:
         self._runs, self._spec, self._finished = folder / "server", spec, False
         self._new_transport = new_transport
         self._agents = {name: SiteAgent(spec, name, "local", home, new_worker) for name in sites}
-        self._log = _log_to(self.log_path)
+        self._end_log = log_to(self.log_path, "fedrlvr", logging.INFO)
 
     def run(self, hear: Hear) -> None:
         """As `Run`."""
@@ -126,16 +126,5 @@ class LocalRun:
         """End the workers; those of a run that finished leave their adapters in their sites' state folders."""
         for agent in self._agents.values():
             agent.stop(grace=float(self._finished))
-        logger = logging.getLogger("fedrlvr")
-        logger.removeHandler(self._log)
-        logger.propagate = True
-        self._log.close()
+        self._end_log()
         self._claim.release()
-
-
-def _log_to(path: Path) -> logging.Handler:
-    handler, logger = logging.FileHandler(path, encoding="utf-8"), logging.getLogger("fedrlvr")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-    return handler

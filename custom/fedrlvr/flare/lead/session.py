@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api import api_spec
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
-from fedrlvr.run import RunFailed
+from fedrlvr.run import RunFailed, log_to
 
 PATIENCE = 300.0  # seconds that a server may be unreachable before the run is given up
 FIRST_PATIENCE = 20.0  # the same, before the server was reached for the first time
@@ -47,7 +46,7 @@ class FlareSession:
         self._connect, self._note, self._pause = connect, note, pause
         self._left, self._patience = first_patience, patience
         self._session: Session | None = None
-        self._handler = _log_to(log_path)
+        self._end_log = log_to(log_path, "nvflare")
 
     def call(self, request: Callable[[Session], T]) -> T:
         """Raises RunFailed if the server stays unreachable, and one of `REFUSALS` if it refuses the request."""
@@ -79,10 +78,7 @@ class FlareSession:
 
     def close(self) -> None:
         self._drop()
-        logger = logging.getLogger("nvflare")
-        logger.removeHandler(self._handler)
-        logger.propagate = True
-        self._handler.close()
+        self._end_log()
 
     def _drop(self) -> None:
         session, self._session = self._session, None
@@ -132,15 +128,6 @@ def _connected(user: str, kit: Path) -> Session:
 def _close_opened(opening: Future[Session]) -> None:
     if opening.exception() is None:
         opening.result().close()
-
-
-def _log_to(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
-    logger = logging.getLogger("nvflare")
-    logger.addHandler(handler)
-    logger.propagate = False
-    return handler
 
 
 def _first_line(error: BaseException) -> str:
