@@ -15,7 +15,15 @@ from rich.console import Console
 from rich.progress import track
 
 from fedrlvr import __version__
-from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest, check_manifest, read_manifest
+from fedrlvr.data.manifest import (
+    HELDOUT,
+    MANIFEST,
+    SHARED_SETS,
+    Manifest,
+    SetManifest,
+    check_manifest,
+    read_manifest,
+)
 from fedrlvr.data.partition import Partition, PreparationError
 from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.problems import write_problems
@@ -122,7 +130,7 @@ def _write(folder: Path, arguments: argparse.Namespace, made: Prepared, task: Ta
     for site, problems in made.private.items():
         write_problems(folder / f"{site}.jsonl", problems)
     for site, problems in made.heldout.items():
-        write_problems(folder / f"{site}.heldout.jsonl", problems)
+        write_problems(folder / f"{site}{HELDOUT}.jsonl", problems)
     if arguments.shared:
         for name in (*(f"{name}.jsonl" for name in SHARED_SETS), MANIFEST):
             shutil.copyfile(arguments.shared / name, folder / name)

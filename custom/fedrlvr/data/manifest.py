@@ -13,6 +13,7 @@ from fedrlvr.types import Problem
 
 MANIFEST = "manifest.json"
 SHARED_SETS = ("public", "test")
+HELDOUT = ".heldout"  # ends the name of a site's held-out set
 _REMEDY = "get the file again from where the manifest comes from"
 
 

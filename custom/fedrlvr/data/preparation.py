@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from fedrlvr.config import Settings
 from fedrlvr.data.duplicates import Match, Seen, question_text, without_repeats
+from fedrlvr.data.manifest import HELDOUT
 from fedrlvr.data.partition import Partition, PreparationError, partition
 from fedrlvr.data.sources import Pool
 from fedrlvr.types import Problem
@@ -63,7 +64,7 @@ class Prepared:
         """Problems by file."""
         sets = {"public": self.public, "test": self.test} | self.private
         return {name: len(problems) for name, problems in sets.items()} | {
-            f"{site}.heldout": len(problems) for site, problems in self.heldout.items()
+            f"{site}{HELDOUT}": len(problems) for site, problems in self.heldout.items()
         }
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedrlvr.data.manifest import SHARED_SETS, check_manifest
+from fedrlvr.data.manifest import HELDOUT, SHARED_SETS, check_manifest
 from fedrlvr.data.problems import ProblemFileError, manifest_hash, read_problems, write_problems
 from fedrlvr.tasks import Task
 from fedrlvr.tiny.generated import GeneratedData
-
-HELDOUT = ".heldout"
 
 
 def copy_prepared(

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.data.manifest import HELDOUT
 from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
 from fedrlvr.launch.experiment import ExperimentConfig
@@ -132,7 +133,7 @@ def site_config(
     name: str, experiment: ExperimentConfig, data: Path, model_path: Path, deepspeed: Path, state: Path
 ) -> SiteConfig:
     """The settings that a real site would write into its own file."""
-    heldout = data / f"{name}.heldout.jsonl"
+    heldout = data / f"{name}{HELDOUT}.jsonl"
     return SiteConfig(
         **dict(experiment.site),
         model=experiment.model,

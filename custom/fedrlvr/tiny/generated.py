@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from fedrlvr import __version__
 from fedrlvr.config import Settings
-from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
+from fedrlvr.data.manifest import HELDOUT, MANIFEST, SHARED_SETS, Manifest, SetManifest
 from fedrlvr.data.problems import manifest_hash, read_problems, write_problems
 from fedrlvr.streams import stream
 from fedrlvr.tasks.task import GeneratedTask
@@ -66,7 +66,7 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
         private, heldout = ({"pooled": [p for part in sets.values() for p in part]} for sets in (private, heldout))
     for site in private:
         write_problems(folder / f"{site}.jsonl", private[site])
-        write_problems(folder / f"{site}.heldout.jsonl", heldout[site])
+        write_problems(folder / f"{site}{HELDOUT}.jsonl", heldout[site])
     return manifest_hash(public)
 
 
