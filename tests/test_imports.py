@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -106,6 +107,14 @@ def test_the_contract_algorithms_and_privacy_load_no_framework():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.strip() == "[]"
+
+
+def test_every_imported_name_is_there():
+    """Also in scripts that no test runs."""
+    names = {name for path in EVERYTHING for name in imports_of(path) if name.split(".")[0] == "fedrlvr"}
+    assert len(names) > 300
+    for name in names - {"fedrlvr"}:
+        pkgutil.resolve_name(name)
 
 
 def test_no_modules_import_each_other_in_a_circle():

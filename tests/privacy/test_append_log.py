@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
 import os
@@ -194,12 +193,8 @@ def test_a_torn_line_is_no_line_and_the_next_one_takes_its_place(log):
     assert texts(filled(log, "c")) == ["a", "b", "c"]
 
 
-def no_space(*arguments):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_line_whose_head_cannot_be_written_is_cut_off_again(log, monkeypatch, failing):
+def test_a_line_whose_head_cannot_be_written_is_cut_off_again(log, monkeypatch, no_space, failing):
     filled(log, "a")
     for _ in range(3):
         with monkeypatch.context() as patched:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import multiprocessing
@@ -194,13 +193,9 @@ def test_a_line_whose_head_was_not_written_any_more_counts(path):
     assert charged(path, 1) == pytest.approx(epsilon([SiteNoise(1.0, 4)], DELTA))
 
 
-def test_a_disk_that_stays_full_costs_neither_charges_nor_the_ledger(path, monkeypatch):
+def test_a_disk_that_stays_full_costs_neither_charges_nor_the_ledger(path, monkeypatch, no_space):
     """The line fits, the new head does not, several times in a row."""
     charged(path, 2)
-
-    def no_space(*arguments):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as full:
         full.setattr(os, "replace", no_space)
         for _ in range(3):
