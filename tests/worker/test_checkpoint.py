@@ -198,7 +198,7 @@ time.sleep(600)
 def test_only_one_worker_is_at_a_run_and_a_killed_one_is_none(checkpoints, tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path, RUN], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "claimed\n"
-        with pytest.raises(NotThere, match="another worker is still at this run"):
+        with pytest.raises(NotThere, match="a worker of an earlier job still works on this run"):
             checkpoints.claim(patience=0.0)
         SiteCheckpoints(tmp_path, "f" * 16, "identity", Ranks()).claim(patience=0.0)  # of another run
         holder.kill()
@@ -209,7 +209,7 @@ def test_a_run_that_is_released_is_anothers(checkpoints, tmp_path):
     """In the same process, too: a worker need not be one of its own."""
     other = SiteCheckpoints(tmp_path, RUN, "identity", Ranks())
     checkpoints.claim(patience=0.0)
-    with pytest.raises(NotThere, match="another worker is still at this run"):
+    with pytest.raises(NotThere, match="a worker of an earlier job still works on this run"):
         other.claim(patience=0.0)
     checkpoints.release()
     other.claim(patience=0.0)

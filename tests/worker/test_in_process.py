@@ -50,7 +50,7 @@ def without_time(steps) -> list[tuple]:
 
 
 def is_free(setup: SetUp) -> bool:
-    """Whether another worker may be at this run."""
+    """Whether another worker may work on this run."""
     other = SiteCheckpoints(setup.site_config.state_dir / "checkpoints", setup.spec.run, "", Ranks())
     try:
         other.claim(patience=0.0)

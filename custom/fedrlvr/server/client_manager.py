@@ -46,14 +46,14 @@ class PendingTask(Protocol):
 
     @property
     def ended(self) -> str | None:
-        """None while it is out; then how it ended, in the transport's words."""
+        """None while it waits for an answer; then how it ended, in the transport's words."""
 
     @property
     def site_died(self) -> bool:
         """Whether it ended because the transport lost the site."""
 
     def reply(self) -> tuple[Answer | Failure, Adapter | None] | None:
-        """What came back; None where nothing did. Raises Refused for something that is no answer to this request."""
+        """What came back; None if nothing did. Raises Refused for something that is no answer to this request."""
 
 
 class Transport(Protocol):
@@ -68,7 +68,8 @@ class Transport(Protocol):
         """Whether the job is to end now."""
 
     def send(self, site: str, message: Message, timeout: float, changed: Callable[[], None]) -> PendingTask:
-        """Send, and return at once or when it is over. `changed` is called, from any thread, when an answer came."""
+        """Send the message. Returns at once, or when the task is over. `changed` is called, from any thread, when an
+        answer came."""
 
     def withdraw(self, task: PendingTask) -> None:
         """Take back a task that the site never came for."""
@@ -88,9 +89,9 @@ class Patience(NamedTuple):
 
 @dataclass
 class ClientManager:
-    """Keeps who takes part. `active` are the sites in the current segment. A site that could not do its task is asked
-    again with the next segment (`returning` until then). A site that refused, was refused or never came is out until
-    the next round. A site that is gone is not asked.
+    """Knows which sites take part. `active` are those of the current segment. A site that could not do its task is
+    asked again with the next segment (`returning` until then). A site that refused, was refused or never came is out
+    until the next round. A site that is gone is not asked.
     """
 
     transport: Transport
@@ -113,7 +114,7 @@ class ClientManager:
         self.active, self.returning = list(self.names), []
 
     def begin_segment(self) -> list[str]:
-        """Take back the sites that could not do a task of the segment before; returns them."""
+        """Make the `returning` sites active again; returns them."""
         back, self.returning = self.returning, []
         self.active = [name for name in self.names if name in self.active or name in back]
         return back
@@ -124,7 +125,7 @@ class ClientManager:
         segment or the round; where the answer is `optional` the failure is counted, and the site stays.
 
         Raises:
-            QuorumLost: too few sites are left, with those that may come back.
+            QuorumLost: too few sites are left, even with those that may come back.
             RunAborted: the job was aborted.
         """
         began = time.monotonic()
@@ -163,7 +164,7 @@ class ClientManager:
         self.on_failure(site=site, task=task, reason=reason)
 
     def check_quorum(self, with_returning: bool = False) -> None:
-        """Raises QuorumLost where fewer than `min_sites` are active, or active or returning."""
+        """Raises QuorumLost if fewer than `min_sites` are active (`with_returning`: active or returning)."""
         left = len(self.active) + (len(self.returning) if with_returning else 0)
         if left < self.min_sites:
             reasons = "; ".join(f"{f['site']} failed in {f['task']}: {f['reason']}" for f in self.failures)
@@ -183,7 +184,7 @@ class ClientManager:
         return self.transport.send(site, message, timeout, self._changed.set)
 
     def _wait(self, pending: Mapping[str, PendingTask], began: float) -> None:
-        """Until every task is over: answered, timed out, or withdrawn because its site never came for it."""
+        """Wait until every task is over: answered, timed out, or withdrawn because its site never came for it."""
         while any(task.ended is None for task in pending.values()):
             if self.transport.aborted:
                 raise RunAborted

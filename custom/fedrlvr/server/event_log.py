@@ -13,8 +13,8 @@ EVENTS_FILE = "metrics.jsonl"
 
 
 class EventLog:
-    """Appends to `metrics.jsonl`. Every line has `event` and `time`: seconds since the log was opened, on top of those
-    of the log that it continues, if there is one. `hear` is told every event, those of the earlier log first."""
+    """Appends to `metrics.jsonl`. Every line has `event` and `time`: seconds since the log was opened, plus those of
+    the log that it continues, if there is one. `hear` gets every event, those of the earlier log first."""
 
     def __init__(self, folder: Path, continued: Path | None = None, hear: Callable[[dict], None] = lambda event: None):
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ class EventLog:
             for event in earlier:
                 hear(event)
         self._began = time.monotonic() - before
-        self._lock = threading.Lock()  # FLARE's own threads write late answers down
+        self._lock = threading.Lock()  # late answers are written by FLARE's own threads
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
 
     def write(self, event: str, **values) -> None:

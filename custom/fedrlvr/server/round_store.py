@@ -46,14 +46,14 @@ class RoundStore:
         self.folder, self.identity = state_dir / run, identity
 
     def open(self) -> None:
-        """Raises OSError where a round could not be kept later on: better now than after hours of work."""
+        """Raises OSError if rounds cannot be kept here: better now than after hours of work."""
         self.folder.mkdir(parents=True, exist_ok=True)
         probe = self.folder / "probe.tmp"
         probe.mkdir(exist_ok=True)
         probe.rmdir()
 
     def save(self, number: int, adapter: Adapter, events: Path) -> None:
-        """Keep round `number`. Raises OSError where it cannot be written; the rounds before are then as they were."""
+        """Keep round `number`. Raises OSError if it cannot be written; earlier rounds are not changed then."""
         path = self.folder / f"round-{number:06d}"
         try:
             self._write(path, number, adapter, events)
@@ -78,7 +78,7 @@ class RoundStore:
         """The newest round that is whole; None if there is none.
 
         Raises:
-            Refused: the run is another one: other settings, another model or public set.
+            Refused: the kept rounds are of a run with other settings or another public set.
         """
         skipped: list[str] = []
         for path in reversed(sealed_folders(self.folder)):

@@ -1,4 +1,4 @@
-"""A run as the server sees it, over any transport: find what an earlier job has done of it, and do the rest."""
+"""A run as the server sees it, over any transport: find what an earlier job completed, and do the rest."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fedrlvr.settings_file import SettingsError
 
 
 class Server:
-    """`folder` is the job's own; what the run keeps beyond it is under `runs()`, which may raise SettingsError.
-    `hear` is told every event as it is written."""
+    """`folder` is the job's own; what outlives the job is under `runs()`, which may raise SettingsError. `hear` gets
+    every event as it is written."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Server:
             raise RunFailed(reason) from error
 
     def stopped(self, reason: str) -> None:
-        """Write down why the run ended early, which is where the lead looks first."""
+        """Log why the run ended early; the lead looks there first."""
         with suppress(OSError):  # it may be the disk that is full
             self.log = self.log or EventLog(self.folder, hear=self._hear)
             self.log.write("stopped", reason=reason)

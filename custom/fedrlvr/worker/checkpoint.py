@@ -30,7 +30,7 @@ BEGINNING = "-begins"
 
 
 class NotThere(RuntimeError):
-    """The worker is not in the round that a request is about, and cannot get there by itself."""
+    """The worker is not in the round that the request is about, and cannot get there by itself."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ class SiteCheckpoints:
         self._lock = FileLock(folder / f"{run}.lock")
 
     def claim(self, patience: float = 60.0) -> None:
-        """Be the only worker at this run until this process ends. A job that lost its server may have one for a while.
+        """Lock this run for this worker until its process ends. A job that lost its server may hold it a little longer.
 
         Raises:
-            NotThere: another worker is at it, and was still after `patience` seconds.
+            NotThere: another worker still held it after `patience` seconds.
         """
         taken = False
         if self.ranks.rank == 0:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             taken = not _acquired(self._lock, patience)
         if self.ranks.broadcast(taken):
-            raise NotThere("another worker is still at this run, of an earlier job; end that job first")
+            raise NotThere("a worker of an earlier job still works on this run; end that job first")
 
     def release(self) -> None:
-        """Let another worker at this run."""
+        """Unlock the run for another worker."""
         self._lock.release()
 
     def save(self, state: TrainerState, ledger: str, beginning_of: int | None = None) -> None:
@@ -97,12 +97,12 @@ class SiteCheckpoints:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def latest(self) -> Saved | None:
-        """The newest that is whole; None if there is none."""
+        """The newest checkpoint that is whole; None if there is none."""
         return self._first(reversed(sealed_folders(self.folder)))
 
     def rewind(self, number: int) -> Saved | None:
-        """The state in which round `number` began, before the server's adapter was taken over; later ones are
-        forgotten. None where it is not there."""
+        """The state in which round `number` began, before the server's adapter was loaded. Deletes later checkpoints.
+        None if there is no such checkpoint."""
         path = self.folder / _name(SiteProgress(), number)
         saved = self._first([path])
         if saved is not None and self.ranks.rank == 0:
@@ -125,7 +125,7 @@ class SiteCheckpoints:
             (folder / f"{name}.safetensors").write_bytes(as_safetensors(members))
 
     def _first(self, paths: Iterable[Path]) -> Saved | None:
-        """What rank 0 finds whole and of this run, on every rank."""
+        """The first of these that rank 0 finds whole and of this run; the same on every rank."""
         found = next((str(path) for path in paths if self._usable(path)), None) if self.ranks.rank == 0 else None
         found = self.ranks.broadcast(found)
         return _read(Path(found), self.ranks.rank) if found else None
@@ -143,7 +143,7 @@ class SiteCheckpoints:
         return same
 
     def _forget_after(self, path: Path) -> None:
-        """Another attempt at the same round may have come further; its steps were taken back."""
+        """Delete what an earlier attempt at the same round left: its steps no longer count."""
         for later in sealed_folders(self.folder):
             if later.name > path.name:
                 shutil.rmtree(later, ignore_errors=True)

@@ -26,8 +26,8 @@ def worker_command(config: SiteConfig, address: str) -> list[str]:
 
 
 def worker_environment(config: SiteConfig) -> dict[str, str]:
-    """This process's own, without a place among ranks that belongs to it and not to the worker. Executables beside
-    the running Python go before others, whether or not its virtual environment is active."""
+    """The environment of this process, without its own rank variables. The folder of the running Python comes first in
+    PATH, whether or not its virtual environment is active."""
     environment = {name: value for name, value in os.environ.items() if name not in ALONE}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
@@ -37,10 +37,11 @@ def worker_environment(config: SiteConfig) -> dict[str, str]:
 
 
 def take_place() -> None:
-    """In a worker that no launcher gave a place, as under `docker run`: it is the only rank.
+    """Set what a launcher would have set, for a worker that was started without one (as under `docker run`): it is the
+    only rank.
 
     Raises:
-        RuntimeError: it is one of several, and was not told which.
+        RuntimeError: the worker is one of several ranks, and was not told which.
     """
     if "RANK" not in os.environ:
         for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):

@@ -21,7 +21,7 @@ class Recovery:
     ledger: str = ""
 
     def recover(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Load the newest checkpoint, if there is one."""
         saved = self.checkpoints.latest()
         if saved is not None:
             self.trainer.restore(saved.state)
@@ -47,7 +47,7 @@ class Recovery:
         trainer.begin_round(None if has_its_own else adapter, number)
 
     def expect_round(self, number: int) -> None:
-        """Raises NotThere in another round: the answer would be about something else than was asked."""
+        """Raises NotThere if the worker is in another round, because its answer would be about another adapter."""
         here = self.trainer.progress.round
         if here != number:
             known = f"it is in round {here}" if here >= 0 else "it is in none"

@@ -1,4 +1,4 @@
-"""All that a worker does with what it is asked. It knows neither its process nor who asks."""
+"""What a worker does with a request. It does not know in which process it runs, or who asks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Service:
 
         Raises:
             ValueError, OSError: input that cannot be used, naming file and setting.
-            NotThere: another worker is at this run.
+            NotThere: another worker works on this run.
         """
         self._setup, self._ranks = setup, ranks
         spec, config = setup.spec, setup.site_config
@@ -64,7 +64,7 @@ class Service:
         """Do what is asked. A step that moved the policy is saved before it is answered.
 
         Raises:
-            NotThere: the request is of a round that this worker cannot come to.
+            NotThere: the request is of a round that this worker cannot enter.
         """
         trainer, envelope = self.trainer, request.envelope
         if isinstance(request, TrainRequest):
@@ -88,13 +88,13 @@ class Service:
         raise ValueError(f"unknown task {request.task!r}")
 
     def may_go_on(self, request: Request, error: Exception) -> bool:
-        """Whether this worker can be trusted after an error: not where the policy may be half updated, or the ranks out
-        of step with each other."""
+        """Whether this worker can be used after the error: not if the policy may be half updated, or the ranks may be
+        out of step with each other."""
         moves = isinstance(request, TrainRequest | SwapRequest)
         return isinstance(error, NotThere) or not (moves or self._ranks.world_size > 1)
 
     def close(self, save: bool) -> None:
-        """Write the adapter as a PEFT directory, if it is to be kept, and let another worker at this run."""
+        """Write the adapter as a PEFT directory, if it is to be kept, and unlock the run for another worker."""
         try:
             if save and self._ranks.rank == 0:
                 self.trainer.engine.save_adapter(self._setup.site_config.state_dir / "adapter")

@@ -158,7 +158,7 @@ class Supervisor:
         return receive(connection)
 
     def _lost(self, how: str, within: float = 5.0) -> str:
-        """End what is left of a worker that cannot be asked any more; returns what to say of it. A worker that died has
+        """End what is left of a worker that can no longer be used; returns the reason. A dead worker's process has
         `within` seconds to end with an exit code."""
         ended = wait_until(lambda: not running(self._process), within)  # a connection breaks before its process ends
         code = self.stop()

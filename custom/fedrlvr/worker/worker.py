@@ -80,7 +80,7 @@ def _failure(error: Exception, broken: bool) -> Frame:
 
 
 def _die_with_supervisor(address: str) -> None:
-    """Hold a second connection whose only use is to break when the supervisor dies, however it dies.
+    """Open a second connection, only to notice when the supervisor dies, however it dies.
 
     Raises:
         RuntimeError: this is rank 0, and it does not reach the supervisor.
