@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from fedrlvr.cli import main
+from fedrlvr.privacy.policy import read_policy
 from fedrlvr.settings_file import load_settings
-from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 
 KIT = ["authorization.json", "deepspeed.json", "fedrlvr.yaml", "policy.yaml", "privacy.json", "resources.json"]

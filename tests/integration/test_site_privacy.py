@@ -18,11 +18,11 @@ from tests.runs import run_here, spec_of
 
 from fedrlvr.data.problems import write_problems
 from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.privacy.policy import read_policy
 from fedrlvr.protocol.answers import ProposeAnswer
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.server.client_manager import Message
-from fedrlvr.site.egress import read_policy
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
 from fedrlvr.worker.in_process import InProcessWorker

@@ -12,10 +12,10 @@ from tests.runs import events_of, of, round_adapters, run_here, spec_of
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.launch.local import LocalRun, LocalTask, LocalTransport
 from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.privacy.policy import read_policy
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.run import RunFailed
 from fedrlvr.server.client_manager import Message
-from fedrlvr.site.egress import read_policy
 
 SITES = {"site-1": ("A",), "site-2": ("B",)}
 TWO_ROUNDS = {"federation__rounds": 2, "federation__segments_per_round": 2, "federation__min_sites": 2}

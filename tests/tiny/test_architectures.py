@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fedrlvr.tiny.architectures import ARCHITECTURES, shrunk_config, small_config
-from fedrlvr.tiny.base_model import BaseModelSettings, shrunk_model
+from fedrlvr.tiny.architectures import shrunk_config, small_config
+from fedrlvr.tiny.base_model import Architecture, BaseModelSettings
+from fedrlvr.tiny.small_models import shrunk_model
 from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 
 SIZES = {"hidden_size": 64, "num_layers": 3, "intermediate_size": 48, "num_heads": 4, "head_dim": 16}
@@ -134,7 +136,7 @@ def test_a_released_model_shrinks_to_one_of_its_kind_that_computes(released, req
     assert sum(parameter.numel() for parameter in model.parameters()) < 200_000
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", get_args(Architecture))
 def test_every_architecture_has_a_small_model_with_the_tokenizers_ends(architecture):
     tokenizer = character_tokenizer("abc")
     config = small_config(architecture, tokenizer, 6, **SIZES)

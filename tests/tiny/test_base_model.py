@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.protocol import Protocol
-from fedrlvr.tiny.base_model import BaseModelSettings, _batch, base_model, warm_start
+from fedrlvr.tiny.base_model import BaseModelSettings, base_model
+from fedrlvr.tiny.small_models import _batch, warm_start
 from fedrlvr.tiny.small_tokenizers import character_tokenizer
 from fedrlvr.types import Problem
 

@@ -16,11 +16,10 @@ from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import budget_in_words
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
 from fedrlvr.privacy.ledger import Ledger
-from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.privacy.policy import SitePolicy, read_policy
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.dry_run import DryRunFailed, Outgoing, dry_run
-from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 
 

@@ -36,16 +36,12 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     """Run one experiment. The exit code is 2 for bad input, 1 for a failed run and 130 for an interruption."""
     try:
-        import transformers
         from rich.console import Console
 
         from fedrlvr.launch.stages import PLAIN, follow, prepare, start
 
         console = Console()
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()  # messages of libraries would break the progress line
-        logging.getLogger().setLevel(logging.ERROR)
-        logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+        logging.getLogger().setLevel(logging.ERROR)  # messages of libraries would break the progress line
         say = partial(console.print, **PLAIN)
         prepared = prepare(args, say)
         started = start(prepared, say)

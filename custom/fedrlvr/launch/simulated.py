@@ -4,6 +4,7 @@ every site's file are made here, or copied from what the user names."""
 from __future__ import annotations
 
 import argparse
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,19 +16,17 @@ from fedrlvr.data.manifest import HELDOUT
 from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
 from fedrlvr.launch.experiment import ExperimentConfig
-from fedrlvr.launch.local import LocalRun
 from fedrlvr.launch.prepared_problems import copy_prepared
 from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
-from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.privacy.policy import SitePolicy, read_policy
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Run
 from fedrlvr.settings_file import SettingsError
-from fedrlvr.site.egress import read_policy
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import SYNTHETIC, TASKS, Task, task_named
 from fedrlvr.tasks.task import GeneratedTask
-from fedrlvr.tiny.base_model import Progress, base_model, shrunk_model
+from fedrlvr.tiny.base_model import Progress, base_model
 from fedrlvr.tiny.generated import write_generated
 
 
@@ -45,8 +44,16 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
 
 
 def start_here(prepared: PreparedRun, say: Say) -> Run:
-    kind = {"sim": Simulation, "local": LocalRun}[prepared.environment]
-    return kind(prepared.folder, prepared.spec, prepared.sites)
+    if prepared.environment == "sim":
+        return Simulation(prepared.folder, prepared.spec, prepared.sites)
+    import transformers  # takes seconds to import, as does LocalRun
+
+    from fedrlvr.launch.local import LocalRun
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # messages of libraries would break the progress line
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+    return LocalRun(prepared.folder, prepared.spec, prepared.sites)
 
 
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
@@ -120,7 +127,11 @@ def site_model(
     """
     if source is not None:
         LocalModel(model_path=source).check_model()
-        return shrunk_model(source, experiment.base_model, models) if tiny and experiment.base_model else source
+        if not (tiny and experiment.base_model):
+            return source
+        from fedrlvr.tiny.small_models import shrunk_model  # takes seconds to import
+
+        return shrunk_model(source, experiment.base_model, models)
     if experiment.base_model is None:
         raise SettingsError(
             f"preset {experiment.name} is for {experiment.model}: give --model with its directory, "

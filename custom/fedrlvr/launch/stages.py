@@ -16,7 +16,6 @@ from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
 from fedrlvr.report.progress import Progress
-from fedrlvr.report.run_folder import report
 from fedrlvr.run import Run, RunFailed
 from fedrlvr.settings_file import SettingsError
 
@@ -61,6 +60,8 @@ def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[Prep
 
 def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
+    from fedrlvr.report.run_folder import report  # loads torch and matplotlib, which bad input does without
+
     job, began = prepared.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
     console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", **PLAIN)

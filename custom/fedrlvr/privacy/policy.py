@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fedrlvr.config import MOST_NOISE, Settings
+from fedrlvr.settings_file import load_settings
 
 PII = ("birth_date", "email", "iban", "mrn", "nhs", "phone", "ssn")
 
@@ -153,3 +154,8 @@ class SitePolicy(Settings):
                 "responses": answers.model_copy(update=changes),
             }
         )
+
+
+def read_policy(path: Path) -> SitePolicy:
+    """A site's policy file with its paths made absolute. Raises SettingsError."""
+    return load_settings(SitePolicy, path).rooted(path.resolve().parent)

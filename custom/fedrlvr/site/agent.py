@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedrlvr.algorithms.lora import spec_hash
+from fedrlvr.privacy.policy import read_policy
 from fedrlvr.protocol.adapters import check_adapter
 from fedrlvr.protocol.answers import Answer, Failure
 from fedrlvr.protocol.records import Envelope
@@ -18,7 +19,7 @@ from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, TrainRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError, load_settings
-from fedrlvr.site.egress import Egress, read_policy
+from fedrlvr.site.egress import Egress
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from pathlib import Path
 
 from fedrlvr.algorithms.schedule import planned_private_steps
 from fedrlvr.config import JobConfig
@@ -28,7 +27,6 @@ from fedrlvr.protocol.answers import ValidateAnswer
 from fedrlvr.protocol.records import PublicResponse, StepRecord
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.strict import as_json
-from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter, Problem
@@ -194,8 +192,3 @@ class Egress:
 
     def _written(self, kind: str, place: dict) -> AbstractContextManager[dict]:
         return self.log.written(**self._place, **place, kind=kind, ledger=self.ledger.last_hash())
-
-
-def read_policy(path: Path) -> SitePolicy:
-    """A site's policy file with its paths made absolute. Raises SettingsError."""
-    return load_settings(SitePolicy, path).rooted(path.resolve().parent)

@@ -8,13 +8,11 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 
 from fedrlvr.data.tokenizer import brief
 
-ARCHITECTURES = ("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text", "phi", "phi3")
-
 
 def small_config(
     architecture: str, tokenizer: PreTrainedTokenizerBase, vocabulary: int, **sizes: int
 ) -> PreTrainedConfig:
-    """A new configuration of one of `ARCHITECTURES`; `sizes` as in `shrunk`."""
+    """A new configuration of this architecture; `sizes` as in `shrunk`."""
     config = CONFIG_MAPPING[architecture]()
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
     return shrunk(config, vocab_size=vocabulary, tie_word_embeddings=True, **ids, **sizes)

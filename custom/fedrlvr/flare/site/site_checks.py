@@ -12,10 +12,9 @@ from fedrlvr.flare.site.lockdown import check_authorization, check_resources
 from fedrlvr.flare.workarounds import NoRemoteShell
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
-from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.privacy.policy import SitePolicy, read_policy
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.site.checks import Finding
-from fedrlvr.site.egress import read_policy
 from fedrlvr.site_config import SiteConfig
 
 GATE, SHELL = (f"{named.__module__}.{named.__name__}" for named in (SiteGate, NoRemoteShell))
