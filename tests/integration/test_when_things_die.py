@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.integration.conftest import processes_of, wait_for_line, wait_until_g
 from tests.runs import of, round_adapters, run_here, simulation_of, spec_of
 
 from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.launch.local import LocalTransport
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import RunFailed
 from fedrlvr.site_config import SiteConfig
@@ -155,11 +157,20 @@ def calm(two_sites, tmp_path) -> bytes:
     return round_adapters(run)[-1]
 
 
+class Unhurried(LocalTransport):
+    """Gives a process time to be gone before it is asked again, as FLARE does, whose sites come for their tasks."""
+
+    def send(self, site, message, timeout, changed):
+        time.sleep(0.5)
+        return super().send(site, message, timeout, changed)
+
+
 def test_workers_killed_whenever_they_had_answered_cost_nothing(two_sites, calm, faults, tmp_path):
     """After a segment without an exchange, before a proposal, before a swap, and after one."""
     moments = [("site-1", "train", 0), ("site-2", "train", 1), ("site-1", "propose", 1), ("site-2", "swap", 4)]
     faults(*({"site": s, "task": t, "segment": n, "act": "kill", "answered": True} for s, t, n in moments))
-    events, run = run_here(tmp_path / "stirred", *two_sites("stirred"), new_worker=Supervisor)
+    how = {"new_worker": Supervisor, "new_transport": Unhurried}
+    events, run = run_here(tmp_path / "stirred", *two_sites("stirred"), **how)
     assert not of(events, "failure")
     assert faults.happened() == [0, 1, 2, 3]
     assert round_adapters(run)[-1] == calm

@@ -18,6 +18,7 @@ from fedrlvr.run import RunFailed, log_to
 
 PATIENCE = 300.0  # seconds that a server may be unreachable before the run is given up
 FIRST_PATIENCE = 20.0  # the same, before the server was reached for the first time
+HURRIED_PATIENCE = 5.0  # the same, when a person waits for the command to end
 CONNECT_TIMEOUT = 10.0  # seconds for one attempt
 CONNECTION_LOST = (ConnectionError, api_spec.SessionClosed, FLCommunicationError, TimeoutError)
 # How a reachable server refuses a request or cannot do it: FLARE's exceptions have no common base class.
@@ -73,8 +74,8 @@ class FlareSession:
                 return answer
 
     def hurry(self) -> None:
-        """Give up an unreachable server sooner from now on, because a person is waiting for the command to end."""
-        self._left = self._patience = min(self._patience, FIRST_PATIENCE)
+        """Give up an unreachable server sooner from now on, because a person waits for the command to end."""
+        self._left = self._patience = min(self._patience, HURRIED_PATIENCE)
 
     def close(self) -> None:
         self._drop()

@@ -1,6 +1,5 @@
 """`poc/run.py`: FLARE's server and sites as processes of their own, over a network. They run the job that the simulator
-runs too, and each site has a policy of its own. Then things are killed for real: a site's FLARE process, a whole site,
-the server, the lead's job. All tests share one proof of concept, because starting one takes time."""
+runs too, and each site has a policy of its own."""
 
 from __future__ import annotations
 
@@ -10,27 +9,23 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 from safetensors.torch import load_file
-from tests.integration.deployed import (
+from tests.integration.poc.deployed import (
     JOB,
-    STARTED,
+    NAMES,
+    SEED,
     cut_short,
     events_of,
-    kill,
     listens_at,
     nothing_left,
-    of_site,
     poc_run,
     run,
     settings,
-    start,
     submit,
     wait_for_round,
-    wait_until,
     workers,
 )
 from tests.runs import adapter_of, spec_of
@@ -45,54 +40,6 @@ from fedrlvr.privacy.mechanism import l2_norm
 from fedrlvr.protocol.run_spec import RunSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-NAMES = ["site-1", "site-2", "site-3"]
-SITES = "data.sites={site-1: [A, D], site-2: [B], site-3: [C]}"  # what dealing the demo's labels over them gives
-SEED = 1
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The proof of concept's; whatever of it runs at the end is ended."""
-    folder = tmp_path_factory.mktemp("poc") / "poc"
-    yield folder
-    for process in STARTED:
-        process.kill()
-        process.wait()
-    if (folder / "project.yml").exists():
-        Poc(folder).deployment.stop()
-
-
-@pytest.fixture(scope="module")
-def arguments(folder, port) -> list:
-    return ["--sites", len(NAMES), "--port", port, "--workspace", folder]
-
-
-@pytest.fixture
-def poc(folder, arguments) -> Poc:
-    """It is up, as some test left it or started again."""
-    if not (folder / "project.yml").exists() or not Poc(folder).deployment.started:
-        code, out = poc_run("up", *arguments)
-        assert code == 0, out
-    return Poc(folder)
-
-
-@pytest.fixture
-def lead(tmp_path, folder) -> Path:
-    """A folder for one run; the base model is made once for all of them."""
-    models = folder.parent / "models"
-    models.mkdir(exist_ok=True)
-    (tmp_path / "models").symlink_to(models)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def calm(folder) -> bytes:
-    """The adapter in which the same job ends in one process, undisturbed."""
-    here = ["--env", "local", "--workspace", folder.parent, "--seed", SEED]
-    code, out = run(JOB, *here, *settings(SITES, "name=calm"))
-    assert code == 0, out
-    return adapter_of(folder.parent / f"calm-pubswap-seed{SEED}")
 
 
 def test_a_start_that_is_killed_is_no_start_and_the_next_one_begins_anew(folder, arguments):
@@ -212,56 +159,6 @@ def test_a_lead_who_interrupts_ends_the_job_at_the_server_and_gets_what_it_did(p
     assert events[0]["event"] == "start"
     assert events[-1] == events[-1] | {"event": "stopped", "reason": "aborted"}
     assert adapter_of(folder)
-
-
-def test_a_run_below_its_quorum_ends_and_one_whose_server_dies_goes_on_to_the_adapter_of_a_calm_one(
-    poc, arguments, calm, lead
-):
-    """One run: a site's FLARE process dies, and it ends naming the site. One command goes on. Then the server dies in
-    the middle of a round. Started again, it is where it was, and one command goes on to the end."""
-    job, lost = submit(poc, lead, SEED, "federation.min_sites=3"), lead / f"demo-pubswap-seed{SEED}"
-    first = wait_for_round(poc, lost, 1)
-    kill(of_site(poc, "site-2", "worker_process"))
-    out = job.communicate(timeout=400)[0]
-    assert job.returncode == 1, out
-    assert "site-2" in out.split("error: the run did not finish: ")[1]
-
-    job = start(JOB, "--resume-from", lost)
-    wait_for_round(poc, lost, 1, earlier=first)
-    kill(of_site(poc, poc.project.server))
-    wait_until(job, "no connection to the server")
-    job.send_signal(signal.SIGINT)
-    job.communicate(timeout=300)
-    assert run(JOB, "--resume-from", lost)[0] == 2  # what is to run it does not run
-    code, out = poc_run("up", *arguments)
-    assert (code, "is up" in out) == (0, True), out
-    code, out = run(JOB, "--resume-from", lost)
-    assert code == 0, out
-    events = events_of(lost)
-    assert [e["after"] for e in events if e["event"] == "resumed"] == [0]
-    assert [e["round"] for e in events if e["event"] == "average"] == [0, 1, 2]
-    assert adapter_of(lost) == calm
-
-
-def test_a_sites_flare_process_and_then_a_whole_other_site_die_and_the_rest_goes_on(poc, calm, lead):
-    """The site is killed at work in the only segment of the last round: it is waited for no longer than that once."""
-    more = ["rounds=4", "segments_per_round=1", "min_sites=1", "step_deadline=15"]
-    more = [*(f"federation.{setting}" for setting in more), "exchange.schedule=[0,2]"]
-    more.append("evaluation={samples: 1, every_segments: 9}")
-    job, folder = submit(poc, lead, SEED, *more), lead / f"demo-pubswap-seed{SEED}"
-    wait_for_round(poc, folder, 1)
-    kill(of_site(poc, "site-2", "worker_process"))
-    wait_for_round(poc, folder, 3)
-    kill(of_site(poc, "site-3") + [w for w in workers(poc) if w.parent() in of_site(poc, "site-3")])
-    out = job.communicate(timeout=400)[0]
-    assert job.returncode == 0, out
-    events = events_of(folder)
-    assert events[-1]["event"] == "end"
-    assert {e["site"] for e in events if e["event"] == "failure"} == {"site-2", "site-3"}
-    averaged = [e["sites"] for e in events if e["event"] == "average"]
-    assert averaged == [NAMES, ["site-1", "site-3"], ["site-1", "site-3"], ["site-1"]]
-    assert adapter_of(folder) != calm
-    assert not workers(poc)
 
 
 def test_it_goes_down_and_a_start_that_is_interrupted_takes_everything_down_with_it(folder, arguments, port):
