@@ -1,6 +1,6 @@
 """Runs in which sites have policies and the job knows nothing of them. What arrives at the server is listened to.
 
-The same gate as a FLARE filter is in `test_demo.py` (simulator) and `poc/test_poc.py` (real sites)."""
+The same gate as a FLARE filter is in `test_demo.py` (simulator) and `poc/test_poc_jobs.py` (real sites)."""
 
 from __future__ import annotations
 

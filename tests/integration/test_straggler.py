@@ -88,28 +88,6 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
     assert not processes_of(tmp_path)
 
 
-def test_a_server_that_cannot_keep_a_round_stops_and_says_where_and_keeps_the_rounds_before(simulation):
-    run, seen = simulation(federation__rounds=3, method="fedavg"), []
-    kept = run.folder / "server" / RUN
-
-    def follow():
-        for event in run.events():
-            if event:
-                seen.append(event)
-            if event and event["event"] == "round":
-                (kept / "round-000001.tmp").write_text("a plain file where a folder should be")
-
-    with pytest.raises(RunFailed) as failure:
-        follow()
-    assert "the server cannot keep what the run does: [Errno 17] File exists: " in str(failure.value)
-    assert str(kept / "round-000001.tmp") in str(failure.value)
-    assert [path.name for path in sealed_folders(kept)] == ["round-000000"]
-    check_seal(kept / "round-000000")
-    assert run._process.returncode != 0
-    assert of(seen, "stopped")
-    assert not processes_of(run.folder)
-
-
 def test_a_server_that_can_keep_nothing_says_so_before_anything_is_computed(simulation):
     run = simulation(federation__rounds=1)
     (run.folder / "server").write_text("a plain file where a folder should be")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -15,6 +17,7 @@ from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.policy import read_policy
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.run import RunFailed
+from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.server.client_manager import Message
 
 SITES = {"site-1": ("A",), "site-2": ("B",)}
@@ -197,6 +200,39 @@ def test_a_bad_line_stops_only_that_site_and_is_reported_without_its_folder(smal
     assert [e["sites"] for e in of(events, "average")] == [["site-1"]]
     with pytest.raises(RunFailed, match="field prompt: missing"):
         run_here(tmp_path / "other", spec_of(small_job(federation__min_sites=2), sites), sites)
+
+
+def test_sites_that_cannot_start_are_named_with_their_reasons_and_the_run_fails(small_job, site_files, tmp_path):
+    _, three = site_files({"site-1": ("A",), "site-2": ("B",), "site-3": ("C",)})
+    three["site-2"] = three["site-2"].model_copy(update={"model_path": Path("/nonexistent")})
+    path = three["site-3"].private_problems
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace('"answer"', '"anwser"'), *lines[2:]]))
+    with pytest.raises(RunFailed) as failure:
+        run_here(tmp_path / "run", spec_of(small_job(federation__min_sites=2), three), three)
+    assert "only 1 of 3 sites are left, federation.min_sites is 2" in str(failure.value)
+    assert "site-2 failed in validate: model_path: no config.json in /nonexistent" in str(failure.value)
+    assert "site-3 failed in validate: ProblemFileError: " in str(failure.value)
+    assert "site-3.jsonl, line 2, field anwser: unknown; known are id, prompt" in str(failure.value)
+
+
+def test_a_server_that_cannot_keep_a_round_stops_and_says_where_and_keeps_the_rounds_before(small_job, sites, tmp_path):
+    spec = spec_of(small_job(federation__rounds=3, method="fedavg"), sites)
+    run, kept = LocalRun(tmp_path / "run", spec, sites), tmp_path / "run" / "server" / spec.run
+    seen = []
+
+    def hear(event):
+        seen.append(event["event"])
+        if event["event"] == "round":
+            (kept / "round-000001.tmp").write_text("a plain file where a folder should be")
+
+    with closing(run), pytest.raises(RunFailed) as failure:
+        run.run(hear)
+    assert "the server cannot keep what the run does: [Errno 17] File exists: " in str(failure.value)
+    assert str(kept / "round-000001.tmp") in str(failure.value)
+    assert [path.name for path in sealed_folders(kept)] == ["round-000000"]
+    check_seal(kept / "round-000000")
+    assert seen[-1] == "stopped"
 
 
 def test_a_sites_policy_is_applied_and_logged(small_job, sites, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.integration.poc.deployed import JOB, NAMES, SEED, SITES, STARTED, poc_run, run, settings
+from tests.integration.poc.deployed import JOB, SEED, STARTED, poc_run, run, settings
 from tests.runs import adapter_of
 
 from fedrlvr.flare.deploy.poc import Poc
@@ -24,8 +24,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def arguments(folder, port) -> list:
-    return ["--sites", len(NAMES), "--port", port, "--workspace", folder]
+def arguments(request, folder, port) -> list:
+    return ["--sites", len(request.module.NAMES), "--port", port, "--workspace", folder]
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def lead(tmp_path, folder) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calm(folder) -> bytes:
+def calm(request, folder) -> bytes:
     """The adapter in which the same job ends in one process, undisturbed."""
     here = ["--env", "local", "--workspace", folder.parent, "--seed", SEED]
-    code, out = run(JOB, *here, *settings(SITES, "name=calm"))
+    code, out = run(JOB, *here, *settings(request.module.LABELS, "name=calm"))
     assert code == 0, out
     return adapter_of(folder.parent / f"calm-pubswap-seed{SEED}")

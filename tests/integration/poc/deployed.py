@@ -27,8 +27,6 @@ ENVIRONMENT = {
 }
 
 
-NAMES = ["site-1", "site-2", "site-3"]
-SITES = "data.sites={site-1: [A, D], site-2: [B], site-3: [C]}"  # what dealing the demo's labels over them gives
 SEED = 1
 STARTED: list[subprocess.Popen] = []  # to be ended after the tests, should one of them fail
 
