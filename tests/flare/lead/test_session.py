@@ -1,4 +1,4 @@
-"""A session that is interrupted while it is being opened."""
+"""A session whose server is out of reach, or that is interrupted while it is being opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from fedrlvr.flare.deploy.project import free_port, provision
+from fedrlvr.flare.lead import session
+from fedrlvr.run import RunFailed
 
 PROJECT = Path(__file__).parents[3] / "poc" / "project.yml"
 
@@ -20,7 +24,7 @@ def test_an_interrupted_connection_leaves_no_thread_that_keeps_the_program_alive
         from pathlib import Path
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without one
         from fedrlvr.flare.lead import session
-        session.CONNECT_WITHIN = 1.0  # seconds for which FLARE tries by itself; an interruption waits for their end
+        session.CONNECT_TIMEOUT = 1.0  # seconds for which FLARE tries by itself; an interruption waits for their end
         connect = session.open_kit(Path({str(kits / "lead@consortium.org")!r}))
         def interrupt():
             while not any("conn_mgr" in thread.name for thread in threading.enumerate()):
@@ -32,3 +36,18 @@ def test_an_interrupted_connection_leaves_no_thread_that_keeps_the_program_alive
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert "KeyboardInterrupt" in done.stderr
     assert done.returncode != 0
+
+
+def test_a_server_out_of_reach_is_given_up_sooner_when_a_person_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "HURRIED_PATIENCE", 0.0)
+    said = []
+
+    def connect():
+        raise ConnectionError("refused")
+
+    waiting = session.FlareSession(connect, tmp_path / "flare.log", said.append, first_patience=300.0, pause=0.0)
+    waiting.hurry()
+    with pytest.raises(RunFailed, match="no connection to the server for 0 s: refused"):
+        waiting.call(lambda flare: None)
+    waiting.close()
+    assert said == ["no connection to the server (refused); trying again"]
