@@ -33,6 +33,13 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _only_errors() -> None:
+    """What libraries say below an error would break the progress line."""
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)  # it sets its own level
+    logging.captureWarnings(True)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run one experiment. The exit code is 2 for bad input, 1 for a failed run and 130 for an interruption."""
     try:
@@ -41,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         from fedrlvr.launch.stages import PLAIN, follow, prepare, start
 
         console = Console()
-        logging.getLogger().setLevel(logging.ERROR)  # messages of libraries would break the progress line
+        _only_errors()
         say = partial(console.print, **PLAIN)
         prepared = prepare(args, say)
         started = start(prepared, say)

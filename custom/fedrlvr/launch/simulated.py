@@ -4,7 +4,6 @@ every site's file are made here, or copied from what the user names."""
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,13 +45,12 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
 def start_here(prepared: PreparedRun, say: Say) -> Run:
     if prepared.environment == "sim":
         return Simulation(prepared.folder, prepared.spec, prepared.sites)
-    import transformers  # takes seconds to import, as does LocalRun
+    import transformers  # takes seconds, as does LocalRun
 
     from fedrlvr.launch.local import LocalRun
 
     transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()  # messages of libraries would break the progress line
-    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+    transformers.utils.logging.set_verbosity_error()
     return LocalRun(prepared.folder, prepared.spec, prepared.sites)
 
 
