@@ -277,6 +277,13 @@ def test_the_flare_script_is_python_and_imports_what_is_there():
             assert all(hasattr(import_module(node.module), alias.name) for alias in node.names)
 
 
+def test_the_counted_lines_are_about_as_many():
+    """To one in a hundred, so that not every change needs another number."""
+    (told,) = re.findall(r"^\| lines of Python in .* \| ([\d,]+) \|$", PAGES["custom/README.md"], re.MULTILINE)
+    lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "custom").rglob("*.py"))
+    assert int(told.replace(",", "")) == pytest.approx(lines, rel=0.01)
+
+
 def test_the_version_is_the_packages():
     assert f"version = {{{VERSION}}}" in PAGES[FRONT]
     assert set(re.findall(r"fedrlvr-([\d.]+)-py3", PAGES["poc/README.md"])) == {VERSION}

@@ -135,6 +135,18 @@ def test_a_typo_is_reported_before_anything_large_is_imported():
     assert "unrecognized arguments: --sead 3" in done.stderr
 
 
+def test_a_bad_setting_is_reported_before_anything_large_is_imported(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from fedrlvr.launch.job import arguments, run\n"
+        f"sys.argv = ['job.py', '--workspace', {str(tmp_path)!r}, '--set', 'grpo.epsilon=high']\n"
+        f"code = run(arguments('', Path({str(DEMO)!r})))\n"
+        "print(code, [name for name in ('torch', 'nvflare', 'transformers', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "2 []\n"), done.stderr
+    assert "grpo.epsilon: Input should be a valid number" in done.stderr
+
+
 class Nothing:
     """A run in which nothing happens."""
 

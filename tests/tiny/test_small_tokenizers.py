@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from transformers import AutoTokenizer
 
 from fedrlvr.config import PromptSettings
 from fedrlvr.data.tokenizer import prompt_ids
+from fedrlvr.tiny.base_model import Chat
 from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 
 TEXTS = [
@@ -22,6 +25,10 @@ TOKENIZERS = {style: chat_tokenizer(TEXTS, style, 300) for style in CHAT_STYLES}
 def encode(tokenizer, text: str) -> list[int]:
     """As untrusted text is encoded."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+
+
+def test_a_preset_can_name_every_style():
+    assert set(get_args(Chat)) == set(CHAT_STYLES)
 
 
 @pytest.mark.parametrize("style", CHAT_STYLES)

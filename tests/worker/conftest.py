@@ -26,11 +26,8 @@ class Requests:
         self.spec = spec
 
     def train(self, segment: Segment, exchange=False, begin_round=False, round=0) -> TrainRequest:
-        how = {
-            "exchange": exchange,
-            "begin_round": begin_round,
-            "adapter_spec": "",
-        }  # which the site's process compares
+        how = {"exchange": exchange, "begin_round": begin_round}
+        how["adapter_spec"] = ""  # only the site's process compares it
         return TrainRequest(envelope=self._at(round, segment), segments=[segment], **how)
 
     def propose(self, segment: Segment, round=0) -> ProposeRequest:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedrlvr.data.manifest import SHARED_SETS
+from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
 from fedrlvr.flare.site.site_kit import POLICIES, SITE_FILE, server_kit, site_kit, write_new
-from fedrlvr.launch.prepared_problems import HELDOUT, sites_in
+from fedrlvr.launch.prepared_problems import sites_in
 from fedrlvr.settings_file import SettingsError
 
 FILLED_BY = {

@@ -49,7 +49,7 @@ def start_here(prepared: PreparedRun, say: Say) -> Run:
 
     from fedrlvr.launch.local import LocalRun
 
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # it would break ours
     transformers.utils.logging.set_verbosity_error()
     return LocalRun(prepared.folder, prepared.spec, prepared.sites)
 

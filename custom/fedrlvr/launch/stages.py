@@ -60,8 +60,6 @@ def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[Prep
 
 def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
-    from fedrlvr.report.run_folder import report  # loads torch and matplotlib, which bad input does without
-
     job, began = prepared.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
     console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", **PLAIN)
@@ -76,6 +74,8 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
             events.append(event)
 
     try:
+        from fedrlvr.report.run_folder import report  # loads torch and matplotlib, which bad input does without
+
         with progress:
             started.run(hear)
     except RunFailed as error:

@@ -21,14 +21,14 @@ from fedrlvr.tasks.task import GeneratedTask
 from fedrlvr.types import Problem
 
 Architecture = Literal["qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text", "phi", "phi3"]
-ChatStyle = Literal["chatml", "llama3", "mistral", "gemma", "phi"]
+Chat = Literal["chatml", "llama3", "mistral", "gemma", "phi"]
 
 
 class BaseModelSettings(Settings):
     """A tiny base model with a supervised warm start, for runs without `--model`."""
 
     architecture: Architecture = Field("qwen3", description="Of which released family it is a small copy.")
-    chat: ChatStyle | None = Field(
+    chat: Chat | None = Field(
         None, description="The chat format of a byte-level BPE tokenizer; null: each character is a token."
     )
     vocabulary: int = Field(512, ge=300, description="Tokens of the BPE tokenizer.")
