@@ -8,7 +8,7 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from graphlib import TopologicalSorter
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import metadata, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -140,13 +140,26 @@ def brought_by(requirements: list[Requirement]) -> set[str]:
     return {name for name, _ in seen}
 
 
-def test_whatever_the_package_imports_is_installed_with_it():
-    """Or its wheel would not run where nothing else is installed."""
+def required() -> list[Requirement]:
+    """What the package needs, with everything that is optional at run time."""
     setup = ConfigParser()
     setup.read(REPOSITORY / "setup.cfg")
     extras = setup["options.extras_require"]
     lines = "\n".join([setup["options"]["install_requires"], extras["dp"], extras["pii"]]).split("\n")
-    installed = brought_by([Requirement(line) for line in lines if line])
+    return [Requirement(line) for line in lines if line]
+
+
+def test_every_extra_that_is_asked_for_is_spelt_as_its_package_spells_it():
+    """An older pip leaves others out, with a warning."""
+    asked = [(requirement.name, extra) for requirement in required() for extra in requirement.extras]
+    assert asked
+    for name, extra in asked:
+        assert extra in metadata(name).get_all("Provides-Extra")
+
+
+def test_whatever_the_package_imports_is_installed_with_it():
+    """Or its wheel would not run where nothing else is installed."""
+    installed = brought_by(required())
     imported = {name.split(".")[0] for path in SOURCES for name in imports_of(path)}
     foreign, makers = imported - sys.stdlib_module_names - {"fedrlvr"}, packages_distributions()
     assert {"torch", "yaml", "dp_accounting"} <= foreign
