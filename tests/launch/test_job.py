@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from fedrlvr.config import JobConfig
+from fedrlvr.launch import stages
 from fedrlvr.launch.job import run
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
 from fedrlvr.launch.stages import follow
@@ -120,6 +121,21 @@ def test_a_run_that_another_command_uses_is_not_changed(tmp_path, capsys):
     lock.release()
     assert "another command uses this run; wait for its end, or end it" in capsys.readouterr().err
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_new_run_that_is_interrupted_before_it_starts_leaves_no_folder_and_a_resumed_one_its_own(
+    tmp_path, capsys, monkeypatch
+):
+    def interrupted(prepared, say):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "start_here", interrupted)
+    assert launch(tmp_path) == 130
+    assert capsys.readouterr().err == "error: interrupted before the run began\n"
+    assert [path.name for path in (tmp_path / "workspace").iterdir()] == ["models"]
+    folder = a_run(tmp_path / "workspace")
+    assert launch(tmp_path, env=None, set=[], resume_from=folder) == 130
+    assert (folder / "run.json").exists()
 
 
 def test_a_typo_is_reported_before_anything_large_is_imported():

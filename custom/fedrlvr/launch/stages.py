@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -41,7 +42,13 @@ def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
 
 
 def start(prepared: PreparedRun, say: Say) -> Run:
-    run = _place(prepared.environment)[1](prepared, say)
+    """If a new run cannot be started, its folder is removed."""
+    try:
+        run = _place(prepared.environment)[1](prepared, say)
+    except BaseException:
+        if not prepared.spec.resume:
+            shutil.rmtree(prepared.folder)
+        raise
     prepared.save()  # only now is it certain that no other command uses the folder
     return run
 
