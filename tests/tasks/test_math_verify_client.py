@@ -102,8 +102,9 @@ def test_killed_between_requests_it_is_replaced(client, victim):
     assert client.compare("x+1", "1+x") == "equal"
     old = members(client)[victim]
     old.send_signal(signal.SIGKILL)
-    assert client.compare("x+1", "1+x") == "equal"
-    assert wait_until(lambda: gone(old.pid), 10)
+    outcomes = []  # a dying child may still give the first
+    assert wait_until(lambda: outcomes.append(client.compare("x+1", "1+x")) or gone(old.pid), 10)
+    assert set(outcomes) == {"equal"}
 
 
 @pytest.mark.slow

@@ -9,8 +9,6 @@ import select
 import subprocess
 import sys
 import threading
-import time
-import weakref
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from fedrlvr.tasks.task import DIED, TIMEOUT
 
 START_DEADLINE = 120.0  # seconds until a new process has to be ready; it imports sympy
 _ROOT = Path(__file__).parents[2]  # the package's folder, which the process must find too
-_clients: weakref.WeakSet[MathVerifyClient] = weakref.WeakSet()
 
 
 class VerifierFault(RuntimeError):
@@ -37,7 +34,8 @@ class MathVerifyClient:
         self.deadline, self.memory_mb = deadline, memory_mb
         self._lock = threading.Lock()
         self._process: subprocess.Popen | None = None
-        _clients.add(self)
+        os.register_at_fork(after_in_child=self._after_fork)
+        atexit.register(self.close)
 
     def compare(self, gold: str, candidate: str) -> str:
         """ "equal" or "different"; else "timeout", "memory", or "died" if the process died twice during it.
@@ -100,16 +98,12 @@ class MathVerifyClient:
 
     def _reply(self, seconds: float) -> dict | None:
         """The next line from the process; None if it ended instead. Raises TimeoutError."""
-        poll, line, end = select.poll(), b"", time.monotonic() + seconds
+        poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
-        while not line.endswith(b"\n"):
-            if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
-                raise TimeoutError(f"no reply in {seconds:.0f} s")
-            part = os.read(self._process.stdout.fileno(), 65536)
-            if not part:
-                return None
-            line += part
-        return json.loads(line)
+        if not poll.poll(seconds * 1000):
+            raise TimeoutError(f"no reply in {seconds:.0f} s")
+        line = self._process.stdout.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
 
     def _stop(self) -> None:
         process, self._process = self._process, None
@@ -125,21 +119,4 @@ class MathVerifyClient:
             process.returncode = 0  # it is the parent's child: do not wait for it
 
 
-@lru_cache
-def client_for(deadline: float, memory_mb: int) -> MathVerifyClient:
-    """The shared client with these limits."""
-    return MathVerifyClient(deadline, memory_mb)
-
-
-def _forked() -> None:
-    for client in list(_clients):
-        client._after_fork()
-
-
-def _close_all() -> None:
-    for client in list(_clients):
-        client.close()
-
-
-os.register_at_fork(after_in_child=_forked)
-atexit.register(_close_all)
+client_for = lru_cache(MathVerifyClient)  # the shared client with these limits
