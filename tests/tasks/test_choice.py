@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrlvr.config import VerifierSettings
-from fedrlvr.tasks import TASKS
+from fedrlvr.tasks import TASKS, task_named
 from fedrlvr.tasks.choice import INSTRUCTION
 from fedrlvr.tasks.task import NotOfThisTask, Verdict
 from fedrlvr.types import VARIANTS, Message, Problem
@@ -92,7 +92,7 @@ def test_anything_else_scores_zero(completion, reason):
 
 
 def test_a_last_line_is_no_fallback_here():
-    assert TASK.configured(VerifierSettings(fallback="last_line")).verify(ASKED, "Answer: C").reward == 0.0
+    assert task_named("choice", VerifierSettings(fallback="last_line")).verify(ASKED, "Answer: C").reward == 0.0
 
 
 @given(st.text(max_size=40), st.text("ABCD(), {}\\boxed", max_size=20))

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from fedrlvr.config import VerifierSettings
-from fedrlvr.tasks import TASKS
+from fedrlvr.tasks import task_named
 from fedrlvr.tasks.math_verify_client import client_for
 from fedrlvr.types import Problem
 
@@ -50,7 +50,7 @@ HOSTILE = list(dict.fromkeys([*NAMED, *GENERATED]))
 
 @pytest.fixture(scope="module")
 def task():
-    made = TASKS["math"].configured(SETTINGS)
+    made = task_named("math", SETTINGS)
     made.verify(Problem("x", "?", "x+1"), "\\boxed{1+x}")  # a start takes seconds
     process = psutil.Process(client_for(DEADLINE, 512)._process.pid)
     yield made

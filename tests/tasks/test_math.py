@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import SYNTHETIC, TASKS, task_named
 from fedrlvr.tasks.candidate import last_box
-from fedrlvr.tasks.latex import balanced
 from fedrlvr.tasks.math import INSTRUCTION
 from fedrlvr.tasks.task import GeneratedTask, NotOfThisTask, Verdict
 from fedrlvr.types import Message, Problem
@@ -58,7 +57,7 @@ def test_a_gold_is_right_against_itself(gold):
 @given(st.text("0123456789,./+-*^=(){}[]\\ $xyabcorandtextfracpmsqrt%\u2212\u0664", min_size=1, max_size=30))
 def test_any_gold_is_refused_or_right_against_itself(text):
     problem = Problem("x", "?", text)
-    if last_box(f"\\boxed{{{text}}}") == text.strip() and balanced(text):
+    if last_box(f"\\boxed{{{text}}}") == text.strip():
         assert TASK.verify(problem, TASK.gold_completion(problem)).reward == 1.0
     else:
         with pytest.raises(NotOfThisTask, match="braces"):
@@ -98,13 +97,13 @@ def test_lists_are_right_in_any_order_but_with_every_part_once(numbers, random):
     ],
 )
 def test_reasons(gold, candidate, reason):
-    quick = TASK.configured(VerifierSettings(deadline=0.4))
+    quick = task_named("math", VerifierSettings(deadline=0.4))
     assert verdict(gold, candidate, quick) == Verdict(float(reason in ("exact", "equal", "math-verify")), reason)
 
 
 @pytest.mark.parametrize("text", ["2+2", "2^2", "\\sqrt{16}", "\\frac{2^3}{2}", "\\binom{4}{1}", "8\\div2", "2*2"])
 def test_expressions_count_where_they_are_allowed(text):
-    lenient = TASK.configured(VerifierSettings(allow_expressions=True))
+    lenient = task_named("math", VerifierSettings(allow_expressions=True))
     assert verdict("4", text) == Verdict(0.0, "unevaluated")
     assert verdict("4", text, lenient) == Verdict(1.0, "math-verify")
     assert verdict("5", text, lenient) == Verdict(0.0, "wrong")
@@ -128,7 +127,7 @@ def test_expressions_count_where_they_are_allowed(text):
 def test_where_the_answer_is_looked_for(completion, none, last_line):
     problem = Problem("x", "?", "4")
     assert TASK.verify(problem, completion).reason.replace("equal", "exact") == none
-    task = TASK.configured(VerifierSettings(fallback="last_line"))
+    task = task_named("math", VerifierSettings(fallback="last_line"))
     assert task.verify(problem, completion).reason.replace("equal", "exact") == last_line.replace("equal", "exact")
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 
-from fedrlvr.tasks.candidate import closed_content
+from fedrlvr.tasks.candidate import BOX, last_box
 from fedrlvr.types import Problem
 
 LETTERS = ("A", "B", "C", "D")
@@ -44,7 +44,7 @@ def boxed_answer(solution: str) -> str:
     box = boxes[-1]
     if box["bare"]:
         return box["bare"].rstrip(".,;")
-    content = closed_content(solution, box.end())
+    content = last_box(BOX + solution[box.end() :])
     if content is None:
         raise RowError("solution", "its last \\boxed{ is never closed")
     return content

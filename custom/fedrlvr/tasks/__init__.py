@@ -16,4 +16,4 @@ def task_named(name: str, settings: VerifierSettings | None = None) -> Task:
     """Raises ValueError naming the known tasks."""
     if name not in TASKS:
         raise ValueError(f"task: no task is called {name!r}; known: {', '.join(sorted(TASKS))}")
-    return TASKS[name].configured(settings) if settings else TASKS[name]
+    return type(TASKS[name])(settings) if settings else TASKS[name]

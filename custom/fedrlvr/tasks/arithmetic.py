@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import string
 
 import numpy as np
@@ -9,27 +10,20 @@ import numpy as np
 from fedrlvr.tasks.math import Math
 from fedrlvr.types import Problem
 
-TEMPLATES = {
-    "add": "{n} has {a} {t} and gets {b} more. how many {t}?",
-    "take": "{n} has {a} {t} and loses {b}. how many {t}?",
-    "times": "{n} has {a} bags of {b} {t}. how many {t}?",
-    "share": "{n} puts {a} {t} into {b} bags. how many {t} in a bag?",
+STORIES = {  # by label: the text, and the operation that it asks for
+    "add": ("{n} has {a} {t} and gets {b} more. how many {t}?", "+", operator.add),
+    "take": ("{n} has {a} {t} and loses {b}. how many {t}?", "-", operator.sub),
+    "times": ("{n} has {a} bags of {b} {t}. how many {t}?", "*", operator.mul),
+    "share": ("{n} puts {a} {t} into {b} bags. how many {t} in a bag?", "/", operator.floordiv),
 }
 NAMES = ("ana", "ben", "cho", "dee")
 THINGS = ("figs", "nuts", "pens")
 RIGHT_SHARE = 0.35  # how often a demonstration picks the operation that the story asks for
 
-_STEPS = {
-    "add": lambda a, b: (f"{a}+{b}", a + b),
-    "take": lambda a, b: (f"{a}-{b}", a - b),
-    "times": lambda a, b: (f"{a}*{b}", a * b),
-    "share": lambda a, b: (f"{a}/{b}", a // b),
-}
-
 
 class Arithmetic(Math):
     name = "arithmetic"
-    labels = tuple(TEMPLATES)
+    labels = tuple(STORIES)
     alphabet = string.ascii_lowercase + string.digits + " .,?+-*/=\\{}\n"
 
     def prompt(self, problem: Problem) -> str:
@@ -41,13 +35,13 @@ class Arithmetic(Math):
         if label == "share":
             a *= b
         name, thing = NAMES[int(random.integers(len(NAMES)))], THINGS[int(random.integers(len(THINGS)))]
-        answer = _STEPS[label](a, b)[1]
-        text = TEMPLATES[label].format(n=name, a=a, b=b, t=thing)
-        return Problem(id=f"arithmetic-{label}-{name}-{thing}-{a}-{b}", prompt=text, answer=str(answer), label=label)
+        text, _, compute = STORIES[label]
+        prompt, answer = text.format(n=name, a=a, b=b, t=thing), str(compute(a, b))
+        return Problem(id=f"arithmetic-{label}-{name}-{thing}-{a}-{b}", prompt=prompt, answer=answer, label=label)
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
         a, b = (int(part) for part in problem.id.split("-")[-2:])
-        others = [label for label in TEMPLATES if label != problem.label]
+        others = [label for label in STORIES if label != problem.label]
         chosen = problem.label if random.random() < RIGHT_SHARE else others[int(random.integers(len(others)))]
-        step, result = _STEPS[chosen](a, b)
-        return f"{step}={result} \\boxed{{{result}}}"
+        _, sign, compute = STORIES[chosen]
+        return f"{a}{sign}{b}={compute(a, b)} \\boxed{{{compute(a, b)}}}"

@@ -15,37 +15,6 @@ def last_box(text: str) -> str | None:
 
     "Last" is the one that opens last, so of nested boxes the innermost.
     """
-    start = text.rfind(BOX)
-    if start < 0:
-        return None
-    if text[start - 1 : start] != "\\":  # else it may be a line break before the word "boxed"
-        content = closed_content(text, start + len(BOX))
-        if content is not None:
-            return content
-    return _last_of_all(text)
-
-
-def declared_answer(text: str) -> str | None:
-    """What the last line that is not blank declares as `#### X`, `Answer: X` or `The answer is X`, else None."""
-    match = _DECLARED.fullmatch(text.rstrip().rpartition("\n")[2].strip())
-    return match.group(1).strip() if match else None
-
-
-def closed_content(text: str, begin: int) -> str | None:
-    """What is between an opening brace, which ends at `begin`, and its closing brace, stripped; None without one."""
-    depth = 1
-    for token in _TOKEN.finditer(text, begin):
-        if token.group()[-1] == "{" and token.group() != "\\{":
-            depth += 1
-        elif token.group() == "}":
-            depth -= 1
-            if depth == 0:
-                return text[begin : token.start()].strip()
-    return None
-
-
-def _last_of_all(text: str) -> str | None:
-    """As `last_box`, in one pass over the whole text, for texts whose last box is never closed."""
     opened: list[int] = []  # where the content of each open bracket begins; -1 if it is no box
     best = (-1, -1)
     for token in _TOKEN.finditer(text):
@@ -56,3 +25,9 @@ def _last_of_all(text: str) -> str | None:
         elif token.group() == "}" and opened:
             best = max(best, (opened.pop(), token.start()))
     return text[best[0] : best[1]].strip() if best[0] >= 0 else None
+
+
+def declared_answer(text: str) -> str | None:
+    """What the last line that is not blank declares as `#### X`, `Answer: X` or `The answer is X`, else None."""
+    match = _DECLARED.fullmatch(text.rstrip().rpartition("\n")[2].strip())
+    return match.group(1).strip() if match else None

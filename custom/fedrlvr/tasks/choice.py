@@ -9,7 +9,6 @@ import re
 import string
 from dataclasses import replace
 
-from fedrlvr.config import VerifierSettings
 from fedrlvr.streams import stream
 from fedrlvr.tasks.candidate import BOX, last_box
 from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
@@ -34,9 +33,6 @@ _REFERS_TO_OTHERS = re.compile(
 
 class Choice(Task):
     name = "choice"
-
-    def __init__(self, settings: VerifierSettings | None = None):
-        self.settings = settings or VerifierSettings()
 
     def prompt(self, problem: Problem) -> Prompt:
         return problem.messages or f"{question(problem)}\n\n{INSTRUCTION}"
@@ -82,9 +78,6 @@ class Choice(Task):
         choices = tuple(problem.choices[index] for index in order)
         answer = LETTERS[order.index(LETTERS.index(problem.answer))]
         return replace(problem, choices=choices, answer=answer, variant=number)
-
-    def configured(self, settings: VerifierSettings) -> Choice:
-        return type(self)(settings)
 
 
 def question(problem: Problem) -> str:

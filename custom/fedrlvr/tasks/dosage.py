@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import string
 
 import numpy as np
@@ -9,26 +10,19 @@ import numpy as np
 from fedrlvr.tasks.choice import LETTERS, Choice, question
 from fedrlvr.types import Problem
 
-TEMPLATES = {
-    "cardiology": "{d}: {a} mg an hour for {b} hours. how many mg?",
-    "oncology": "{d}: {a} mg, to be lowered by {b} mg. how many mg?",
-    "pediatrics": "{d}: {a} mg in the morning, {b} mg at night. how many mg a day?",
-    "surgery": "{d}: {a} ml over {b} hours. how many ml an hour?",
+CASES = {  # by label: the text, and what it asks for
+    "cardiology": ("{d}: {a} mg an hour for {b} hours. how many mg?", operator.mul),
+    "oncology": ("{d}: {a} mg, to be lowered by {b} mg. how many mg?", operator.sub),
+    "pediatrics": ("{d}: {a} mg in the morning, {b} mg at night. how many mg a day?", operator.add),
+    "surgery": ("{d}: {a} ml over {b} hours. how many ml an hour?", operator.floordiv),
 }
 DRUGS = ("abc", "dol", "mit", "sar")
 RIGHT_SHARE = 0.4  # how often a demonstration names the right option
 
-_AMOUNTS = {
-    "cardiology": lambda a, b: a * b,
-    "oncology": lambda a, b: a - b,
-    "pediatrics": lambda a, b: a + b,
-    "surgery": lambda a, b: a // b,
-}
-
 
 class Dosage(Choice):
     name = "dosage"
-    labels = tuple(TEMPLATES)
+    labels = tuple(CASES)
     alphabet = string.ascii_letters + string.digits + " .,:?()\\{}\n"
 
     def prompt(self, problem: Problem) -> str:
@@ -37,15 +31,15 @@ class Dosage(Choice):
     def problem(self, label: str, random: np.random.Generator) -> Problem:
         b = int(random.integers(2, 10))
         a = b * int(random.integers(2, 10)) if label == "surgery" else int(random.integers(b + 1, 20))
-        right = _AMOUNTS[label](a, b)
-        near = {amount(a, b) for amount in _AMOUNTS.values()} | {right + 1, right + 2, right + 3}
-        others = sorted(near - {right})
-        wrong = random.choice(others, size=3, replace=False).tolist()
+        text, compute = CASES[label]
+        right = compute(a, b)
+        near = {other(a, b) for _, other in CASES.values()} | {right + 1, right + 2, right + 3}
+        wrong = random.choice(sorted(near - {right}), size=3, replace=False).tolist()
         amounts = random.permutation([right, *wrong]).tolist()
         drug = DRUGS[int(random.integers(len(DRUGS)))]
         return Problem(
             id=f"dosage-{label}-{drug}-{a}-{b}-" + "-".join(map(str, amounts)),
-            prompt=TEMPLATES[label].format(d=drug, a=a, b=b),
+            prompt=text.format(d=drug, a=a, b=b),
             answer=LETTERS[amounts.index(right)],
             label=label,
             choices=tuple(map(str, amounts)),

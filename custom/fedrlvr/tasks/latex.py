@@ -94,16 +94,6 @@ def shape(text: str) -> Shape:
     return Shape(opening, closing, _split_at(body, width, inner))
 
 
-def balanced(text: str) -> bool:
-    """Whether the braces { and } match."""
-    depth = 0
-    for token in _BRACKET.findall(text):
-        depth += (token == "{") - (token == "}")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
 def _commas(text: str) -> tuple[bool, list[int], list[int]]:
     """Whether one pair of brackets encloses the whole text; the commas outside all brackets; those inside one pair."""
     depth, closed_at, places = 0, -1, ([], [])

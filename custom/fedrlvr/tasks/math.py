@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks.candidate import declared_answer, last_box
 from fedrlvr.tasks.equality import RIGHT, agreement
-from fedrlvr.tasks.latex import balanced
 from fedrlvr.tasks.math_verify_client import client_for
 from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
 from fedrlvr.types import Problem, Prompt
@@ -15,9 +13,6 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 
 class Math(Task):
     name = "math"
-
-    def __init__(self, settings: VerifierSettings | None = None):
-        self.settings = settings or VerifierSettings()
 
     def prompt(self, problem: Problem) -> Prompt:
         return problem.messages or f"{problem.prompt}\n\n{INSTRUCTION}"
@@ -40,12 +35,9 @@ class Math(Task):
         if len(problem.answer) > self.settings.max_answer_length:
             raise NotOfThisTask("answer", f"longer than {self.settings.max_answer_length} characters")
         completion = f"\\boxed{{{problem.answer}}}"
-        if not balanced(problem.answer) or last_box(completion) != problem.answer.strip():
+        if last_box(completion) != problem.answer.strip():
             raise NotOfThisTask("answer", "braces that do not balance, or a \\boxed{} of its own")
         return completion
-
-    def configured(self, settings: VerifierSettings) -> Math:
-        return type(self)(settings)
 
     def _ask(self, gold: str, candidate: str) -> str:
         return client_for(self.settings.deadline, self.settings.memory_mb).compare(gold, candidate)

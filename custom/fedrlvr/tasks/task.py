@@ -29,11 +29,13 @@ class Verdict(NamedTuple):
     reason: str
 
 
-@runtime_checkable
 class Task(Protocol):
     """Problems with checkable answers."""
 
     name: str
+
+    def __init__(self, settings: VerifierSettings | None = None):
+        self.settings = settings or VerifierSettings()
 
     def prompt(self, problem: Problem) -> Prompt:
         """The text or conversation that the policy answers."""
@@ -50,10 +52,6 @@ class Task(Protocol):
         Sites see the options of a problem in different orders, so that their guesses are independent.
         """
         return problem
-
-    def configured(self, settings: VerifierSettings) -> Task:
-        """The same task with other verifier settings."""
-        return self
 
 
 @runtime_checkable
