@@ -26,6 +26,9 @@ import transformers
 from rich.console import Console
 from rich.markup import escape
 
+from fedrlvr import __version__
+from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
+from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.deploy.deployment import Deployment
 from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, provision, read_project
 from fedrlvr.flare.lead.session import REFUSALS, FlareSession, open_kit
@@ -34,8 +37,8 @@ from fedrlvr.launch.simulated import site_model, synthetic_task
 from fedrlvr.launch.submitted import deal_labels
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.settings_file import SettingsError
-from fedrlvr.tasks import task_named
-from fedrlvr.tiny.generated import write_consortium
+from fedrlvr.tasks import Task, task_named
+from fedrlvr.tiny.generated import write_generated
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = ROOT / "app_configs" / "demo.yaml"
@@ -101,7 +104,8 @@ class Rehearsal:
         """Run for every participant, in its own folder, the command that it would use itself."""
         task = task_named(self.experiment.task, self.experiment.verifier)
         private = self.out / "private"
-        write_consortium(self.experiment.data, synthetic_task(task), self.experiment.seed, self.consortium, private)
+        write_generated(self.experiment.data, synthetic_task(task), self.experiment.seed, private)
+        self._share(private, task)
         model = site_model(self.experiment, task, None, False, self.out / "models", False, lambda *progress: None)
         for name in HOSPITALS:
             kit = self.deployment.kit(name)
@@ -114,6 +118,24 @@ class Rehearsal:
             self._fedrlvr("site", "init", kit / "local", "--policy", "clinical", *settings)
         self._fedrlvr("site", "init", self.deployment.kit(LOOPBACK) / "local", "--server")
         return f"policy clinical, jobs may bring no code; each hospital has its own problems and a copy of {model.name}"
+
+    def _share(self, private: Path, task: Task) -> None:
+        """Move the sets that all share out of `private`, and write their manifest."""
+        self.consortium.mkdir()
+        for name in SHARED_SETS:
+            shutil.move(private / f"{name}.jsonl", self.consortium)
+        sets = {name: read_problems(self.consortium / f"{name}.jsonl", task) for name in SHARED_SETS}
+        manifest = Manifest(
+            dataset="generated",
+            source="fedrlvr",
+            task=task.name,
+            seed=self.experiment.seed,
+            **{name: SetManifest.of(problems) for name, problems in sets.items()},
+            counts={name: len(problems) for name, problems in sets.items()},
+            removed={},
+            versions={"fedrlvr": __version__},
+        )
+        (self.consortium / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
 
     def checked_up(self) -> str:
         findings = ""

@@ -30,9 +30,8 @@ def test_the_last_box_is_the_answer(solution, answer):
     "solution", ["so 5.", "", r"\boxed", r"$\boxed{5$", r"$\mbox{5}$", r"$\boxed{1}$ $\boxed{\{2$"]
 )
 def test_a_solution_without_a_closed_box_has_no_answer(solution):
-    with pytest.raises(rows.RowError) as caught:
+    with pytest.raises(rows.RowError, match=r"^column solution: "):
         rows.boxed_answer(solution)
-    assert caught.value.column == "solution"
 
 
 @pytest.mark.parametrize(

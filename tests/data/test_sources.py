@@ -173,7 +173,7 @@ def test_a_line_that_is_no_problem_stops_and_a_bad_gold_is_noted(tmp_path):
     with pytest.raises(ProblemFileError, match=r"own\.jsonl, line 1, field answer: missing"):
         read_jsonl(str(file), task_named("math"), True)
     file.write_text("\n")
-    with pytest.raises(SourceError, match=r"own\.jsonl: holds no problem"):
+    with pytest.raises(ProblemFileError, match=r"own\.jsonl: holds no problem"):
         read_jsonl(str(file), task_named("math"), True)
     with pytest.raises(SourceError, match=r"no such file; expected a problem file"):
         read_jsonl(str(tmp_path), task_named("math"), True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
+from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.lead.simulator import prepared_recipe
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun
@@ -17,7 +19,7 @@ from fedrlvr.launch.submitted import deal_labels, prepare_for_production
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.tasks import TASKS
-from fedrlvr.tiny.generated import write_consortium
+from fedrlvr.tiny.generated import write_generated
 
 PRESETS = Path(__file__).parents[2] / "app_configs"
 
@@ -50,7 +52,12 @@ def in_production(tmp_path):
     (kit / "startup").mkdir(parents=True)
     (kit / "startup" / "fed_admin.json").write_text('{"admin": {"username": "lead@consortium.org"}}')
     experiment = load_experiment(PRESETS / "demo.yaml")
-    write_consortium(experiment.data, TASKS["protocol"], 0, consortium, tmp_path / "private")
+    write_generated(experiment.data, TASKS["protocol"], 0, consortium)
+    problems = {name: read_problems(consortium / f"{name}.jsonl", TASKS["protocol"]) for name in SHARED_SETS}
+    sets = {name: SetManifest.of(shared) for name, shared in problems.items()}
+    about = {"dataset": "generated", "source": "fedrlvr", "task": "protocol", "seed": 0}
+    manifest = Manifest(**about, **sets, counts={}, removed={}, versions={})
+    (consortium / MANIFEST).write_text(manifest.model_dump_json())
 
     def submit(model: Path | None) -> tuple[str | None, PreparedRun]:
         given = {"kit": kit, "data": consortium, "model": model, "policy": None, "workspace": tmp_path / "runs"}

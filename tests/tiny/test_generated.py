@@ -103,10 +103,10 @@ def test_a_label_that_the_task_does_not_have_is_refused_with_site_and_labels(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_public_set_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"data\.public is 0"):
-        write_generated(DATA.model_copy(update={"public": 0}), TASK, 0, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_an_empty_public_set_is_refused():
+    """Without public problems there are no answers to exchange."""
+    with pytest.raises(ValidationError, match=r"public\n.*greater than or equal to 1"):
+        GeneratedData(sites={"north": ("A",)}, public=0)
 
 
 def few(**changes) -> GeneratedData:

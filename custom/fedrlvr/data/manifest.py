@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedrlvr.config import Settings
-from fedrlvr.data.problems import manifest_hash, parse_problem, problem_hash, read_records
+from fedrlvr.data.problems import manifest_hash, problem_hash, problems_in
 from fedrlvr.types import Problem
 
 MANIFEST = "manifest.json"
@@ -77,8 +77,7 @@ def check_set(path: Path, expected: SetManifest) -> list[Problem]:
     """The problems of `path`, if they are what a manifest expects. Raises as `check_manifest`."""
     problems = []
     missing = dict(expected.records)
-    for where, record in read_records(path):
-        problem = parse_problem(record, where)
+    for where, problem in problems_in(path):
         if problem.id not in expected.records:
             raise ManifestError(f"{where}: record {problem.id} is not in the manifest; {_REMEDY}")
         if problem_hash(problem) != expected.records[problem.id]:

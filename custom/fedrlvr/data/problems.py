@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -46,22 +46,18 @@ def read_problems(path: Path, task: Task) -> list[Problem]:
             1.0.
     """
     problems: dict[str, Problem] = {}
-    for where, record in read_records(path):
-        problem = parse_problem(record, where)
+    for where, problem in problems_in(path):
         if problem.id in problems:
             raise ProblemFileError(f"{where}, field id: is on an earlier line already")
         check_gold(problem, task, where)
         problems[problem.id] = problem
-    if not problems:
-        raise ProblemFileError(f"{path}: holds no problem; expected one JSON object per line with {', '.join(FIELDS)}")
     return list(problems.values())
 
 
 def task_in(path: Path) -> str | None:
     """The task that a file's first problem names, None if it names none. Raises ProblemFileError."""
-    for where, record in read_records(path):
-        return parse_problem(record, where).task or None
-    return None
+    _, problem = next(problems_in(path))
+    return problem.task or None
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
@@ -73,7 +69,6 @@ def write_problems(path: Path, problems: Iterable[Problem]) -> None:
 def problem_record(problem: Problem) -> dict:
     """A problem as the object of its line in a file, without empty fields."""
     record = asdict(problem)
-    del record["variant"]
     return {name: record[name] for name in FIELDS if record[name]}
 
 
@@ -87,16 +82,18 @@ def manifest_hash(problems: Iterable[Problem]) -> str:
     return hashlib.sha256("".join(problem_hash(problem) + "\n" for problem in problems).encode()).hexdigest()
 
 
-def read_records(path: Path) -> Iterable[tuple[str, object]]:
-    """(where, value) of each line that is not blank. Raises ProblemFileError."""
+def problems_in(path: Path) -> Iterator[tuple[str, Problem]]:
+    """(where, problem) of each line that is not blank, as `parse_problem`. Raises ProblemFileError."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split inside JSON texts
     except (OSError, UnicodeDecodeError) as error:
         raise ProblemFileError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    if not any(map(str.strip, lines)):
+        raise ProblemFileError(f"{path}: holds no problem; expected one JSON object per line with {', '.join(FIELDS)}")
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         if line.strip():
-            yield where, json_value(line, where)
+            yield where, parse_problem(json_value(line, where), where)
 
 
 def json_value(text: str, where: str) -> object:

@@ -17,11 +17,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?<=\s)(?P<bare>[^\s${}\\]+))")
 
 
 class RowError(ValueError):
-    """A row that cannot become a problem; `column` says where."""
-
-    def __init__(self, column: str, reason: str):
-        super().__init__(reason)
-        self.column = column
+    """A row that cannot become a problem; the message begins with the column."""
 
 
 class RowSkipped(RowError):
@@ -40,13 +36,13 @@ def boxed_answer(solution: str) -> str:
     the braces were left out. Raises RowError."""
     boxes = list(_BOX.finditer(solution))
     if not boxes:
-        raise RowError("solution", "no \\boxed{} in it")
+        raise RowError("column solution: no \\boxed{} in it")
     box = boxes[-1]
     if box["bare"]:
         return box["bare"].rstrip(".,;")
     content = last_box(BOX + solution[box.end() :])
     if content is None:
-        raise RowError("solution", "its last \\boxed{ is never closed")
+        raise RowError("column solution: its last \\boxed{ is never closed")
     return content
 
 
@@ -66,7 +62,7 @@ def deepmath(row: dict) -> dict:
 def gsm8k(row: dict) -> dict:
     _, mark, answer = _text(row, "answer").rpartition("####")
     if not mark:
-        raise RowError("answer", "no #### before a final answer in it")
+        raise RowError("column answer: no #### before a final answer in it")
     return {"prompt": row["question"], "answer": answer.strip().replace(",", "")}
 
 
@@ -74,31 +70,23 @@ def medqa(row: dict) -> dict:
     """The label is the exam's step, where the data set has it."""
     options = row["options"] or {}
     if row["answer_idx"] not in LETTERS:
-        raise RowError("answer_idx", f"out of range: expected {', '.join(LETTERS)}")
+        raise RowError(f"column answer_idx: out of range: expected {', '.join(LETTERS)}")
     choices = [options.get(letter) for letter in LETTERS]
-    return {
-        "prompt": row["question"],
-        "answer": row["answer_idx"],
-        "choices": choices,
-        "label": row.get("meta_info") or "",
-    }
+    label = row.get("meta_info") or ""
+    return {"prompt": row["question"], "answer": row["answer_idx"], "choices": choices, "label": label}
 
 
 def medmcqa(row: dict) -> dict:
     if row.get("choice_type") not in (None, "single"):
-        raise RowSkipped("choice_type", "not a question with a single right option")
+        raise RowSkipped("column choice_type: not a question with a single right option")
     if row["cop"] not in range(len(LETTERS)):
-        raise RowError("cop", f"out of range: expected 0 to {len(LETTERS) - 1} (a hidden label is -1)")
+        raise RowError(f"column cop: out of range: expected 0 to {len(LETTERS) - 1} (a hidden label is -1)")
     choices = [row[f"op{letter.lower()}"] for letter in LETTERS]
-    return {
-        "prompt": row["question"],
-        "answer": LETTERS[row["cop"]],
-        "choices": choices,
-        "label": row["subject_name"] or "",
-    }
+    label = row["subject_name"] or ""
+    return {"prompt": row["question"], "answer": LETTERS[row["cop"]], "choices": choices, "label": label}
 
 
 def _text(row: dict, column: str) -> str:
     if not isinstance(row[column], str):
-        raise RowError(column, "empty")
+        raise RowError(f"column {column}: empty")
     return row[column]

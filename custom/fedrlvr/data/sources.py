@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedrlvr.data import rows
-from fedrlvr.data.problems import ProblemFileError, check_gold, parse_problem, read_records, task_in
+from fedrlvr.data.problems import ProblemFileError, check_gold, parse_problem, problems_in, task_in
 from fedrlvr.data.tables import INTEGER, NUMBER, OPTIONS, TEXT, SourceError, Table, load_tables
 from fedrlvr.tasks import Task
 from fedrlvr.types import Problem
@@ -30,7 +31,6 @@ class Source:
     columns: Mapping[str, str]
     optional: Mapping[str, str] = field(default_factory=dict)
     configs: tuple[str, ...] = ()
-    train: str = "train"
     test: str = "test"
 
 
@@ -78,19 +78,17 @@ class Pool:
     skipped: int = 0
     revision: str = ""
 
-    def add(self, problems: list[Problem], where: str, task: Task, read: Callable[[], Problem]) -> None:
-        """Append one row's problem to `problems`, or note why it cannot be used."""
+    @contextmanager
+    def noting(self, where: str) -> Iterator[None]:
+        """Note why the row at `where` cannot be used, if the block raises."""
         try:
-            problem = read()
-            check_gold(problem, task, where)
+            yield
         except rows.RowSkipped:
             self.skipped += 1
         except rows.RowError as error:
-            self.refused.append(f"{where}, column {error.column}: {error}")
+            self.refused.append(f"{where}, {error}")
         except ProblemFileError as error:
             self.refused.append(str(error))
-        else:
-            problems.append(problem)
 
 
 def read_source(dataset: str, source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:
@@ -101,34 +99,31 @@ def read_source(dataset: str, source: str, task: Task, with_test: bool, watch: W
     Raises:
         SourceError: no such data, unreadable data, no train split, an empty split, or a missing or ill-typed column.
     """
-    layout, pool = SOURCES[dataset], Pool()
+    layout = SOURCES[dataset]
     with tempfile.TemporaryDirectory(prefix="fedrlvr-") as cache:
-        tables, pool.revision = load_tables(source, layout.configs, cache)
-        if layout.train not in tables:
-            raise SourceError(f"{source}: no split {layout.train} of {dataset}; found {', '.join(sorted(tables))}")
-        wanted = [(layout.train, pool.train)]
-        if with_test and layout.test in tables:
-            pool.test = []
-            wanted.append((layout.test, pool.test))
-        for split, problems in wanted:
-            for table in tables[split]:
-                table.check_columns(dataset, layout.columns, layout.optional)
-                _read_table(table, dataset, layout, task, pool, problems, watch)
+        tables, revision = load_tables(source, layout.configs, cache)
+        if "train" not in tables:
+            raise SourceError(f"{source}: no split train of {dataset}; found {', '.join(sorted(tables))}")
+        pool = Pool(test=[] if with_test and layout.test in tables else None, revision=revision)
+        for table in tables["train"]:
+            _read_table(table, dataset, task, pool, pool.train, watch)
+        if pool.test is not None:
+            for table in tables[layout.test]:
+                _read_table(table, dataset, task, pool, pool.test, watch)
     return pool
 
 
-def _read_table(table: Table, dataset: str, layout: Source, task: Task, pool: Pool, problems: list, watch) -> None:
+def _read_table(table: Table, dataset: str, task: Task, pool: Pool, problems: list[Problem], watch: Watch) -> None:
+    layout = SOURCES[dataset]
+    table.check_columns(dataset, layout.columns, layout.optional)
     columns = [name for name in table.rows.column_names if name in {*layout.columns, *layout.optional}]
-    cells = table.rows.select_columns(columns)
-    for number, row in enumerate(watch(cells, f"{dataset} {table.name}")):
+    for number, row in enumerate(watch(table.rows.select_columns(columns), f"{dataset} {table.name}")):
         where = f"{table.name}, row {number}"
-
-        def read(row=row, where=where) -> Problem:
-            record = layout.record(row)
-            problem = parse_problem(record | {"id": where, "task": layout.task}, where)
-            return replace(problem, id=rows.problem_id(dataset, problem))
-
-        pool.add(problems, where, task, read)
+        with pool.noting(where):
+            problem = parse_problem(layout.record(row) | {"id": where, "task": layout.task}, where)
+            problem = replace(problem, id=rows.problem_id(dataset, problem))
+            check_gold(problem, task, where)
+            problems.append(problem)
 
 
 def jsonl_files(source: str) -> dict[str, Path]:
@@ -149,17 +144,15 @@ def read_jsonl(source: str, task: Task, with_test: bool, watch: Watch = lambda r
     """The problems of files in our own format, with the ids that the owner chose.
 
     Raises:
-        SourceError: no such file, or a file without problems.
-        ProblemFileError: a line that is no problem; a gold that fails its verifier is only noted.
+        SourceError: no such file.
+        ProblemFileError: no problem, or a line that is none; a gold that fails its verifier is only noted.
     """
     files = jsonl_files(source)
-    pool = Pool(test=[] if with_test and "test" in files else None)
-    for file, collected in ((files["train"], pool.train), (files.get("test"), pool.test)):
-        if collected is None:
-            continue
-        problems = [(where, parse_problem(record, where)) for where, record in read_records(file)]
-        if not problems:
-            raise SourceError(f"{file}: holds no problem; expected one JSON object per line")
-        for where, problem in watch(problems, file.name):
-            pool.add(collected, where, task, lambda problem=problem: problem)
+    wanted = files if with_test else {"train": files["train"]}
+    pool = Pool(test=[] if "test" in wanted else None)
+    for split, file in wanted.items():
+        for where, problem in watch(list(problems_in(file)), file.name):
+            with pool.noting(where):
+                check_gold(problem, task, where)
+                getattr(pool, split).append(problem)
     return pool

@@ -5,15 +5,13 @@ No problem is in two sets.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from fedrlvr import __version__
 from fedrlvr.config import Settings
-from fedrlvr.data.manifest import HELDOUT, MANIFEST, SHARED_SETS, Manifest, SetManifest
-from fedrlvr.data.problems import manifest_hash, read_problems, write_problems
+from fedrlvr.data.manifest import HELDOUT
+from fedrlvr.data.problems import manifest_hash, write_problems
 from fedrlvr.streams import stream
 from fedrlvr.tasks.task import GeneratedTask
 from fedrlvr.types import Problem
@@ -25,7 +23,7 @@ class GeneratedData(Settings):
     sites: dict[str, tuple[str, ...]] = Field(min_length=1, description="Each site's name: labels of its problems.")
     private_per_site: int = Field(256, ge=1, description="Private problems of each site.")
     heldout_per_site: int = Field(64, ge=1, description="Held-out problems of each site.")
-    public: int = Field(32, ge=0, description="Problems in the public set.")
+    public: int = Field(32, ge=1, description="Problems in the public set, to which sites exchange answers.")
     test_per_label: int = Field(64, ge=1, description="Problems of each label in the test set.")
 
     @field_validator("sites")
@@ -46,7 +44,7 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
     set's manifest hash. With `pooled`, one site called `pooled` has the private problems of all sites.
 
     Raises:
-        ValueError: a label that the task does not have, an empty public set, or more problems than the task has.
+        ValueError: a label that the task does not have, or more problems than the task has.
     """
     for site, labels in data.sites.items():
         unknown = sorted(set(labels) - set(task.labels))
@@ -54,8 +52,6 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
             raise ValueError(
                 f"data.sites.{site}: task {task.name} has no label {unknown[0]!r}; it has {', '.join(task.labels)}"
             )
-    if data.public == 0:
-        raise ValueError("data.public is 0: without public problems there are no answers to exchange")
     draw = _Drawer(task, seed)
     public = draw(data.public, task.labels, "public")
     write_problems(folder / "public.jsonl", public)
@@ -68,31 +64,6 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
         write_problems(folder / f"{site}.jsonl", private[site])
         write_problems(folder / f"{site}{HELDOUT}.jsonl", heldout[site])
     return manifest_hash(public)
-
-
-def write_consortium(data: GeneratedData, task: GeneratedTask, seed: int, public: Path, private: Path) -> None:
-    """Write the public and the test set with their manifest under `public`, and each site's own sets under `private`.
-
-    Raises ValueError as `write_generated`.
-    """
-    write_generated(data, task, seed, private)
-    public.mkdir(parents=True)
-    sets = {}
-    for name in SHARED_SETS:
-        shutil.move(private / f"{name}.jsonl", public)
-        sets[name] = read_problems(public / f"{name}.jsonl", task)
-    manifest = Manifest(
-        dataset="generated",
-        source="fedrlvr",
-        task=task.name,
-        seed=seed,
-        public=SetManifest.of(sets["public"]),
-        test=SetManifest.of(sets["test"]),
-        counts={name: len(problems) for name, problems in sets.items()},
-        removed={},
-        versions={"fedrlvr": __version__},
-    )
-    (public / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
 
 
 class _Drawer:
