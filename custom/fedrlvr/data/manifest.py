@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -63,12 +63,8 @@ def read_manifest(place: Path) -> Manifest:
 
 
 def check_manifest(folder: Path) -> dict[str, list[Problem]]:
-    """The public and the test set of `folder`, if they are what its manifest says.
-
-    Raises:
-        ManifestError: naming the first record that was edited, added, removed or moved, by line and id.
-        ProblemFileError: a file that cannot be read.
-    """
+    """The public and the test set of `folder`, if they are what its manifest says. Raises ProblemFileError, or
+    ManifestError naming the first record that was edited, added, removed or moved, by line and id."""
     manifest = read_manifest(folder)
     return {name: check_set(folder / f"{name}.jsonl", getattr(manifest, name)) for name in SHARED_SETS}
 
@@ -87,13 +83,9 @@ def check_set(path: Path, expected: SetManifest) -> list[Problem]:
         problems.append(problem)
     if missing:
         raise ManifestError(f"{path}: record {next(iter(missing))} of the manifest is missing; {_REMEDY}")
-    if manifest_hash(problems) != expected.sha256:
-        raise ManifestError(f"{path}: {_first_moved(problems, expected.records)}; {_REMEDY}")
-    return problems
-
-
-def _first_moved(problems: Iterable[Problem], records: dict[str, str]) -> str:
-    for problem, name in zip(problems, records, strict=True):
+    for problem, name in zip(problems, expected.records, strict=True):
         if problem.id != name:
-            return f"record {problem.id} is where the manifest has {name}"
-    return "the manifest's own sha256 is not that of its records"
+            raise ManifestError(f"{path}: record {problem.id} is where the manifest has {name}; {_REMEDY}")
+    if manifest_hash(problems) != expected.sha256:
+        raise ManifestError(f"{path}: the manifest's own sha256 is not that of its records; {_REMEDY}")
+    return problems

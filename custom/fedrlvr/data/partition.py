@@ -22,10 +22,7 @@ def partition(labels: Sequence[str], sites: int, rule: Partition, seed: int, alp
 
     `label`: whole labels, the largest first, each to the site with the fewest problems so far. `dirichlet`: each label
     is divided by shares drawn from Dirichlet(`alpha`); the smaller alpha, the more unequal. `iid`: at random; sizes
-    differ by at most one.
-
-    Raises:
-        PreparationError: fewer labels than sites, or a site that would have no problem.
+    differ by at most one. Raises PreparationError for fewer labels than sites, or a site that would have no problem.
     """
     if rule == "label":
         owners = _whole_labels(labels, sites)

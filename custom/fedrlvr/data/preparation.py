@@ -60,20 +60,18 @@ class Prepared:
     removed: Counter = field(default_factory=Counter)
     matches: list[tuple[str, Match]] = field(default_factory=list)
 
+    def files(self) -> dict[str, list[Problem]]:
+        """The sets by the names of their files."""
+        heldout = {f"{site}{HELDOUT}": problems for site, problems in self.heldout.items()}
+        return {"public": self.public, "test": self.test} | self.private | heldout
+
     def counts(self) -> dict[str, int]:
-        """Problems by file."""
-        sets = {"public": self.public, "test": self.test} | self.private
-        return {name: len(problems) for name, problems in sets.items()} | {
-            f"{site}{HELDOUT}": len(problems) for site, problems in self.heldout.items()
-        }
+        return {name: len(problems) for name, problems in self.files().items()}
 
 
 def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]] | None = None) -> Prepared:
-    """Make the sets of a plan. `shared` has the public and the test set if the plan has `shared`.
-
-    Raises:
-        PreparationError: fewer problems than asked for, or as `partition`.
-    """
+    """Make the sets of a plan. `shared` has the public and the test set if the plan has `shared`. Raises
+    PreparationError if there are fewer problems than asked for, and as `partition`."""
     made = Prepared()
     made.removed.update({"bad gold": len(pool.refused), "no single right option": pool.skipped})
     train, test = (_distinct(problems or (), plan.seed, made) for problems in (pool.train, pool.test))
@@ -117,11 +115,7 @@ def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
 def _distinct(problems: Iterable[Problem], seed: int, made: Prepared) -> Texts:
     kept, repeated, conflicting = without_repeats(problems)
     made.removed.update({"repeats another": repeated, "conflicting answers": conflicting})
-    return {text: kept[text] for text in sorted(kept, key=lambda text: _sort_key(seed, text))}
-
-
-def _sort_key(seed: int, text: str) -> str:
-    return hashlib.sha256(f"{seed}\n{text}".encode()).hexdigest()
+    return dict(sorted(kept.items(), key=lambda item: hashlib.sha256(f"{seed}\n{item[0]}".encode()).digest()))
 
 
 def _take(count: int, name: str, texts: Texts, seen: Seen, made: Prepared) -> list[Problem]:
@@ -163,9 +157,9 @@ def _is_seen(text: str, problem: Problem, seen: Seen, made: Prepared) -> bool:
 
 def _check_ids(made: Prepared) -> None:
     """In files of our own format the owner chose the ids, and each file was checked alone. Check all of them here."""
-    sets = [made.test, made.public, *made.private.values(), *made.heldout.values()]
-    repeated = [name for name, count in Counter(p.id for problems in sets for p in problems).items() if count > 1]
+    counts = Counter(problem.id for problems in made.files().values() for problem in problems)
+    repeated = sum(count > 1 for count in counts.values())
     if repeated:
         raise PreparationError(
-            f"{len(repeated)} ids belong to more than one problem; expected a different id for each; rename them"
+            f"{repeated} ids belong to more than one problem; expected a different id for each; rename them"
         )

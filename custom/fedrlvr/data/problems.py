@@ -38,13 +38,7 @@ class ProblemFileError(ValueError):
 
 
 def read_problems(path: Path, task: Task) -> list[Problem]:
-    """Read and check a problem file.
-
-    Raises:
-        ProblemFileError: unreadable or empty file, a line that is not a JSON object, a missing, unknown or ill-formed
-            field, a repeated id, another task's problem, or a gold answer that the task's own verifier does not score
-            1.0.
-    """
+    """A file's problems, checked. Raises ProblemFileError as `problems_in` and `check_gold`, and for a repeated id."""
     problems: dict[str, Problem] = {}
     for where, problem in problems_in(path):
         if problem.id in problems:
@@ -83,7 +77,8 @@ def manifest_hash(problems: Iterable[Problem]) -> str:
 
 
 def problems_in(path: Path) -> Iterator[tuple[str, Problem]]:
-    """(where, problem) of each line that is not blank, as `parse_problem`. Raises ProblemFileError."""
+    """(where, problem) of each line that is not blank. Raises ProblemFileError for a file that is unreadable or has no
+    problem, a line that is not a JSON object, and a missing, unknown or ill-formed field."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split inside JSON texts
     except (OSError, UnicodeDecodeError) as error:

@@ -94,10 +94,8 @@ class Pool:
 def read_source(dataset: str, source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:
     """The problems of one of SOURCES, read by the `datasets` library from a directory, a file or a hub id.
 
-    Without `with_test` the test split is not read. No copy of local files stays in the library's cache.
-
-    Raises:
-        SourceError: no such data, unreadable data, no train split, an empty split, or a missing or ill-typed column.
+    Without `with_test` the test split is not read. No copy of local files stays in the library's cache. Raises
+    SourceError as `load_tables` and `check_columns`, and where there is no train split.
     """
     layout = SOURCES[dataset]
     with tempfile.TemporaryDirectory(prefix="fedrlvr-") as cache:
@@ -141,12 +139,8 @@ def jsonl_task(source: str) -> str | None:
 
 
 def read_jsonl(source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:
-    """The problems of files in our own format, with the ids that the owner chose.
-
-    Raises:
-        SourceError: no such file.
-        ProblemFileError: no problem, or a line that is none; a gold that fails its verifier is only noted.
-    """
+    """The problems of files in our own format, with the ids that the owner chose. Raises SourceError as `jsonl_files`,
+    and ProblemFileError as `problems_in`; a gold that fails its verifier is only noted."""
     files = jsonl_files(source)
     wanted = files if with_test else {"train": files["train"]}
     pool = Pool(test=[] if "test" in wanted else None)

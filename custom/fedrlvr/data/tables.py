@@ -54,11 +54,8 @@ class Table:
 
 
 def load_tables(source: str, configs: tuple[str, ...], cache: str) -> tuple[dict[str, list[Table]], str]:
-    """The tables of `configs` (all if empty) by split, and the hub's commit ("" for local files).
-
-    Raises:
-        SourceError: nothing there, not reachable, or not readable.
-    """
+    """The tables of `configs` (all if empty) by split, and the hub's commit ("" for local files). Raises SourceError
+    where nothing is there, or it cannot be reached or read."""
     path = Path(source)
     revision = ""
     if not path.exists():

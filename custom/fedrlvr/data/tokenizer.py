@@ -18,11 +18,8 @@ class PromptError(ValueError):
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a local directory, without the network and without code from the directory.
-
-    Raises:
-        ValueError: there is none, or transformers cannot read it.
-    """
+    """The tokenizer of a local directory, without the network and without code from the directory. Raises ValueError
+    if there is none, or transformers cannot read it."""
     # Without these files transformers would make an empty tokenizer of the architecture's usual class.
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise ValueError(f"{path}: holds no tokenizer; expected {TOKENIZER_FILES[0]} (save_pretrained writes it)")
@@ -41,11 +38,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, settings: Pro
     """The token ids of a prompt, up to where the model's answer begins.
 
     A text becomes the user's only turn. Without a template, the turns of a conversation become paragraphs. The
-    settings' system prompt comes first, unless the conversation begins with its own.
-
-    Raises:
-        PromptError: text that the tokenizer would read as one of its control tokens, or a conversation that the
-            template refuses.
+    settings' system prompt comes first, unless the conversation begins with its own. Raises PromptError for text that
+    the tokenizer would read as one of its control tokens, and a conversation that the template refuses.
     """
     messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     if settings.system_prompt and messages[0].role != "system":

@@ -17,7 +17,8 @@ def last_box(text: str) -> str | None:
     """
     opened: list[int] = []  # where the content of each open bracket begins; -1 if it is no box
     best = (-1, -1)
-    for token in _TOKEN.finditer(text):
+    begin = len(text.partition(BOX)[0].rstrip("\\"))  # no bracket before the first box matters, but a backslash may
+    for token in _TOKEN.finditer(text, begin):
         if token.group() == "{":
             opened.append(-1)
         elif token.group() == BOX:

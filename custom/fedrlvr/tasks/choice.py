@@ -61,12 +61,10 @@ class Choice(Task):
         return f"\\boxed{{{problem.answer}}}"
 
     def variant(self, problem: Problem, number: int) -> Problem:
-        """Number 0 is the file's order; the other numbers permute the options, unless one refers to another.
+        """Number 0 is the file's order; the other numbers permute the options, unless one refers to another. A
+        conversation was written for one order, so it keeps that order.
 
-        A conversation was written for one order, so it keeps that order.
-
-        Raises:
-            ValueError: the problem is a variant already, or there is no such number.
+        Raises ValueError if the problem is a variant already, or there is no such number.
         """
         if problem.variant != 0:
             raise ValueError("the problem is a variant already")

@@ -38,11 +38,8 @@ class MathVerifyClient:
         atexit.register(self.close)
 
     def compare(self, gold: str, candidate: str) -> str:
-        """ "equal" or "different"; else "timeout", "memory", or "died" if the process died twice during it.
-
-        Raises:
-            VerifierFault: the process cannot be started, or fails its self-test.
-        """
+        """ "equal" or "different"; else "timeout", "memory", or "died" if the process died twice during it. Raises
+        VerifierFault if the process cannot be started, or fails its self-test."""
         request = json.dumps({"gold": gold, "candidate": candidate}).encode() + b"\n"
         with self._lock:
             try:

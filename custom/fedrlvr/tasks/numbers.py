@@ -19,7 +19,6 @@ _NUMERAL = re.compile(
     )""",
     re.VERBOSE,
 )
-_ASCII_INTEGER = re.compile(rf"[-+]?{_D}")
 
 # Commands of a calculation with known numbers. Any other letter in a text names something unknown.
 _CALCULATION = re.compile(
@@ -27,9 +26,11 @@ _CALCULATION = re.compile(
 )
 _LETTER = re.compile(r"[A-Za-z]")
 
-_AMOUNT = re.compile(r"(?P<sign>[-+]?)\\?\$(?P<rest>[^$]+)", re.DOTALL)
-_PERCENT = re.compile(r"(?P<rest>.+?)\\?%", re.DOTALL)
-_DEGREES = re.compile(r"(?P<rest>[-+.0-9]+)\^(?:\\circ|\{\\circ\})", re.DOTALL)
+_SIGNS = {
+    "$": re.compile(r"([-+]?)\\?\$([^$]+)"),
+    "%": re.compile(r"(.+?)\\?%", re.DOTALL),
+    "\u00b0": re.compile(r"([-+.0-9]+)\^(?:\\circ|\{\\circ\})"),
+}
 _UNIT = re.compile(r"(?P<rest>.*[^\s,;])\s*\\text\{\s*(?P<unit>[A-Za-z][A-Za-z ./-]*)\}(?P<power>\^[0-9])?", re.DOTALL)
 _BARE_UNIT = re.compile(
     r"""(?P<rest>[-+]?[0-9.,/]+)\ ?
@@ -57,16 +58,12 @@ class Quantity(NamedTuple):
 def number(text: str) -> Fraction | None:
     """The value of a plain numeral in normal form: integer, decimal (also with a repeating end), a/b, `\\frac{a}{b}`,
     a mixed number such as `1\\frac{1}{2}`, thousands set apart by commas. None for anything else."""
-    if len(text) <= MAX_DIGITS and _ASCII_INTEGER.fullmatch(text):
-        return Fraction(int(text))
     match = _NUMERAL.fullmatch(text)
     if match is None:
         return None
     part = match.groupdict()
-    if part["decimal"]:
-        value = _decimal(part["decimal"])
-    elif part["thousands"]:
-        value = _decimal(part["thousands"].replace(",", ""))
+    if decimal := part["decimal"] or part["thousands"]:
+        value = Fraction(decimal.replace(",", ""))
     elif part["period"]:
         value = _repeating(part["front"] or "0", part["fixed"] or "", part["period"])
     else:
@@ -76,12 +73,9 @@ def number(text: str) -> Fraction | None:
 
 def quantity(text: str) -> Quantity:
     """Separate an answer in normal form from its unit. Words that change or hedge the value are no units."""
-    if match := _AMOUNT.fullmatch(text):
-        return Quantity(match["sign"] + match["rest"], "$")
-    if match := _PERCENT.fullmatch(text):
-        return Quantity(match["rest"], "%")
-    if match := _DEGREES.fullmatch(text):
-        return Quantity(match["rest"], "\u00b0")
+    for sign, pattern in _SIGNS.items():
+        if match := pattern.fullmatch(text):
+            return Quantity("".join(match.groups()), sign)
     match = _UNIT.fullmatch(text) or _BARE_UNIT.fullmatch(text)
     if match is None:
         return Quantity(text, "")
@@ -98,11 +92,6 @@ def is_calculation(text: str) -> bool:
     `\\sqrt{16}`, 5! and `\\binom{4}{2}`, but is no plain numeral."""
     plain = text.isascii() and text.isprintable()
     return plain and not _LETTER.search(_CALCULATION.sub("", text)) and number(text) is None
-
-
-def _decimal(text: str) -> Fraction:
-    whole, _, places = text.partition(".")
-    return Fraction(int(whole + places), 10 ** len(places))
 
 
 def _fraction(whole: str | None, top: int, low: int) -> Fraction | None:

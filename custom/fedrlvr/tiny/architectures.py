@@ -19,11 +19,8 @@ def small_config(
 
 
 def shrunk_config(path: Path, **sizes: int) -> PreTrainedConfig:
-    """The configuration of a model directory, made small except for its vocabulary.
-
-    Raises:
-        ValueError: transformers cannot read a configuration there.
-    """
+    """The configuration of a model directory, made small except for its vocabulary. Raises ValueError if transformers
+    cannot read one there."""
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers and its validators have their own exceptions

@@ -25,10 +25,7 @@ from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat
 def shrunk_model(source: Path, settings: BaseModelSettings, folder: Path) -> Path:
     """Make a small copy, under `folder`, of the model in `source`: its architecture and tokenizer, random weights.
 
-    It is for dry runs, which try everything except learning.
-
-    Raises:
-        ValueError: transformers cannot read a configuration or tokenizer there.
+    It is for dry runs, which try everything except learning. Raises ValueError as `shrunk_config` and `load_tokenizer`.
     """
     config = shrunk_config(source, **settings.sizes)
     tokenizer = load_tokenizer(source)

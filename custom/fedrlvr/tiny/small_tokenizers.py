@@ -95,16 +95,8 @@ def chat_tokenizer(texts: Iterable[str], style: str, vocabulary: int) -> PreTrai
         begin = (chat.bos, tokenizer.token_to_id(chat.bos))
         tokenizer.post_processor = processors.TemplateProcessing(single=f"{chat.bos} $A", special_tokens=[begin])
     others = [token for token in special if token not in ("<pad>", chat.bos, chat.eos)]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token=chat.bos,
-        eos_token=chat.eos,
-        additional_special_tokens=others,
-        chat_template=chat.template,
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
+    control = {"bos_token": chat.bos, "eos_token": chat.eos, "additional_special_tokens": others}
+    return _padded_left(tokenizer, **control, chat_template=chat.template)
 
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
@@ -113,11 +105,9 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
+    return _padded_left(tokenizer, eos_token="<eos>", unk_token="<unk>")
+
+
+def _padded_left(tokenizer: Tokenizer, **options) -> PreTrainedTokenizerFast:
+    fixed = {"pad_token": "<pad>", "padding_side": "left", "clean_up_tokenization_spaces": False}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **fixed, **options)
