@@ -15,7 +15,7 @@ from fedrlvr.tiny.base_model import Architecture, BaseModelSettings
 from fedrlvr.tiny.small_models import shrunk_model
 from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 
-SIZES = {"hidden_size": 64, "num_layers": 3, "intermediate_size": 48, "num_heads": 4, "head_dim": 16}
+SIZES = BaseModelSettings(hidden_size=64, num_layers=3, intermediate_size=48, num_heads=4, head_dim=16)
 IDS = {"vocab_size": 320, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": [1, 2]}
 ROPE = {"long_factor": [1.0] * 48, "short_factor": [1.0] * 48}
 RELEASED = {  # config.json as released, but for the vocabulary
@@ -125,7 +125,7 @@ def computes(config) -> torch.nn.Module:
 @pytest.mark.parametrize("released", RELEASED, indirect=True)
 def test_a_released_model_shrinks_to_one_of_its_kind_that_computes(released, request):
     name = request.node.callspec.params["released"]
-    config = shrunk_config(released, **SIZES)
+    config = shrunk_config(released, SIZES)
     values = config.to_dict()
     assert config.model_type == RELEASED[name]["model_type"]
     assert {key: values[key] for key in KEPT[name]} == KEPT[name]
@@ -139,7 +139,7 @@ def test_a_released_model_shrinks_to_one_of_its_kind_that_computes(released, req
 @pytest.mark.parametrize("architecture", get_args(Architecture))
 def test_every_architecture_has_a_small_model_with_the_tokenizers_ends(architecture):
     tokenizer = character_tokenizer("abc")
-    config = small_config(architecture, tokenizer, 6, **SIZES)
+    config = small_config(SIZES.model_copy(update={"architecture": architecture}), tokenizer)
     assert config.model_type == architecture
     assert (config.pad_token_id, config.eos_token_id, config.bos_token_id) == (0, 1, None)
     model = computes(config)
@@ -147,7 +147,7 @@ def test_every_architecture_has_a_small_model_with_the_tokenizers_ends(architect
 
 
 def test_one_head_has_its_own_keys_and_values():
-    config = small_config("qwen2", character_tokenizer("abc"), 6, **(SIZES | {"num_heads": 1}))
+    config = small_config(BaseModelSettings(architecture="qwen2", num_heads=1), character_tokenizer("abc"))
     assert config.num_key_value_heads == 1
 
 
@@ -155,7 +155,7 @@ def test_one_head_has_its_own_keys_and_values():
 def test_a_shrunk_model_keeps_architecture_and_tokenizer_and_loads_as_any_other(released, tmp_path):
     tokenizer = chat_tokenizer(["how many figs?"], "llama3", 320)
     tokenizer.save_pretrained(released)
-    path = shrunk_model(released, BaseModelSettings(**SIZES), tmp_path / "models")
+    path = shrunk_model(released, SIZES, tmp_path / "models")
     assert path == tmp_path / "models" / "released-tiny"
     model, loaded = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     assert type(model).__name__ == "LlamaForCausalLM"
@@ -164,7 +164,7 @@ def test_a_shrunk_model_keeps_architecture_and_tokenizer_and_loads_as_any_other(
     assert sum(p.numel() for p in model.parameters()) == 320 * 64 + 3 * layer + 64
     assert loaded.chat_template == CHAT_STYLES["llama3"].template
     assert loaded("how many <|eot_id|>").input_ids == tokenizer("how many <|eot_id|>").input_ids
-    again = shrunk_model(released, BaseModelSettings(**SIZES), tmp_path / "models")
+    again = shrunk_model(released, SIZES, tmp_path / "models")
     assert torch.equal(AutoModelForCausalLM.from_pretrained(again).lm_head.weight, model.lm_head.weight)
     assert [entry.name for entry in (tmp_path / "models").iterdir()] == ["released-tiny"]
 
@@ -174,12 +174,12 @@ def test_a_source_without_a_known_configuration_is_refused_by_name(tmp_path, tex
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=f"^{tmp_path}: its config.json cannot be read"):
-        shrunk_model(tmp_path, BaseModelSettings(**SIZES), tmp_path / "models")
+        shrunk_model(tmp_path, SIZES, tmp_path / "models")
 
 
 @pytest.mark.parametrize("released", ["qwen2.5-3b", "llama-3.2-3b"], indirect=True)
 def test_a_source_without_a_tokenizer_is_refused_by_name(released, tmp_path):
     """Of a Qwen2 model transformers would make an empty one."""
     with pytest.raises(ValueError, match=f"^{released}: holds no tokenizer"):
-        shrunk_model(released, BaseModelSettings(**SIZES), tmp_path / "models")
+        shrunk_model(released, SIZES, tmp_path / "models")
     assert not (tmp_path / "models").exists()

@@ -43,11 +43,6 @@ class BaseModelSettings(Settings):
     learning_rate: float = Field(6e-3, gt=0, description="The highest of the warm start.")
     seed: int = Field(0, ge=0, description="Of weights and demonstrations; it does not depend on the job's.")
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        names = ("hidden_size", "num_layers", "intermediate_size", "num_heads", "head_dim")
-        return {name: getattr(self, name) for name in names}
-
 
 Progress = Callable[[int, int, float], None]  # step, of how many, loss
 

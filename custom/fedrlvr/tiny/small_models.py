@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,7 @@ def shrunk_model(source: Path, settings: BaseModelSettings, folder: Path) -> Pat
 
     It is for dry runs, which try everything except learning. Raises ValueError as `shrunk_config` and `load_tokenizer`.
     """
-    config = shrunk_config(source, **settings.sizes)
-    tokenizer = load_tokenizer(source)
+    config, tokenizer = shrunk_config(source, settings), load_tokenizer(source)
     model = _random_model(config, settings.seed)
     if (source / "generation_config.json").is_file():  # it names the tokens that end a turn
         model.generation_config = GenerationConfig.from_pretrained(source, local_files_only=True)
@@ -60,11 +60,7 @@ def warm_start(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        positions = settings.max_position_embeddings
-        config = small_config(
-            settings.architecture, tokenizer, len(tokenizer), max_position_embeddings=positions, **settings.sizes
-        )
-        model = _random_model(config, settings.seed)
+        model = _random_model(small_config(settings, tokenizer), settings.seed)
         ends = _set_ends(model, tokenizer, settings)
         random = stream(settings.seed, "base model data", task.name)
         optimizer = torch.optim.AdamW(
@@ -90,11 +86,8 @@ def warm_start(
 def _tokenizer(task: Task, synthetic: GeneratedTask, settings: BaseModelSettings) -> PreTrainedTokenizerBase:
     if settings.chat is None:
         return character_tokenizer(synthetic.alphabet)
-    texts = [
-        text
-        for problem, answer in demonstrations(synthetic, settings, "texts")
-        for text in (task.prompt(problem), answer)
-    ]
+    examples = demonstrations(synthetic, settings, "texts")
+    texts = chain.from_iterable((task.prompt(problem), answer) for problem, answer in examples)
     return chat_tokenizer(texts, settings.chat, settings.vocabulary)
 
 
@@ -106,9 +99,7 @@ def _random_model(config, seed: int) -> PreTrainedModel:
 
 def _set_ends(model: PreTrainedModel, tokenizer, settings: BaseModelSettings) -> tuple[int, ...]:
     """Write the tokens that end an answer into the model's generation config, as released models do; return them."""
-    ids = set()
-    if settings.chat:
-        ids.add(tokenizer.convert_tokens_to_ids(CHAT_STYLES[settings.chat].end_turn))
+    ids = {tokenizer.convert_tokens_to_ids(CHAT_STYLES[settings.chat].end_turn)} if settings.chat else set()
     ends = end_ids(tokenizer, ids, PromptSettings())
     model.generation_config.eos_token_id = list(ends) if len(ends) > 1 else ends[0]
     return ends
