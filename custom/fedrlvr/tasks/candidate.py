@@ -11,10 +11,8 @@ _DECLARED = re.compile(r"(?:####|(?:the )?(?:final )?answer(?::| is:?))\s*(\S.*)
 
 
 def last_box(text: str) -> str | None:
-    """The content of the last `\\boxed{...}` that is closed, stripped; None if there is none.
-
-    "Last" is the one that opens last, so of nested boxes the innermost.
-    """
+    """The content of the last `\\boxed{...}` that is closed, stripped; None if there is none. The
+    last is the one that opens last, so of nested boxes the innermost."""
     opened: list[int] = []  # where the content of each open bracket begins; -1 if it is no box
     best = (-1, -1)
     begin = len(text.partition(BOX)[0].rstrip("\\"))  # no bracket before the first box matters, but a backslash may

@@ -26,7 +26,6 @@ from typing import IO
 from fedrlvr.tasks.quick_parse import install
 from fedrlvr.tasks.task import MEMORY, TIMEOUT
 
-MAX_REQUESTS = 20_000  # for one child, as the caches of the libraries grow
 CACHED_GOLDS = 4096
 LIVENESS_INTERVAL = 1.0  # seconds between checks that the client is alive
 REPLACE, FINISHED = 0, 1  # a child's exit codes: the next child should take over, or the client has closed its end
@@ -68,15 +67,16 @@ def _exit_code(child: int, client: int) -> int:
 def _serve(requests: Iterable[bytes], replies: IO[bytes], deadline: float, memory_mb: int) -> int:
     """Answer requests in a child; its exit code."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
-    for count, line in enumerate(requests, start=1):
+    for line in requests:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, deadline)  # SIGPROF's default disposition ends the process
         outcome = _outcome(request["gold"], request["candidate"])
         signal.setitimer(signal.ITIMER_PROF, 0)
-        # A child that needed much memory may have reached the limit unnoticed and left something half done.
+        # The caches of the libraries grow. And a child that needed much memory may have reached the limit unnoticed and
+        # left something half done.
         spent = outcome == MEMORY or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > memory_mb << 9
         _reply(replies, {"outcome": outcome})
-        if spent or count == MAX_REQUESTS:
+        if spent:
             return REPLACE
     return FINISHED
 

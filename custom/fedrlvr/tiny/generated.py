@@ -43,8 +43,7 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
     """Write `public.jsonl`, `test.jsonl`, `<site>.jsonl` and `<site>.heldout.jsonl` under `folder`; return the public
     set's manifest hash. With `pooled`, one site called `pooled` has the private problems of all sites.
 
-    Raises:
-        ValueError: a label that the task does not have, or more problems than the task has.
+    Raises ValueError for a label that the task does not have, and for more problems than it has.
     """
     for site, labels in data.sites.items():
         unknown = sorted(set(labels) - set(task.labels))
