@@ -44,7 +44,7 @@ def launch(
         ("swap.keep_incorrect=8", "nothing could ever be swapped"),
         ("exchange.schedule=[0, 99]", "names public step 99, but there are only 16"),
         ("task=poetry", "no task is called 'poetry'; known: arithmetic, choice, dosage, math, protocol"),
-        ("data.public=0", "without public problems there are no answers to exchange"),
+        ("data.public=0", "data.public: Input should be greater than or equal to 1 (found 0)"),
         ("data.sites={a: [Q], b: [A], c: [B], d: [C]}", "task protocol has no label 'Q'; it has A, B, C, D"),
         ("deepspeed=deepspeed/zero9.json", "deepspeed: no such file"),
         ("federation.min_sites=5", "federation.min_sites is 5, but there are only 4 sites"),
