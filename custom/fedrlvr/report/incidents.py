@@ -23,7 +23,10 @@ def incidents(events: Sequence[dict]) -> dict:
 
 def incident_lines(summary: dict) -> list[str]:
     """One line for each kind of incident that happened; a repeated failure is one line with a count."""
-    lines = [_failure(*failure) for failure in _grouped(summary["failures"])]
+    lines = []
+    for site, task, reason, count in _grouped(summary["failures"]):
+        often = f", {_times(count)}" if count > 1 else ""
+        lines.append(f"failed: {site} in {task}{often}: {' '.join(reason.split())}")
     for key, words in (
         ("back", "back after a failure"),
         ("late_answers", "answers that came too late"),
@@ -32,10 +35,8 @@ def incident_lines(summary: dict) -> list[str]:
         if summary[key]:
             counts = (f"{site} {_times(count)}" for site, count in summary[key].items())
             lines.append(f"{words}: {', '.join(counts)}")
-    if summary["swap"]["rejected_answers"]:
-        lines.append(
-            f"rejected: {summary['swap']['rejected_answers']} answers of other sites, wrong or to no public problem"
-        )
+    if rejected := summary["swap"]["rejected_answers"]:
+        lines.append(f"rejected: {rejected} answers of other sites, wrong or to no public problem")
     lines += [f"resumed: after round {number + 1}" for number in summary["resumed_after"]]
     return lines
 
@@ -48,11 +49,6 @@ def _grouped(failures: Sequence[dict]) -> list[tuple[str, str, str, int]]:
     last = {(f["site"], f["task"]): f["reason"] for f in failures}
     counts = Counter((f["site"], f["task"]) for f in failures)
     return [(*key, f"the last one: {last[key]}" if count > 1 else last[key], count) for key, count in counts.items()]
-
-
-def _failure(site: str, task: str, reason: str, count: int) -> str:
-    often = f", {_times(count)}" if count > 1 else ""
-    return f"failed: {site} in {task}{often}: {' '.join(reason.split())}"
 
 
 def _times(count: int) -> str:

@@ -6,14 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedrlvr.types import Problem
 
@@ -40,11 +37,8 @@ def label_counts(sets: Mapping[str, Sequence[Problem]]) -> Counts:
 
 def print_partition(counts: Counts, heldout: Mapping[str, int], console: Console) -> None:
     """Every set's size and its largest labels; `heldout` sizes by site, empty if there are none."""
-    table = Table(title="problems by set", title_justify="left")
-    table.add_column("set")
-    for name in ("problems", *(["held out"] if heldout else [])):
-        table.add_column(name, justify="right")
-    table.add_column("largest labels")
+    sizes = (Column(name, justify="right") for name in ("problems", *(["held out"] if heldout else [])))
+    table = Table("set", *sizes, "largest labels", title="problems by set", title_justify="left")
     for row, (name, labels) in enumerate(counts.items()):
         if row == len(counts) - SHARED:
             table.add_section()
@@ -59,34 +53,27 @@ def print_partition(counts: Counts, heldout: Mapping[str, int], console: Console
 def draw_partition(counts: Counts, heldout: Mapping[str, int], title: str, path: Path) -> None:
     """Write a PNG: the size of each set, and its count by label if there are several labels."""
     labels = list(next(iter(counts.values())))
-    height = 1.3 + 0.34 * len(counts)
+    height, widths = 1.3 + 0.34 * len(counts), (1.6 + 0.55 * len(labels), 3.0)
     if len(labels) == 1:
-        figure, bars = plt.subplots(figsize=(7, height), layout="constrained")
-        _name_rows(bars, list(counts))
+        figure = Figure(figsize=(7, height), layout="constrained")
+        named = bars = figure.subplots()
     else:
-        widths = (1.6 + 0.55 * len(labels), 3.0)
-        figure, (cells, bars) = plt.subplots(
-            1, 2, figsize=(sum(widths), height + 1.2), width_ratios=widths, sharey=True, layout="constrained"
-        )
-        _cells(cells, counts, labels)
-        _name_rows(cells, list(counts))
+        figure = Figure(figsize=(sum(widths), height + 1.2), layout="constrained")
+        named, bars = figure.subplots(1, 2, width_ratios=widths, sharey=True)
+        _cells(named, counts, labels)
         bars.tick_params(axis="y", labelleft=False, length=0)
+    rows = _rows(len(counts))
+    named.set_yticks(rows, list(counts))
+    named.set_ylim(rows[-1] + 0.55, -0.55)
+    named.tick_params(length=0)
     _bars(bars, counts, heldout)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def _rows(count: int) -> list[float]:
     """The rows' positions from the top; the shared sets are set a little apart."""
     return [row + (0.35 if row >= count - SHARED else 0.0) for row in range(count)]
-
-
-def _name_rows(axes, names: list[str]) -> None:
-    rows = _rows(len(names))
-    axes.set_yticks(rows, names)
-    axes.set_ylim(rows[-1] + 0.55, -0.55)
-    axes.tick_params(length=0)
 
 
 def _cells(axes, counts: Counts, labels: list[str]) -> None:
@@ -96,9 +83,8 @@ def _cells(axes, counts: Counts, labels: list[str]) -> None:
     for block, colours, ceiling in ((slice(0, sites), "GnBu", 1.25), (slice(sites, None), "Oranges", 2.5)):
         largest = max(1, *map(max, values[block]))
         extent = (-0.5, len(labels) - 0.5, rows[block][-1] + 0.5, rows[block][0] - 0.5)
-        axes.imshow(
-            values[block], norm=PowerNorm(0.6, 0, ceiling * largest), cmap=colours, aspect="auto", extent=extent
-        )
+        norm = PowerNorm(0.6, 0, ceiling * largest)
+        axes.imshow(values[block], norm=norm, cmap=colours, aspect="auto", extent=extent)
         for y, row in zip(rows[block], values[block], strict=True):
             for x, value in enumerate(row):
                 colour = "#a0a0a0" if value == 0 else "white" if value > 0.4 * ceiling * largest else "#222222"
@@ -117,15 +103,12 @@ def _cells(axes, counts: Counts, labels: list[str]) -> None:
 
 def _bars(axes, counts: Counts, heldout: Mapping[str, int]) -> None:
     rows, sizes = _rows(len(counts)), [labels.total() for labels in counts.values()]
-    below = [heldout.get(name, 0) for name in counts]
-    sites = len(counts) - SHARED
+    below, sites = [heldout.get(name, 0) for name in counts], len(counts) - SHARED
     axes.barh(rows[:sites], sizes[:sites], color=BAR_COLOUR, height=0.7, label="private")
-    if heldout:
-        axes.barh(rows, below, left=sizes, color=HELDOUT_COLOUR, height=0.7, label="held out")
+    ends = axes.barh(rows, below, left=sizes, color=HELDOUT_COLOUR, height=0.7, label="held out" if heldout else None)
     axes.barh(rows[sites:], sizes[sites:], color=SHARED_COLOUR, height=0.7, label="shared by all sites")
-    for row, size, more in zip(rows, sizes, below, strict=True):
-        text = f"{size:,}" + (f" + {more:,}" if more else "")
-        axes.annotate(text, (size + more, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    texts = [f"{size:,}" + (f" + {more:,}" if more else "") for size, more in zip(sizes, below, strict=True)]
+    axes.bar_label(ends, texts, padding=4, fontsize=8)
     axes.set_xlim(0, 1.4 * max(size + more for size, more in zip(sizes, below, strict=True)))
     axes.xaxis.set_visible(False)
     axes.spines[:].set_visible(False)

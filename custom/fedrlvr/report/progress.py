@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import fmean
 
 from rich.console import Console
 from rich.live import Live
@@ -18,9 +19,7 @@ class Progress:
         self._set_sites(sites)
         self.steps = self._before = 0
         self._began: float | None = None
-        self._last: dict = {}
-        self._rewards: list[float] = []
-        self._live: list[float] = []
+        self._recent: list[dict] = []  # steps, the last four of a site
         self._printed = -1
         self._note = "starting sites"
         self._display = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -41,13 +40,14 @@ class Progress:
             self._display.update(Text(self.line()), refresh=True)
 
     def line(self) -> str:
-        if not self._last:
+        if not self._recent:
             return self._note
-        last = self._last
+        last, reward = self._recent[-1], fmean(step["reward"] for step in self._recent)
+        live = fmean(step["live_groups"] / max(step["groups"], 1) for step in self._recent)
         return (
             f"round {last['round'] + 1}/{self.rounds}  segment {last['segment'] + 1}/{self.segments}  "
-            f"step {self._done()}/{self.total_steps}  reward {_mean(self._rewards):.2f}  "
-            f"live groups {_mean(self._live):.0%}  {self._left()}  {self._note}"
+            f"step {self._done()}/{self.total_steps}  reward {reward:.2f}  "
+            f"live groups {live:.0%}  {self._left()}  {self._note}"
         ).rstrip()
 
     def _take(self, event: dict) -> None:
@@ -58,10 +58,8 @@ class Progress:
             self._before, self._began, self._note = self._done(), None, "measuring where the run had stopped"
         elif event["event"] == "step":
             self._began = self._began or time.monotonic()
-            self.steps += 1
-            self._last, self._note = event, ""
-            self._rewards = [*self._rewards, event["reward"]][-4 * self.sites :]
-            self._live = [*self._live, event["live_groups"] / max(event["groups"], 1)][-4 * self.sites :]
+            self.steps, self._note = self.steps + 1, ""
+            self._recent = [*self._recent, event][-4 * self.sites :]
         elif event["event"] == "evaluation":
             self._print_once(event["segment"])
         elif event["event"] == "exchange":
@@ -79,13 +77,14 @@ class Progress:
         self.total_steps = self.segments * self.segment_steps
 
     def _print_once(self, segment: int) -> None:
-        if self._display is None and self._last and segment > self._printed:
+        if self._display is None and self._recent and segment > self._printed:
             self._printed = segment
             self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
 
     def _done(self) -> int:
         """The steps reported, or all steps of the finished segments if that is more: a site may not report some."""
-        return max(self.steps, self._last.get("segment", 0) * self.segment_steps)
+        segments = self._recent[-1]["segment"] if self._recent else 0
+        return max(self.steps, segments * self.segment_steps)
 
     def _left(self) -> str:
         done = self._done()
@@ -95,7 +94,3 @@ class Progress:
         rate = (time.monotonic() - self._began) / new
         seconds = int(rate * (self.total_steps - done))
         return f"{seconds // 60}:{seconds % 60:02d} left"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -23,6 +23,12 @@ def merged_test(evaluation: dict) -> Scores:
     return merge_scores(part["test"] for part in evaluation["scores"].values())
 
 
+def at_the_end(summary: dict) -> dict[str, dict[str, float]]:
+    """pass@1 by label: of every site's own adapter after the last round that was measured, and of the average."""
+    own = summary["before_averaging"][-1]["pass@1"] if summary["before_averaging"] else {}
+    return own | ({"averaged": summary["after_averaging"][-1]["pass@1"]} if summary["after_averaging"] else {})
+
+
 def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
     """What a reader of a run asks first; a run that stopped early is summarised as far as it got."""
     start: dict = {}
@@ -33,15 +39,10 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
     averaged = METHODS[start["method"]].average
     base = evaluations(events, "base")
     finals = evaluations(events, "global" if averaged else "local")
-    local = [
-        e for e in evaluations(events, "local") if (e["segment"] + 1) % (start["segments"] // start["rounds"]) == 0
-    ]
+    per_round = start["segments"] // start["rounds"]
+    local = [e for e in evaluations(events, "local") if (e["segment"] + 1) % per_round == 0]
     return {
-        "method": start["method"],
-        "seed": start["seed"],
-        "sites": start["sites"],
-        "rounds": start["rounds"],
-        "segments": start["segments"],
+        **{key: start[key] for key in ("method", "seed", "sites", "rounds", "segments")},
         "finished": bool(end),
         "base": _scores(base[-1]) if base else None,
         "final": _scores(finals[-1]) if finals else None,
@@ -81,21 +82,17 @@ def _bytes(events: Sequence[dict]) -> dict:
 
 
 def _swap(events: Sequence[dict]) -> dict:
-    public = [
-        event
-        for event in events
-        if event["event"] == "step" and event["kind"] == "public" and "swap/completions" in event
-    ]
-    completions = sum(event["swap/completions"] for event in public)
-    sampled = sum(event["completions"] for event in public)
+    public = [e for e in events if e["event"] == "step" and e["kind"] == "public" and "swap/completions" in e]
+
+    def total(*names: str) -> int:
+        return int(sum(event.get(name, 0) for event in public for name in names))
+
     return {
         "public_steps": len(public),
-        "fraction": completions / sampled if sampled else 0.0,
-        "all_wrong_groups": int(sum(event["swap/all_wrong_groups"] for event in public)),
-        "rescued_groups": int(sum(event["swap/rescued_groups"] for event in public)),
-        "rejected_answers": int(
-            sum(event.get("exchange/wrong", 0) + event.get("exchange/unknown_prompt", 0) for event in public)
-        ),
+        "fraction": total("swap/completions") / max(total("completions"), 1),
+        "all_wrong_groups": total("swap/all_wrong_groups"),
+        "rescued_groups": total("swap/rescued_groups"),
+        "rejected_answers": total("exchange/wrong", "exchange/unknown_prompt"),
     }
 
 
