@@ -7,15 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from fedrlvr.protocol.answers import Answer, Failure, printable
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
-
-Checked = TypeVar("Checked")
-Check = Callable[[Answer, Adapter | None], Checked]
 
 LOGGER = logging.getLogger(__name__)
 POLL = 0.05  # seconds between looks at the clock, the abort signal and FLARE's time-outs
@@ -31,26 +28,16 @@ class RunAborted(RuntimeError):
 
 
 class Message(NamedTuple):
-    """A request and the adapter beside it."""
-
     request: Request
-    adapter: Adapter | None = None
+    adapter: Adapter | None = None  # travels beside it
 
 
 class PendingTask(Protocol):
     """A request that was sent to one site."""
 
-    @property
-    def fetched(self) -> bool:
-        """Whether the site came for it."""
-
-    @property
-    def ended(self) -> str | None:
-        """None while it waits for an answer; then how it ended, in the transport's words."""
-
-    @property
-    def site_died(self) -> bool:
-        """Whether it ended because the transport lost the site."""
+    fetched: bool  # the site came for it
+    ended: str | None  # None while it waits for an answer; then how it ended, in the transport's words
+    site_died: bool  # it ended because the transport lost the site
 
     def reply(self) -> tuple[Answer | Failure, Adapter | None] | None:
         """What came back; None if nothing did. Raises Refused for something that is no answer to this request."""
@@ -59,13 +46,8 @@ class PendingTask(Protocol):
 class Transport(Protocol):
     """How requests reach the sites: FLARE, or this process itself."""
 
-    @property
-    def sites(self) -> list[str]:
-        """The names of all sites of the job, sorted."""
-
-    @property
-    def aborted(self) -> bool:
-        """Whether the job is to end now."""
+    sites: list[str]  # the names of all sites of the job, sorted
+    aborted: bool  # the job is to end now
 
     def send(self, site: str, message: Message, timeout: float, changed: Callable[[], None]) -> PendingTask:
         """Send the message. Returns at once, or when the task is over. `changed` is called, from any thread, when an
@@ -119,7 +101,7 @@ class ClientManager:
         self.active = [name for name in self.names if name in self.active or name in back]
         return back
 
-    def ask(self, messages: Mapping[str, Message], check: Check[Checked], optional: bool = False) -> dict[str, Checked]:
+    def ask(self, messages: Mapping[str, Message], check: Callable = lambda answer, _: answer, optional=False) -> dict:
         """Send each site its message and wait for all. Returns {site: check(answer, tensors)} of the good answers, in
         the order of `names`. A site that fails, or whose answer is refused by its form or by `check`, is out of the
         segment or the round; where the answer is `optional` the failure is counted, and the site stays.
@@ -130,20 +112,24 @@ class ClientManager:
         """
         began = time.monotonic()
         self._changed.clear()
-        pending = {site: self._send(site, messages[site]) for site in messages if not self.transport.is_gone(site)}
+        pending = {}
+        for site in messages:
+            if not self.transport.is_gone(site):
+                timeout = self.patience.task if site in self._at_work else self.patience.first_task
+                pending[site] = self.transport.send(site, messages[site], timeout, self._changed.set)
         self._wait(pending, began)
         self.asking_seconds += time.monotonic() - began
         answers = {}
         for site in (name for name in self.names if name in messages):
             task = messages[site].request.task
             try:
-                answer = self._answer(site, messages[site].request, pending.get(site))
+                answer, tensors = self._answer(site, messages[site].request, pending.get(site))
                 if isinstance(answer, Failure):
                     self.fail(site, task, printable(answer.reason), not optional, may_return=not answer.would_not)
                     continue
-                answers[site] = check(*answer)
+                answers[site] = check(answer, tensors)
                 self._at_work.add(site)
-                self.seconds[site] = self.seconds.get(site, 0.0) + answer[0].seconds
+                self.seconds[site] = self.seconds.get(site, 0.0) + answer.seconds
             except Refused as reason:
                 self.fail(site, task, printable(str(reason)), out=not optional)
             except Exception as error:
@@ -179,10 +165,6 @@ class ClientManager:
         pickup = self.patience.pickup / 6 if site in self._absent else self.patience.pickup
         return min(pickup, self.patience.task) if site in self._at_work else pickup
 
-    def _send(self, site: str, message: Message) -> PendingTask:
-        timeout = self.patience.task if site in self._at_work else self.patience.first_task
-        return self.transport.send(site, message, timeout, self._changed.set)
-
     def _wait(self, pending: Mapping[str, PendingTask], began: float) -> None:
         """Wait until every task is over: answered, timed out, or withdrawn because its site never came for it."""
         while any(task.ended is None for task in pending.values()):
@@ -194,26 +176,20 @@ class ClientManager:
             self._changed.wait(POLL)
             self._changed.clear()
 
-    def _answer(self, site: str, request: Request, task: PendingTask | None) -> tuple[Answer, Adapter | None] | Failure:
+    def _answer(self, site: str, request: Request, task: PendingTask | None) -> tuple[Answer | Failure, Adapter | None]:
         """What the site answered to exactly this request. Raises Refused."""
         if task is None:
             raise Refused(GONE)
         if task.fetched:
             self._absent.discard(site)
-        reply = task.reply()
-        if reply is None:
-            return self._no_reply(site, task)
-        answer, tensors = reply
-        if isinstance(answer, Failure):
-            return answer
-        request.envelope.check_same(answer.envelope)
-        return answer, tensors
-
-    def _no_reply(self, site: str, task: PendingTask) -> Failure:
+        if (reply := task.reply()) is not None:
+            if not isinstance(reply[0], Failure):
+                request.envelope.check_same(reply[0].envelope)
+            return reply
         if not task.fetched:
             waited = self._pickup(site)
             self._absent.add(site)
             raise Refused(f"the site did not come for the task within {waited:g} s; is its job process running?")
         if task.site_died:
             raise Refused(GONE)
-        return Failure.of(f"no answer ({task.ended})")
+        return Failure.of(f"no answer ({task.ended})"), None

@@ -56,19 +56,16 @@ class RoundStore:
         """Keep round `number`. Raises OSError if it cannot be written; earlier rounds are not changed then."""
         path = self.folder / f"round-{number:06d}"
         try:
-            self._write(path, number, adapter, events)
+            unfinished = begin(path)
+            (unfinished / "adapter.safetensors").write_bytes(as_safetensors(adapter))
+            shutil.copyfile(events, unfinished / EVENTS_FILE)
+            (unfinished / "round.json").write_text(json.dumps({"identity": self.identity, "round": number}))
+            seal(path)
         finally:
             sweep(self.folder)
         for old in sealed_folders(self.folder)[:-KEPT_ROUNDS]:
             shutil.rmtree(old, ignore_errors=True)
         forget_old_runs(self.folder.parent)
-
-    def _write(self, path: Path, number: int, adapter: Adapter, events: Path) -> None:
-        unfinished = begin(path)
-        (unfinished / "adapter.safetensors").write_bytes(as_safetensors(adapter))
-        shutil.copyfile(events, unfinished / EVENTS_FILE)
-        (unfinished / "round.json").write_text(json.dumps({"identity": self.identity, "round": number}))
-        seal(path)
 
     def clear(self) -> None:
         """Forget whatever an earlier job of the same name left."""

@@ -1,17 +1,5 @@
-"""The rounds of a run, each readable as a paragraph. What they decide is in `algorithms/`; how they ask, in
-`client_manager.py`.
-
-```
-server                                     each site k
-train    adapter (first time only)   ->    private steps; public steps from the pool that the site keeps
-propose  ids of a public batch       ->    sample, verify, offer the right answers, keep the whole groups
-         <- right answers
-swap     others' answers, pooled     ->    verify; replace own wrong answers; one step on the mixed groups
-         ... for every phase of the round ...
-submit                               ->    the adapter's difference to the round's start
-         check -> aggregate -> save
-validate adapter                     ->    pass@k on the test set and on the site's held-out problems
-```
+"""The rounds of a run, each readable as a paragraph; `custom/README.md` draws one. What they decide is in
+`algorithms/`; how they ask, in `client_manager.py`.
 
 Every request goes to all active sites at once, and the server waits for all of them: no site is a phase ahead of
 another. Between two submits the adapters stay at the sites; only right answers to public problems travel.
@@ -31,7 +19,7 @@ from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
 from fedrlvr.algorithms.schedule import Phase, plan_round
 from fedrlvr.protocol.adapters import check_adapter, payload_size
-from fedrlvr.protocol.answers import Answer, ProposeAnswer, StepsAnswer, ValidateAnswer
+from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, PublicResponse
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import (
@@ -69,7 +57,7 @@ class Rounds:
     def __post_init__(self):
         self.config = self.spec.job
         self._method = METHODS[self.config.method]
-        self._round = 0
+        self._round = BEFORE_THE_FIRST
 
     def run(self, kept: CompletedRound | None) -> None:
         """All rounds, or those after `kept`.
@@ -97,15 +85,16 @@ class Rounds:
 
     def _first_adapter(self) -> Adapter:
         """Measure the base model, learn the adapter's shapes, draw the one initial adapter."""
-        self._agree(self._validate("base", 0, split=True, round_number=BEFORE_THE_FIRST))
+        self._agree(self._validate("base", 0, split=True))
         return initial_adapter(self._adapter_spec, self.config.seed)
 
     def _continue_after(self, kept: CompletedRound) -> tuple[Adapter, int]:
         """Measure what the kept round came to: the job that ended with it may not have lived to do so."""
         self._round, last = kept.number, self._last_segment(kept.number)
-        which, segment = ("global", last) if self._method.average else ("base", 0)
-        if self._method.average:  # this job's own folder may come to hold no other
-            self._leave(kept.number, kept.adapter)
+        which, segment = "base", 0
+        if self._method.average:
+            which, segment = "global", last
+            self._leave(kept.number, kept.adapter)  # this job's own folder may come to hold no other
         self._agree(self._validate(which, segment, adapter=kept.adapter, split=True))
         return check_adapter(kept.adapter, self._adapter_spec), kept.number + 1
 
@@ -164,10 +153,8 @@ class Rounds:
             adapter_spec=spec_hash(self._adapter_spec, self.config.lora),
         )
         given = begin_round and (self._method.average or self._round == 0)
-        messages = {
-            site: self._message(site, request, start if given or site in back else None) for site in self.sites.active
-        }
-        self._write_steps(self.sites.ask(messages, _same))
+        adapters = {site: start if given or site in back else None for site in self.sites.active}
+        self._write_steps(self.sites.ask({s: self._message(s, request, adapter) for s, adapter in adapters.items()}))
 
     def _exchange(self, phase: Phase) -> None:
         """Collect right answers, pool them for each receiver, and let every site take its public step on the mix."""
@@ -186,7 +173,7 @@ class Rounds:
         offers = self._ask_all(ProposeRequest(envelope=envelope, segment=segment), check, optional=True)
         pools = {site: pool_for(site, offers, self.config.exchange) for site in self.sites.active}
         requests = {s: SwapRequest(envelope=envelope, segment=segment, responses=pool) for s, pool in pools.items()}
-        self._write_steps(self.sites.ask({site: Message(request) for site, request in requests.items()}, _same))
+        self._write_steps(self.sites.ask({site: Message(request) for site, request in requests.items()}))
         self.log.write(
             "exchange",
             segment=segment.index,
@@ -222,26 +209,24 @@ class Rounds:
         adapter: Adapter | None = None,
         samples: int | None = None,
         split: bool = False,
-        round_number: int | None = None,
     ) -> dict[str, ValidateAnswer]:
         """pass@k at every site: of its own adapter (`local`), or of a shared one, the test set `split` between the
-        sites. `round_number` is this round's, unless the base model is measured."""
+        sites."""
         active, samples = list(self.sites.active), samples or self.config.evaluation.samples
         messages = {}
         for i, site in enumerate(active):
             request = ValidateRequest(
-                envelope=self._envelope(segment, round_number),
+                envelope=self._envelope(segment),
                 samples=samples,
                 share=(i, len(active)) if split else None,
                 name=f"{which} {segment}",
             )
             messages[site] = self._message(site, request, adapter)
-        answers = self.sites.ask(messages, _same)
+        answers = self.sites.ask(messages)
         scores = {site: answer.scores.model_dump(exclude_none=True) for site, answer in answers.items()}
         if scores:
-            self.log.write(
-                "evaluation", which=which, round=self._round, segment=segment, samples=samples, scores=scores
-            )
+            place = {"round": self._round, "segment": segment}
+            self.log.write("evaluation", which=which, **place, samples=samples, scores=scores)
         return answers
 
     def _ask_all(self, request: Request, check, optional: bool = False) -> dict:
@@ -252,20 +237,14 @@ class Rounds:
             self.log.write("adapter_down", bytes={site: payload_size(adapter)})
         return Message(request, adapter)
 
-    def _envelope(self, segment: int, round_number: int | None = None) -> Envelope:
-        number = self._round if round_number is None else round_number
-        return Envelope.here(self.spec.public_sha256, number, segment)
+    def _envelope(self, segment: int) -> Envelope:
+        return Envelope.here(self.spec.public_sha256, self._round, segment)
 
     def _write_steps(self, answers: Mapping[str, StepsAnswer]) -> None:
         for site, answer in answers.items():
             for step in answer.steps:
-                self.log.write(
-                    "step", round=self._round, site=site, kind=step.kind, segment=step.segment, **step.metrics
-                )
-
-
-def _same(answer: Answer, _) -> Answer:
-    return answer
+                place = {"round": self._round, "site": site, "kind": step.kind, "segment": step.segment}
+                self.log.write("step", **place, **step.metrics)
 
 
 def _bytes(responses) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedrlvr.protocol.refused import Refused
@@ -16,22 +17,18 @@ from fedrlvr.server.rounds import Rounds
 from fedrlvr.settings_file import SettingsError
 
 
+@dataclass
 class Server:
     """`folder` is the job's own; what outlives the job is under `runs()`, which may raise SettingsError. `hear` gets
     every event as it is written."""
 
-    def __init__(
-        self,
-        spec: RunSpec,
-        folder: Path,
-        runs: Callable[[], Path],
-        transport: Transport,
-        patience: Patience,
-        hear: Callable[[dict], None] = lambda event: None,
-    ):
-        self.spec, self.folder = spec, folder
-        self._runs, self._transport, self._patience, self._hear = runs, transport, patience, hear
-        self.log: EventLog | None = None
+    spec: RunSpec
+    folder: Path
+    runs: Callable[[], Path]
+    transport: Transport
+    patience: Patience
+    hear: Callable[[dict], None] = lambda event: None
+    log: EventLog | None = None
 
     def run(self) -> None:
         """All rounds that are left.
@@ -42,18 +39,15 @@ class Server:
         """
         try:
             self._run()
-        except (QuorumLost, Refused, SettingsError) as reason:
-            self.stopped(str(reason))
-            raise RunFailed(str(reason)) from reason
-        except OSError as error:
-            reason = f"the server cannot keep what the run does: {error}"
+        except (QuorumLost, Refused, SettingsError, OSError) as error:
+            reason = f"the server cannot keep what the run does: {error}" if isinstance(error, OSError) else str(error)
             self.stopped(reason)
             raise RunFailed(reason) from error
 
     def stopped(self, reason: str) -> None:
         """Log why the run ended early; the lead looks there first."""
         with suppress(OSError):  # it may be the disk that is full
-            self.log = self.log or EventLog(self.folder, hear=self._hear)
+            self.log = self.log or EventLog(self.folder, hear=self.hear)
             self.log.write("stopped", reason=reason)
 
     def close(self) -> None:
@@ -61,17 +55,16 @@ class Server:
             self.log.close()
 
     def _run(self) -> None:
-        identity = run_identity(self.spec.job, self.spec.public_sha256)
-        store = RoundStore(self._runs(), self.spec.run, identity)
+        store = RoundStore(self.runs(), self.spec.run, run_identity(self.spec.job, self.spec.public_sha256))
         if not self.spec.resume:
             store.clear()
         store.open()
         kept = store.latest()
-        self.log = EventLog(self.folder, kept.events if kept else None, self._hear)
+        self.log = EventLog(self.folder, kept.events if kept else None, self.hear)
         sites = ClientManager(
-            self._transport,
+            self.transport,
             self.spec.job.federation.min_sites,
-            self._patience,
+            self.patience,
             on_failure=lambda **failure: self.log.write("failure", **failure),
         )
         Rounds(self.spec, sites, self.log, store, self.folder).run(kept)
