@@ -30,9 +30,6 @@ RESERVED = {"event", "time", "round", "site", "self", "kind", "segment"}  # fiel
 NEEDED = {"reward", "live_groups", "groups"}
 
 
-CODE = ("protocol", "version", "source")
-
-
 def check_same_code(envelope: object) -> None:
     """Look at a request's envelope before anything else of it is read, as other code may write other requests.
 
@@ -41,10 +38,19 @@ def check_same_code(envelope: object) -> None:
     """
     if not isinstance(envelope, dict):
         raise Refused("the message has no fedrlvr envelope")
-    for field, here in zip(CODE, (PROTOCOL, fedrlvr.__version__, source_hash()), strict=True):
-        if envelope.get(field) != here:
-            there = str(envelope.get(field))[:80]
-            raise Refused(f"{field} differs: the message says {there!r}, this side has {here!r}")
+    _check_same(envelope, _code())
+
+
+def _code() -> dict:
+    return {"protocol": PROTOCOL, "version": fedrlvr.__version__, "source": source_hash()}
+
+
+def _check_same(there: Mapping, here: Mapping) -> None:
+    """Raises Refused, with both values, where what the message says differs from what this side has."""
+    for field, own in here.items():
+        if there.get(field) != own:
+            said = repr(there.get(field))[:80]
+            raise Refused(f"{field} differs: the message says {said}, this side has {own!r}")
 
 
 class Envelope(Strict):
@@ -64,28 +70,15 @@ class Envelope(Strict):
     @classmethod
     def here(cls, public_sha256: str, round_number: int = -1, segment: int = 0) -> Envelope:
         """What this side says of itself."""
-        return cls(
-            protocol=PROTOCOL,
-            version=fedrlvr.__version__,
-            source=source_hash(),
-            public_sha256=public_sha256,
-            round=round_number,
-            segment=segment,
-        )
+        return cls(**_code(), public_sha256=public_sha256, round=round_number, segment=segment)
 
     def check_same_side(self, other: Envelope) -> None:
-        """Raises Refused, with both values, where the other side runs other code or has other public problems."""
-        self._compare(other, (*CODE, "public_sha256"))
+        """Raises Refused where the other side runs other code or has other public problems."""
+        _check_same(other.model_dump(), self.model_dump(exclude={"round", "segment"}))
 
     def check_same(self, other: Envelope) -> None:
         """The same, and the same place in the run. Raises Refused."""
-        self._compare(other, tuple(type(self).model_fields))
-
-    def _compare(self, other: Envelope, fields: tuple[str, ...]) -> None:
-        for field in fields:
-            here, there = getattr(self, field), getattr(other, field)
-            if here != there:
-                raise Refused(f"{field} differs: the message says {there!r}, this side has {here!r}")
+        _check_same(other.model_dump(), self.model_dump())
 
 
 @dataclass(frozen=True, config=STRICT)
