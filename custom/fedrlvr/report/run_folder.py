@@ -17,7 +17,6 @@ from fedrlvr.report.summary import summarise
 from fedrlvr.report.table import print_incidents, print_summary
 from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.server.event_log import EVENTS_FILE
-from fedrlvr.types import Adapter
 
 
 def report(
@@ -50,6 +49,6 @@ def _final_adapters(server_folder: Path, prepared: PreparedRun) -> list[Path]:
     rounds = sorted((server_folder / "rounds").glob("[0-9]*"), key=lambda path: int(path.name))
     if not rounds:
         return []
-    adapter: Adapter = load_file(rounds[-1] / "adapter_model.safetensors")
+    adapter = load_file(rounds[-1] / "adapter_model.safetensors")
     write_adapter(prepared.folder / "adapter", adapter, prepared.job.lora, prepared.base_model)
     return [prepared.folder / "adapter"]

@@ -12,10 +12,7 @@ from fedrlvr.types import Adapter
 
 
 def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: str) -> None:
-    """Write `path` as a directory that `PeftModel.from_pretrained` loads; an earlier one there is replaced.
-
-    Written beside, synced and renamed, so that no reader and no crash meets half a directory.
-    """
+    """Write `path` as a directory that `PeftModel.from_pretrained` loads; an earlier one there is replaced."""
     unfinished = begin(path)
     (unfinished / "adapter_model.safetensors").write_bytes(as_safetensors(adapter))
     config = {
@@ -24,7 +21,7 @@ def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: 
         "base_model_name_or_path": base_model,
         "r": lora.r,
         "lora_alpha": lora.alpha,
-        "target_modules": lora.target_modules if lora.target_modules == "all-linear" else list(lora.target_modules),
+        "target_modules": lora.target_modules,
         "lora_dropout": lora.dropout,
         "bias": "none",
         "inference_mode": True,

@@ -22,14 +22,7 @@ from fedrlvr.protocol.adapters import check_adapter, payload_size
 from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, PublicResponse
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import (
-    ProposeRequest,
-    Request,
-    SubmitRequest,
-    SwapRequest,
-    TrainRequest,
-    ValidateRequest,
-)
+from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.server.agreement import agree_on_model
@@ -121,7 +114,10 @@ class Rounds:
         self._validate("local", last)
         adapter = self._average(start, last) if self._method.average else start
         self.sites.check_quorum(with_returning=not self._method.average)
-        self._keep(number, adapter, began)
+        if self._method.average:
+            self._leave(number, adapter)
+        self.log.write("round", round=number, seconds=time.monotonic() - began)
+        self.store.save(number, adapter, self.log.path)  # from here on the round is done, whatever happens
         if self._method.average:
             self._validate("global", last, adapter=adapter, split=True)
         return adapter
@@ -131,13 +127,6 @@ class Rounds:
         if back:
             self.log.write("back", round=self._round, segment=segment, sites=back)
         return back
-
-    def _keep(self, number: int, adapter: Adapter, began: float) -> None:
-        """From here on the round is done, whatever happens."""
-        if self._method.average:
-            self._leave(number, adapter)
-        self.log.write("round", round=number, seconds=time.monotonic() - began)
-        self.store.save(number, adapter, self.log.path)
 
     def _leave(self, number: int, adapter: Adapter) -> None:
         write_adapter(self.folder / "rounds" / str(number), adapter, self.config.lora, self.config.model)
@@ -152,9 +141,9 @@ class Rounds:
             begin_round=begin_round,
             adapter_spec=spec_hash(self._adapter_spec, self.config.lora),
         )
-        given = begin_round and (self._method.average or self._round == 0)
-        adapters = {site: start if given or site in back else None for site in self.sites.active}
-        self._write_steps(self.sites.ask({s: self._message(s, request, adapter) for s, adapter in adapters.items()}))
+        given = self.sites.active if begin_round and (self._method.average or self._round == 0) else back
+        messages = {s: self._message(s, request, start if s in given else None) for s in self.sites.active}
+        self._write_steps(self.sites.ask(messages))
 
     def _exchange(self, phase: Phase) -> None:
         """Collect right answers, pool them for each receiver, and let every site take its public step on the mix."""
