@@ -20,10 +20,16 @@ def clock(monkeypatch):
     return clock
 
 
+START = {"event": "start", "rounds": 2, "segments": 8, "sites": ["site-1", "site-2"]}
+
+
 @pytest.fixture
 def progress(clock) -> Progress:
     """Two rounds, eight segments of two steps, two sites: 32 steps in all."""
-    return Progress(Console(file=io.StringIO(), width=40), rounds=2, segments=8, steps_per_segment=2, sites=2)
+    progress = Progress(Console(file=io.StringIO(), width=40), steps_per_segment=2)
+    assert progress.line() == "starting sites"
+    progress.feed(START)
+    return progress
 
 
 def printed(progress: Progress) -> list[str]:
@@ -44,8 +50,6 @@ def exchange(segment: int, offered=7) -> dict:
 
 
 def test_before_the_first_step_the_line_says_what_goes_on(progress):
-    assert progress.line() == "starting sites"
-    progress.feed({"event": "start", "sites": ["site-1", "site-2"]})
     assert progress.line() == "measuring the base model"
     progress.feed(None)
     assert progress.line() == "measuring the base model"
@@ -105,7 +109,6 @@ def test_an_exchange_is_noted_until_the_next_step(progress):
 def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
     with progress:
         for event in (
-            {"event": "start", "sites": ["site-1", "site-2"]},
             evaluation(0),  # of the base model: nothing to tell yet
             step(0),
             exchange(0),
@@ -136,14 +139,15 @@ def test_a_line_is_not_broken_by_a_narrow_console(progress):
 
 def test_a_failure_is_printed_at_once_and_word_for_word(clock):
     console = Console(file=io.StringIO(), width=200)
-    progress = Progress(console, rounds=1, segments=1, steps_per_segment=2, sites=1)
+    progress = Progress(console, steps_per_segment=2)
     progress.feed({"event": "failure", "site": "north", "task": "train", "reason": "[bold]no[/bold] such key 'x'"})
     assert printed(progress) == ["north failed in train: [bold]no[/bold] such key 'x'"]
 
 
 def test_on_a_terminal_the_line_is_redrawn_and_gone_at_the_end(clock):
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    with Progress(console, rounds=2, segments=8, steps_per_segment=2, sites=2) as progress:
+    with Progress(console, steps_per_segment=2) as progress:
+        progress.feed(START)
         progress.feed(step())
         progress.feed(evaluation(0))
         assert "segment 1/8" in console.file.getvalue()

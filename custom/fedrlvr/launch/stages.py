@@ -73,7 +73,7 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     for line in _time_outs(prepared):
         console.print(f"  {line}", style="dim", **PLAIN)
     events, failure = [], None
-    progress = Progress(console, job.federation.rounds, job.total_segments, steps_per_segment(job), len(prepared.sites))
+    progress = Progress(console, steps_per_segment(job))
 
     def hear(event: dict | None) -> None:
         progress.feed(event)

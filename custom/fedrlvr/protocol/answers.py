@@ -1,5 +1,4 @@
-"""What a site's worker answers, and what of it the server gets. `requests.py` says which answer belongs to which
-request."""
+"""What a site's worker answers, and what of it the server gets."""
 
 from __future__ import annotations
 

@@ -1,14 +1,7 @@
 """What a server asks of a site. The same five models go from the server to the site and on to its worker.
 
-What a task costs is worked out from these numbers, so each of them must mean one thing only.
-
-| request | beside it | answered by |
-| --- | --- | --- |
-| `TrainRequest` | the adapter that the round begins with, or nothing | `StepsAnswer` |
-| `ProposeRequest` | | `ProposeAnswer` |
-| `SwapRequest` | | `StepsAnswer` |
-| `SubmitRequest` | | `SubmitAnswer`, and beside it the adapter's difference to the round's start |
-| `ValidateRequest` | the adapter to measure, or nothing for the site's own | `ValidateAnswer` |
+What a task costs is worked out from these numbers, so each of them must mean one thing only. `ANSWERS` in `answers.py`
+says which answer belongs to which request.
 """
 
 from __future__ import annotations
@@ -30,8 +23,9 @@ class Request(Strict):
 
 
 class TrainRequest(Request):
-    """Work through `segments`. With `exchange` the last one's public step waits for a swap. `begin_round` starts the
-    round's first adapter; `adapter_spec` is the hash of names, shapes and LoRA settings that the server goes by."""
+    """Work through `segments`. With `exchange` the last one's public step waits for a swap. `begin_round` begins the
+    round, whose first adapter may travel beside it; `adapter_spec` is the hash of names, shapes and LoRA settings
+    that the server goes by."""
 
     task: ClassVar[str] = "train"
     segments: Annotated[list[Segment], Field(min_length=1, max_length=10_000)]
@@ -62,8 +56,9 @@ class SubmitRequest(Request):
 
 
 class ValidateRequest(Request):
-    """Measure pass@k. `share` is (i, n): the i-th of n blocks of the test set; None: all of it, and no held-out
-    problems. `name` names the random numbers. Before the first round, the base model is measured."""
+    """Measure pass@k of the adapter that travels beside it, or of the site's own; before the first round, of the base
+    model. `share` is (i, n): the i-th of n blocks of the test set; None: all of it, and no held-out problems. `name`
+    names the random numbers."""
 
     task: ClassVar[str] = "validate"
     samples: Annotated[int, Field(ge=1, le=10_000)]

@@ -13,31 +13,26 @@ from rich.text import Text
 class Progress:
     """Takes the run's events. On a terminal it redraws one line; elsewhere it prints a line as each segment ends."""
 
-    def __init__(self, console: Console, rounds: int, segments: int, steps_per_segment: int, sites: int):
-        self.console = console
-        self.rounds, self.segments, self.steps_per_segment = rounds, segments, steps_per_segment
-        self._set_sites(sites)
+    def __init__(self, console: Console, steps_per_segment: int):
+        self.console, self.steps_per_segment = console, steps_per_segment
         self.steps = self._before = 0
         self._began: float | None = None
         self._recent: list[dict] = []  # steps, the last four of a site
         self._printed = -1
         self._note = "starting sites"
-        self._display = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._display = Live(console=console, auto_refresh=False, transient=True)  # shows nothing without a terminal
 
     def __enter__(self) -> Progress:
-        if self._display:
-            self._display.start()
+        self._display.start()
         return self
 
     def __exit__(self, *exc) -> None:
-        if self._display:
-            self._display.stop()
+        self._display.stop()
 
     def feed(self, event: dict | None) -> None:
         if event is not None:
             self._take(event)
-        if self._display:
-            self._display.update(Text(self.line()), refresh=True)
+        self._display.update(Text(self.line()), refresh=True)
 
     def line(self) -> str:
         if not self._recent:
@@ -46,15 +41,16 @@ class Progress:
         live = fmean(step["live_groups"] / max(step["groups"], 1) for step in self._recent)
         return (
             f"round {last['round'] + 1}/{self.rounds}  segment {last['segment'] + 1}/{self.segments}  "
-            f"step {self._done()}/{self.total_steps}  reward {reward:.2f}  "
+            f"step {self._done()}/{self.segments * self.segment_steps}  reward {reward:.2f}  "
             f"live groups {live:.0%}  {self._left()}  {self._note}"
         ).rstrip()
 
     def _take(self, event: dict) -> None:
-        if event["event"] == "start":
-            self._set_sites(len(event["sites"]))
+        if event["event"] in ("start", "resumed"):
+            self.rounds, self.segments, self.sites = event["rounds"], event["segments"], len(event["sites"])
+            self.segment_steps = self.steps_per_segment * self.sites
             self._note = "measuring the base model"
-        elif event["event"] == "resumed":  # all earlier events came at once, from the event log
+        if event["event"] == "resumed":  # all earlier events came at once, from the event log
             self._before, self._began, self._note = self._done(), None, "measuring where the run had stopped"
         elif event["event"] == "step":
             self._began = self._began or time.monotonic()
@@ -70,14 +66,8 @@ class Progress:
         elif event["event"] == "back":
             self.console.print(f"back: {', '.join(event['sites'])}", markup=False, highlight=False)
 
-    def _set_sites(self, sites: int) -> None:
-        """Which sites take part is known only when the run starts."""
-        self.sites = sites
-        self.segment_steps = self.steps_per_segment * sites
-        self.total_steps = self.segments * self.segment_steps
-
     def _print_once(self, segment: int) -> None:
-        if self._display is None and self._recent and segment > self._printed:
+        if not self.console.is_terminal and self._recent and segment > self._printed:
             self._printed = segment
             self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
 
@@ -92,5 +82,5 @@ class Progress:
         if self._began is None or new <= 0:
             return "time left unknown"
         rate = (time.monotonic() - self._began) / new
-        seconds = int(rate * (self.total_steps - done))
+        seconds = int(rate * (self.segments * self.segment_steps - done))
         return f"{seconds // 60}:{seconds % 60:02d} left"
