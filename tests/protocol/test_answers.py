@@ -71,6 +71,8 @@ def test_an_impossible_time_is_refused(seconds):
         [STEP | {"note": "x"}],
         [STEP | {"metrics": NUMBERS | {"reward": math.nan}}],
         [STEP | {"metrics": NUMBERS | {"reward": 10**400}}],
+        [STEP | {"metrics": NUMBERS | {"reward": 1e308}}],  # two of them have no sum
+        [STEP | {"metrics": NUMBERS | {"reward": -1e308}}],
         [STEP | {"metrics": NUMBERS | {"reward": "0.5"}}],
         [STEP | {"metrics": NUMBERS | {"a patient's name": 1.0}}],
         *([STEP | {"metrics": NUMBERS | {name: 1.0}}] for name in ("event", "time", "round", "site", "self", "kind")),
@@ -85,8 +87,8 @@ def test_steps_that_are_refused(steps):
 
 
 def test_numbers_that_are_not_finite_are_counted_in_place_of_told():
-    record = StepRecord.of("public", 3, NUMBERS | {"loss": math.nan, "grad_norm": math.inf})
-    assert record.metrics == NUMBERS | {"not_finite": 2.0}
+    record = StepRecord.of("public", 3, NUMBERS | {"loss": math.nan, "grad_norm": math.inf, "kl": 1e308})
+    assert record.metrics == NUMBERS | {"not_finite": 3.0}
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,12 @@ def test_a_run_that_stopped_early_is_summarised_as_far_as_it_got(kept):
     assert summary["seconds"] == {"wall": 9.0, "compute": 0.0, "waiting": 0.0, "start_and_stop": 9.0}
 
 
+def test_a_site_that_leaves_out_a_number_does_not_break_the_summary():
+    step = public_step("north", **{"swap/completions": 3.0})
+    del step["completions"]
+    assert summarise([start("pubswap"), step], 1.0)["swap"]["public_steps"] == 1
+
+
 def test_a_local_run_that_stopped_within_a_round_reports_the_last_measurement():
     events = [start("local"), evaluation("local", 0, 0, north={"test": {"A": score(4, 0.25)}})]
     summary = summarise(events, 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -19,6 +18,7 @@ from fedrlvr.version import PROTOCOL, source_hash
 MAX_TEXT = 100_000  # characters of one answer
 MAX_LABELS = 1_000
 MAX_DIMENSION = 2**24  # of a tensor: well above any vocabulary
+MAX_METRIC = 1e30  # beyond it, sums over steps and sites would overflow
 
 Name = Annotated[str, Field(max_length=1000)]
 Word = Annotated[str, Field(max_length=128)]
@@ -112,7 +112,7 @@ class StepRecord(Strict):
 
     kind: Literal["private", "public"]
     segment: Count
-    metrics: dict[str, float]
+    metrics: dict[str, Annotated[float, Field(ge=-MAX_METRIC, le=MAX_METRIC)]]
 
     @field_validator("metrics")
     @classmethod
@@ -126,8 +126,8 @@ class StepRecord(Strict):
 
     @classmethod
     def of(cls, kind: Literal["private", "public"], segment: int, metrics: Mapping[str, float]) -> StepRecord:
-        """The record of a step that was taken; numbers that are not finite are left out, and counted."""
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        """The record of a step that was taken; numbers that are not finite, or nearly so, are left out and counted."""
+        finite = {name: value for name, value in metrics.items() if abs(value) <= MAX_METRIC}
         if len(finite) < len(metrics):
             finite["not_finite"] = float(len(metrics) - len(finite))
         return cls(kind=kind, segment=segment, metrics=finite)

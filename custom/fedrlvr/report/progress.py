@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from statistics import fmean
 
 from rich.console import Console
 from rich.live import Live
@@ -37,8 +36,9 @@ class Progress:
     def line(self) -> str:
         if not self._recent:
             return self._note
-        last, reward = self._recent[-1], fmean(step["reward"] for step in self._recent)
-        live = fmean(step["live_groups"] / max(step["groups"], 1) for step in self._recent)
+        last, count = self._recent[-1], len(self._recent)
+        reward = sum(step["reward"] for step in self._recent) / count
+        live = sum(step["live_groups"] / max(step["groups"], 1) for step in self._recent) / count
         return (
             f"round {last['round'] + 1}/{self.rounds}  segment {last['segment'] + 1}/{self.segments}  "
             f"step {self._done()}/{self.segments * self.segment_steps}  reward {reward:.2f}  "

@@ -47,10 +47,7 @@ class RoundStore:
 
     def open(self) -> None:
         """Raises OSError if rounds cannot be kept here: better now than after hours of work."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        probe = self.folder / "probe.tmp"
-        probe.mkdir(exist_ok=True)
-        probe.rmdir()
+        begin(self.folder / "probe").rmdir()
 
     def save(self, number: int, adapter: Adapter, events: Path) -> None:
         """Keep round `number`. Raises OSError if it cannot be written; earlier rounds are not changed then."""

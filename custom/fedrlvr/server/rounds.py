@@ -78,7 +78,7 @@ class Rounds:
 
     def _first_adapter(self) -> Adapter:
         """Measure the base model, learn the adapter's shapes, draw the one initial adapter."""
-        self._agree(self._validate("base", 0, split=True))
+        self._agree(self._validate("base", 0))
         return initial_adapter(self._adapter_spec, self.config.seed)
 
     def _continue_after(self, kept: CompletedRound) -> tuple[Adapter, int]:
@@ -88,7 +88,7 @@ class Rounds:
         if self._method.average:
             which, segment = "global", last
             self._leave(kept.number, kept.adapter)  # this job's own folder may come to hold no other
-        self._agree(self._validate(which, segment, adapter=kept.adapter, split=True))
+        self._agree(self._validate(which, segment, kept.adapter))
         return check_adapter(kept.adapter, self._adapter_spec), kept.number + 1
 
     def _agree(self, answers: Mapping[str, ValidateAnswer]) -> None:
@@ -119,7 +119,7 @@ class Rounds:
         self.log.write("round", round=number, seconds=time.monotonic() - began)
         self.store.save(number, adapter, self.log.path)  # from here on the round is done, whatever happens
         if self._method.average:
-            self._validate("global", last, adapter=adapter, split=True)
+            self._validate("global", last, adapter)
         return adapter
 
     def _take_back(self, segment: int) -> list[str]:
@@ -191,26 +191,15 @@ class Rounds:
         )
         return check_adapter(adapter, self._adapter_spec)
 
-    def _validate(
-        self,
-        which: str,
-        segment: int,
-        adapter: Adapter | None = None,
-        samples: int | None = None,
-        split: bool = False,
-    ) -> dict[str, ValidateAnswer]:
-        """pass@k at every site: of its own adapter (`local`), or of a shared one, the test set `split` between the
-        sites."""
+    def _validate(self, which: str, segment: int, adapter: Adapter | None = None, samples: int | None = None) -> dict:
+        """Every site's `ValidateAnswer` with pass@k of its own adapter (`local`), or of one that all have, the test set
+        then split between them."""
         active, samples = list(self.sites.active), samples or self.config.evaluation.samples
+        about = {"envelope": self._envelope(segment), "samples": samples, "name": f"{which} {segment}"}
         messages = {}
         for i, site in enumerate(active):
-            request = ValidateRequest(
-                envelope=self._envelope(segment),
-                samples=samples,
-                share=(i, len(active)) if split else None,
-                name=f"{which} {segment}",
-            )
-            messages[site] = self._message(site, request, adapter)
+            share = None if which == "local" else (i, len(active))
+            messages[site] = self._message(site, ValidateRequest(**about, share=share), adapter)
         answers = self.sites.ask(messages)
         scores = {site: answer.scores.model_dump(exclude_none=True) for site, answer in answers.items()}
         if scores:

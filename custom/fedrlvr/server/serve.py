@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fedrlvr.protocol.refused import Refused
@@ -55,16 +56,13 @@ class Server:
             self.log.close()
 
     def _run(self) -> None:
-        store = RoundStore(self.runs(), self.spec.run, run_identity(self.spec.job, self.spec.public_sha256))
+        job = self.spec.job
+        store = RoundStore(self.runs(), self.spec.run, run_identity(job, self.spec.public_sha256))
         if not self.spec.resume:
             store.clear()
         store.open()
         kept = store.latest()
         self.log = EventLog(self.folder, kept.events if kept else None, self.hear)
-        sites = ClientManager(
-            self.transport,
-            self.spec.job.federation.min_sites,
-            self.patience,
-            on_failure=lambda **failure: self.log.write("failure", **failure),
-        )
+        failed = partial(self.log.write, "failure")
+        sites = ClientManager(self.transport, job.federation.min_sites, self.patience, failed)
         Rounds(self.spec, sites, self.log, store, self.folder).run(kept)
