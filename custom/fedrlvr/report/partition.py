@@ -94,9 +94,8 @@ def _cells(axes, counts: Counts, labels: list[str]) -> None:
     for y in rows[1:]:
         axes.axhline(y - 0.5, color="white", linewidth=1)
     axes.set_xlim(-0.5, len(labels) - 0.5)
-    axes.set_xticks(range(len(labels)), [_short(label) for label in labels], rotation=38, ha="right", fontsize=9)
-    for name in axes.get_xticklabels():
-        name.set_rotation_mode("anchor")
+    slanted = {"rotation": 38, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(labels)), [_short(label) for label in labels], fontsize=9, **slanted)
     axes.spines[:].set_visible(False)
     axes.set_title("problems by label", fontsize=10, loc="left")
 

@@ -31,8 +31,6 @@ from fedrlvr.server.event_log import EventLog
 from fedrlvr.server.round_store import CompletedRound, RoundStore
 from fedrlvr.types import Adapter
 
-BEFORE_THE_FIRST = -1  # round
-
 
 @dataclass
 class Rounds:
@@ -50,7 +48,7 @@ class Rounds:
     def __post_init__(self):
         self.config = self.spec.job
         self._method = METHODS[self.config.method]
-        self._round = BEFORE_THE_FIRST
+        self._round = -1  # before the first
 
     def run(self, kept: CompletedRound | None) -> None:
         """All rounds, or those after `kept`.
@@ -221,8 +219,8 @@ class Rounds:
     def _write_steps(self, answers: Mapping[str, StepsAnswer]) -> None:
         for site, answer in answers.items():
             for step in answer.steps:
-                place = {"round": self._round, "site": site, "kind": step.kind, "segment": step.segment}
-                self.log.write("step", **place, **step.metrics)
+                place = step.model_dump(exclude={"metrics"})
+                self.log.write("step", round=self._round, site=site, **place, **step.metrics)
 
 
 def _bytes(responses) -> int:
