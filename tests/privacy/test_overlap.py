@@ -18,7 +18,7 @@ STORY = "A woman of 54 with a rash on both shins came back from Lisbon last week
 
 def index(*texts: str, public: tuple[str, ...] = (), ngram: int = 5, **fields) -> PrivateIndex:
     private = [Problem(f"x{i}", text, "", **fields) for i, text in enumerate(texts)]
-    return PrivateIndex.build(private, [Problem(f"p{i}", text, "") for i, text in enumerate(public)], ngram)
+    return PrivateIndex(private, [Problem(f"p{i}", text, "") for i, text in enumerate(public)], ngram)
 
 
 def test_five_words_in_a_row_and_not_four():
@@ -38,7 +38,7 @@ def test_which_parts_of_a_problem_are_looked_for():
         messages=(Message("system", "Think step by step before you answer"), Message("user", STORY)),
         meta={"note": "seen by dr who on the ward"},
     )
-    found = PrivateIndex.build([problem], [], 5)
+    found = PrivateIndex([problem], [], 5)
     assert found.shared("erythema nodosum after sarcoidosis") == 1  # four words: the whole answer
     assert found.shared("warts of the left hand") == 1
     assert found.shared(STORY) > 0
@@ -126,7 +126,7 @@ def test_long_sequences_are_found_with_other_word_ends(disguise):
 def test_public_texts_never_count(parts):
     text = " ".join(parts)
     assert index(text, public=(text,)).shared(text) == 0
-    assert PrivateIndex.build([Problem("x", text, "")], [], 5).shared(text) >= 1
+    assert PrivateIndex([Problem("x", text, "")], [], 5).shared(text) >= 1
 
 
 def test_the_index_holds_no_text_and_no_hash_that_another_could_make():

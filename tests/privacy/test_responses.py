@@ -28,15 +28,15 @@ def answer(text: str = "It is 11.", problem: str = "p1", variant: int = 0) -> Pu
 
 def context(**changes) -> Context:
     ids = frozenset(problem.id for problem in PUBLIC)
-    known = Context(ids, lambda *_: True, PrivateIndex.build(PRIVATE, PUBLIC, 5))
+    known = Context(ids, lambda *_: True, PrivateIndex(PRIVATE, PUBLIC, 5))
     return replace(known, **changes)
 
 
 def outcome(record: PublicResponse, rules: ResponseRules = STRICT, **changes) -> str | None:
     """The rule that drops one answer, None if it leaves."""
-    filtered = filter_responses([record], rules, context(**changes))
-    broken = [name for name, count in filtered.dropped.items() if count]
-    assert len(filtered.kept) + len(broken) == 1
+    kept, dropped = filter_responses([record], rules, context(**changes))
+    broken = [name for name, count in dropped.items() if count]
+    assert len(kept) + len(broken) == 1
     return broken[0] if broken else None
 
 
@@ -82,23 +82,23 @@ def test_caps_count_only_what_leaves():
     rules = ResponseRules(max_per_prompt=2, max_per_step=3, ngram=5)
     secret = answer("A woman of 54 with a rash: 11")
     records = [secret, answer("a"), answer("a "), answer("b"), answer("c"), answer("d", "p2"), answer("e", "p2")]
-    filtered = filter_responses(records, rules, context())
-    assert filtered.kept == [answer("a"), answer("b"), answer("d", "p2")]
+    kept, dropped = filter_responses(records, rules, context())
+    assert kept == [answer("a"), answer("b"), answer("d", "p2")]
     expected = {"overlap": 1, "duplicate": 1, "per_prompt": 1, "per_step": 1}
-    assert filtered.dropped == dict.fromkeys((*RULES, *CAPS), 0) | expected
+    assert dropped == dict.fromkeys((*RULES, *CAPS), 0) | expected
 
 
 def test_a_jobs_cap_counts_what_left_before():
     rules = ResponseRules(max_per_job=10)
     records = [answer(str(i)) for i in range(5)]
-    assert len(filter_responses(records, rules, context(released_in_job=8)).kept) == 2
-    assert filter_responses(records, rules, context(released_in_job=10)).dropped["per_job"] == 5
+    assert len(filter_responses(records, rules, context(released_in_job=8))[0]) == 2
+    assert filter_responses(records, rules, context(released_in_job=10))[1]["per_job"] == 5
 
 
 def test_a_site_that_shares_nothing():
-    filtered = filter_responses([answer(), answer("b")], ResponseRules(share=False), context())
-    assert filtered.kept == []
-    assert filtered.dropped["not_shared"] == 2
+    kept, dropped = filter_responses([answer(), answer("b")], ResponseRules(share=False), context())
+    assert kept == []
+    assert dropped["not_shared"] == 2
 
 
 def test_a_rule_that_crashes_releases_nothing():
@@ -115,10 +115,9 @@ RESPONSES = st.lists(
 @given(RESPONSES, st.integers(1, 4), st.integers(1, 6))
 def test_whatever_comes(records, per_prompt, per_step):
     rules = STRICT.model_copy(update={"max_per_prompt": per_prompt, "max_per_step": per_step})
-    filtered = filter_responses(records, rules, context())
-    assert len(filtered.kept) + sum(filtered.dropped.values()) == len(records)
+    kept, dropped = filter_responses(records, rules, context())
+    assert len(kept) + sum(dropped.values()) == len(records)
     rest = iter(records)
-    assert all(any(record is other for other in rest) for record in filtered.kept)  # in order, and untouched
-    assert len(filtered.kept) <= per_step
-    again = filter_responses(filtered.kept, rules, context())
-    assert again.kept == filtered.kept
+    assert all(any(record is other for other in rest) for record in kept)  # in order, and untouched
+    assert len(kept) <= per_step
+    assert filter_responses(kept, rules, context())[0] == kept

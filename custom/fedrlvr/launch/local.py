@@ -36,7 +36,6 @@ from fedrlvr.run import Hear, claim, log_to, set_aside
 from fedrlvr.server.client_manager import Message, Patience, Transport
 from fedrlvr.server.serve import Server
 from fedrlvr.site.agent import SiteAgent
-from fedrlvr.site.gate import release
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
 from fedrlvr.worker.in_process import InProcessWorker
@@ -70,7 +69,7 @@ class LocalTransport:
         agent, task = self._agents[site], message.request.task
         answer, tensors = agent.answer(_as_sent(message.request), message.adapter)
         if agent.egress is not None:
-            answer, tensors = release(agent.egress, task, answer, tensors)
+            answer, tensors = agent.egress.release(task, answer, tensors)
         torch.set_num_threads(1)  # the server's sums run in one fixed order, whatever the site's worker uses
         return LocalTask(_as_sent(answer), tensors)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
+from scipy.special import log_ndtr
 
 from fedrlvr.config import LEAST_NOISE, MOST_NOISE
 from fedrlvr.protocol.refused import Refused
@@ -104,14 +104,10 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
 def _log_delta(mu: float, epsilon: float) -> float:
     """The logarithm of `gaussian_delta`: with many releases both of its terms overflow or become 0."""
-    first, second = _log_phi(mu / 2 - epsilon / mu), epsilon + _log_phi(-mu / 2 - epsilon / mu)
+    first, second = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
     if second >= first:  # they are equal up to rounding, so delta is 0
         return -math.inf
     return first + math.log1p(-math.exp(second - first))
-
-
-def _log_phi(x: float) -> float:
-    return float(torch.special.log_ndtr(torch.tensor(x, dtype=torch.float64)))
 
 
 def _sampled_epsilon(charges: Iterable[ExampleNoise], delta: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fedrlvr.algorithms.scores import overall
 from fedrlvr.privacy.policy import MetricRules
-from fedrlvr.protocol.records import Scores, SiteScores, StepRecord
+from fedrlvr.protocol.records import SiteScores, StepRecord
 
 Dropped = dict[str, int]  # rule -> how many records or labels it took out
 
@@ -17,14 +17,9 @@ def allowed_steps(steps: Sequence[StepRecord], rules: MetricRules) -> tuple[list
 
 
 def allowed_scores(scores: SiteScores, rules: MetricRules) -> tuple[SiteScores, Dropped]:
-    heldout = scores.heldout or {}
-    told = _told(heldout, rules)
-    return SiteScores(test=scores.test, heldout=told or None), {"heldout": len(heldout) - len(told)}
-
-
-def _told(heldout: Scores, rules: MetricRules) -> Scores:
-    if rules.heldout == "by_label" or not heldout:
-        return heldout
+    told = heldout = scores.heldout or {}
     if rules.heldout == "none":
-        return {}
-    return {"all": overall(heldout)}
+        told = {}
+    elif rules.heldout == "overall" and heldout:
+        told = {"all": overall(heldout)}
+    return SiteScores(test=scores.test, heldout=told or None), {"heldout": len(heldout) - len(told)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from fedrlvr.privacy.text import letters_and_digits, readings, spelt_out, words
 from fedrlvr.types import Problem
@@ -19,27 +18,16 @@ IDENTIFIER, NUMBER = 5, 7
 HEAD = 12  # a word sequence of at least so many letters is also looked for in text without blanks
 
 
-@dataclass(frozen=True)
 class PrivateIndex:
-    """Sequences of `ngram` words (all words of a shorter text), and identifiers, found however they are broken up.
+    """Sequences of `ngram` words (all words of a shorter text) and identifiers, found however they are broken up.
 
-    `shingles` are the word sequences and `heads` their first `HEAD` letters. `lengths` are the sequences' lengths in
-    words, `widths` in characters; `sizes` are the identifiers' lengths in characters.
+    They are those of the private problems' questions, options and answers, without what is also in a public problem.
+    With `ngram` 0 there are none. `heads` are the first `HEAD` letters of the word sequences, `lengths` their lengths
+    in words, `widths` in characters; `sizes` are the identifiers' lengths in characters.
     """
 
-    key: bytes
-    shingles: frozenset[bytes]
-    heads: frozenset[bytes]
-    identifiers: frozenset[bytes]
-    lengths: tuple[int, ...]
-    widths: tuple[int, ...]
-    sizes: tuple[int, ...]
-
-    @classmethod
-    def build(cls, private: Iterable[Problem], public: Iterable[Problem], ngram: int) -> PrivateIndex:
-        """An index of the private problems' questions, options and answers, without what is also in a public problem.
-        With `ngram` 0 it is empty."""
-        key = secrets.token_bytes(16)
+    def __init__(self, private: Iterable[Problem], public: Iterable[Problem], ngram: int):
+        self._key = secrets.token_bytes(16)
         shingles: dict[bytes, tuple[int, int, bytes]] = {}  # length, width, head
         identifiers: dict[bytes, int] = {}
         for text in _texts(private) if ngram else ():
@@ -47,43 +35,42 @@ class PrivateIndex:
             size = min(len(spoken), ngram)
             if size >= min(LEAST_WORDS, ngram):
                 grams = list(_windows(spoken, size))
-                shingles |= {_hash(key, gram): (size, len(gram), _hash(key, gram[:HEAD])) for gram in grams}
-            identifiers |= {_hash(key, name): len(name) for name in _identifiers(text, spoken)}
+                shingles |= {self._hash(gram): (size, len(gram), self._hash(gram[:HEAD])) for gram in grams}
+            identifiers |= {self._hash(name): len(name) for name in _identifiers(text, spoken)}
         lengths = {length for length, _, _ in shingles.values()}
         for text in _texts(public) if ngram else ():
             spoken = words(text)
             for gram in (gram for size in lengths for gram in _windows(spoken, size)):
-                shingles.pop(_hash(key, gram), None)
+                shingles.pop(self._hash(gram), None)
             for name in _identifiers(text, spoken):
-                identifiers.pop(_hash(key, name), None)
-        return cls(
-            key,
-            frozenset(shingles),
-            frozenset(head for _, width, head in shingles.values() if width >= HEAD),
-            frozenset(identifiers),
-            tuple({length for length, _, _ in shingles.values()}),
-            tuple({width for _, width, _ in shingles.values()}),
-            tuple(set(identifiers.values())),
-        )
+                identifiers.pop(self._hash(name), None)
+        self.shingles, self.identifiers = frozenset(shingles), frozenset(identifiers)
+        self.heads = {head for _, width, head in shingles.values() if width >= HEAD}
+        self.lengths = {length for length, _, _ in shingles.values()}
+        self.widths = {width for _, width, _ in shingles.values()}
+        self.sizes = set(identifiers.values())
 
     def shared(self, text: str) -> int:
         """How many different sequences and identifiers of private problems are in `text`, also read backwards."""
         grams, names = set(), set()
         for reading in readings(text):
             spoken, letters = words(reading), letters_and_digits(reading)
-            grams |= {_hash(self.key, gram) for size in self.lengths for gram in _windows(spoken, size)}
+            grams |= {self._hash(gram) for size in self.lengths for gram in _windows(spoken, size)}
             if spelt_out(reading):  # then nobody knows where a word ends
-                grams |= {_hash(self.key, gram) for width in self.widths for gram in _windows(letters, width)}
+                grams |= {self._hash(gram) for width in self.widths for gram in _windows(letters, width)}
             for way in (letters, letters[::-1]):
                 grams |= self._where_heads_are(way)
                 # Only letters and digits are left, so an identifier is found however it is spaced or hyphenated.
-                names |= {_hash(self.key, name) for size in self.sizes for name in _windows(way, size)}
+                names |= {self._hash(name) for size in self.sizes for name in _windows(way, size)}
         return len(grams & self.shingles) + len(names & self.identifiers)
 
     def _where_heads_are(self, letters: str) -> set[bytes]:
         """Hashes of the letters at each place where a word sequence may begin, one for each width of a sequence."""
-        places = (n for n, head in enumerate(_windows(letters, HEAD)) if _hash(self.key, head) in self.heads)
-        return {_hash(self.key, letters[n : n + width]) for n in places for width in self.widths}
+        places = (n for n, head in enumerate(_windows(letters, HEAD)) if self._hash(head) in self.heads)
+        return {self._hash(letters[n : n + width]) for n in places for width in self.widths}
+
+    def _hash(self, text: str) -> bytes:
+        return hashlib.blake2b(text.encode(), key=self._key, digest_size=8).digest()
 
 
 def _texts(problems: Iterable[Problem]) -> Iterator[str]:
@@ -104,7 +91,3 @@ def _identifiers(text: str, spoken: Sequence[str]) -> Iterator[str]:
         digits = sum(character.isdigit() for character in name)
         if digits and len(name) >= (NUMBER if digits == len(name) else IDENTIFIER):
             yield name
-
-
-def _hash(key: bytes, text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), key=key, digest_size=8).digest()

@@ -6,7 +6,7 @@ Nothing is mended. What passes is released as it was; some rules look at a norma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fedrlvr.privacy.overlap import PrivateIndex
@@ -28,101 +28,50 @@ class Context:
     names: Names | None = None
     presidio: Callable[[str], bool] | None = None
 
-
-@dataclass(frozen=True)
-class FilteredResponses:
-    """`kept` may leave, in the order it came; `dropped` counts the others by the first rule that each broke."""
-
-    kept: list[PublicResponse]
-    dropped: dict[str, int]
+    def has_personal_data(self, text: str, rules: ResponseRules) -> bool:
+        found = personal_data(text, rules.pii, rules.phone_regions, self.names)
+        return bool(found) or (self.presidio is not None and self.presidio(text))
 
 
-Rule = Callable[[PublicResponse, ResponseRules, Context], bool]  # True: the answer breaks it
+# Name -> whether an answer breaks the rule, in the order in which the rules are tried.
+RULES: dict[str, Callable[[PublicResponse, ResponseRules, Context], bool]] = {
+    "not_shared": lambda answer, rules, here: not rules.share,
+    "public_id": lambda answer, rules, here: answer.problem_id not in here.asked_ids,
+    "length": lambda answer, rules, here: len(answer.text) > rules.max_length,  # before anything that reads the text
+    "verified": lambda answer, rules, here: not here.verify(answer),
+    "unicode": lambda answer, rules, here: hides_something(answer.text),
+    "overlap": lambda answer, rules, here: here.index.shared(answer.text) > rules.max_shared_ngrams,
+    "pii": lambda answer, rules, here: here.has_personal_data(answer.text, rules),
+}
+CAPS = ("duplicate", "per_prompt", "per_step", "per_job")
 
 
-def filter_responses(responses: Sequence[PublicResponse], rules: ResponseRules, context: Context) -> FilteredResponses:
-    """Apply every rule to every answer.
+def filter_responses(
+    responses: Sequence[PublicResponse], rules: ResponseRules, context: Context
+) -> tuple[list[PublicResponse], dict[str, int]]:
+    """The answers that may leave, in the order they came, and a count of the others by the first rule that each broke.
 
     The caps on numbers come last, so that an answer which may not leave takes no place from one that may.
     """
     dropped = dict.fromkeys((*RULES, *CAPS), 0)
-    passed = []
-    for response in responses:
-        broken = next((name for name, breaks in RULES.items() if breaks(response, rules, context)), None)
+    kept: list[PublicResponse] = []
+    contents, of_prompt = set(), Counter()
+    for answer in responses:
+        broken = next((name for name, breaks in RULES.items() if breaks(answer, rules, context)), None)
         if broken is None:
-            passed.append(response)
-        else:
+            content = (answer.problem_id, answer.variant, " ".join(plain(answer.text).split()))
+            if content in contents:
+                broken = "duplicate"
+            elif of_prompt[answer.problem_id] >= rules.max_per_prompt:
+                broken = "per_prompt"
+            elif len(kept) >= rules.max_per_step:
+                broken = "per_step"
+            elif rules.max_per_job is not None and context.released_in_job + len(kept) >= rules.max_per_job:
+                broken = "per_job"
+        if broken is not None:
             dropped[broken] += 1
-    kept = []
-    for response, broken in _capped(passed, rules, context.released_in_job):
-        if broken is None:
-            kept.append(response)
         else:
-            dropped[broken] += 1
-    return FilteredResponses(kept, dropped)
-
-
-def _capped(
-    responses: Sequence[PublicResponse], rules: ResponseRules, released_in_job: int
-) -> Iterator[tuple[PublicResponse, str | None]]:
-    """Each answer with the cap that it exceeds, None if none."""
-    seen: set[tuple] = set()
-    of_prompt: Counter = Counter()
-    in_step = 0
-    for response in responses:
-        content = (response.problem_id, response.variant, " ".join(plain(response.text).split()))
-        if content in seen:
-            yield response, "duplicate"
-        elif of_prompt[response.problem_id] >= rules.max_per_prompt:
-            yield response, "per_prompt"
-        elif in_step >= rules.max_per_step:
-            yield response, "per_step"
-        elif rules.max_per_job is not None and released_in_job + in_step >= rules.max_per_job:
-            yield response, "per_job"
-        else:
-            seen.add(content)
-            of_prompt[response.problem_id] += 1
-            in_step += 1
-            yield response, None
-
-
-def _not_shared(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
-    return not rules.share
-
-
-def _not_asked(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
-    return response.problem_id not in context.asked_ids
-
-
-def _not_right(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
-    return not context.verify(response)
-
-
-def _length(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
-    return len(response.text) > rules.max_length
-
-
-def _unicode(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
-    return hides_something(response.text)
-
-
-def _overlap(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
-    return context.index.shared(response.text) > rules.max_shared_ngrams
-
-
-def _pii(response: PublicResponse, rules: ResponseRules, context: Context) -> bool:
-    text = response.text
-    found = personal_data(text, rules.pii, rules.phone_regions, context.names)
-    return bool(found) or (context.presidio is not None and context.presidio(text))
-
-
-RULES: dict[str, Rule] = {
-    "not_shared": _not_shared,
-    "public_id": _not_asked,
-    "length": _length,  # before anything that reads the text
-    "verified": _not_right,
-    "unicode": _unicode,
-    "overlap": _overlap,
-    "pii": _pii,
-}
-CAPS = ("duplicate", "per_prompt", "per_step", "per_job")
+            kept.append(answer)
+            contents.add(content)
+            of_prompt[answer.problem_id] += 1
+    return kept, dropped

@@ -26,7 +26,6 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import as_json
 from fedrlvr.site.egress import Egress
 from fedrlvr.site.fingerprint import model_fingerprint
-from fedrlvr.site.gate import release
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter
@@ -113,7 +112,7 @@ def _one_segment(
         answer, tensors = worker.ask(request, tensors)
         if isinstance(answer, Failure):
             raise DryRunFailed(f"{request.task}: {answer.reason}")
-        answer, tensors = release(egress, request.task, answer, tensors)
+        answer, tensors = egress.release(request.task, answer, tensors)
         payload = None
         if not isinstance(answer, Failure):
             payload = as_json(answer.payload()) if tensors is None else as_safetensors(tensors)

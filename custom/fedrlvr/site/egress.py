@@ -1,4 +1,4 @@
-"""What may leave a site: every answer to the server is checked, limited, charged to the ledger and logged here.
+"""The site's gate: every answer to the server is checked, limited, charged to the ledger and logged here.
 
 This file applies the rules of `privacy/` to the answers of a job's worker. It fails closed: after an exception here
 nothing leaves.
@@ -6,7 +6,7 @@ nothing leaves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
 from contextlib import AbstractContextManager
 from functools import cached_property
 
@@ -23,14 +23,16 @@ from fedrlvr.privacy.pii import Names, Presidio
 from fedrlvr.privacy.policy import AdapterRules, SitePolicy, TrainingRules
 from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.protocol.adapters import as_safetensors
-from fedrlvr.protocol.answers import ValidateAnswer
-from fedrlvr.protocol.records import PublicResponse, StepRecord
+from fedrlvr.protocol.answers import Answer, Failure, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
+from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.strict import as_json
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter, Problem
 
+LOGGER = logging.getLogger(__name__)
+KINDS = {SubmitAnswer: "adapter", ProposeAnswer: "responses", StepsAnswer: "metrics", ValidateAnswer: "metrics"}
 WITHHELD = "the site could not do this task; its own log says why"
 
 
@@ -58,49 +60,65 @@ class Egress:
         self._place = {"site": site, "job": job_id, "model": config.model}
         self._release = AdapterRelease(policy.adapters, self.ledger, config.model, job_id)
 
-    def adapter(self, delta: Adapter, **place) -> Adapter:
-        """Exactly the expected tensors, clipped, with noise. The noise is charged to the ledger before the release."""
-        with self._written("adapter", place) as entry:
-            delta, measured = self._release(delta, self.adapter_spec)
-            entry |= {"count": len(delta), "rules": measured, **fingerprint(as_safetensors(delta))}
-            entry["ledger"] = self.ledger.last_hash()  # with this release's charge
-        return delta
+    def release(
+        self, task: str, answer: Answer | Failure, tensors: Adapter | None
+    ) -> tuple[Answer | Failure, Adapter | None]:
+        """The answer as it may leave, or a failure in its place. It is in the site's log before this returns."""
+        try:
+            if isinstance(answer, Failure):
+                return self._failure(answer, task), None
+            return self._answer(answer, tensors, task)
+        except Refused as reason:
+            return _refused(task, reason), None
 
-    def responses(self, responses: Sequence[PublicResponse], **place) -> list[PublicResponse]:
-        """The answers that pass every rule; the others are dropped and counted."""
-        with self._written("responses", place) as entry:
-            filtered = filter_responses(responses, self.policy.responses, self._context())
-            payload = as_json({"responses": filtered.kept})
-            entry |= {"count": len(filtered.kept), "rules": filtered.dropped, **fingerprint(payload)}
-        self._answers_released += len(filtered.kept)
-        return filtered.kept
+    def block(self, task: str, reason: str) -> Failure:
+        """What leaves in place of a message to which no rule can be applied; the log tells of it."""
+        try:
+            self.log.refused(reason, **self._place, task=task, kind="unknown")
+        except Refused as unwritten:
+            return _refused(task, unwritten)
+        return _refused(task, reason)
 
-    def steps(self, steps: Sequence[StepRecord], **place) -> list[StepRecord]:
-        """The numbers of steps that the policy allows."""
-        with self._written("metrics", place) as entry:
-            allowed, dropped = allowed_steps(steps, self.policy.metrics)
-            entry |= {"count": len(allowed), "rules": dropped, **fingerprint(as_json({"steps": allowed}))}
-        return allowed
+    def _failure(self, failure: Failure, task: str) -> Failure:
+        """A refusal is about the job, and its reason is always sent."""
+        with self._written("error", task=task) as entry:
+            told = failure.reason if failure.would_not or self.policy.metrics.error_text else WITHHELD
+            entry |= {"count": 1, "rules": {}, **fingerprint(told.encode())}
+        return failure.model_copy(update={"reason": told})
 
-    def scores(self, answer: ValidateAnswer, **place) -> ValidateAnswer:
-        """The scores of an evaluation that the policy allows."""
-        with self._written("metrics", place) as entry:
-            allowed, dropped = allowed_scores(answer.scores, self.policy.metrics)
-            answer = answer.model_copy(update={"scores": allowed})
-            count = 1 + (allowed.heldout is not None)
-            entry |= {"count": count, "rules": dropped, **fingerprint(as_json(answer.payload()))}
-        return answer
+    def _answer(self, answer: Answer, tensors: Adapter | None, task: str) -> tuple[Answer, Adapter | None]:
+        kind, here = KINDS.get(type(answer), "unknown"), answer.envelope
+        with self._written(kind, task=task, round=here.round, segment=here.segment) as entry:
+            if tensors is not None and kind != "adapter":
+                raise Refused("tensors beside an answer that has none")
+            answer, tensors, count, rules = self._allowed(answer, tensors)
+            payload = as_json(answer.payload()) if tensors is None else as_safetensors(tensors)
+            entry |= {"count": count, "rules": rules, **fingerprint(payload)}
+            entry["ledger"] = self.ledger.last_hash()  # with the charge for an adapter
+        if kind == "responses":
+            self._answers_released += count
+        # How long private steps took tells how many problems were in them, and how long their completions.
+        seconds = answer.seconds if self.policy.metrics.private_steps else 0.0
+        return answer.model_copy(update={"seconds": seconds}), tensors
 
-    def error(self, text: str, refusal: bool, **place) -> str:
-        """The text of an error for the server. A refusal is about the job, and is always sent."""
-        with self._written("error", place) as entry:
-            sent = text if refusal or self.policy.metrics.error_text else WITHHELD
-            entry |= {"count": 1, "rules": {}, **fingerprint(sent.encode())}
-        return sent
-
-    def block(self, reason: str, **place) -> None:
-        """Log that a message was refused before any rule was applied to it."""
-        self.log.refused(reason, **self._place, **place, kind="unknown")
+    def _allowed(self, answer: Answer, tensors: Adapter | None) -> tuple[Answer, Adapter | None, int, dict]:
+        """What may leave of an answer, how many things that are, and what each rule took out or measured."""
+        metrics = self.policy.metrics
+        match answer:
+            case SubmitAnswer():
+                tensors, measured = self._release(tensors or {}, self.adapter_spec)
+                return answer, tensors, len(tensors), measured
+            case ProposeAnswer():
+                kept, dropped = filter_responses(answer.responses, self.policy.responses, self._context())
+                return answer.model_copy(update={"responses": kept}), None, len(kept), dropped
+            case StepsAnswer():
+                steps, dropped = allowed_steps(answer.steps, metrics)
+                return answer.model_copy(update={"steps": steps}), None, len(steps), dropped
+            case ValidateAnswer():
+                scores, dropped = allowed_scores(answer.scores, metrics)
+                count = 1 + (scores.heldout is not None)
+                return answer.model_copy(update={"scores": scores}), None, count, dropped
+        raise Refused("an answer of an unknown kind")
 
     def charge_steps(self, steps: int, private_problems: int) -> None:
         """Charge private steps with noise before they are taken. If that raises BudgetSpent, nothing was charged."""
@@ -171,7 +189,7 @@ class Egress:
     def _index(self) -> PrivateIndex:
         paths = [self.config.private_problems, self.config.heldout_problems]
         private = [problem for path in paths if path for problem in read_problems(path, self._task)]
-        return PrivateIndex.build(private, self._public.values(), self.policy.responses.ngram)
+        return PrivateIndex(private, self._public.values(), self.policy.responses.ngram)
 
     @cached_property
     def _names(self) -> Names | None:
@@ -190,5 +208,10 @@ class Egress:
     def _answers_released(self) -> int:
         return self.log.answers_released(self._place["job"])
 
-    def _written(self, kind: str, place: dict) -> AbstractContextManager[dict]:
+    def _written(self, kind: str, **place) -> AbstractContextManager[dict]:
         return self.log.written(**self._place, **place, kind=kind, ledger=self.ledger.last_hash())
+
+
+def _refused(task: str, reason: object) -> Failure:
+    LOGGER.error("%s: not released: %s", task, reason)
+    return Failure.of(f"refused by the site's privacy policy: {reason}", would_not=True)

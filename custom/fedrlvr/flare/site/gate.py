@@ -1,7 +1,7 @@
 """The site's gate as a FLARE filter, to be named in the site's own `local/privacy.json`.
 
 FLARE applies it to every result of every job; a job cannot change that. This file only unpacks and packs FLARE's
-messages: `site/gate.py` decides. Anything unknown is refused.
+messages: `site/egress.py` decides. Anything unknown is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from fedrlvr.flare.messages import ENVELOPE, ERROR, SECONDS, dxo_of, pack_answer
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.site.egress import Egress
-from fedrlvr.site.gate import refused, release
 
 EGRESS = "fedrlvr.egress"  # the context property by which the executor hands its job's `Egress` to the gate
 MALFORMED = "the message is not of the agreed form; this site's own log says where"
@@ -46,17 +45,10 @@ class SiteGate(Filter):
                 _check_nothing_else(shareable)
             answer, tensors = unpack_answer(task, shareable)
         except Refused as reason:
-            return pack_answer(task, self._blocked(egress, task, reason), None)
-        return pack_answer(task, *release(egress, task, answer, tensors))
-
-    def _blocked(self, egress: Egress, task: str, reason: Refused) -> Failure:
-        # The reason may name what stands in the message, so it stays in FLARE's log at the site.
-        self.logger.error("%s: %s", task, reason)
-        try:
-            egress.block(MALFORMED, task=task)
-        except Refused as unwritten:
-            return refused(task, unwritten)
-        return refused(task, Refused(MALFORMED))
+            # The reason may name what stands in the message, so it stays in FLARE's log at the site.
+            self.logger.error("%s: %s", task, reason)
+            return pack_answer(task, egress.block(task, MALFORMED), None)
+        return pack_answer(task, *egress.release(task, answer, tensors))
 
 
 def _check_nothing_else(shareable: Shareable) -> None:
