@@ -15,7 +15,7 @@ import yaml
 
 from fedrlvr.cli import main
 from fedrlvr.commands import doctor
-from fedrlvr.site.rehearsal import RehearsalFailed, WorkerRehearsal
+from fedrlvr.site.trial import TrialFailed
 
 PRESET = {"task": "protocol", "model": "tiny"}
 
@@ -57,7 +57,7 @@ def shown(request, capsys):
 def rehearsed(monkeypatch):
     """Rehearsals that succeed at once, counted."""
     calls = []
-    monkeypatch.setattr(doctor, "rehearse", lambda *asked: calls.append(asked) or WorkerRehearsal(1024, 2, 1, 0.5))
+    monkeypatch.setattr(doctor, "rehearse", lambda *asked: calls.append(asked) or "done")
     return calls
 
 
@@ -195,7 +195,7 @@ def test_a_preset_for_another_model_is_reported(site, rehearsed):
 
 def test_a_rehearsal_that_fails_is_reported(site, monkeypatch):
     def fail(*asked):
-        raise RehearsalFailed("worker died (exit code -9); see log\n  the last words")
+        raise TrialFailed("worker died (exit code -9); see log\n  the last words")
 
     monkeypatch.setattr(doctor, "rehearse", fail)
     code, findings = site()

@@ -9,9 +9,10 @@ from tests.runs import spec_of
 
 from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer
 from fedrlvr.protocol.records import StepRecord
-from fedrlvr.site import rehearsal
+from fedrlvr.site import trial
 from fedrlvr.site.fingerprint import model_fingerprint
-from fedrlvr.site.rehearsal import RehearsalFailed, rehearse
+from fedrlvr.site.rehearsal import rehearse
+from fedrlvr.site.trial import TrialFailed
 from fedrlvr.worker.setup import Ready, SetUp
 
 SPEC = {"m.0.q.lora_A.weight": [2, 5], "m.0.q.lora_B.weight": [3, 2]}
@@ -61,7 +62,7 @@ def rehearsed(site_files, small_job, monkeypatch):
             run.workers.append(worker)
             return worker
 
-        monkeypatch.setattr(rehearsal, "Supervisor", supervisor)
+        monkeypatch.setattr(trial, "Supervisor", supervisor)
         return rehearse(spec_of(small_job(**changes), configs), configs["site-1"])
 
     run.workers, run.config = [], configs["site-1"]
@@ -79,7 +80,7 @@ def test_it_is_one_small_step_that_changes_nothing_with_everything_else_as_in_th
     assert [request.task for request, _ in worker.asked] == ["train", "submit"]
     sent = worker.asked[0][1]
     assert {name: list(tensor.shape) for name, tensor in sent.items()} == SPEC
-    assert (done.parameters, done.completions, done.optimizer_steps, done.seconds) == (16, 4, 1, 0.25)
+    assert done == "4 completions of 3 tokens and a step at learning rate 0 in 0.2 s, 16 LoRA parameters"
 
 
 @pytest.mark.parametrize(
@@ -93,13 +94,13 @@ def test_it_is_one_small_step_that_changes_nothing_with_everything_else_as_in_th
     ],
 )
 def test_a_step_that_was_not_taken_or_moved_something_is_an_error(rehearsed, attributes, said):
-    with pytest.raises(RehearsalFailed, match=said):
+    with pytest.raises(TrialFailed, match=said):
         rehearsed(attributes)
     assert rehearsed.workers[0].stopped == 1
 
 
 def test_of_a_worker_that_died_the_last_five_lines_are_told(rehearsed):
-    with pytest.raises(RehearsalFailed) as caught:
+    with pytest.raises(TrialFailed) as caught:
         rehearsed({"words": "\n".join(f"line {i}" for i in range(8)) + "\n" + "x" * 1000 + "\n\n"})
     told = str(caught.value).splitlines()
     assert told[0] == "worker died (exit code 1)"
@@ -110,7 +111,7 @@ def test_of_a_worker_that_died_the_last_five_lines_are_told(rehearsed):
 def test_the_worker_is_ended_and_its_folder_removed_and_the_sites_own_not_touched(rehearsed, attributes):
     try:
         rehearsed(attributes)
-    except RehearsalFailed:
+    except TrialFailed:
         assert attributes
     (worker,) = rehearsed.workers
     assert worker.stopped == 1

@@ -19,7 +19,8 @@ from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy, read_policy
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, load_settings
-from fedrlvr.site.dry_run import DryRunFailed, Outgoing, dry_run
+from fedrlvr.site.dry_run import Outgoing, dry_run
+from fedrlvr.site.trial import TrialFailed
 from fedrlvr.site_config import SiteConfig
 
 
@@ -110,7 +111,7 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
     try:
         with console.status("the worker evaluates, trains one segment, proposes and submits"):
             sent, costs = dry_run(site_spec(config, job), config, policy, adapter)
-    except (Refused, DryRunFailed) as reason:
+    except (Refused, TrialFailed) as reason:
         console.print(f"nothing would leave this site for this job: {reason}", markup=False, soft_wrap=True)
         return 1
     console.print(_would_leave(sent))
