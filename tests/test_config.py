@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerBase
 
 from fedrlvr.config import RENDERING
 from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
-from fedrlvr.settings_file import SettingsError
+from fedrlvr.server.round_store import ServerConfig
+from fedrlvr.settings_file import SettingsError, load_settings
 
 SMALL = """
 task: protocol
@@ -186,3 +188,15 @@ def test_more_sites_needed_than_there_are(load):
 def test_everything_that_rendering_a_template_takes_for_itself_is_reserved():
     parameters = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
     assert {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD} - {"self"} <= RENDERING
+
+
+def test_relative_paths_are_taken_from_the_folder_of_the_file_itself_wherever_a_link_to_it_stands(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "server.yaml").write_text("state_dir: rounds\n")
+    (tmp_path / "link.yaml").symlink_to("kept/server.yaml")
+    for path in (tmp_path / "kept" / "server.yaml", tmp_path / "link.yaml"):
+        assert load_settings(ServerConfig, path).state_dir == tmp_path / "kept" / "rounds"
+    assert ServerConfig(state_dir=Path("rounds")).state_dir == Path("rounds")
+    (tmp_path / "link.yaml").unlink()
+    (tmp_path / "link.yaml").write_text("state_dir: /var/rounds\n")
+    assert load_settings(ServerConfig, tmp_path / "link.yaml").state_dir == Path("/var/rounds")

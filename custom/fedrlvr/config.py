@@ -6,13 +6,20 @@ A job holds only algorithm settings and names: no path, no hardware. The descrip
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _from_the_files_folder(cls, value: object, info: ValidationInfo) -> object:
+        folder = (info.context or {}).get("folder")  # given where a file is read
+        return folder / value if folder is not None and isinstance(value, Path) else value
 
 
 # The noise that a job or a site may ask for, relative to the clip norm: outside of it no accountant's series holds.

@@ -17,19 +17,19 @@ class SettingsError(ValueError):
 
 
 def load_settings(model: type[S], path: Path) -> S:
-    """Read `path` into `model`.
+    """Read `path` into `model`. Relative paths in it are taken from its folder.
 
     Raises:
         SettingsError: file missing or not YAML, unknown key (with the nearest known one), wrong type, impossible
             combination.
     """
-    return validate_settings(model, read_yaml(path), str(path))
+    return validate_settings(model, read_yaml(path), str(path), path.resolve().parent)
 
 
-def validate_settings(model: type[S], values: dict, source: str) -> S:
-    """`values` as a `model`; errors begin with `source`. Raises SettingsError."""
+def validate_settings(model: type[S], values: dict, source: str, folder: Path | None = None) -> S:
+    """`values` as a `model`, relative paths taken from `folder`; errors begin with `source`. Raises SettingsError."""
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         lines = [_explain(model, item) for item in error.errors()]
         raise SettingsError("\n".join(f"{source}: {line}" for line in lines)) from None

@@ -98,11 +98,6 @@ class SiteConfig(LocalModel):
     policy: Path | None = Field(None, description="The site's privacy policy; null: nothing is filtered or logged.")
     worker: WorkerSettings = WorkerSettings()
 
-    def rooted(self, folder: Path) -> SiteConfig:
-        """The same settings with every relative path made absolute under `folder`."""
-        paths = {name: folder / value for name, value in self if isinstance(value, Path) and not value.is_absolute()}
-        return self.model_copy(update=paths)
-
     def write(self, path: Path) -> None:
         """Write the site's file."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fedrlvr.cli import main
-from fedrlvr.privacy.policy import read_policy
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig
 
@@ -44,12 +44,12 @@ def test_a_sites_folder_is_set_up(local, data, capsys, policy):
     given = ["--model", "tiny", "--model-path", str(data), "--data", str(data), "--processes", "2", "--threads", "3"]
     assert main(["site", "init", str(local), "--policy", policy, *given]) == 0
     assert names(local) == sorted([*KIT, *DEFAULTS])
-    config = load_settings(SiteConfig, local / "fedrlvr.yaml").rooted(local)
+    config = load_settings(SiteConfig, local / "fedrlvr.yaml")
     assert (config.model, config.model_path, config.processes, config.threads) == ("tiny", data, 2, 3)
     assert (config.private_problems, config.heldout_problems) == (data / "north.jsonl", data / "north.heldout.jsonl")
     assert (config.public_problems, config.test_problems) == (data / "public.jsonl", data / "test.jsonl")
     assert config.deepspeed_config.is_file()
-    assert read_policy(config.policy).responses.share == (policy != "sealed")
+    assert load_settings(SitePolicy, config.policy).responses.share == (policy != "sealed")
     said = capsys.readouterr().out
     assert "fill in these settings" not in said
     assert said.endswith(

@@ -18,11 +18,12 @@ from tests.runs import run_here, spec_of
 
 from fedrlvr.data.problems import write_problems
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.privacy.policy import read_policy
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.answers import ProposeAnswer
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.server.client_manager import Message
+from fedrlvr.settings_file import load_settings
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
 from fedrlvr.worker.in_process import InProcessWorker
@@ -85,7 +86,7 @@ def test_each_sites_policy_acts_although_the_job_configures_none(site_files, sma
     _, sites = site_files({site: (label,) for site, label in zip(PLANS, "ABCD", strict=True)})
     sites = {name: c.model_copy(update={"policy": policy_file(c, *PLANS[name])}) for name, c in sites.items()}
     heard, events = tapped(tmp_path / "run", spec_of(job, sites), sites)
-    logs = {name: list(EgressLog(read_policy(c.policy).log).entries()) for name, c in sites.items()}
+    logs = {name: list(EgressLog(load_settings(SitePolicy, c.policy).log).entries()) for name, c in sites.items()}
     check_who_was_let_in(events, logs)
     check_what_left(events)
     for name in ("site-1", "site-2"):
@@ -161,7 +162,11 @@ def test_a_hundred_canaries_in_the_models_mouth(arithmetic_sites, small_job, tmp
     heard, events = tapped(tmp_path / "run", spec_of(job, sites), sites, recited)
     from_site_1 = "\n".join(str(message) for site, message in heard if site == "site-1")
     assert sum(canary in from_site_1 for canary in canaries()) == leaking
-    (written,) = [e for e in EgressLog(read_policy(sites["site-1"].policy).log).entries() if e["kind"] == "responses"]
+    (written,) = [
+        e
+        for e in EgressLog(load_settings(SitePolicy, sites["site-1"].policy).log).entries()
+        if e["kind"] == "responses"
+    ]
     assert written["count"] == leaking
     assert written["rules"]["overlap"] == 100 - leaking
     assert events[-1]["event"] == "end"

@@ -56,8 +56,9 @@ def test_what_is_missing_is_said_at_the_start(model, tmp_path, monkeypatch):
 
 
 def test_its_place_in_the_policy(tmp_path):
-    policy = validate_settings(SitePolicy, {"responses": {"presidio": {"model": "models/en"}}}, "policy")
-    assert policy.rooted(tmp_path).responses.presidio.model == tmp_path / "models/en"
+    values = {"responses": {"presidio": {"model": "models/en"}}}
+    policy = validate_settings(SitePolicy, values, "policy", tmp_path)
+    assert policy.responses.presidio.model == tmp_path / "models/en"
     for name in ("URL", "EMAIL_ADDRESS"):
         with pytest.raises(SettingsError, match="asks the network"):
             validate_settings(SitePolicy, {"responses": {"presidio": {"model": "m", "entities": [name]}}}, "policy")

@@ -46,7 +46,7 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
     yield from check_versions(arguments.constraints)
     path = arguments.site_config
     try:
-        config = load_settings(SiteConfig, path).rooted(path.resolve().parent)
+        config = load_settings(SiteConfig, path)
         config.check_paths()
         fingerprint = model_fingerprint(config.model_path)
     except (SettingsError, OSError) as error:

@@ -16,7 +16,7 @@ from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import budget_in_words
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
 from fedrlvr.privacy.ledger import Ledger
-from fedrlvr.privacy.policy import SitePolicy, read_policy
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.dry_run import Outgoing, dry_run
@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     path = arguments.site_config
-    config = load_settings(SiteConfig, path).rooted(path.resolve().parent)
+    config = load_settings(SiteConfig, path)
     if config.policy is None:
         raise SettingsError(f"{path}: names no policy, so nothing is filtered or logged; set policy: FILE")
-    policy = read_policy(config.policy)
+    policy = load_settings(SitePolicy, config.policy)
     console = Console()
     if arguments.action == "show":
         return _show(policy, console)

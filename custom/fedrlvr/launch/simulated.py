@@ -17,10 +17,10 @@ from fedrlvr.flare.lead.simulator import Simulation, check_folder
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.launch.prepared_problems import copy_prepared
 from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
-from fedrlvr.privacy.policy import SitePolicy, read_policy
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Run
-from fedrlvr.settings_file import SettingsError
+from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import SYNTHETIC, TASKS, Task, task_named
@@ -34,7 +34,7 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
     if environment == "sim":
         check_folder(args.workspace.resolve())
     path = args.policy or (experiment.policy and args.config.resolve().parent / experiment.policy)
-    policy = read_policy(path) if path else None
+    policy = load_settings(SitePolicy, path) if path else None
     prepared = replace(prepare_sites(experiment, args, say), environment=environment)
     if policy is not None:
         sites = {name: _with_policy(config, policy) for name, config in prepared.sites.items()}

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fedrlvr.config import MOST_NOISE, Settings
-from fedrlvr.settings_file import load_settings
 
 PII = ("birth_date", "email", "iban", "mrn", "nhs", "phone", "ssn")
 
@@ -139,23 +138,3 @@ class SitePolicy(Settings):
                     f"has no noise: set it to {value}"
                 )
         return self
-
-    def rooted(self, folder: Path) -> SitePolicy:
-        """The same policy with its paths made absolute under `folder`."""
-        answers = self.responses
-        changes: dict = {"names": folder / answers.names if answers.names else None}
-        if answers.presidio:
-            model = folder / answers.presidio.model
-            changes["presidio"] = answers.presidio.model_copy(update={"model": model})
-        return self.model_copy(
-            update={
-                "ledger": folder / self.ledger,
-                "log": folder / self.log,
-                "responses": answers.model_copy(update=changes),
-            }
-        )
-
-
-def read_policy(path: Path) -> SitePolicy:
-    """A site's policy file with its paths made absolute. Raises SettingsError."""
-    return load_settings(SitePolicy, path).rooted(path.resolve().parent)

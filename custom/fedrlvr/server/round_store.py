@@ -100,5 +100,5 @@ def runs_folder(root: Path) -> Path:
     for name in ("fedrlvr.server.yaml", "fedrlvr.yaml"):
         path = root / "local" / name
         if path.is_file():
-            return path.parent / load_settings(ServerConfig, path).state_dir
+            return load_settings(ServerConfig, path).state_dir
     return root / "fedrlvr"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedrlvr.algorithms.lora import spec_hash
-from fedrlvr.privacy.policy import read_policy
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.adapters import check_adapter
 from fedrlvr.protocol.answers import Answer, Failure
 from fedrlvr.protocol.records import Envelope
@@ -63,12 +63,12 @@ class SiteAgent:
         if self._worker is not None:
             return
         path = site_file(self.local, self.site)
-        config = load_settings(SiteConfig, path).rooted(path.parent)
+        config = load_settings(SiteConfig, path)
         config.check_paths()
         propose_from = "local"
         if config.policy is not None:
             self._check_way_out()
-            policy = read_policy(config.policy)
+            policy = load_settings(SitePolicy, config.policy)
             self.egress = Egress(self.site, self.job_id, self.spec.job, config, policy)
             self.egress.check_job()
             propose_from = policy.responses.propose_from

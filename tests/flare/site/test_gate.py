@@ -43,7 +43,7 @@ def site(site_files, small_job, tmp_path):
             self.context = FLContext()
 
         def __call__(self, **rules):
-            policy = SitePolicy.model_validate(rules).rooted(tmp_path / "local")
+            policy = SitePolicy.model_validate(rules, context={"folder": tmp_path / "local"})
             self.egress = Egress("site-1", "job-1", small_job(), config, policy)
             self.egress.adapter_spec = SPEC
             self.egress.asked = {p.id for p in public}

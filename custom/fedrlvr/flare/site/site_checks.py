@@ -12,8 +12,9 @@ from fedrlvr.flare.site.lockdown import check_authorization, check_resources
 from fedrlvr.flare.workarounds import NoRemoteShell
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
-from fedrlvr.privacy.policy import SitePolicy, read_policy
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.refused import Refused
+from fedrlvr.settings_file import load_settings
 from fedrlvr.site.checks import Finding
 from fedrlvr.site_config import SiteConfig
 
@@ -28,7 +29,7 @@ def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
             "policy", "warning", "none: all answers of a job's worker leave unchecked", f"set policy; {WRITTEN_BY}"
         )
         return
-    policy = read_policy(config.policy)
+    policy = load_settings(SitePolicy, config.policy)
     yield Finding("policy", "ok", f"{config.policy}, {_in_words(policy)}")
     yield _records(policy)
     local = site_file.resolve().parent
