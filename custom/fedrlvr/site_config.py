@@ -35,18 +35,15 @@ class LocalModel(Hardware):
 
     def check_model(self) -> None:
         """Raises FileNotFoundError where `model_path` is no Hugging Face directory with safetensors weights."""
-        if not (self.model_path / "config.json").is_file():
-            raise FileNotFoundError(
-                f"model_path: no config.json in {self.model_path}; expected a Hugging Face model directory"
-            )
-        if not any(self.model_path.glob("*.safetensors")):
-            pickled = sorted(
-                path.name for ending in ("bin", "pt", "pth") for path in self.model_path.glob(f"*.{ending}")
-            )
+        folder = self.model_path
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"model_path: no config.json in {folder}; expected a Hugging Face model directory")
+        files = sorted(folder.iterdir())
+        if not any(path.suffix == ".safetensors" for path in files):
+            pickled = [path.name for path in files if path.suffix in (".bin", ".pt", ".pth")]
             found = f"only pickle weights ({pickled[0]}), which can run code when loaded" if pickled else "no weights"
-            raise FileNotFoundError(
-                f"model_path: {found} in {self.model_path}; expected *.safetensors (save_pretrained writes them)"
-            )
+            expected = "*.safetensors (save_pretrained writes them)"
+            raise FileNotFoundError(f"model_path: {found} in {folder}; expected {expected}")
 
 
 WORKER = "{worker}"

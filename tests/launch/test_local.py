@@ -14,11 +14,12 @@ from tests.runs import events_of, of, round_adapters, run_here, spec_of
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.launch.local import LocalRun, LocalTask, LocalTransport
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.privacy.policy import read_policy
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.run import RunFailed
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.server.client_manager import Message
+from fedrlvr.settings_file import load_settings
 
 SITES = {"site-1": ("A",), "site-2": ("B",)}
 TWO_ROUNDS = {"federation__rounds": 2, "federation__segments_per_round": 2, "federation__min_sites": 2}
@@ -248,7 +249,7 @@ def test_a_sites_policy_is_applied_and_logged(small_job, sites, tmp_path):
     assert steps == {("site-1", "private"), ("site-1", "public"), ("site-2", "public")}
     assert all(not e["bytes_up"].get("site-2") for e in of(events, "exchange"))
     assert any(e["bytes_up"]["site-1"] for e in of(events, "exchange"))
-    entries = list(EgressLog(read_policy(policy).log).entries())
+    entries = list(EgressLog(load_settings(SitePolicy, policy).log).entries())
     assert {e["kind"] for e in entries} == {"adapter", "responses", "metrics"}
     (clipped,) = [e["rules"] for e in entries if e["kind"] == "adapter"]
     assert clipped["clipped"] == 1

@@ -20,7 +20,7 @@ from fedrlvr.privacy.append_log import AppendLog, BrokenLog
 
 @pytest.fixture
 def log(tmp_path):
-    return AppendLog(tmp_path / "local" / "log.jsonl", stops="nothing leaves")
+    return AppendLog(tmp_path / "local" / "log.jsonl")
 
 
 def filled(log: AppendLog, *texts: str) -> AppendLog:
@@ -176,7 +176,7 @@ def killed_at(step: int, log: AppendLog) -> bool:
 
 def test_a_kill_at_any_step_of_an_append_leaves_a_log_that_goes_on(tmp_path):
     for step in range(1, 6):
-        log = AppendLog(tmp_path / f"{step}.jsonl", "nothing leaves")
+        log = AppendLog(tmp_path / f"{step}.jsonl")
         filled(log, "a", "b")
         # The line's sync, the head's, its rename, and the folder's sync. The line itself is written before all of them.
         assert killed_at(step, log) == (step <= 4)
@@ -227,7 +227,7 @@ import os, sys
 from pathlib import Path
 from fedrlvr.privacy.append_log import AppendLog, BrokenLog
 disk = Path(sys.argv[1])
-log = AppendLog(disk / "log.jsonl", "nothing leaves")
+log = AppendLog(disk / "log.jsonl")
 def append(text):
     with log.locked():
         log.append({"text": text})

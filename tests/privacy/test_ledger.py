@@ -151,7 +151,7 @@ def test_an_older_copy_of_ledger_and_head_is_noticed_by_what_the_log_saw(path):
 )
 def test_a_line_that_is_no_charge_is_refused_even_in_a_sound_chain(path, values):
     charged(path, 1)
-    log = Ledger(path, "ward-7")._log
+    log = Ledger(path, "ward-7")
     with log.locked():
         log.append({"model": "m", "job": "j", **values})
     with pytest.raises(BrokenLog, match="line 3"):

@@ -14,7 +14,6 @@ import torch
 from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.site import checks
 from fedrlvr.site.checks import GIB, check_deepspeed, check_machine, check_problems, check_versions, model_bytes
-from fedrlvr.tasks import TASKS
 
 
 @pytest.fixture
@@ -128,11 +127,11 @@ def test_it_says_how_deepspeed_will_run(config, monkeypatch):
     assert check_deepspeed(two).text == "ZeRO 2, 2 ranks under torchrun, gloo on CPU, nothing is compiled, bfloat16"
 
 
-def test_problem_files_are_counted_and_their_labels(config):
-    findings = found(check_problems(config, TASKS["protocol"], None))
+def test_problem_files_are_counted_and_their_labels(config, small_job):
+    findings = found(check_problems(config, small_job(), None))
     assert findings["private"].text == "16 protocol problems, 2 labels, golds verified"
     assert findings["heldout"].text == "4 protocol problems, 2 labels, golds verified"
     assert findings["test"].text == "16 protocol problems, 4 labels, golds verified"
     config.test_problems.write_text("")
     with pytest.raises(ProblemFileError, match=r"test.jsonl: holds no problem"):
-        list(check_problems(config, TASKS["protocol"], None))
+        list(check_problems(config, small_job(), None))

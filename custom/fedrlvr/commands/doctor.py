@@ -17,7 +17,6 @@ from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.rehearsal import rehearse
 from fedrlvr.site.trial import TrialFailed
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import task_named
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -50,9 +49,7 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
         config.check_paths()
         fingerprint = model_fingerprint(config.model_path)
     except (SettingsError, OSError) as error:
-        yield Finding(
-            "site file", "failed", str(error), "correct it and run this again; nothing else can be checked before"
-        )
+        yield Finding("site file", "failed", str(error), "correct it first; nothing else can be checked before")
         return
     yield Finding("site file", "ok", f"{path}, model {config.model}, base model {fingerprint}")
     sound = True
@@ -60,14 +57,14 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
         ("machine", lambda: check_machine(config)),
         ("deepspeed", lambda: [check_deepspeed(config)]),
         ("privacy", lambda: check_privacy(path, config)),
-        ("problems", lambda: check_problems(config, _task(config, arguments), arguments.manifest)),
+        ("problems", lambda: check_problems(config, site_job(config, arguments.config), arguments.manifest)),
     ):
         for finding in _guarded(about, check):
             sound = sound and finding.status != "failed"
             yield finding
     if sound:
         with console.status("rehearsing: the worker starts, samples and takes a step"):
-            yield from _guarded("rehearsal", lambda: [_rehearsal(config, arguments)])
+            yield from _guarded("rehearsal", lambda: _rehearsal(config, arguments.config))
     else:
         yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")
 
@@ -79,13 +76,8 @@ def _guarded(about: str, check: Callable) -> Iterator[Finding]:
         yield Finding(about, "failed", str(error) or type(error).__name__)
 
 
-def _task(config: SiteConfig, arguments):
-    job = site_job(config, arguments.config)
-    return task_named(job.task, job.verifier)
-
-
-def _rehearsal(config: SiteConfig, arguments) -> Finding:
-    return Finding("rehearsal", "ok", rehearse(site_spec(config, site_job(config, arguments.config)), config))
+def _rehearsal(config: SiteConfig, preset: Path | None) -> Iterator[Finding]:
+    yield Finding("rehearsal", "ok", rehearse(site_spec(config, site_job(config, preset)), config))
 
 
 def _print(finding: Finding, console: Console) -> None:

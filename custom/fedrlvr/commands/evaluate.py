@@ -39,12 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="default: the task that the problems name")
     parser.add_argument("--samples", type=int, default=1, help="completions per problem (default: %(default)s)")
     parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,8 (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="results; an interrupted run continues here"
-    )
-    parser.add_argument(
-        "--config", type=Path, metavar="PRESET", help="take prompt, verifier and sampling from a preset"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for results; a run continues here")
+    parser.add_argument("--config", type=Path, metavar="PRESET", help="takes prompt, verifier and sampling from it")
     parser.add_argument("--temperature", type=float, help="default: the preset's, or 1")
     parser.add_argument("--max-completion-length", type=int, help="in tokens; default: the preset's, or 256")
     parser.add_argument("--seed", type=int, default=0)

@@ -115,15 +115,10 @@ def _source(arguments: argparse.Namespace) -> str:
 
 
 def _refusal(refused: list[str]) -> str:
-    more = [f"and {len(refused) - SHOWN} more"] if len(refused) > SHOWN else []
-    return "\n  ".join(
-        [
-            f"rows whose gold cannot be used: {len(refused)}",
-            *refused[:SHOWN],
-            *more,
-            "nothing was written; --allow-bad-golds leaves them out",
-        ]
-    )
+    lines = [f"rows whose gold cannot be used: {len(refused)}", *refused[:SHOWN]]
+    if len(refused) > SHOWN:
+        lines.append(f"and {len(refused) - SHOWN} more")
+    return "\n  ".join([*lines, "nothing was written; --allow-bad-golds leaves them out"])
 
 
 def _write(folder: Path, arguments: argparse.Namespace, made: Prepared, task: Task, pool: Pool) -> None:

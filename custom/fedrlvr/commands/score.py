@@ -11,7 +11,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 
 from fedrlvr.config import VerifierSettings
@@ -51,9 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.output}: is also the input, which would be lost")
     reasons: Counter[str] = Counter()
     total = 0.0
-    with ExitStack() as files:
-        lines = files.enter_context(arguments.input.open("rb"))
-        output = files.enter_context(arguments.output.open("w")) if arguments.output else sys.stdout
+    written = arguments.output.open("w") if arguments.output else nullcontext(sys.stdout)
+    with arguments.input.open("rb") as lines, written as output:
         for record, verdict in scored(lines, task, str(arguments.input)):
             # json.dumps escapes half a surrogate pair, which may be in a field that is not ours.
             print(json.dumps(record | verdict._asdict()), file=output)
@@ -80,11 +79,7 @@ def scored(lines: Iterable[bytes], task: Task, source: str) -> Iterator[tuple[di
 
 
 def _record(line: bytes, where: str) -> dict:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ProblemFileError(f"{where}: not UTF-8 text ({error.reason})") from None
-    record = json_value(text, where)
+    record = json_value(line, where)
     if not isinstance(record, dict):
         raise ProblemFileError(f"{where}: expected a JSON object, found {type(record).__name__}")
     if "completion" not in record:

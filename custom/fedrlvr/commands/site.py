@@ -47,8 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     kit = server_kit(folder) if arguments.server else site_kit(folder, arguments.policy, settings)
     write_new(folder, kit)
     console.print(f"wrote {', '.join(kit)} into {folder}")
-    for line in _server_next() if arguments.server else _site_next(folder, settings):
-        console.print(line)
+    if arguments.server:
+        console.print("next: start the server; it refuses jobs with other classes than our controller")
+    else:
+        console.print("\n".join(_site_next(folder, settings)))
     return 0
 
 
@@ -116,7 +118,3 @@ def _site_next(folder: Path, settings: dict[str, object]) -> list[str]:
         lines.append(f"there is no model in {model} yet")
     site_file = shlex.quote(str(folder / SITE_FILE))
     return [*lines, f"next: fedrlvr doctor --site-config {site_file} --config PRESET --manifest MANIFEST"]
-
-
-def _server_next() -> list[str]:
-    return ["next: start the server; it refuses jobs with other classes than our controller"]

@@ -91,7 +91,7 @@ def problems_in(path: Path) -> Iterator[tuple[str, Problem]]:
             yield where, parse_problem(json_value(line, where), where)
 
 
-def json_value(text: str, where: str) -> object:
+def json_value(text: str | bytes, where: str) -> object:
     """The value of a JSON text; `where` begins every error. Raises ProblemFileError."""
     try:
         return json.loads(text)

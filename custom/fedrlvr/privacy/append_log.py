@@ -19,6 +19,7 @@ from functools import partial
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
+from typing import ClassVar
 
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.sealed_folder import sync
@@ -31,16 +32,17 @@ class BrokenLog(Refused):
 
 
 class AppendLog:
-    """Every method raises BrokenLog. Reading takes no lock and writes nothing. `stops` says what must not happen while
-    the log is broken."""
+    """Only its owner may read the files. Reading takes no lock and writes nothing. Every method raises BrokenLog."""
 
-    def __init__(self, path: Path, stops: str):
-        self.path, self.head, self._stops = path, path.with_name(path.name + ".head"), stops
+    stops: ClassVar[str] = "nothing leaves"  # while the log is broken
+
+    def __init__(self, path: Path):
+        self.path, self.head = path, path.with_name(path.name + ".head")
 
     def broken(self, what: str) -> BrokenLog:
         name = self.path.name  # not the folder: the message may go to the server
         remedy = f"restore it, or let its owner begin a new one by moving {name}* away"
-        return BrokenLog(f"{name}: {what}; {remedy}; until then {self._stops}")
+        return BrokenLog(f"{name}: {what}; {remedy}; until then {self.stops}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -142,7 +144,7 @@ class AppendLog:
             yield
         except OSError as error:
             why = f"cannot be read or written ({error.strerror})"
-            raise BrokenLog(f"{self.path.name}: {why}, so {self._stops}") from None
+            raise BrokenLog(f"{self.path.name}: {why}, so {self.stops}") from None
 
 
 def _tail(file: FileIO) -> list[bytes]:

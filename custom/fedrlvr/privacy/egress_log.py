@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from fedrlvr.privacy.append_log import AppendLog
 from fedrlvr.protocol.refused import Refused
@@ -15,8 +14,8 @@ RELEASED, REFUSED = "released", "refused"
 MAX_REASON = 1000  # characters
 
 
-class EgressLog:
-    """Appends to `path`, which only its owner may read. One line is one message to the server.
+class EgressLog(AppendLog):
+    """One line is one message to the server.
 
     | field | |
     | --- | --- |
@@ -28,10 +27,6 @@ class EgressLog:
     | `ledger` | hash of the ledger's last line at that time, or else the last one known; "" for none |
     | `n`, `before` | the line's place in the chain, see `AppendLog` |
     """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._log = AppendLog(path, stops="nothing leaves")
 
     @contextmanager
     def written(self, **place) -> Iterator[dict]:
@@ -56,9 +51,9 @@ class EgressLog:
 
     def entries(self) -> Iterator[dict]:
         """Every whole line, oldest first, from a log that is read and verified as a whole. Raises BrokenLog."""
-        for number, entry in enumerate(self._log.lines(), start=1):
+        for number, entry in enumerate(self.lines(), start=1):
             if not {"decision", "kind", "job"} <= entry.keys():
-                raise self._log.broken(f"line {number} is not a line of an egress log")
+                raise self.broken(f"line {number} is not a line of an egress log")
             yield entry
 
     def answers_released(self, job: str) -> int:
@@ -69,15 +64,15 @@ class EgressLog:
     def last_ledger(self) -> str:
         """Hash of the ledger's last line when something was last written here, "" where there was none. Raises
         BrokenLog."""
-        line = self._log.last_line()
+        line = self.last_line()
         if {"before", "ledger"} <= line.keys():  # and so it hands on what the line before it knew
             return line["ledger"]
         return next((e["ledger"] for e in reversed(list(self.entries())) if e.get("ledger")), "")
 
     def _append(self, entry: dict) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self._log.locked():
-            self._log.append({"time": time} | entry | {"ledger": entry.get("ledger") or self.last_ledger()})
+        with self.locked():
+            self.append({"time": time} | entry | {"ledger": entry.get("ledger") or self.last_ledger()})
 
 
 def fingerprint(payload: bytes) -> dict:

@@ -21,7 +21,7 @@ class BudgetSpent(Refused):
     """One charge more would exceed the site's limit; it was not made."""
 
 
-class Ledger:
+class Ledger(AppendLog):
     """Charges by model, of one site (None: whoever's it is, to read it). What is spent on a model adds up over all
     jobs and restarts. Every method raises BrokenLog for a ledger that cannot be trusted, read or written.
 
@@ -29,9 +29,11 @@ class Ledger:
     and is noted (`clock_back_seconds`).
     """
 
+    stops = "nothing that costs budget leaves"
+
     def __init__(self, path: Path, site: str | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)):
-        self.path, self.site, self.now = path, site, now
-        self._log = AppendLog(path, stops="nothing that costs budget leaves")
+        super().__init__(path)
+        self.site, self.now = site, now
 
     def charge(self, model: str, job: str, new: Charge, delta: float, max_epsilon: float | None) -> float:
         """Add `new`, and return when it is on disk: the epsilon that all charges of its unit on `model` now cost.
@@ -39,7 +41,7 @@ class Ledger:
         Raises:
             BudgetSpent: that would be more than `max_epsilon`.
         """
-        with self._log.locked():
+        with self.locked():
             lines = self._verified()
             total = epsilon([*_charges(lines, model, type(new)), new], delta)
             if max_epsilon is not None and not total <= max_epsilon:
@@ -49,9 +51,9 @@ class Ledger:
                     f"{delta:g} (unit: {UNITS[type(new)]}), one more would make it {total:.4g}"
                 )
             if not lines:
-                self._log.append({"format": FORMAT, "site": self.site, "id": secrets.token_hex(8)} | self._time([]))
+                self.append({"format": FORMAT, "site": self.site, "id": secrets.token_hex(8)} | self._time([]))
             entry = {"model": model, "job": job, "mechanism": type(new).__name__, **asdict(new)}
-            self._log.append(entry | self._time(lines))
+            self.append(entry | self._time(lines))
         return total
 
     def planned(self, model: str, charges: Sequence[Charge], delta: float) -> float:
@@ -66,26 +68,22 @@ class Ledger:
     def models(self) -> list[str]:
         return sorted({line["model"] for line in self._verified() if "model" in line})
 
-    def last_hash(self) -> str:
-        """SHA-256 of the last line, "" for an empty ledger: by this the egress log notices an older copy."""
-        return self._log.last_hash()
-
     def check_knows(self, line_hash: str) -> None:
         """Raises BrokenLog where the ledger has no line of this hash, though the site's log once saw one."""
         known = {self.last_hash(), *(line["before"] for line in self._verified())}
         if line_hash and line_hash not in known:
-            raise self._log.broken("lines are missing that the egress log has seen")
+            raise self.broken("lines are missing that the egress log has seen")
 
     def _verified(self) -> list[dict]:
-        lines = list(self._log.lines())
+        lines = list(self.lines())
         first = lines[0] if lines else {"format": FORMAT, "site": self.site, "before": ""}
         if first.get("format") != FORMAT or "before" not in first:
-            raise self._log.broken("line 1 is not a ledger's first line")
+            raise self.broken("line 1 is not a ledger's first line")
         if self.site not in (None, first.get("site")):
-            raise self._log.broken(f"it is the ledger of {first.get('site')!r}, this is {self.site!r}")
+            raise self.broken(f"it is the ledger of {first.get('site')!r}, this is {self.site!r}")
         for number, line in enumerate(lines[1:], start=2):
             if not _is_charge(line):
-                raise self._log.broken(f"line {number} is not a possible charge that this version knows")
+                raise self.broken(f"line {number} is not a possible charge that this version knows")
         return lines
 
     def _time(self, lines: Sequence[dict]) -> dict:

@@ -16,11 +16,12 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
+from fedrlvr.config import JobConfig
 from fedrlvr.data.manifest import check_set, read_manifest
 from fedrlvr.data.problems import read_problems
 from fedrlvr.learning.engine import read_deepspeed_config
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import Task
+from fedrlvr.tasks import task_named
 
 GIB = 2**30
 LEAST_DISK = 1 * GIB
@@ -40,8 +41,7 @@ class Finding:
 
 def check_versions(constraints: Path | None) -> Iterator[Finding]:
     """This package's requirements and, if a constraints file is given, the tested versions."""
-    python = platform.python_version()
-    yield Finding("python", "ok" if tuple(map(int, python.split(".")[:2])) >= (3, 11) else "failed", python, "use 3.11")
+    yield Finding("python", "ok", platform.python_version())  # pip installs this package on no older one
     wrong = []
     needed = [Requirement(text) for text in requires("fedrlvr") or ()]
     for requirement in (one for one in needed if not one.marker):
@@ -93,8 +93,9 @@ def check_deepspeed(config: SiteConfig) -> Finding:
     return Finding("deepspeed", "ok", f"ZeRO {stage}, {ranks}, {backend}, {config.dtype}")
 
 
-def check_problems(config: SiteConfig, task: Task, manifest: Path | None) -> Iterator[Finding]:
+def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:
     """Every problem file, and whether the public one fits the manifest. Raises ProblemFileError, ManifestError."""
+    task = task_named(job.task, job.verifier)
     for name in ("private", "public", "test", "heldout"):
         path = getattr(config, f"{name}_problems")
         if path is not None:
