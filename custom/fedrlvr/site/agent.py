@@ -65,13 +65,11 @@ class SiteAgent:
         path = site_file(self.local, self.site)
         config = load_settings(SiteConfig, path)
         config.check_paths()
-        propose_from = "local"
         if config.policy is not None:
             self._check_way_out()
             policy = load_settings(SitePolicy, config.policy)
             self.egress = Egress(self.site, self.job_id, self.spec.job, config, policy)
             self.egress.check_job()
-            propose_from = policy.responses.propose_from
         own = model_fingerprint(config.model_path)
         if self.spec.base_model not in (None, own):
             raise Refused(f"base model differs: the job is for {self.spec.base_model}, this site has {own}")
@@ -81,33 +79,27 @@ class SiteAgent:
                 site=self.site,
                 site_config=config,
                 base_model=own,
-                propose_from=propose_from,
+                propose_from=self.egress.policy.responses.propose_from if self.egress else "local",
                 recover=self.spec.resume,
             )
         )
 
     def answer(self, request: Request, adapter: Adapter | None) -> tuple[Answer | Failure, Adapter | None]:
-        """The worker's answer, or why there is none.
-
-        Raises:
-            Aborted: as `Supervisor.ask`.
-        """
+        """The worker's answer, or why there is none. Raises Aborted as `Supervisor.ask`."""
         began = time.monotonic()
         try:
             self.open()
             self._here.check_same_side(request.envelope)
-            ready = self._started()
-            if isinstance(ready, Failure):
-                return self._failed(request, ready), None
-            self._check_adapter(request, adapter, ready)
-            ledger = self._prepare_egress(request, ready)
-            answer, tensors = self._worker.ask(request, adapter, ledger)
-        except Refused as reason:
-            return self._failed(request, Failure.of(reason, would_not=True)), None
-        except (SettingsError, FileNotFoundError) as reason:
-            return self._failed(request, Failure.of(reason)), None
+            answer, tensors = self._started(), None
+            if isinstance(answer, Ready):
+                self._check_adapter(request, adapter, answer)
+                ledger = self._prepare_egress(request, answer)
+                answer, tensors = self._worker.ask(request, adapter, ledger)
+        except (Refused, SettingsError, FileNotFoundError) as reason:
+            answer = Failure.of(reason, would_not=isinstance(reason, Refused))
         if isinstance(answer, Failure):
-            return self._failed(request, answer), None
+            LOGGER.error("%s: %s: %s", self.site, request.task, answer.reason)
+            return answer, None
         return answer.model_copy(update={"seconds": time.monotonic() - began}), tensors
 
     def stop(self, grace: float = 0.0) -> None:
@@ -115,34 +107,28 @@ class SiteAgent:
         if self._worker is not None:
             self._worker.stop(grace)
 
-    def _failed(self, request: Request, failure: Failure) -> Failure:
-        LOGGER.error("%s: %s: %s", self.site, request.task, failure.reason)
-        return failure
-
     def _started(self) -> Ready | Failure:
         """The worker's report, after starting it if need be. A job that plans too much for the budget, which the number
-        of private problems tells, gets no worker, now or later. Raises Refused."""
+        of private problems tells, gets no worker, now or later; nor does one whose checkpoint was paid for by a ledger
+        that is gone. Raises Refused."""
         if self._refusal is not None:
             raise self._refusal
-        if not self._worker.running:
-            first, ready = self._ready is None, self._worker.start()
-            if isinstance(ready, Failure):
-                return ready
-            if self.egress is not None:
-                self._check_budgets(ready, first)
-            self._ready = ready
-        return self._ready
-
-    def _check_budgets(self, ready: Ready, first: bool) -> None:
-        """See that enough is left for the job, and that the ledger knows all that the checkpoint was paid with."""
+        if self._worker.running:
+            return self._ready
+        ready = self._worker.start()
+        if isinstance(ready, Failure):
+            return ready
         try:
-            if first:
-                self.egress.check_plan(ready.private_problems, ready.rounds_done)
-            self.egress.ledger.check_knows(ready.ledger)
+            if self.egress is not None:
+                if self._ready is None:
+                    self.egress.check_plan(ready.private_problems, ready.rounds_done)
+                self.egress.ledger.check_knows(ready.ledger)
         except Refused as reason:
             self._worker.stop()
             self._refusal = reason
             raise
+        self._ready = ready
+        return ready
 
     def _check_adapter(self, request: Request, adapter: Adapter | None, ready: Ready) -> None:
         """Raises Refused where the server's adapter is not of the names, shapes and settings that this site's has."""
@@ -168,13 +154,9 @@ class SiteAgent:
 
 
 def site_file(folder: Path, site: str) -> Path:
-    """`fedrlvr.yaml` in the site's local folder; `fedrlvr.<site>.yaml` where simulated sites share that folder.
-
-    Raises FileNotFoundError naming what was looked for.
-    """
+    """`fedrlvr.yaml` in the site's local folder; `fedrlvr.<site>.yaml` where simulated sites share that folder. Raises
+    FileNotFoundError."""
     for name in (f"fedrlvr.{site}.yaml", "fedrlvr.yaml"):
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(
-        f"no site file fedrlvr.yaml in {folder}: a site says there where its model and problems are"
-    )
+    raise FileNotFoundError(f"no site file fedrlvr.yaml in {folder}: it says where a site's model and problems are")
