@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 import transformers
@@ -26,7 +25,7 @@ from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.report.table import print_scores
-from fedrlvr.settings_file import SettingsError
+from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site.fingerprint import weights_fingerprint
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import Task, task_named
@@ -53,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     transformers.utils.logging.disable_progress_bar()
     console = Console()
     ks = _ks(arguments)
-    prompt, verifier, temperature, length = _job_part(arguments)
+    prompt, verifier, sampling = _job_part(arguments)
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise SettingsError(f"--batch-size {arguments.batch_size}: expected 1 or more")
     task = task_named(_task_name(arguments), verifier)
     problems = read_problems(arguments.problems, task)
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
@@ -67,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
             "problems": manifest_hash(problems),
             "task": task.name,
             "samples": arguments.samples,
-            "temperature": temperature,
-            "max_completion_length": length,
+            "temperature": sampling.temperature,
+            "max_completion_length": sampling.max_completion_length,
             "seed": arguments.seed,
             "dtype": arguments.dtype,
             "prompt": prompt.model_dump(mode="json"),
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if any(problem.id not in file.done for problem in problems):
         policy = load_trained(settings, adapter, prompt, choose_device(settings, Ranks()))
-        _measure(policy, task, problems, file, arguments, temperature, length)
+        _measure(policy, task, problems, file, arguments, sampling)
     scores = scores_with_intervals([file.done[problem.id] for problem in problems], ks, arguments.seed)
     result = file.settings | {"scores": scores}
     (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -86,13 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, temperature, length: int) -> None:
-    device = policy.model.device
+def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, sampling: GrpoSettings) -> None:
+    device, length = policy.model.device, sampling.max_completion_length
     longest = check_prompts(arguments.problems.name, problems, policy, task, length)
     size = DTYPES[arguments.dtype].itemsize
     rows = arguments.batch_size or rows_that_fit(policy.model.config, longest + length, size, device)
     sampler = CachedSampler(policy, max(rows, arguments.samples))
-    rollouts = Rollouts(policy, sampler, task, Ranks(), length, temperature)
+    rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature)
     left = [problem for problem in problems if problem.id not in file.done]
     with file, Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("problems", total=len(left))
@@ -119,19 +120,15 @@ def _ks(arguments) -> list[int]:
     return ks
 
 
-def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, float, int]:
-    """Prompt, verifier, temperature and length: from the flags, else from the preset, else the defaults."""
+def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, GrpoSettings]:
+    """Prompt, verifier and sampling: from the flags, else from the preset, else the defaults."""
     prompt, verifier, grpo = PromptSettings(), VerifierSettings(), GrpoSettings()
     if arguments.config is not None:
         preset = load_experiment(arguments.config)
         prompt, verifier, grpo = preset.prompt, preset.verifier, preset.grpo
-    temperature, length = grpo.temperature, grpo.max_completion_length
-    temperature = temperature if arguments.temperature is None else arguments.temperature
-    length = length if arguments.max_completion_length is None else arguments.max_completion_length
-    rows = 1 if arguments.batch_size is None else arguments.batch_size
-    if not 0 < temperature < math.inf or length < 1 or rows < 1:
-        raise SettingsError("--temperature, --max-completion-length and --batch-size must be positive")
-    return prompt, verifier, temperature, length
+    flags = {name: getattr(arguments, name) for name in ("temperature", "max_completion_length")}
+    given = {name: value for name, value in flags.items() if value is not None}
+    return prompt, verifier, validate_settings(GrpoSettings, grpo.model_dump() | given, "evaluate")
 
 
 def _task_name(arguments) -> str:

@@ -15,15 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fedrlvr import __version__
-from fedrlvr.data.manifest import (
-    HELDOUT,
-    MANIFEST,
-    SHARED_SETS,
-    Manifest,
-    SetManifest,
-    check_manifest,
-    read_manifest,
-)
+from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest, check_manifest, read_manifest
 from fedrlvr.data.partition import Partition, PreparationError
 from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.problems import write_problems
@@ -122,16 +114,12 @@ def _refusal(refused: list[str]) -> str:
 
 
 def _write(folder: Path, arguments: argparse.Namespace, made: Prepared, task: Task, pool: Pool) -> None:
-    for site, problems in made.private.items():
-        write_problems(folder / f"{site}.jsonl", problems)
-    for site, problems in made.heldout.items():
-        write_problems(folder / f"{site}{HELDOUT}.jsonl", problems)
-    if arguments.shared:
+    for name, problems in made.files().items():
+        write_problems(folder / f"{name}.jsonl", problems)
+    if arguments.shared:  # the very same files
         for name in (*(f"{name}.jsonl" for name in SHARED_SETS), MANIFEST):
             shutil.copyfile(arguments.shared / name, folder / name)
     else:
-        for name in SHARED_SETS:
-            write_problems(folder / f"{name}.jsonl", getattr(made, name))
         _write_json(folder / MANIFEST, _manifest(arguments, made, task, pool).model_dump())
     draw_partition(*_sizes(made), _title(arguments), folder / "partition.png")
     _write_json(folder / "report.json", _report(arguments, made, pool))

@@ -10,14 +10,13 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 from fedrlvr.config import VerifierSettings
-from fedrlvr.data.problems import ProblemFileError, json_value, parse_problem
+from fedrlvr.data.problems import ProblemFileError, parse_problem, read_records
 from fedrlvr.tasks import TASKS, Task, task_named
-from fedrlvr.tasks.task import NotOfThisTask, Verdict
+from fedrlvr.tasks.task import NotOfThisTask
 from fedrlvr.types import Problem
 
 
@@ -51,9 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.output}: is also the input, which would be lost")
     reasons: Counter[str] = Counter()
     total = 0.0
-    written = arguments.output.open("w") if arguments.output else nullcontext(sys.stdout)
-    with arguments.input.open("rb") as lines, written as output:
-        for record, verdict in scored(lines, task, str(arguments.input)):
+    with arguments.output.open("w") if arguments.output else nullcontext(sys.stdout) as output:
+        for where, record in read_records(arguments.input):
+            verdict = task.verify(_problem(record, task, where), record["completion"])
             # json.dumps escapes half a surrogate pair, which may be in a field that is not ours.
             print(json.dumps(record | verdict._asdict()), file=output)
             reasons[verdict.reason] += 1
@@ -65,31 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def scored(lines: Iterable[bytes], task: Task, source: str) -> Iterator[tuple[dict, Verdict]]:
-    """(record, verdict) of each line that is not blank, in order.
-
-    Raises:
-        ProblemFileError: a line that cannot be scored; it names source, line and field.
-    """
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            where = f"{source}, line {number}"
-            record = _record(line, where)
-            yield record, task.verify(_problem(record, task, where), record["completion"])
-
-
-def _record(line: bytes, where: str) -> dict:
-    record = json_value(line, where)
+def _problem(record: object, task: Task, where: str) -> Problem:
+    """What a line asks. Raises ProblemFileError, naming the field, for a line that cannot be scored."""
     if not isinstance(record, dict):
         raise ProblemFileError(f"{where}: expected a JSON object, found {type(record).__name__}")
     if "completion" not in record:
         raise ProblemFileError(f"{where}, field completion: missing")
     if not isinstance(record["completion"], str):
         raise ProblemFileError(f"{where}, field completion: expected text, found {type(record['completion']).__name__}")
-    return record
-
-
-def _problem(record: dict, task: Task, where: str) -> Problem:
     asked = {name: record[name] for name in ("answer", "choices") if name in record}
     problem = parse_problem({"id": where, "prompt": "-"} | asked, where)
     try:

@@ -77,24 +77,32 @@ def manifest_hash(problems: Iterable[Problem]) -> str:
 
 
 def problems_in(path: Path) -> Iterator[tuple[str, Problem]]:
-    """(where, problem) of each line that is not blank. Raises ProblemFileError for a file that is unreadable or has no
-    problem, a line that is not a JSON object, and a missing, unknown or ill-formed field."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split inside JSON texts
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProblemFileError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    if not any(map(str.strip, lines)):
+    """(where, problem) of each line that is not blank. Raises ProblemFileError as `read_records`, for a file without a
+    problem, and for a missing, unknown or ill-formed field."""
+    empty = True
+    for where, record in read_records(path):
+        empty = False
+        yield where, parse_problem(record, where)
+    if empty:
         raise ProblemFileError(f"{path}: holds no problem; expected one JSON object per line with {', '.join(FIELDS)}")
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        if line.strip():
-            yield where, parse_problem(json_value(line, where), where)
 
 
-def json_value(text: str | bytes, where: str) -> object:
-    """The value of a JSON text; `where` begins every error. Raises ProblemFileError."""
+def read_records(path: Path) -> Iterator[tuple[str, object]]:
+    """(where, value) of each line that is not blank, read one by one. Raises ProblemFileError for a file that cannot be
+    read, and a line that is not JSON."""
     try:
-        return json.loads(text)
+        with open(path, "rb") as lines:  # as text, it would also be split inside JSON texts
+            for number, line in enumerate(lines, start=1):
+                where = f"{path}, line {number}"
+                if line.strip():
+                    yield where, _json_value(line, where)
+    except OSError as error:
+        raise ProblemFileError(f"{path}: cannot be read: {error}") from None
+
+
+def _json_value(line: bytes, where: str) -> object:
+    try:
+        return json.loads(line.decode())
     except json.JSONDecodeError as error:
         raise ProblemFileError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:

@@ -80,30 +80,27 @@ def epsilon(charges: Sequence[Charge], delta: float) -> float:
     return spent
 
 
-def gaussian_delta(mu: float, epsilon: float) -> float:
-    """The exact delta(epsilon) of Gaussian mechanisms with mu^2 = sum (sensitivity / std)^2 over all releases.
-
-    It is Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle & Wang, ICML 2018, theorem 8). Adaptive
-    composition is exact (Dong, Roth & Su, arXiv 1905.02383, corollary 3.3).
-    """
-    return math.exp(_log_delta(mu, epsilon)) if mu > 0 else 0.0
-
-
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The smallest epsilon >= 0 with gaussian_delta(mu, epsilon) <= delta, to 1e-12 relative from above."""
-    if mu == 0 or gaussian_delta(mu, 0.0) <= delta:
+    """The smallest epsilon >= 0 of Gaussian mechanisms at `delta`, to 1e-12 relative from above.
+
+    mu^2 is the sum of (sensitivity / std)^2 over all releases. Adaptive composition is exact (Dong, Roth & Su, arXiv
+    1905.02383, corollary 3.3).
+    """
+    target = math.log(delta)
+    if mu == 0 or log_gaussian_delta(mu, 0.0) <= target:
         return 0.0
-    low, high, target = 0.0, 1.0, math.log(delta)
-    while _log_delta(mu, high) > target:
+    low, high = 0.0, 1.0
+    while log_gaussian_delta(mu, high) > target:
         low, high = high, 2 * high
     while high - low > 1e-12 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if _log_delta(mu, middle) > target else (low, middle)
+        low, high = (middle, high) if log_gaussian_delta(mu, middle) > target else (low, middle)
     return high
 
 
-def _log_delta(mu: float, epsilon: float) -> float:
-    """The logarithm of `gaussian_delta`: with many releases both of its terms overflow or become 0."""
+def log_gaussian_delta(mu: float, epsilon: float) -> float:
+    """The logarithm of the exact delta, which is Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle &
+    Wang, ICML 2018, theorem 8): with many releases both terms overflow or become 0."""
     first, second = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
     if second >= first:  # they are equal up to rounding, so delta is 0
         return -math.inf

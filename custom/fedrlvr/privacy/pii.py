@@ -96,11 +96,7 @@ class Presidio:
 
     def __call__(self, text: str) -> bool:
         rules = self.rules
-        return bool(
-            self._analyzer.analyze(
-                text, language=rules.language, entities=list(rules.entities), score_threshold=rules.threshold
-            )
-        )
+        return bool(self._analyzer.analyze(text, rules.language, list(rules.entities), score_threshold=rules.threshold))
 
 
 def _phone(text: str, regions: Sequence[str]) -> bool:
