@@ -118,12 +118,10 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
     for cost in costs:
         console.print(f"the whole job would bring {config.model} to {cost}", markup=False, highlight=False)
     if arguments.full:
-        for number, outgoing in enumerate(sent):
-            if outgoing.payload is not None:
-                kind = outgoing.entry["kind"]
-                name = f"{number}-{outgoing.entry['task']}-{kind}"
-                name += ".safetensors" if kind == "adapter" else ".json"
-                (arguments.full / name).write_bytes(outgoing.payload)
+        for number, (entry, payload) in enumerate(sent):
+            if payload is not None:
+                ending = "safetensors" if entry["kind"] == "adapter" else "json"
+                (arguments.full / f"{number}-{entry['task']}-{entry['kind']}.{ending}").write_bytes(payload)
         console.print(f"written to {arguments.full}", markup=False, highlight=False, soft_wrap=True)
     console.print("nothing was sent, and log and ledger are unchanged")
     return 0
@@ -131,8 +129,7 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
 
 def _would_leave(sent: Iterable[Outgoing]) -> Table:
     table = Table("task", "kind", "would", "things", "bytes", "sha256", "rules")
-    for outgoing in sent:
-        entry = outgoing.entry
+    for entry, _ in sent:
         if entry["decision"] == RELEASED:
             rules = ", ".join(f"{n} {v:.3g}" for n, v in entry["rules"].items() if v) or "-"
             cells = ("leave", f"{entry['count']:,}", f"{entry['bytes']:,}", entry["sha256"][:12], rules)

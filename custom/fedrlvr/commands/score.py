@@ -21,14 +21,13 @@ from fedrlvr.types import Problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    defaults = VerifierSettings()
     parser.add_argument("--task", required=True, metavar="NAME", help=f"one of {', '.join(TASKS)}")
     parser.add_argument("--input", required=True, type=Path, metavar="FILE", help="JSON Lines with answer, completion")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the lines go (default: standard output)")
     parser.add_argument(
         "--fallback",
         choices=["none", "last_line"],
-        default=defaults.fallback,
+        default="none",
         help="what counts where there is no \\boxed{}: nothing, or a last line that declares the answer",
     )
     parser.add_argument("--allow-expressions", action="store_true", help="let 2+2 count as 4")

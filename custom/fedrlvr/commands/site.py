@@ -71,8 +71,8 @@ def _check_folder(folder: Path) -> None:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
     """The settings given on the command line. Paths become absolute, as they are relative to the caller's folder."""
-    settings = {"model": arguments.model, "model_path": arguments.model_path, "state_dir": arguments.state_dir}
-    settings |= {name: getattr(arguments, name) for name in ("processes", "threads", "device", "dtype")}
+    names = ("model", "model_path", "state_dir", "processes", "threads", "device", "dtype")
+    settings = {name: getattr(arguments, name) for name in names}
     if arguments.data:
         settings |= _problems(arguments.data, arguments.site)
     elif arguments.site:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
@@ -27,12 +26,7 @@ from fedrlvr.worker.setup import Ready
 NAME = "dry-run"  # of site and job
 
 
-@dataclass(frozen=True)
-class Outgoing:
-    """One message as it would be: its line in the egress log, and its bytes (None: it would not leave)."""
-
-    entry: dict
-    payload: bytes | None
+Outgoing = tuple[dict, bytes | None]  # a message: its line in the egress log, and its bytes (None: it would not leave)
 
 
 class UnspentLedger(Ledger):
@@ -77,7 +71,7 @@ def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter:
         payload = None
         if not isinstance(answer, Failure):
             payload = as_json(answer.payload()) if tensors is None else as_safetensors(tensors)
-        sent.append(Outgoing(list(egress.log.entries())[-1], payload))
+        sent.append((list(egress.log.entries())[-1], payload))
 
     # One test problem stands for all: what leaves of them are scores either way.
     samples = job.evaluation.samples

@@ -58,7 +58,7 @@ class Egress:
         self.asked: set[str] = set()
         self.adapter_spec: dict[str, list[int]] = {}
         self._place = {"site": site, "job": job_id, "model": config.model}
-        self._release = AdapterRelease(policy.adapters, self.ledger, config.model, job_id)
+        self._release_adapter = AdapterRelease(policy.adapters, self.ledger, config.model, job_id)
 
     def release(
         self, task: str, answer: Answer | Failure, tensors: Adapter | None
@@ -106,7 +106,7 @@ class Egress:
         metrics = self.policy.metrics
         match answer:
             case SubmitAnswer():
-                tensors, measured = self._release(tensors or {}, self.adapter_spec)
+                tensors, measured = self._release_adapter(tensors or {}, self.adapter_spec)
                 return answer, tensors, len(tensors), measured
             case ProposeAnswer():
                 kept, dropped = filter_responses(answer.responses, self.policy.responses, self._context())
