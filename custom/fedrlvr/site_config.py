@@ -101,11 +101,7 @@ class SiteConfig(LocalModel):
         path.write_text(yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False))
 
     def check_paths(self) -> None:
-        """Find what is missing before a model is loaded.
-
-        Raises:
-            FileNotFoundError: naming the setting, the path and what was expected there.
-        """
+        """Find what is missing before a model is loaded. Raises FileNotFoundError, naming the setting and the path."""
         self.check_model()
         problems = ("private_problems", "public_problems", "test_problems", "heldout_problems")
         for name in (*problems, "deepspeed_config", "policy"):

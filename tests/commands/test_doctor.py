@@ -15,6 +15,7 @@ import yaml
 
 from fedrlvr.cli import main
 from fedrlvr.commands import doctor
+from fedrlvr.site.checks import Finding
 from fedrlvr.site.trial import TrialFailed
 
 PRESET = {"task": "protocol", "model": "tiny"}
@@ -57,7 +58,7 @@ def shown(request, capsys):
 def rehearsed(monkeypatch):
     """Rehearsals that succeed at once, counted."""
     calls = []
-    monkeypatch.setattr(doctor, "rehearse", lambda *asked: calls.append(asked) or "done")
+    monkeypatch.setattr(doctor, "rehearse", lambda *asked: calls.append(asked) or Finding("rehearsal", "ok", "done"))
     return calls
 
 

@@ -80,7 +80,7 @@ def test_it_is_one_small_step_that_changes_nothing_with_everything_else_as_in_th
     assert [request.task for request, _ in worker.asked] == ["train", "submit"]
     sent = worker.asked[0][1]
     assert {name: list(tensor.shape) for name, tensor in sent.items()} == SPEC
-    assert done == "4 completions of 3 tokens and a step at learning rate 0 in 0.2 s, 16 LoRA parameters"
+    assert done.text == "4 completions of 3 tokens and a step at learning rate 0 in 0.2 s, 16 LoRA parameters"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
     if arguments.constraints and not arguments.constraints.is_file():
         raise FileNotFoundError(f"--constraints: no such file: {arguments.constraints}")
     yield from check_versions(arguments.constraints)
-    path = arguments.site_config
+    path, preset = arguments.site_config, arguments.config
     try:
         config = load_settings(SiteConfig, path)
         config.check_paths()
@@ -57,14 +57,14 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
         ("machine", lambda: check_machine(config)),
         ("deepspeed", lambda: [check_deepspeed(config)]),
         ("privacy", lambda: check_privacy(path, config)),
-        ("problems", lambda: check_problems(config, site_job(config, arguments.config), arguments.manifest)),
+        ("problems", lambda: check_problems(config, site_job(config, preset), arguments.manifest)),
     ):
         for finding in _guarded(about, check):
             sound = sound and finding.status != "failed"
             yield finding
     if sound:
         with console.status("rehearsing: the worker starts, samples and takes a step"):
-            yield from _guarded("rehearsal", lambda: _rehearsal(config, arguments.config))
+            yield from _guarded("rehearsal", lambda: [rehearse(site_spec(config, site_job(config, preset)), config)])
     else:
         yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")
 
@@ -74,10 +74,6 @@ def _guarded(about: str, check: Callable) -> Iterator[Finding]:
         yield from check()
     except (ValueError, OSError, TrialFailed) as error:
         yield Finding(about, "failed", str(error) or type(error).__name__)
-
-
-def _rehearsal(config: SiteConfig, preset: Path | None) -> Iterator[Finding]:
-    yield Finding("rehearsal", "ok", rehearse(site_spec(config, site_job(config, preset)), config))
 
 
 def _print(finding: Finding, console: Console) -> None:

@@ -31,11 +31,8 @@ class EgressLog(AppendLog):
     @contextmanager
     def written(self, **place) -> Iterator[dict]:
         """Run the block that decides over one message, and have its outcome on disk before the caller goes on. The
-        block puts `count`, `rules` and `fingerprint` into the dictionary it is given.
-
-        Raises:
-            BrokenLog: the log cannot be written, so nothing may leave.
-        """
+        block puts `count`, `rules` and `fingerprint` into the dictionary it is given. Raises BrokenLog where the log
+        cannot be written, so nothing may leave."""
         entry: dict = {}
         try:
             yield entry

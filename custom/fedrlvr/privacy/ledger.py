@@ -37,10 +37,7 @@ class Ledger(AppendLog):
 
     def charge(self, model: str, job: str, new: Charge, delta: float, max_epsilon: float | None) -> float:
         """Add `new`, and return when it is on disk: the epsilon that all charges of its unit on `model` now cost.
-
-        Raises:
-            BudgetSpent: that would be more than `max_epsilon`.
-        """
+        Raises BudgetSpent where that would be more than `max_epsilon`."""
         with self.locked():
             lines = self._verified()
             total = epsilon([*_charges(lines, model, type(new)), new], delta)

@@ -40,8 +40,8 @@ class PrivateIndex:
         lengths = {length for length, _, _ in shingles.values()}
         for text in _texts(public) if ngram else ():
             spoken = words(text)
-            for gram in (gram for size in lengths for gram in _windows(spoken, size)):
-                shingles.pop(self._hash(gram), None)
+            for known in self._hashes(spoken, lengths):
+                shingles.pop(known, None)
             for name in _identifiers(text, spoken):
                 identifiers.pop(self._hash(name), None)
         self.shingles, self.identifiers = frozenset(shingles), frozenset(identifiers)
@@ -55,19 +55,22 @@ class PrivateIndex:
         grams, names = set(), set()
         for reading in readings(text):
             spoken, letters = words(reading), letters_and_digits(reading)
-            grams |= {self._hash(gram) for size in self.lengths for gram in _windows(spoken, size)}
+            grams |= self._hashes(spoken, self.lengths)
             if spelt_out(reading):  # then nobody knows where a word ends
-                grams |= {self._hash(gram) for width in self.widths for gram in _windows(letters, width)}
+                grams |= self._hashes(letters, self.widths)
             for way in (letters, letters[::-1]):
                 grams |= self._where_heads_are(way)
                 # Only letters and digits are left, so an identifier is found however it is spaced or hyphenated.
-                names |= {self._hash(name) for size in self.sizes for name in _windows(way, size)}
+                names |= self._hashes(way, self.sizes)
         return len(grams & self.shingles) + len(names & self.identifiers)
 
     def _where_heads_are(self, letters: str) -> set[bytes]:
         """Hashes of the letters at each place where a word sequence may begin, one for each width of a sequence."""
         places = (n for n, head in enumerate(_windows(letters, HEAD)) if self._hash(head) in self.heads)
         return {self._hash(letters[n : n + width]) for n in places for width in self.widths}
+
+    def _hashes(self, parts: Sequence[str], sizes: Iterable[int]) -> set[bytes]:
+        return {self._hash(window) for size in sizes for window in _windows(parts, size)}
 
     def _hash(self, text: str) -> bytes:
         return hashlib.blake2b(text.encode(), key=self._key, digest_size=8).digest()

@@ -7,18 +7,16 @@ from fedrlvr.config import JobConfig
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import SubmitRequest, TrainRequest
 from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.site.checks import Finding
 from fedrlvr.site.trial import TrialFailed, trial
 from fedrlvr.site_config import SiteConfig
 
 TOKENS = 3
 
 
-def rehearse(spec: RunSpec, config: SiteConfig) -> str:
+def rehearse(spec: RunSpec, config: SiteConfig) -> Finding:
     """Start every rank, load model and problems, sample `TOKENS` tokens a completion, take an optimizer step at
-    learning rate 0, and see that the adapter has not moved. Leaves no file and no process behind.
-
-    Returns in words what was done. Raises TrialFailed.
-    """
+    learning rate 0, and see that the adapter has not moved. It leaves no file and no process. Raises TrialFailed."""
     job, here = _small(spec.job, config.processes), Envelope.here(spec.public_sha256, 0)
     with trial(spec.model_copy(update={"job": job}), config) as (ready, ask):
         adapter = initial_adapter(ready.adapter_spec, job.seed)
@@ -36,10 +34,11 @@ def rehearse(spec: RunSpec, config: SiteConfig) -> str:
         moved = sum(float(tensor.abs().sum()) for tensor in delta.values())
         if moved != 0.0:
             raise TrialFailed(f"a step at learning rate 0 moved the adapter by {moved:g}")
-    return (
+    done = (
         f"{step['completions']:.0f} completions of {TOKENS} tokens and a step at learning rate 0 in "
         f"{step['step_time']:.1f} s, {sum(tensor.numel() for tensor in adapter.values()):,} LoRA parameters"
     )
+    return Finding("rehearsal", "ok", done)
 
 
 def _small(job: JobConfig, prompts: int) -> JobConfig:
