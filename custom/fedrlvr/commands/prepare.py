@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    plan = _plan(arguments)
+    given = vars(arguments) | {"shared": arguments.shared is not None}
+    plan = validate_settings(Plan, {name: given[name] for name in Plan.model_fields}, "prepare")
     check_free(arguments.out)
     task = task_named(_task_name(arguments))
     shared = _shared(arguments.shared, task) if arguments.shared else None
@@ -59,11 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
         _write(folder, arguments, made, task, pool)
     _print(made, pool, arguments, Console(highlight=False))
     return 0
-
-
-def _plan(arguments: argparse.Namespace) -> Plan:
-    values = {name: getattr(arguments, name) for name in Plan.model_fields if name != "shared"}
-    return validate_settings(Plan, values | {"shared": arguments.shared is not None}, "prepare")
 
 
 def _task_name(arguments: argparse.Namespace) -> str:

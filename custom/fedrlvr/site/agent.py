@@ -50,7 +50,6 @@ class SiteAgent:
         self.spec, self.site, self.job_id, self.local = spec, site, job_id, local
         self.egress: Egress | None = None  # what may leave; None without a policy
         self._new_worker, self._check_way_out = new_worker, check_way_out
-        self._here = Envelope.here(spec.public_sha256)
         self._worker: Worker | None = None
         self._ready: Ready | None = None
         self._refusal: Refused | None = None
@@ -89,7 +88,7 @@ class SiteAgent:
         began = time.monotonic()
         try:
             self.open()
-            self._here.check_same_side(request.envelope)
+            Envelope.here(self.spec.public_sha256).check_same_side(request.envelope)
             answer, tensors = self._started(), None
             if isinstance(answer, Ready):
                 self._check_adapter(request, adapter, answer)
