@@ -109,24 +109,12 @@ class VerifierSettings(Settings):
 
 
 # What `apply_chat_template` takes for itself, above all the template: a job brings no code to a site.
-RENDERING = {
-    "conversation",
-    "tools",
-    "documents",
-    "chat_template",
-    "add_generation_prompt",
-    "continue_final_message",
-    "tokenize",
-    "padding",
-    "truncation",
-    "max_length",
-    "return_tensors",
-    "return_dict",
-    "return_assistant_tokens_mask",
-    "tokenizer_kwargs",
-    "sanitize_control_tokens",
-    "messages",
-}
+RENDERING = (
+    {"conversation", "messages", "tools", "documents", "chat_template", "sanitize_control_tokens"}
+    | {"add_generation_prompt", "continue_final_message"}
+    | {"tokenize", "tokenizer_kwargs", "padding", "truncation", "max_length"}
+    | {"return_tensors", "return_dict", "return_assistant_tokens_mask"}
+)
 
 
 class PromptSettings(Settings):
@@ -212,46 +200,39 @@ class JobConfig(Settings):
 
     @model_validator(mode="after")
     def _combinations(self) -> JobConfig:
-        rows = self.grpo.num_generations
+        rows, ks, samples = self.grpo.num_generations, self.evaluation.k, self.evaluation.samples
         if self.swap.keep_incorrect >= rows:
             raise ValueError(
                 f"swap.keep_incorrect is {self.swap.keep_incorrect}, but a group has only "
                 f"grpo.num_generations = {rows} completions: nothing could ever be swapped; choose a smaller value"
             )
-        if 1 not in self.evaluation.k:
-            raise ValueError(
-                f"evaluation.k must contain 1, as pass@1 is what runs are compared by; found {self.evaluation.k}"
-            )
-        if max(self.evaluation.k) > self.evaluation.samples:
-            raise ValueError(
-                f"evaluation.k asks for pass@{max(self.evaluation.k)}, which needs evaluation.samples >= "
-                f"{max(self.evaluation.k)}, not {self.evaluation.samples}"
-            )
+        if 1 not in ks:
+            raise ValueError(f"evaluation.k must contain 1, as pass@1 is what runs are compared by; found {ks}")
+        if (k := max(ks)) > samples:
+            raise ValueError(f"evaluation.k asks for pass@{k}, which needs evaluation.samples >= {k}, not {samples}")
         if self.privacy.mode == "dp_grpo":
             self._check_dp_grpo()
-        steps = self.federation.rounds * self.federation.segments_per_round
-        schedule = self.exchange.schedule
-        if schedule != "every":
-            if list(schedule) != sorted(set(schedule)):
-                raise ValueError(f"exchange.schedule must rise strictly, not {list(schedule)}")
-            outside = [step for step in schedule if not 0 <= step < steps]
-            if outside:
-                raise ValueError(
-                    f"exchange.schedule names public step {outside[0]}, but there are only {steps} "
-                    "(federation.rounds x federation.segments_per_round, counted from 0)"
-                )
+        if self.exchange.schedule != "every":
+            self._check_schedule(list(self.exchange.schedule))
         return self
+
+    def _check_schedule(self, schedule: list[int]) -> None:
+        if schedule != sorted(set(schedule)):
+            raise ValueError(f"exchange.schedule must rise strictly, not {schedule}")
+        outside = [step for step in schedule if not 0 <= step < self.total_segments]
+        if outside:
+            raise ValueError(
+                f"exchange.schedule names public step {outside[0]}, but there are only {self.total_segments} "
+                "(federation.rounds x federation.segments_per_round, counted from 0)"
+            )
 
     def _check_dp_grpo(self) -> None:
         """One problem may influence its own group's gradient only, or the noise would not hide it."""
-        for key, found, needed in (
-            ("grpo.num_minibatches", self.grpo.num_minibatches, 1),
-            ("grpo.loss_type", self.grpo.loss_type, "dr_grpo"),
-        ):
-            if found != needed:
-                raise ValueError(f"{key} is {found}, but privacy.mode: dp_grpo needs {needed}")
-        if self.grpo.scale_rewards == "batch":
-            raise ValueError("grpo.scale_rewards is batch, but privacy.mode: dp_grpo needs group or none")
+        needed = {"num_minibatches": [1], "loss_type": ["dr_grpo"], "scale_rewards": ["group", "none"]}
+        for key, values in needed.items():
+            if (found := getattr(self.grpo, key)) not in values:
+                allowed = " or ".join(map(str, values))
+                raise ValueError(f"grpo.{key} is {found}, but privacy.mode: dp_grpo needs {allowed}")
 
     @property
     def total_segments(self) -> int:

@@ -20,10 +20,10 @@ def group_advantages(
     of the batch, or not at all. Negative advantages are multiplied by `negative_scale`: below 1, a rare right answer
     weighs more than the many wrong ones around it.
     """
-    batch_std = _std(np.concatenate([_baseline(group) for group in groups])) if groups else 0.0
+    baselines = [np.asarray(group.baseline_rewards or group.rewards, dtype=np.float64) for group in groups]
+    batch_std = _std(np.concatenate(baselines)) if groups else 0.0
     advantages = []
-    for group in groups:
-        baseline = _baseline(group)
+    for group, baseline in zip(groups, baselines, strict=True):
         centred = np.asarray(group.rewards, dtype=np.float64) - _mean(baseline)
         if scale_rewards == "group":
             # A baseline without spread gives no unit to scale by; only replace-all has a signal left then.
@@ -38,11 +38,6 @@ def group_advantages(
 def has_signal(advantages: np.ndarray) -> bool:
     """False for a zero-variance group: every advantage is 0 and so is the policy gradient."""
     return bool(np.any(advantages != 0))
-
-
-def _baseline(group: Group) -> np.ndarray:
-    rewards = group.rewards if group.baseline_rewards is None else group.baseline_rewards
-    return np.asarray(rewards, dtype=np.float64)
 
 
 def _mean(values: np.ndarray) -> float:

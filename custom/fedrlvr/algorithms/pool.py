@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice, zip_longest
 
 import numpy as np
 
@@ -17,20 +19,18 @@ def pool_for(
     """The answers `receiver` gets, of what each site offers: none of its own, no text twice, at most `max_per_site` of
     a site and `max_per_prompt` in all for a prompt. Sites take turns, so that no one site fills a prompt's quota.
     """
-    by_prompt: dict[str, dict[str, list[PublicResponse]]] = {}
-    for site, responses in offers.items():
-        if site != receiver:
-            for response in responses:
-                by_prompt.setdefault(response.problem_id, {}).setdefault(site, []).append(response)
+    by_prompt: dict[str, dict[str, list[PublicResponse]]] = defaultdict(lambda: defaultdict(list))
+    for site in sorted(offers.keys() - {receiver}):
+        for response in dict.fromkeys(offers[site]):
+            by_prompt[response.problem_id][site].append(response)
     pool: list[PooledResponse] = []
-    for problem_id in sorted(by_prompt):
-        seen: set[PublicResponse] = set()
-        by_site = by_prompt[problem_id]
-        per_site = [[(site, r) for r in _distinct(by_site[site], settings.max_per_site)] for site in sorted(by_site)]
-        for site, response in _in_turns(per_site):
-            if response not in seen and len(seen) < settings.max_per_prompt:
-                seen.add(response)
-                pool.append(PooledResponse(response.problem_id, response.text, response.variant, site))
+    for _, by_site in sorted(by_prompt.items()):
+        per_site = ([(response, site) for response in by_site[site][: settings.max_per_site]] for site in by_site)
+        first: dict[PublicResponse, str] = {}  # the first site to say it
+        for response, site in filter(None, chain.from_iterable(zip_longest(*per_site))):
+            first.setdefault(response, site)
+        chosen = islice(first.items(), settings.max_per_prompt)
+        pool += [PooledResponse(r.problem_id, r.text, r.variant, site) for r, site in chosen]
     return pool
 
 
@@ -39,15 +39,14 @@ class ResponsePool:
     one before."""
 
     def __init__(self, keep: bool, max_per_prompt: int):
-        self.keep = keep
-        self.max_per_prompt = max_per_prompt
+        self.keep, self.max_per_prompt = keep, max_per_prompt
         self._completions: dict[str, list[Completion]] = {}
 
     def add(self, completions: Iterable[Completion]) -> None:
         """Newest answers go first and push out the oldest: they are closest to what the sites do now."""
-        incoming: dict[str, list[Completion]] = {}
+        incoming: dict[str, list[Completion]] = defaultdict(list)
         for completion in completions:
-            incoming.setdefault(completion.problem.id, []).append(completion)
+            incoming[completion.problem.id].append(completion)
         if not self.keep:
             self._completions = {}
         for problem_id, new in incoming.items():
@@ -71,12 +70,3 @@ class ResponsePool:
 
 def _content(completion: Completion) -> tuple[str, int]:
     return completion.text, completion.problem.variant
-
-
-def _distinct(responses: Sequence[PublicResponse], limit: int) -> list[PublicResponse]:
-    return list(dict.fromkeys(responses))[:limit]
-
-
-def _in_turns(lists: Sequence[Sequence]) -> Iterable:
-    for turn in range(max(map(len, lists), default=0)):
-        yield from (offers[turn] for offers in lists if turn < len(offers))

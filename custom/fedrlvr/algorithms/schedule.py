@@ -29,23 +29,22 @@ class Phase:
 
 def plan_round(config: JobConfig, round_number: int, public_ids: list[str]) -> list[Phase]:
     """The phases of one round. A phase ends at an exchange, an evaluation, `segments_per_task`, or the round's end."""
-    per_round = config.federation.segments_per_round
+    per_round, every = config.federation.segments_per_round, config.evaluation.every_segments
+    last = (round_number + 1) * per_round - 1
     phases, current = [], []
-    for index in range(round_number * per_round, (round_number + 1) * per_round):
+    for index in range(round_number * per_round, last + 1):
         current.append(_segment(config, index, public_ids))
-        last = index == (round_number + 1) * per_round - 1
-        exchange, evaluate = exchange_due(config, index), _evaluation_due(config, index) and not last
-        if exchange or evaluate or last or len(current) == config.federation.segments_per_task:
+        exchange = exchange_due(config, index)
+        evaluate = every is not None and (index + 1) % every == 0 and index != last
+        if exchange or evaluate or index == last or len(current) == config.federation.segments_per_task:
             phases.append(Phase(tuple(current), exchange, evaluate))
             current = []
     return phases
 
 
 def exchange_due(config: JobConfig, index: int) -> bool:
-    if not METHODS[config.method].exchange:
-        return False
     schedule = config.exchange.schedule
-    return schedule == "every" or index in schedule
+    return METHODS[config.method].exchange and (schedule == "every" or index in schedule)
 
 
 def steps_per_segment(config: JobConfig) -> int:
@@ -64,8 +63,3 @@ def _segment(config: JobConfig, index: int, public_ids: list[str]) -> Segment:
         return Segment(index, steps_per_segment(config), ())
     batch = epoch_batch(public_ids, index, config.exchange.prompts_per_step, config.seed, "public batch")
     return Segment(index, config.federation.local_steps, tuple(batch))
-
-
-def _evaluation_due(config: JobConfig, index: int) -> bool:
-    every = config.evaluation.every_segments
-    return every is not None and (index + 1) % every == 0

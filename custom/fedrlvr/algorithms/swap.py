@@ -24,7 +24,7 @@ def swap_incorrect(group: Group, pooled: Sequence[Completion], settings: SwapSet
     if n <= 0:
         return group
     completions = list(group.completions)
-    for k, position in enumerate(list(reversed(wrong))[:n]):
+    for k, position in enumerate(reversed(wrong[-n:])):
         completions[position] = pooled[k % len(pooled)]
     return group.with_completions(completions)
 
@@ -37,8 +37,7 @@ def replace_all(group: Group, pooled: Sequence[Completion], settings: SwapSettin
     """
     if not pooled:
         return group
-    size = len(group.completions)
-    completions = [pooled[i % len(pooled)] for i in range(size)]
+    completions = [pooled[i % len(pooled)] for i in range(len(group.completions))]
     return replace(group.with_completions(completions), baseline_rewards=group.rewards)
 
 
