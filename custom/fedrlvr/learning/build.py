@@ -1,4 +1,4 @@
-"""Build a site's trainer from the job's settings and the site's own file."""
+"""Build a site's trainer from the job's settings, the site's own file, and the problem files that it names."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import torch
 
+from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.data.tokenizer import PromptError
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine, read_deepspeed_config
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.model import Policy, load_policy
-from fedrlvr.learning.problems import read_site_problems
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
-from fedrlvr.learning.trainer import Trainer
+from fedrlvr.learning.trainer import SiteProblems, Trainer
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import Task, task_named
@@ -28,7 +28,7 @@ def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, pr
     Raises:
         ValueError: the job and the site's file, problems or model do not fit together.
     """
-    job = spec.job
+    job, grpo = spec.job, spec.job.grpo
     if config.model != job.model:
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
     config.check_paths()
@@ -37,26 +37,35 @@ def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, pr
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
     device = choose_device(config, ranks)
     policy = load_policy(config, job.lora, job.prompt, device)
-    for name, members in (
-        ("private_problems", problems.private),
-        ("public_problems", list(problems.public.values())),
-        ("test_problems", problems.test),
-        ("heldout_problems", problems.heldout),
-    ):
-        check_prompts(name, members, policy, task, job.grpo.max_completion_length)
-    engine = Engine(policy, job.optimizer, deepspeed_config, job.grpo.temperature)
-    rollouts = Rollouts(
-        policy,
-        CachedSampler(policy, config.generation_batch_size),
-        task,
-        ranks,
-        job.grpo.max_completion_length,
-        job.grpo.temperature,
-        keep_logprobs=config.dtype == "float32",
-    )
-    step = GrpoStep(engine, task, job.grpo, ranks, config.micro_batch_size)
+    for name, members in (vars(problems) | {"public": list(problems.public.values())}).items():
+        check_prompts(f"{name}_problems", members, policy, task, grpo.max_completion_length)
+    engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
+    sampler, exact = CachedSampler(policy, config.generation_batch_size), config.dtype == "float32"
+    rollouts = Rollouts(policy, sampler, task, ranks, grpo.max_completion_length, grpo.temperature, keep_logprobs=exact)
+    step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size)
     dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
-    return Trainer(job, site, problems, engine, rollouts, step, dp_step, propose_from)
+    return Trainer(job, site, problems, rollouts, step, dp_step, propose_from)
+
+
+def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> SiteProblems:
+    """Read the site's problem files, and check that the public set is the agreed one.
+
+    Raises:
+        ProblemFileError: a file that cannot be used.
+        ValueError: the public file's hash is not the job's.
+    """
+    public = read_problems(config.public_problems, task)
+    if manifest_hash(public) != public_sha256:
+        raise ValueError(
+            f"public_problems: {config.public_problems} has manifest hash {manifest_hash(public)}, "
+            f"the job says {public_sha256}; get the public file that the consortium agreed on"
+        )
+    return SiteProblems(
+        private=read_problems(config.private_problems, task),
+        public={problem.id: problem for problem in public},
+        test=read_problems(config.test_problems, task),
+        heldout=read_problems(config.heldout_problems, task) if config.heldout_problems else [],
+    )
 
 
 def check_prompts(

@@ -65,10 +65,10 @@ class DpStep:
                 norms.append(norm)
                 total = [a + b.cpu() for a, b in zip(total, part, strict=True)]
             gradient = self._summed([part + noise for part, noise in zip(total, self._noise(total), strict=True)])
-            meter.grad_norm(self.step.engine.apply_gradient([g / self.expected(problems) for g in gradient]))
+            norm = self.step.engine.apply_gradient([g / self.expected(problems) for g in gradient])
+            meter.add("grad_norm", norm)
         finite = [norm for norm in norms if math.isfinite(norm)]
         return meter.means() | {
-            "optimizer_steps": float(meter.steps),
             "dp/grad_norm": sum(finite) / max(len(finite), 1),
             "dp/clipped_fraction": sum(n > self.privacy.clip_norm for n in finite) / max(len(finite), 1),
         }
@@ -80,7 +80,7 @@ class DpStep:
         rows = step.rows([group])
         references = engine.score(rows, step.micro_batch_size, True) if step.settings.beta > 0 else [None] * len(rows)
         size = StepSize(step.settings.num_generations, 0.0, step.settings.max_completion_length)
-        with engine.training(seed), engine.bare_forward():
+        with engine.training(seed, bare=True):
             for start in range(0, len(rows), step.micro_batch_size):
                 part = slice(start, start + step.micro_batch_size)
                 loss = step.loss(list(zip(rows[part], references[part], strict=True)), size, meter)

@@ -16,14 +16,8 @@ from fedrlvr.learning.batch import Batch, Row, collate
 from fedrlvr.learning.model import Policy
 from fedrlvr.types import Adapter
 
-JOB_OWNED = (
-    "optimizer",
-    "scheduler",
-    "gradient_clipping",
-    "train_batch_size",
-    "gradient_accumulation_steps",
-    "train_micro_batch_size_per_gpu",
-)
+BATCH_SIZES = ("train_batch_size", "gradient_accumulation_steps", "train_micro_batch_size_per_gpu")
+JOB_OWNED = ("optimizer", "scheduler", "gradient_clipping", *BATCH_SIZES)
 
 
 def read_deepspeed_config(path: Path) -> dict:
@@ -91,9 +85,11 @@ class Engine:
         return any(isinstance(part, torch.nn.Dropout) for part in self._training_parts)
 
     @contextmanager
-    def training(self, seed: int) -> Iterator[None]:
+    def training(self, seed: int, bare: bool = False) -> Iterator[None]:
         """Switch on LoRA dropout (its mask comes from `seed`) and gradient checkpointing for the block; everything else
-        in the base model acts as in sampling."""
+        in the base model acts as in sampling. With `bare`, forward passes go around DeepSpeed: its own allow gradients
+        only by its own backward."""
+        self._forward = self.policy.model if bare else self._engine
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
@@ -102,17 +98,9 @@ class Engine:
             try:
                 yield
             finally:
+                self._forward = self._engine
                 for part in self._training_parts:
                     part.training = False
-
-    @contextmanager
-    def bare_forward(self) -> Iterator[None]:
-        """Use the bare model for forward passes: DeepSpeed's own allow gradients only by DeepSpeed's backward."""
-        self._forward = self.policy.model
-        try:
-            yield
-        finally:
-            self._forward = self._engine
 
     def logprobs(self, batch: Batch) -> torch.Tensor:
         """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled."""
@@ -189,7 +177,11 @@ class Engine:
         In bfloat16 or with ZeRO the parameters are a float32 copy of the adapter's, or a part of them. The names are
         the same in every run.
         """
-        return {name: tensor.detach().cpu().clone() for name, tensor in self._optimizer_tensors()}
+        state: dict[str, torch.Tensor] = {}
+        for number, parameter in enumerate(self._optimized()):
+            tensors = {"parameter": parameter} | self._torch_optimizer.state.get(parameter, {})
+            state |= {f"{number}.{name}": tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        return state
 
     def load_optimizer_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Load such a copy; the adapter that belongs to it must be loaded first.
@@ -198,7 +190,8 @@ class Engine:
             ValueError: it is from an optimizer over other parameters or another number of ranks.
         """
         for number, parameter in enumerate(self._optimized()):
-            parts = {n.split(".", 1)[1]: t for n, t in state.items() if n.split(".", 1)[0] == str(number)}
+            prefix = f"{number}."
+            parts = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
             master = parts.pop("parameter", None)
             if master is None or master.shape != parameter.shape:
                 raise ValueError("the saved optimizer is for other parameters or another number of ranks")
@@ -206,10 +199,7 @@ class Engine:
                 parameter.copy_(master)
             device = parameter.device
             moments = {name: t.clone() if t.dim() == 0 else t.to(device, copy=True) for name, t in parts.items()}
-            if moments:
-                self._torch_optimizer.state[parameter] = moments
-            else:
-                self._torch_optimizer.state.pop(parameter, None)
+            self._torch_optimizer.state[parameter] = moments  # {} before the first step, as in a new optimizer
 
     def reset_optimizer(self) -> None:
         """Forget Adam's moments, as at the start of a round: they belong to the adapter that was averaged away."""
@@ -217,12 +207,6 @@ class Engine:
 
     def _optimized(self) -> list[torch.Tensor]:
         return [parameter for group in self._torch_optimizer.param_groups for parameter in group["params"]]
-
-    def _optimizer_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for number, parameter in enumerate(self._optimized()):
-            yield f"{number}.parameter", parameter
-            for name, tensor in self._torch_optimizer.state.get(parameter, {}).items():
-                yield f"{number}.{name}", tensor
 
     def save_adapter(self, path: Path) -> None:
         """Write the factors as a standard PEFT directory."""

@@ -112,11 +112,8 @@ class ResultsFile:
 
 def _uniforms(problems: Sequence[Problem], samples: int, length: int, seed: int) -> torch.Tensor:
     """One number in [0, 1) for every token, problems x samples x length; each problem has its own stream."""
-    rows = []
-    for problem in problems:
-        random = torch.Generator().manual_seed(seed_of(seed, "evaluation", problem.id))
-        rows.append(torch.rand(samples, length, generator=random))
-    return torch.stack(rows)
+    streams = (torch.Generator().manual_seed(seed_of(seed, "evaluation", problem.id)) for problem in problems)
+    return torch.stack([torch.rand(samples, length, generator=random) for random in streams])
 
 
 def _result(group: Group) -> ProblemResult:

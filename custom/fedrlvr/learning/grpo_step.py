@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,13 +38,8 @@ class GrpoStep:
         """
         rows = self.rows(groups)
         references = self.score(rows, reference=True) if self.settings.beta > 0 else [None] * len(rows)
-        everything = [c for group in groups for c in group.completions]
-        minibatches = self.settings.num_minibatches
-        size = StepSize(
-            len(everything) / minibatches,
-            sum(len(c.token_ids) for c in everything) / minibatches,
-            self.settings.max_completion_length,
-        )
+        lengths, minibatches = [len(c.token_ids) for g in groups for c in g.completions], self.settings.num_minibatches
+        size = StepSize(len(lengths) / minibatches, sum(lengths) / minibatches, self.settings.max_completion_length)
         meter = Meter()
         for _ in range(self.settings.num_iterations if rows else 0):
             order = random.permutation(len(rows))
@@ -52,7 +48,7 @@ class GrpoStep:
                     seed = int(random.integers(2**63)) if self.engine.random_dropout else 0
                     with self.engine.training(seed):
                         self._optimizer_step([rows[i] for i in part], [references[i] for i in part], size, meter)
-        return meter.means() | {"optimizer_steps": float(meter.steps)}
+        return meter.means()
 
     def row(self, problem: Problem, completion: Completion, advantage: float = 0.0) -> Row:
         return Row(
@@ -88,7 +84,7 @@ class GrpoStep:
         for i, part in enumerate(parts):
             loss = self.loss(part, size, meter) if part else self._empty_loss(rows[0])
             self.engine.backward(loss, last=i == count - 1)
-        meter.grad_norm(self.engine.step())
+        meter.add("grad_norm", self.engine.step())
 
     def loss(self, part, size: StepSize, meter: Meter) -> torch.Tensor:
         """The loss of `part`, pairs of a row and its reference log-probabilities (or None), in a step of `size`."""
@@ -109,7 +105,7 @@ class GrpoStep:
         loss = (loss_per_token * token_weights(batch.mask, settings.loss_type, size)).sum()
         meter.tokens("clip_ratio/region_mean", clipped.float(), batch.mask)
         meter.ratios((logprobs - batch.old_logprobs).detach().exp(), batch.mask & batch.swapped.unsqueeze(-1))
-        meter.loss(float(loss.detach()))
+        meter.add("loss", float(loss.detach()))
         return loss
 
     def _empty_loss(self, row: Row) -> torch.Tensor:
@@ -121,30 +117,23 @@ class Meter:
     """Running means over a step's tokens, of this rank's rows."""
 
     def __init__(self):
-        self.steps = 0
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, float] = {}
-        self._ratio_max: float | None = None
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, float] = defaultdict(float)
+        self._most: dict[str, float] = defaultdict(float)
+
+    def add(self, name: str, total: float, count: float = 1.0) -> None:
+        self._sums[name] += total
+        self._counts[name] += count
 
     def tokens(self, name: str, values: torch.Tensor, mask: torch.Tensor) -> None:
-        self._add(name, float(values.detach()[mask].sum()), float(mask.sum()))
+        self.add(name, float(values.detach()[mask].sum()), float(mask.sum()))
 
     def ratios(self, ratio: torch.Tensor, mask: torch.Tensor) -> None:
         if bool(mask.any()):
             self.tokens("swap/ratio_mean", ratio, mask)
-            self._ratio_max = max(self._ratio_max or 0.0, float(ratio[mask].max()))
-
-    def loss(self, value: float) -> None:
-        self._add("loss", value, 1)
-
-    def grad_norm(self, value: float) -> None:
-        self.steps += 1
-        self._add("grad_norm", value, 1)
+            self._most["swap/ratio_max"] = max(self._most["swap/ratio_max"], float(ratio[mask].max()))
 
     def means(self) -> dict[str, float]:
+        """By name; `optimizer_steps` is how many gradient norms there are."""
         means = {name: total / max(self._counts[name], 1) for name, total in self._sums.items()}
-        return means if self._ratio_max is None else means | {"swap/ratio_max": self._ratio_max}
-
-    def _add(self, name: str, total: float, count: float) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + total
-        self._counts[name] = self._counts.get(name, 0.0) + count
+        return means | self._most | {"optimizer_steps": self._counts["grad_norm"]}

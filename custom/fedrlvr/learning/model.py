@@ -47,12 +47,9 @@ class Policy:
         """Token ids of plain text, which may come from anywhere: no part of it is read as a control token."""
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
-    def encode_prompt(self, prompt: Prompt) -> tuple[int, ...]:
-        return self._encoded(prompt)
-
     @cached_property
-    def _encoded(self) -> Callable[[Prompt], tuple[int, ...]]:
-        # Every completion of a group needs the same prompt, in every pass over the batch.
+    def encode_prompt(self) -> Callable[[Prompt], tuple[int, ...]]:
+        """A prompt's token ids. They are kept: every completion of a group needs them, in every pass over the batch."""
         return lru_cache(PROMPTS_KEPT)(partial(prompt_ids, self.tokenizer, settings=self.prompt))
 
     def decode(self, token_ids) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.sampler import Generator, Sample
+from fedrlvr.learning.sampler import CachedSampler, Sample
 from fedrlvr.protocol.records import PooledResponse
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import CUT_OFF
@@ -25,7 +25,7 @@ class Rollouts:
     """
 
     policy: Policy
-    generator: Generator
+    generator: CachedSampler
     task: Task
     ranks: Ranks
     max_completion_length: int
@@ -49,16 +49,12 @@ class Rollouts:
         sampled: list[tuple[Group, float]] = []
         if mine:
             prompts = [self.policy.encode_prompt(self.task.prompt(problem)) for problem, _ in mine]
-            samples = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
-            sampled = [
-                (self._verified(problem, group), _mean_entropy(group))
-                for (problem, _), group in zip(mine, samples, strict=True)
-            ]
+            groups = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
+            for (problem, _), samples in zip(mine, groups, strict=True):
+                group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
+                sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
         everything = self.ranks.gather(sampled)
         return [group for group, _ in everything], sum(entropy for _, entropy in everything) / max(len(everything), 1)
-
-    def _verified(self, problem: Problem, samples: Sequence[Sample]) -> Group:
-        return Group(problem, tuple(self._completion(problem, sample) for sample in samples))
 
     def _completion(self, problem: Problem, sample: Sample) -> Completion:
         ids = sample.token_ids if sample.truncated else sample.token_ids[:-1]
@@ -100,7 +96,3 @@ def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]
         "num_tokens": float(sum(lengths)),
         "entropy": entropy,
     }
-
-
-def _mean_entropy(samples: Sequence[Sample]) -> float:
-    return sum(s.entropy for s in samples) / len(samples)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from transformers import DynamicCache
@@ -23,15 +22,6 @@ class Sample:
     entropy: float
 
 
-class Generator(Protocol):
-    """A rollout engine. `uniforms_NT` in [0, 1) decides each token of each row, so results repeat."""
-
-    def sample(
-        self, prompts: Sequence[tuple[int, ...]], temperature: float, uniforms_NT: torch.Tensor
-    ) -> list[list[Sample]]:
-        """N / len(prompts) samples for each prompt, at most T tokens long."""
-
-
 class CachedSampler:
     """Samples from any `AutoModelForCausalLM` whose cache is a `DynamicCache`.
 
@@ -40,13 +30,14 @@ class CachedSampler:
     """
 
     def __init__(self, policy: Policy, batch_size: int):
-        self.policy = policy
-        self.batch_size = batch_size
+        self.policy, self.batch_size = policy, batch_size
 
     @torch.no_grad()
     def sample(
         self, prompts: Sequence[tuple[int, ...]], temperature: float, uniforms_NT: torch.Tensor
     ) -> list[list[Sample]]:
+        """N / len(prompts) samples for each prompt, at most T tokens long. `uniforms_NT` in [0, 1) decides each token
+        of each row, so results repeat."""
         group = len(uniforms_NT) // len(prompts)
         chunk = max(1, self.batch_size // group)
         groups: list[list[Sample]] = []

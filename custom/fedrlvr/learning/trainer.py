@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from fedrlvr.algorithms.pool import ResponsePool
 from fedrlvr.algorithms.swap import replace_all, swap_incorrect, swap_metrics
 from fedrlvr.config import JobConfig
 from fedrlvr.learning.dp_step import DpStep
-from fedrlvr.learning.engine import Engine
 from fedrlvr.learning.evaluation import evaluate
 from fedrlvr.learning.grpo_step import GrpoStep
-from fedrlvr.learning.problems import SiteProblems
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
 from fedrlvr.learning.state import SiteProgress, TrainerState
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
@@ -30,27 +28,33 @@ from fedrlvr.streams import epoch_batch, seed_of, stream
 from fedrlvr.types import VARIANTS, Adapter, Completion, Group, Problem
 
 
+@dataclass(frozen=True)
+class SiteProblems:
+    """The problems that a site trains on and is measured on. `public`, which all sites share, is by id."""
+
+    private: list[Problem]
+    public: dict[str, Problem]
+    test: list[Problem]
+    heldout: list[Problem]
+
+
+@dataclass(eq=False)
 class Trainer:
     """One site's learner. `dp_step` takes the private steps where the job asks for differential privacy. With
     `propose_from` "global", answers are sampled from the adapter that the server sent."""
 
-    def __init__(
-        self,
-        job: JobConfig,
-        site: str,
-        problems: SiteProblems,
-        engine: Engine,
-        rollouts: Rollouts,
-        step: GrpoStep,
-        dp_step: DpStep | None = None,
-        propose_from: str = "local",
-    ):
-        self.job, self.site, self.problems = job, site, problems
-        self.engine, self.rollouts, self.step, self.dp_step = engine, rollouts, step, dp_step
-        self.propose_from = propose_from
-        self.method = METHODS[job.method]
-        self.pool = ResponsePool(job.exchange.keep_pool, job.exchange.max_per_prompt)
-        self._start: Adapter = engine.adapter()
+    job: JobConfig
+    site: str
+    problems: SiteProblems
+    rollouts: Rollouts
+    step: GrpoStep
+    dp_step: DpStep | None = None
+    propose_from: str = "local"
+
+    def __post_init__(self):
+        self.engine, self.method = self.step.engine, METHODS[self.job.method]
+        self.pool = ResponsePool(self.job.exchange.keep_pool, self.job.exchange.max_per_prompt)
+        self._start: Adapter = self.engine.adapter()
         self._given = False
         self.progress = SiteProgress()
         self._proposed: tuple[int, list[Group], float] | None = None
@@ -82,14 +86,11 @@ class Trainer:
         """Private steps of each segment, then its public step; with `exchange` the last one's is left to `swap`."""
         steps = []
         for segment in segments:
-            for k in range(segment.private_steps):
-                steps.append(self._private_step(segment, k))
+            steps += [self._private_step(segment, k) for k in range(segment.private_steps)]
             if segment.public_ids and not (exchange and segment is segments[-1]):
                 steps.append(self._public_step(segment, *self._sample_public(segment)))
-        last = segments[-1].index
-        self.progress = (
-            SiteProgress(self.progress.round, last, True) if exchange else SiteProgress(self.progress.round, last + 1)
-        )
+        done = segments[-1].index + (not exchange)
+        self.progress = SiteProgress(self.progress.round, done, public_pending=exchange)
         return steps
 
     def propose(self, segment: Segment) -> list[PublicResponse]:
@@ -158,9 +159,8 @@ class Trainer:
         if self.dp_step is not None:
             return _record("private", segment, began, self._dp_step(self.dp_step))
         number = segment.index * segment.private_steps + k
-        problems = epoch_batch(
-            self.problems.private, number, grpo.prompts_per_step, self.job.seed, self.site, "private"
-        )
+        own, names = self.problems.private, (self.job.seed, self.site, "private")
+        problems = epoch_batch(own, number, grpo.prompts_per_step, *names)
         problems = self._shown(problems, stream(self.job.seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
         metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number)
