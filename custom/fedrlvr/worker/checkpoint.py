@@ -10,7 +10,8 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,9 +21,9 @@ from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.state import SiteProgress, TrainerState
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.records import PooledResponse
+from fedrlvr.protocol.strict import as_json
 from fedrlvr.run import forget_old_runs
 from fedrlvr.sealed_folder import UNFINISHED, BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
-from fedrlvr.types import Adapter
 
 LOGGER = logging.getLogger(__name__)
 KEPT_ROUNDS, KEPT_NEWEST = 2, 2
@@ -58,11 +59,11 @@ class SiteCheckpoints:
         Raises:
             NotThere: another worker still held it after `patience` seconds.
         """
-        taken = False
         if self.ranks.rank == 0:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            taken = not _acquired(self._lock, patience)
-        if self.ranks.broadcast(taken):
+            with suppress(Timeout):
+                self._lock.acquire(timeout=patience, poll_interval=0.2)
+        if not self.ranks.broadcast(self._lock.is_locked):
             raise NotThere("a worker of an earlier job still works on this run; end that job first")
 
     def release(self) -> None:
@@ -80,16 +81,15 @@ class SiteCheckpoints:
         failed = _attempt(lambda: begin(path)) if self.ranks.rank == 0 else ""
         self.ranks.gather([])  # nobody writes before the folder is there
         failed = failed or _attempt(lambda: self._write(unfinished, state, ledger))
-        failures = list(filter(None, self.ranks.gather([failed])))
-        if self.ranks.rank == 0 and not failures:
-            failures = list(filter(None, [_attempt(lambda: seal(path))]))
-        if failures:
-            if self.ranks.rank == 0:
-                sweep(self.folder)
-            raise OSError(failures[0])
+        failed = next(filter(None, self.ranks.gather([failed])), "")
         if self.ranks.rank == 0:
-            self._forget_after(path)
-            self._prune()
+            failed = failed or _attempt(lambda: seal(path))
+            sweep(self.folder)
+            if not failed:
+                self._forget_after(path)
+                self._prune()
+        if failed:
+            raise OSError(failed)
 
     def clear(self) -> None:
         """Forget whatever an earlier job of the same name left."""
@@ -110,17 +110,11 @@ class SiteCheckpoints:
         return saved
 
     def _write(self, folder: Path, state: TrainerState, ledger: str) -> None:
-        tensors = {_optimizer(self.ranks.rank): state.optimizer}
+        tensors = {f"optimizer-{self.ranks.rank}": state.optimizer}
         if self.ranks.rank == 0:
             tensors |= {"adapter": state.adapter, "start": state.start}
-            values = {
-                "identity": self.identity,
-                "place": asdict(state.progress),
-                "given": state.given,
-                "ledger": ledger,
-            }
-            values["pool"] = [asdict(answer) for answer in state.pool]
-            (folder / "state.json").write_text(json.dumps(values), encoding="utf-8")
+            values = {"identity": self.identity, "place": state.progress, "given": state.given, "ledger": ledger}
+            (folder / "state.json").write_bytes(as_json(values | {"pool": state.pool}))
         for name, members in tensors.items():
             (folder / f"{name}.safetensors").write_bytes(as_safetensors(members))
 
@@ -149,7 +143,6 @@ class SiteCheckpoints:
                 shutil.rmtree(later, ignore_errors=True)
 
     def _prune(self) -> None:
-        sweep(self.folder)
         folders = sealed_folders(self.folder)
         beginnings = [path for path in folders if path.name.endswith(BEGINNING)]
         for path in set(folders[:-KEPT_NEWEST]) - set(beginnings[-KEPT_ROUNDS:]):
@@ -157,30 +150,13 @@ class SiteCheckpoints:
         forget_old_runs(self.folder.parent)
 
 
-def _acquired(lock: FileLock, patience: float) -> bool:
-    try:
-        lock.acquire(timeout=patience, poll_interval=0.2)
-        return True
-    except Timeout:
-        return False
-
-
 def _read(folder: Path, rank: int) -> Saved:
     values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    optimizer, adapter, start = (load_file(folder / f"{n}.safetensors") for n in (_optimizer(rank), "adapter", "start"))
+    names = ("adapter", "start", f"optimizer-{rank}")
+    adapter, start, optimizer = (dict(sorted(load_file(folder / f"{name}.safetensors").items())) for name in names)
     pool = [PooledResponse(**answer) for answer in values["pool"]]
-    state = TrainerState(
-        SiteProgress(**values["place"]), values["given"], _sorted(adapter), _sorted(start), optimizer, pool
-    )
+    state = TrainerState(SiteProgress(**values["place"]), values["given"], adapter, start, optimizer, pool)
     return Saved(state, values["ledger"])
-
-
-def _sorted(adapter: Adapter) -> Adapter:
-    return dict(sorted(adapter.items()))
-
-
-def _optimizer(rank: int) -> str:
-    return f"optimizer-{rank}"
 
 
 def _name(place: SiteProgress, beginning_of: int | None) -> str:

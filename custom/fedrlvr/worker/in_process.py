@@ -9,12 +9,12 @@ from bdb import BdbQuit
 import torch
 
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
 from fedrlvr.worker.launcher import ALONE
 from fedrlvr.worker.service import Service
-from fedrlvr.worker.setup import Ready, SetUp
+from fedrlvr.worker.setup import Ready, Reply, SetUp
 
 LOGGER = logging.getLogger(__name__)
 THREADS = torch.get_num_threads()  # PyTorch's own choice, before a run sets 1 for the server's sums
@@ -44,9 +44,7 @@ class InProcessWorker:
         self._setup = self._setup.model_copy(update={"recover": True})
         return self._service.ready
 
-    def ask(
-        self, request: Request, tensors: Adapter | None = None, ledger: str = ""
-    ) -> tuple[Answer | Failure, Adapter | None]:
+    def ask(self, request: Request, tensors: Adapter | None = None, ledger: str = "") -> Reply:
         if self._service is None:
             return Failure.of("the worker is not running"), None
         torch.set_num_threads(self._setup.site_config.threads or THREADS)

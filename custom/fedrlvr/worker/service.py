@@ -74,18 +74,18 @@ class Service:
         match request:
             case TrainRequest():
                 steps = trainer.train(request.segments, request.exchange)
-                return StepsAnswer(envelope=envelope, steps=self._saved(steps, ledger)), None
-            case ProposeRequest():
-                return ProposeAnswer(envelope=envelope, responses=trainer.propose(request.segment)), None
             case SwapRequest():
                 steps = [trainer.swap(request.segment, request.responses)]
-                return StepsAnswer(envelope=envelope, steps=self._saved(steps, ledger)), None
+            case ProposeRequest():
+                return ProposeAnswer(envelope=envelope, responses=trainer.propose(request.segment)), None
             case SubmitRequest():
                 return SubmitAnswer(envelope=envelope), trainer.submit()
             case ValidateRequest():
                 about = {"adapter_spec": self.ready.adapter_spec, "base_model": self._setup.base_model}
                 return ValidateAnswer(envelope=envelope, scores=self._scores(request, tensors), **about), None
-        raise ValueError(f"unknown task {request.task!r}")
+            case _:
+                raise ValueError(f"unknown task {request.task!r}")
+        return StepsAnswer(envelope=envelope, steps=self._saved(steps, ledger)), None
 
     def may_go_on(self, request: Request, error: Exception) -> bool:
         """Whether this worker can be used after the error: not if the policy may be half updated, or the ranks may be

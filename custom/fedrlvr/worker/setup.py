@@ -12,6 +12,8 @@ from fedrlvr.protocol.strict import Strict
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
 
+Reply = tuple[Answer | Failure, Adapter | None]
+
 
 class SetUp(Strict):
     """`base_model` is the fingerprint of this site's model; with `recover` the worker goes on from its newest
@@ -45,9 +47,7 @@ class Worker(Protocol):
     def start(self) -> Ready | Failure:
         """Start it and set it up. Once it was lost, the next one goes on from the last checkpoint of the same run."""
 
-    def ask(
-        self, request: Request, tensors: Adapter | None = None, ledger: str = ""
-    ) -> tuple[Answer | Failure, Adapter | None]:
+    def ask(self, request: Request, tensors: Adapter | None = None, ledger: str = "") -> Reply:
         """Send one request and wait for its answer."""
 
     def stop(self, grace: float = 0.0) -> None:

@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fedrlvr.processes import end, running, start, wait_until
-from fedrlvr.protocol.answers import ANSWERS, Answer, Failure
+from fedrlvr.protocol.answers import ANSWERS, Failure
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
 from fedrlvr.worker.launcher import worker_command, worker_environment
-from fedrlvr.worker.setup import Ready, SetUp
+from fedrlvr.worker.setup import Ready, Reply, SetUp
 from fedrlvr.worker.wire import FAILURE, READY, SET_UP, STOP, Frame, receive, send
 
 LOGGER = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Supervisor:
         self.log_path = self._config.state_dir / "worker.log"
         self._process: subprocess.Popen | None = None
         self._requests: Connection | None = None
-        self._lifelines: list[Connection] = []
+        self._connections: list[Connection] = []  # this one, and the lifelines
         self._ready = False
 
     @property
@@ -68,9 +68,7 @@ class Supervisor:
         self._setup, self._ready = self._setup.model_copy(update={"recover": True}), True
         return Ready.model_validate_json(frame.body)
 
-    def ask(
-        self, request: Request, tensors: Adapter | None = None, ledger: str = ""
-    ) -> tuple[Answer | Failure, Adapter | None]:
+    def ask(self, request: Request, tensors: Adapter | None = None, ledger: str = "") -> Reply:
         """Send one request and wait for its answer, or for the failure of a worker that died or gave none within the
         job's `step_deadline`; after these two the worker is gone.
 
@@ -107,9 +105,9 @@ class Supervisor:
             with suppress(OSError):
                 send(self._requests, Frame(STOP))
                 wait_until(lambda: not running(process), grace)
-        for connection in [*self._lifelines, *([self._requests] if self._requests else [])]:
+        for connection in self._connections:
             connection.close()
-        self._requests, self._lifelines = None, []
+        self._requests, self._connections = None, []
         return end(process)
 
     def _launch(self, address: str) -> Failure | None:
@@ -130,10 +128,9 @@ class Supervisor:
                 if failure := self._failed_start(deadline, late):
                     return failure
                 continue
+            self._connections.append(connection)
             if connection.recv_bytes() == b"requests":
                 self._requests = connection
-            else:
-                self._lifelines.append(connection)
         return None
 
     def _failed_start(self, deadline: float, late: str) -> Failure | None:
