@@ -111,9 +111,7 @@ def test_the_gradient_norm_is_the_one_before_clipping(model_path):
     batch = collate(rows_of(engine), 0, engine.device)
     plain = load_policy(LocalModel(model_path=model_path), LoraSettings(), PromptSettings(), torch.device("cpu")).model
     set_peft_model_state_dict(plain, engine.adapter())
-    logits = plain(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids
-    ).logits[:, -batch.completion_ids.shape[1] - 1 : -1]
+    logits = plain(**batch.inputs).logits[:, -batch.completion_ids.shape[1] - 1 : -1]
     (-(token_logprobs(logits, batch.completion_ids) * batch.mask).sum()).backward()
     expected = float(torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None]).norm())
     assert expected > 0.1

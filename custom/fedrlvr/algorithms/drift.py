@@ -12,8 +12,7 @@ from fedrlvr.types import Adapter
 
 def drift(start: Adapter, updates: Sequence[Adapter]) -> dict[str, float]:
     """drift/cosine: mean pairwise cosine of the updates. drift/norm: their mean L2 norm. drift/product_gap: the share
-    of the product that fedit loses, ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||.
-    """
+    of the product that fedit loses, ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||."""
     flat = torch.stack([torch.cat([u[n].flatten().double() for n in sorted(start)]) for u in updates])
     norms = flat.norm(dim=1)
     unit = flat / norms.clamp(min=1e-30).unsqueeze(1)

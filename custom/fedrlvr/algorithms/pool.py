@@ -17,8 +17,7 @@ def pool_for(
     receiver: str, offers: Mapping[str, Sequence[PublicResponse]], settings: ExchangeSettings
 ) -> list[PooledResponse]:
     """The answers `receiver` gets, of what each site offers: none of its own, no text twice, at most `max_per_site` of
-    a site and `max_per_prompt` in all for a prompt. Sites take turns, so that no one site fills a prompt's quota.
-    """
+    a site and `max_per_prompt` in all for a prompt. Sites take turns, so that no one site fills a prompt's quota."""
     by_prompt: dict[str, dict[str, list[PublicResponse]]] = defaultdict(lambda: defaultdict(list))
     for site in sorted(offers.keys() - {receiver}):
         for response in dict.fromkeys(offers[site]):

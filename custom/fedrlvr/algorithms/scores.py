@@ -44,8 +44,7 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 def bootstrap_interval(values: Sequence[float], random: np.random.Generator) -> tuple[float, float]:
     """95% percentile bootstrap interval of the mean over at least two problems (Efron 1979): problems are drawn again
-    with replacement. It says how far the score would move with other problems of the same kind.
-    """
+    with replacement. It says how far the score would move with other problems of the same kind."""
     from scipy.stats import bootstrap  # takes a second to import, and only an evaluation needs it
 
     ends = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=random).confidence_interval

@@ -33,8 +33,10 @@ class Batch:
     swapped: torch.Tensor
 
     @property
-    def position_ids(self) -> torch.Tensor:
-        return (self.attention_mask.cumsum(-1) - 1).clamp(min=0)
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What a forward pass takes."""
+        position_ids = (self.attention_mask.cumsum(-1) - 1).clamp(min=0)
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, "position_ids": position_ids}
 
 
 def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from fedrlvr.algorithms.loss import StepSize
 from fedrlvr.config import PrivacySettings
@@ -64,9 +63,11 @@ class DpStep:
                 part, norm = clip_gradient(self._gradient(group, seed, meter), self.privacy.clip_norm)
                 norms.append(norm)
                 total = [a + b.cpu() for a, b in zip(total, part, strict=True)]
-            gradient = self._summed([part + noise for part, noise in zip(total, self._noise(total), strict=True)])
-            norm = self.step.engine.apply_gradient([g / self.expected(problems) for g in gradient])
-            meter.add("grad_norm", norm)
+            if self.step.ranks.rank == 0:  # once for the sum over all ranks
+                std = self.privacy.noise_multiplier * self.privacy.clip_norm
+                total = [part + gaussian(part.shape, std, self._random) for part in total]
+            gradient = [part / self.expected(problems) for part in self.step.ranks.sum(total)]
+            meter.add("grad_norm", self.step.engine.apply_gradient(gradient))
         finite = [norm for norm in norms if math.isfinite(norm)]
         return meter.means() | {
             "dp/grad_norm": sum(finite) / max(len(finite), 1),
@@ -87,16 +88,3 @@ class DpStep:
                 parts = torch.autograd.grad(loss, engine.lora_parameters)
                 total = [a + b.double() for a, b in zip(total, parts, strict=True)]
         return total
-
-    def _noise(self, total: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The noise for the sum over all ranks, so it is 0 on all ranks but the first."""
-        if self.step.ranks.rank:
-            return [torch.zeros_like(part) for part in total]
-        std = self.privacy.noise_multiplier * self.privacy.clip_norm
-        return [gaussian(part.shape, std, self._random) for part in total]
-
-    def _summed(self, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        if self.step.ranks.world_size > 1:
-            for part in parts:
-                dist.all_reduce(part)
-        return list(parts)

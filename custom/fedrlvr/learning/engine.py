@@ -105,13 +105,7 @@ class Engine:
     def logprobs(self, batch: Batch) -> torch.Tensor:
         """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled."""
         width = batch.completion_ids.shape[1]
-        logits = self._forward(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            logits_to_keep=width + 1,
-            use_cache=False,
-        ).logits
+        logits = self._forward(**batch.inputs, logits_to_keep=width + 1, use_cache=False).logits
         return token_logprobs(logits[:, :-1], batch.completion_ids, self.temperature)
 
     @torch.no_grad()

@@ -45,6 +45,13 @@ class Ranks:
         total = sum(map(len, parts))
         return [parts[i % self.world_size][i // self.world_size] for i in range(total)]
 
+    def sum(self, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """The sums over all ranks, on every rank, in the place of these."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+        return tensors
+
     def broadcast(self, item):
         """Rank 0's item on every rank."""
         if self.world_size == 1:

@@ -43,8 +43,7 @@ class Rollouts:
         )
 
     def groups_from(self, problems: Sequence[Problem], uniforms: torch.Tensor) -> tuple[list[Group], float]:
-        """As `groups`, with the random numbers in [0, 1) that decide the tokens: one row of T a completion, B x G x
-        T."""
+        """As `groups`, with the random numbers in [0, 1) that decide the tokens, B x G x T."""
         mine = self.ranks.share(list(zip(problems, uniforms, strict=True)))
         sampled: list[tuple[Group, float]] = []
         if mine:

@@ -82,16 +82,10 @@ class CachedSampler:
 
     def _prefill(self, prompts, group: int) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
         """Logits after each prompt, cache and attention mask, each repeated for `group` rows per prompt."""
-        batch = collate([Row(prompt, ()) for prompt in prompts], self.policy.pad_id, self.policy.model.device)
-        cache = DynamicCache(config=self.policy.model.config)
-        logits = self.policy.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            past_key_values=cache,
-            use_cache=True,
-            position_ids=batch.position_ids,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        model = self.policy.model
+        batch = collate([Row(prompt, ()) for prompt in prompts], self.policy.pad_id, model.device)
+        cache = DynamicCache(config=model.config)
+        logits = model(**batch.inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         cache.batch_repeat_interleave(group)
         return logits.repeat_interleave(group, 0), cache, batch.attention_mask.repeat_interleave(group, 0)
 

@@ -104,14 +104,11 @@ class Trainer:
         else:
             groups, entropy = self._sample_public(segment)
             self._proposed = (segment.index, groups, entropy)
-        offers = []
+        offers, limit = [], self.job.exchange.max_per_site
         for group in groups:
             ended = (c for c in group.completions if c.correct and not c.truncated and len(c.text) <= MAX_TEXT)
             texts = dict.fromkeys(c.text for c in ended)
-            offers += [
-                PublicResponse(group.problem.id, text, group.problem.variant)
-                for text in list(texts)[: self.job.exchange.max_per_site]
-            ]
+            offers += [PublicResponse(group.problem.id, text, group.problem.variant) for text in list(texts)[:limit]]
         return offers
 
     def swap(self, segment: Segment, responses: Sequence[PooledResponse]) -> StepRecord:
@@ -178,12 +175,8 @@ class Trainer:
     ) -> StepRecord:
         began = time.perf_counter()
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
-        metrics = (
-            rollout_metrics(groups, entropy)
-            | swap_metrics(groups, mixed)
-            | self._update(mixed, "public update", segment.index)
-            | (received or {})
-        )
+        metrics = rollout_metrics(groups, entropy) | swap_metrics(groups, mixed) | (received or {})
+        metrics |= self._update(mixed, "public update", segment.index)
         return _record("public", segment, began, metrics)
 
     def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
@@ -217,8 +210,7 @@ class Trainer:
 
     def _with_old_logprobs(self, groups: list[Group]) -> list[Group]:
         """Give completions that have none the policy's log-probabilities at the start of the step: swapped ones always,
-        own ones where sampling computes less exactly than training does.
-        """
+        own ones where sampling computes less exactly than training does."""
         missing = [(i, j, c) for i, g in enumerate(groups) for j, c in enumerate(g.completions) if c.logprobs is None]
         rows = [self.step.row(groups[i].problem, c) for i, _, c in missing]
         completions: list[list[Completion]] = [list(group.completions) for group in groups]
