@@ -4,8 +4,6 @@ A sealed folder also holds the hash of each of its files. The seal shows what a 
 did to a folder; it then counts as absent.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Group advantages: how much better a completion is than its group (GRPO, arXiv 2402.03300, outcome rewards)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ order of the sites. It returns the next adapter. Every site takes equally many s
 Sums run in float64, where rounding is small.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """How far the sites' updates pull apart, and what averaging the factors loses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

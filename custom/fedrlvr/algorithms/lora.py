@@ -1,7 +1,5 @@
 """LoRA factors by name: pairing A with B, and the one initial adapter that all sites start from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

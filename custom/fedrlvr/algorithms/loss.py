@@ -4,8 +4,6 @@ The gradient does not depend on how rows are cut into micro-batches: weights are
 step's loss is the plain sum of weight x term over all its tokens.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

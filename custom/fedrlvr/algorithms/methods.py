@@ -4,8 +4,6 @@ All take the same number of optimizer steps and sample the same number of comple
 takes a private step in place of each.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Who gets which public answers: the server's pooling, and the pool that a site keeps."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice, zip_longest

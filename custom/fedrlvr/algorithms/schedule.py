@@ -3,8 +3,6 @@
 A round of `segments_per_round` segments is cut into *phases*, in which no site needs to hear from another.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from fedrlvr.algorithms.methods import METHODS

@@ -1,7 +1,5 @@
 """pass@k by label: from counts of right answers to scores, and from several parts' scores to one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb

@@ -1,7 +1,5 @@
 """The swap: right answers of other sites replace some of a site's own wrong answers (arXiv 2604.12160)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

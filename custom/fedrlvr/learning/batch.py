@@ -1,7 +1,5 @@
 """Rows for training and scoring, and their tensors: prompts are padded on the left, completions on the right."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

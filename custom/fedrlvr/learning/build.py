@@ -1,7 +1,5 @@
 """Build a site's trainer from the job's settings, the site's own file, and the problem files that it names."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -5,8 +5,6 @@ problem. This protects everything that is later made from the adapter: averages,
 not protect the numbers that the step returns: they are exact, and a site's policy keeps them at the site.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The DeepSpeed engine around the policy: log-probabilities, optimizer steps, adapters in and out."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext

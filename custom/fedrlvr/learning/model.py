@@ -1,7 +1,5 @@
 """A policy from a directory: the frozen base model, its tokenizer, and the LoRA factors on top."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """From problems to verified groups: sample with the current policy, decode, verify."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Sampling completions: prefill each prompt once, expand its cache to G rows, and drop rows that have ended."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a trainer has to know to go on from where it is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from fedrlvr.protocol.records import PooledResponse

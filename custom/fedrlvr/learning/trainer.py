@@ -5,8 +5,6 @@ any transport. It keeps no random state and no cursor, as every draw comes from 
 `state` returns all that a run needs to go on from there.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext

@@ -4,8 +4,6 @@ One folder for each point of a run holds what the trainer has to know, as safete
 there. No random state is kept, as draws depend on names only (`streams.py`).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

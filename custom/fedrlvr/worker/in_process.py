@@ -1,7 +1,5 @@
 """A worker in the process of whoever asks it: nothing to start, nothing to kill, and a debugger sees all of it."""
 
-from __future__ import annotations
-
 import logging
 import os
 from bdb import BdbQuit

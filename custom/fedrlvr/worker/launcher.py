@@ -1,7 +1,5 @@
 """The command and the environment in which a site's worker starts: alone, under torchrun, or as the site says."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

@@ -1,7 +1,5 @@
 """Where a worker is in its run, and how it gets to where the server's next request needs it."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 

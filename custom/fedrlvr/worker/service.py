@@ -1,7 +1,5 @@
 """What a worker does with a request. It does not know in which process it runs, or who asks."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import nullcontext
 

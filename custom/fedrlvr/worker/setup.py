@@ -1,7 +1,5 @@
 """What a worker is told when it starts, and what it says when it is ready."""
 
-from __future__ import annotations
-
 from typing import Literal, Protocol
 
 from fedrlvr.protocol.answers import Answer, Failure, Fingerprint

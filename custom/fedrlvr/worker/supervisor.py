@@ -3,8 +3,6 @@
 Runs in the light process that holds the transport: it imports neither DeepSpeed nor transformers and touches no GPU.
 """
 
-from __future__ import annotations
-
 import logging
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """Frames between a site's job process and its worker: JSON, then tensors as safetensors. No pickle either way."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
