@@ -4,10 +4,8 @@ A job holds only algorithm settings and names: no path, no hardware. The descrip
 `fedrlvr settings` prints.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -199,7 +197,7 @@ class JobConfig(Settings):
     prompt: PromptSettings = PromptSettings()
 
     @model_validator(mode="after")
-    def _combinations(self) -> JobConfig:
+    def _combinations(self) -> Self:
         rows, ks, samples = self.grpo.num_generations, self.evaluation.k, self.evaluation.samples
         if self.swap.keep_incorrect >= rows:
             raise ValueError(

@@ -4,9 +4,8 @@ Shapes are named by axis suffixes throughout the package: B = prompts, N = compl
 prompt, T = completion tokens, P = prompt tokens, V = vocabulary.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 VARIANTS = 24  # presentations of one problem that may be told apart: the orders of four options
 
@@ -89,5 +88,5 @@ class Group:
     def num_correct(self) -> int:
         return sum(c.correct for c in self.completions)
 
-    def with_completions(self, completions) -> Group:
+    def with_completions(self, completions) -> Self:
         return replace(self, completions=tuple(completions))

@@ -32,8 +32,7 @@ def pool_for(
 
 
 class ResponsePool:
-    """Other sites' answers as verified completions, by public problem. With `keep=False` each exchange replaces the
-    one before."""
+    """Other sites' answers, verified, by public problem. With `keep=False` each exchange replaces the one before."""
 
     def __init__(self, keep: bool, max_per_prompt: int):
         self.keep, self.max_per_prompt = keep, max_per_prompt

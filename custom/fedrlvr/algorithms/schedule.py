@@ -13,8 +13,7 @@ from fedrlvr.streams import epoch_batch
 
 @dataclass(frozen=True)
 class Phase:
-    """Segments a site works through in one go. With `exchange`, the last one's public step waits for the others'
-    answers."""
+    """Segments that a site works through in one go. With `exchange`, the last public step waits for others' answers."""
 
     segments: tuple[Segment, ...]
     exchange: bool

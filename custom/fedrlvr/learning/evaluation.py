@@ -1,12 +1,11 @@
 """Measuring pass@k: sample problems, count right answers, and keep the counts so that a measurement can be resumed."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Self
 
 import psutil
 import torch
@@ -90,7 +89,7 @@ class ResultsFile:
                     f"--out {path.parent}: holds a measurement with another {differing[0]}; choose another folder"
                 )
 
-    def __enter__(self) -> ResultsFile:
+    def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".tmp")
         unfinished.write_text(self._whole or json.dumps(self.settings) + "\n", encoding="utf-8")

@@ -1,11 +1,9 @@
 """The ranks of one site's worker: how they share the work, and how each gets all completions."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,7 +18,7 @@ class Ranks:
         self.rank, self.world_size = rank, world_size
 
     @classmethod
-    def from_environment(cls) -> Ranks:
+    def from_environment(cls) -> Self:
         """This process's rank, as its launcher set it.
 
         The time-out is 30 days, as ranks may wait long for rank 0's next request; the supervisor notices a hanging

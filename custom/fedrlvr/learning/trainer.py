@@ -184,8 +184,7 @@ class Trainer:
         return self.rollouts.groups(problems, self.job.grpo.num_generations, seed)
 
     def _sample_globally(self, segment: Segment) -> list[Group]:
-        """Groups of the adapter that the round began with. They tell nothing that the server, which sent it, could not
-        find out itself."""
+        """Groups of the adapter that the round began with: they tell the server, which sent it, nothing new."""
         if not self._given:
             raise ValueError("propose_from: global needs a round that began with an adapter of the server's")
         with self.engine.borrowed(self._start):

@@ -30,8 +30,7 @@ class Aborted(RuntimeError):
 
 
 class Supervisor:
-    """One worker process at a time (several ranks under a launcher). After it was lost, `start` may be called again:
-    the next one goes on from the last checkpoint of the same run."""
+    """A `Worker` in a process of its own, or in several ranks under a launcher; one at a time."""
 
     def __init__(self, setup: SetUp, aborted: Callable[[], bool] = lambda: False):
         self._setup, self._aborted = setup, aborted
