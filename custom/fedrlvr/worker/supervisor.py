@@ -38,7 +38,7 @@ class Supervisor:
         self.log_path = self._config.state_dir / "worker.log"
         self._process: subprocess.Popen | None = None
         self._requests: Connection | None = None
-        self._connections: list[Connection] = []  # this one, and the lifelines
+        self._lifelines: list[Connection] = []
         self._ready = False
 
     @property
@@ -102,9 +102,9 @@ class Supervisor:
             with suppress(OSError):
                 send(self._requests, Frame(STOP))
                 wait_until(lambda: not running(process), grace)
-        for connection in self._connections:
+        for connection in filter(None, [*self._lifelines, self._requests]):
             connection.close()
-        self._requests, self._connections = None, []
+        self._requests, self._lifelines = None, []
         return end(process)
 
     def _launch(self, address: str) -> Failure | None:
@@ -125,9 +125,10 @@ class Supervisor:
                 if failure := self._failed_start(deadline, late):
                     return failure
                 continue
-            self._connections.append(connection)
             if connection.recv_bytes() == b"requests":
                 self._requests = connection
+            else:
+                self._lifelines.append(connection)
         return None
 
     def _failed_start(self, deadline: float, late: str) -> Failure | None:
