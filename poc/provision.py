@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fedrlvr.flare.deploy.project import FIRST_PORT, LOOPBACK, ProjectError, provision
+from fedrlvr.flare.deploy.project import FIRST_PORT, LOOPBACK, provision
 
 TEMPLATE = Path(__file__).resolve().parent / "project.yml"
 
@@ -25,7 +25,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         kits = provision(TEMPLATE, args.out.resolve(), args.server_host, args.port, args.hospitals)
-    except (ProjectError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for kit in sorted(path for path in kits.iterdir() if path.is_dir()):

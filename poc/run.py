@@ -14,10 +14,8 @@ import sys
 from pathlib import Path
 
 from fedrlvr.flare.deploy.deployment import DeploymentError
-from fedrlvr.flare.deploy.poc import Poc, PocError
-from fedrlvr.flare.deploy.project import ProjectError
+from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.site.site_kit import POLICIES
-from fedrlvr.settings_file import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,7 +33,7 @@ def main() -> int:
             return _demo(poc, rest)
         finally:
             _down(poc)
-    except (PocError, ProjectError, DeploymentError, SettingsError, OSError) as error:
+    except (ValueError, DeploymentError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -60,7 +58,10 @@ def _up(poc: Poc, args: argparse.Namespace) -> None:
     sites = [f"site-{number}" for number in range(1, args.sites + 1)]
     began = poc.up(ROOT / "poc" / "project.yml", sites, args.policy, args.port)
     state = "is up" if began else "was up already"
-    print(f"proof of concept {state}: {', '.join(sites)} at localhost:{poc.project.port}, in {poc.folder}", flush=True)
+    print(
+        f"proof of concept {state}: {', '.join(sites)} at localhost:{poc.deployment.project.port}, in {poc.folder}",
+        flush=True,
+    )
 
 
 def _demo(poc: Poc, rest: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from fedrlvr.config import JobConfig
@@ -11,6 +12,7 @@ from fedrlvr.flare.lead.simulator import Simulation
 from fedrlvr.launch.experiment import site_spec
 from fedrlvr.launch.local import LocalRun
 from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.run import Run
 from fedrlvr.site_config import SiteConfig
 
 
@@ -21,12 +23,16 @@ def spec_of(job: JobConfig, sites: Mapping[str, SiteConfig], **more) -> RunSpec:
 
 def run_here(folder: Path, spec: RunSpec, sites: Mapping[str, SiteConfig], **how) -> tuple[list[dict], LocalRun]:
     """The run's events and the run itself, which is over. Raises RunFailed; events before that are in its folder."""
-    run, events = LocalRun(folder, spec, sites, **how), []
-    try:
-        run.run(events.append)
-    finally:
-        run.close()
-    return events, run
+    run = LocalRun(folder, spec, sites, **how)
+    return heard(run), run
+
+
+def heard(run: Run) -> list[dict]:
+    """The events of a run, which is over then."""
+    events = []
+    with closing(run):
+        run.run(lambda event: events.append(event) if event else None)
+    return events
 
 
 def simulation_of(folder: Path, job: JobConfig, sites: Mapping[str, SiteConfig], **more) -> Simulation:

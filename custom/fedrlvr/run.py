@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from fedrlvr.config import JobConfig
 
@@ -88,12 +88,11 @@ def set_aside(folder: Path) -> None:
         folder.rename(folder.with_name(f"{folder.name}-{number}"))
 
 
-def claim(folder: Path) -> FileLock:
-    """Lock a run's folder until the lock is released or this process ends. Raises ValueError if it is locked."""
+def claim(folder: Path, name: str = "lock") -> AcquireReturnProxy:
+    """Lock a folder, by a file of this name in it, until the end of the returned context, or of this process. Raises
+    ValueError if it is locked."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", thread_local=False)
     try:
-        lock.acquire(blocking=False)
+        return FileLock(folder / name, thread_local=False).acquire(blocking=False)
     except Timeout:
-        raise ValueError(f"{folder}: another command uses this run; wait for its end, or end it") from None
-    return lock
+        raise ValueError(f"{folder}: another command uses this folder; wait for its end, or end it") from None

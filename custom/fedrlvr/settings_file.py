@@ -17,17 +17,14 @@ class SettingsError(ValueError):
 
 
 def load_settings(model: type[S], path: Path) -> S:
-    """Read `path` into `model`. Relative paths in it are taken from its folder.
-
-    Raises:
-        SettingsError: file missing or not YAML, unknown key (with the nearest known one), wrong type, impossible
-            combination.
-    """
+    """Read `path` into `model`; relative paths in it are taken from its folder. Raises SettingsError, also for a file
+    that is missing or not YAML."""
     return validate_settings(model, read_yaml(path), str(path), path.resolve().parent)
 
 
 def validate_settings(model: type[S], values: dict, source: str, folder: Path | None = None) -> S:
-    """`values` as a `model`, relative paths taken from `folder`; errors begin with `source`. Raises SettingsError."""
+    """`values` as a `model`, relative paths taken from `folder`. Raises SettingsError, which begins with `source`, for
+    an unknown key (with the nearest known one), a wrong type or an impossible combination."""
     try:
         return model.model_validate(values, context={"folder": folder})
     except ValidationError as error:
@@ -87,13 +84,8 @@ def _explain(model: type[BaseModel], item: dict) -> str:
 
 
 def _nearest(key: str, known: list[str]) -> str:
-    leaf = key.rsplit(".", 1)[-1]
-    by_leaf = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
-    for candidates, table in (
-        (difflib.get_close_matches(key, known, 1, 0.8), {k: k for k in known}),
-        (difflib.get_close_matches(leaf, by_leaf, 1, 0.6), by_leaf),
-        (difflib.get_close_matches(key, known, 1, 0.0), {k: k for k in known}),
-    ):
-        if candidates:
-            return table[candidates[0]]
-    return "one of " + ", ".join(known)
+    """The known key that is almost the same; else the one whose last part is alike; else whichever is nearest."""
+    leaves = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+    alike = difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 1, 0.6)
+    same = difflib.get_close_matches(key, known, 1, 0.8)
+    return (same or [leaves[leaf] for leaf in alike] or difflib.get_close_matches(key, known, 1, 0.0))[0]

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from fedrlvr.flare.live_events import MAX_BYTES, MAX_EVENTS, BadAnswer, check_answer, serve_events
+from fedrlvr.flare.live_events import MAX_BYTES, MAX_EVENTS, check_answer, serve_events
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.server.event_log import EventLog
 
 
@@ -58,7 +59,7 @@ def test_an_answer_is_bounded_in_lines_and_bytes_but_a_long_line_passes(served):
 def test_a_malformed_question_is_refused(served, question):
     answer = served[1](question)
     assert "expected {'from'" in answer["error"]
-    with pytest.raises(BadAnswer, match="refuses to send"):
+    with pytest.raises(Refused, match="refuses to send"):
         check_answer(answer, 0)
 
 
@@ -77,7 +78,7 @@ def test_a_malformed_question_is_refused(served, question):
     ],
 )
 def test_a_malformed_answer_is_refused(answer):
-    with pytest.raises(BadAnswer):
+    with pytest.raises(Refused):
         check_answer(answer, 0)
 
 

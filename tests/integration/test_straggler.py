@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import closing
 
 import psutil
 import pytest
 from tests.integration.conftest import processes_of
-from tests.runs import of, simulation_of
+from tests.runs import heard, of, simulation_of
 
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.lead.simulator import Simulation
@@ -55,16 +56,19 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
     faults(full, {"site": "site-3", "task": "train", "segment": 0, "act": "freeze site"})
     run = simulation(federation__rounds=2, federation__step_deadline=8, exchange__schedule=[1, 3])
     events = []
-    for event in run.events():
+
+    def hear(event: dict | None) -> None:
         if event:
             events.append(event)
         if event and event["event"] == "failure":
             send_all(processes_of_site(run, "site-3"), signal.SIGCONT)
 
+    with closing(run):
+        run.run(hear)
     (failure,) = of(events, "failure")
     assert (failure["site"], failure["task"], failure["reason"]) == ("site-3", "train", "no answer (timeout)")
     before = [event for event in events if event["time"] < failure["time"]][-1]
-    assert failure["time"] - before["time"] >= Deadlines(step=8, start=600).task  # it is the server that gave up
+    assert failure["time"] - before["time"] >= Deadlines.of(run.spec.job).task  # it is the server that gave up
     assert [(e["site"], e["task"]) for e in of(events, "late")] == [("site-3", "train")]
     assert [(e["segment"], e["sites"]) for e in of(events, "back")] == [(1, ["site-3"])]
     everybody = ["site-1", "site-2", "site-3"]
@@ -92,7 +96,7 @@ def test_a_server_that_can_keep_nothing_says_so_before_anything_is_computed(simu
     run = simulation(federation__rounds=1)
     (run.folder / "server").write_text("a plain file where a folder should be")
     with pytest.raises(RunFailed, match=f"cannot keep what the run does.*{run.folder / 'server'}"):
-        list(run.events())
+        heard(run)
     assert [json.loads(line)["event"] for line in (run.server_folder / "metrics.jsonl").open()] == ["stopped"]
     assert run._process.returncode != 0
     assert not processes_of(run.folder)

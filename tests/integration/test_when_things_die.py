@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.integration.conftest import processes_of, wait_for_line, wait_until_gone
-from tests.runs import of, round_adapters, run_here, spec_of
+from tests.runs import heard, of, round_adapters, run_here, spec_of
 
 from fedrlvr.flare.lead.simulator import Simulation
 from fedrlvr.launch.local import LocalTransport
@@ -50,10 +51,6 @@ def test_a_run_killed_half_way_leaves_no_process(demo, workspace, sent, seed):
         assert (folder / "pass_at_1.png").exists()
 
 
-def simulate(simulation: Simulation) -> list[dict]:
-    return [event for event in simulation.events() if event]
-
-
 @pytest.fixture
 def two_sites(site_files, small_job, tmp_path):
     """two_sites(folder, changes of the job): what a run of two sites needs, with their state beside that folder."""
@@ -80,7 +77,7 @@ def test_workers_that_die_at_work_are_back_in_the_next_segment(two_sites, faults
     spec, sites = two_sites("run", federation__min_sites=1, federation__step_deadline=12)
     sites["site-2"] = sites["site-2"].model_copy(update={"processes": 2})
     simulation = Simulation(tmp_path / "run", spec, sites)
-    events = simulate(simulation)
+    events = heard(simulation)
     assert faults.happened() == [0, 1, 2, 3, 4]
     failures = of(events, "failure")
     assert [(e["site"], e["task"]) for e in failures] == [(fault["site"], fault["task"]) for fault in planned]
@@ -134,16 +131,19 @@ def test_a_run_lost_with_all_its_processes_is_resumed_to_the_same_bytes(two_site
     """FLARE's simulator is killed whole in the second round."""
     spec, sites = two_sites("lost")
     lost = Simulation(tmp_path / "lost", spec, sites)
-    for event in lost.events():
+
+    def interrupt(event: dict | None) -> None:
         if event and event["event"] == "step" and event["segment"] == 4:
-            break
-    lost.close()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), closing(lost):
+        lost.run(interrupt)
     assert not processes_of(lost.folder)
     # What the last second wrote is damaged: the sites' newest checkpoints are cut short.
     for newest in [sorted(path.glob("*-segment-*"))[-1] for path in tmp_path.glob("lost-sites/*/checkpoints/*/")]:
         cut_short(newest / "adapter.safetensors")
     again = Simulation(tmp_path / "lost", spec.model_copy(update={"resume": True}), sites)
-    events = simulate(again)
+    events = heard(again)
     assert of(events, "resumed")[0]["after"] == 0
     assert [e["round"] for e in of(events, "average")] == [0, 1]
     assert round_adapters(again)[-1] == calm

@@ -64,7 +64,7 @@ def test_a_config_that_is_not_there(tmp_path, capsys):
 
 def test_a_workspace_that_flare_cannot_use(tmp_path, capsys):
     assert launch(tmp_path, workspace="with space") == 2
-    assert "--workspace: FLARE's simulator cannot work under a path with a space" in capsys.readouterr().err
+    assert "--workspace: FLARE cannot work under a path with a space" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,9 @@ def test_only_a_runs_folder_can_be_resumed(tmp_path, capsys):
 
 def test_a_run_that_another_command_uses_is_not_changed(tmp_path, capsys):
     before = (a_run(tmp_path) / "run.json").read_bytes()
-    lock = claim(tmp_path)
-    assert launch(tmp_path, env=None, set=["federation.rounds=5"], resume_from=tmp_path) == 2
-    lock.release()
-    assert "another command uses this run; wait for its end, or end it" in capsys.readouterr().err
+    with claim(tmp_path):
+        assert launch(tmp_path, env=None, set=["federation.rounds=5"], resume_from=tmp_path) == 2
+    assert "another command uses this folder; wait for its end, or end it" in capsys.readouterr().err
     assert (tmp_path / "run.json").read_bytes() == before
 
 

@@ -187,7 +187,7 @@ def test_an_interruption_ends_a_run_at_once_and_another_command_can_resume_it(sm
 
 def test_two_commands_cannot_use_one_local_run(small_job, sites, tmp_path):
     run = LocalRun(tmp_path / "run", spec_of(small_job(), sites), sites)
-    with pytest.raises(ValueError, match="another command uses this run"):
+    with pytest.raises(ValueError, match="another command uses this folder"):
         LocalRun(tmp_path / "run", spec_of(small_job(), sites), sites)
     run.close()
 

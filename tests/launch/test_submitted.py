@@ -10,7 +10,8 @@ import pytest
 
 from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
 from fedrlvr.data.problems import read_problems
-from fedrlvr.flare.lead.simulator import prepared_recipe
+from fedrlvr.flare.lead import simulator
+from fedrlvr.flare.recipe import PubSwapRecipe
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.launch.simulated import prepare_here
@@ -91,14 +92,18 @@ def test_a_folder_without_a_model_is_bad_input(in_production, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_simulation_names_the_model_that_its_sites_are_given(model_path, tmp_path):
+def test_a_simulation_names_the_model_that_its_sites_are_given(model_path, tmp_path, monkeypatch):
+    def execute(recipe, where):
+        recipe.export(str(tmp_path / "job"))
+        assert where.num_threads == 4
+
+    monkeypatch.setattr(PubSwapRecipe, "execute", execute)
+    monkeypatch.setattr(simulator, "die_with", lambda **how: None)
     experiment = load_experiment(PRESETS / "demo.yaml", ["policy=null"])
     given = {"data": None, "policy": None, "tiny": False, "rebuild_model": False, "config": PRESETS / "demo.yaml"}
     prepared = prepare_here(experiment, Namespace(env="sim", model=model_path, workspace=tmp_path, **given), print)
     simulation = start(prepared, print)
     assert prepared.spec.base_model == model_fingerprint(model_path)
     assert json.loads((simulation.folder / "job.json").read_text())["spec"]["base_model"] == prepared.spec.base_model
-    recipe, where = prepared_recipe(simulation.folder)
-    recipe.export(str(tmp_path / "job"))
+    simulator.main(simulation.folder)
     assert named_in(tmp_path / "job") == prepared.spec.base_model
-    assert where.num_threads == 4

@@ -1,5 +1,4 @@
-"""Every time-out of a job, from the one setting `federation.step_deadline`: ours, and those of FLARE that a job can
-set."""
+"""Every time-out of a job, ours and FLARE's, from the one setting `federation.step_deadline`."""
 
 from __future__ import annotations
 
@@ -11,47 +10,30 @@ from fedrlvr.server.client_manager import Patience
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds. `step` is what a site's worker may take for one task; all else follows from it."""
+    """In seconds."""
 
-    step: float
-    start: float
+    step: float  # what a site's worker may take for one task; all else follows from it
+    start: float  # what a worker may take to start
+    task: float  # how long the server waits for the answer of a site whose worker runs
+    first_task: float  # the same where a worker may have to be started first
+    pickup: float  # until when a site must have come for a task; it asks several times a second while it has none
+    transfer: float  # how long an adapter may be on its way
 
     @classmethod
     def of(cls, job: JobConfig) -> Deadlines:
-        return cls(job.federation.step_deadline, job.federation.start_deadline)
-
-    @property
-    def grace(self) -> float:
-        """How much later than a site's own deadline the server's comes. In that time the site fetches the task, ends
-        its worker (a second, where nothing else runs) and sends one small answer. Only then does the server learn the
-        reason. 10 s is enough on a machine that is busy, a minute where a network hiccup comes on top."""
-        return min(60.0, max(10.0, self.step / 4))
-
-    @property
-    def task(self) -> float:
-        """How long the server waits for the answer of a site whose worker runs."""
-        return self.step + self.grace
-
-    @property
-    def first_task(self) -> float:
-        """The same where a worker may have to be started first."""
-        return self.task + self.start
+        step, start = job.federation.step_deadline, job.federation.start_deadline
+        # The server's deadline comes later than the site's own. In that time the site fetches the task, ends its worker
+        # (a second, where nothing else runs) and sends one small answer. Only then does the server learn the reason.
+        # 10 s is enough on a machine that is busy, a minute where a network hiccup comes on top.
+        task = step + min(60.0, max(10.0, step / 4))
+        # Enough for a slow line, and not so much that a site whose connection broke is away for a whole step.
+        transfer = max(600.0, step / 4)
+        return cls(step, start, task, task + start, min(300.0, max(60.0, step)), transfer)
 
     @property
     def patience(self) -> Patience:
         """What the server's client manager goes by."""
         return Patience(self.task, self.first_task, self.pickup)
-
-    @property
-    def pickup(self) -> float:
-        """How long until a site must have come for a task. It asks several times a second while it has none."""
-        return min(300.0, max(60.0, self.step))
-
-    @property
-    def transfer(self) -> float:
-        """How long an adapter may be on its way: enough for a slow line, and not so much that a site whose connection
-        broke is away for a whole step."""
-        return max(600.0, self.step / 4)
 
     def server_config(self) -> dict:
         """What goes into the job's config_fed_server.json."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from fedrlvr.protocol.refused import Refused
+
 TOPIC = "fedrlvr.events"
 MAX_EVENTS = 500  # per answer
 MAX_BYTES = 1 << 20  # per answer, except that one longer line is sent alone
-
-
-class BadAnswer(ValueError):
-    """The server's answer does not have the expected form."""
 
 
 def serve_events(engine, path: Path) -> None:
@@ -45,15 +43,15 @@ def read_events(path: Path, first: int = 0, limited: bool = True) -> list[dict]:
 
 
 def check_answer(answer: object, first: int) -> list[dict]:
-    """The events of a server's answer to `{"from": first}`. Raises BadAnswer."""
+    """The events of a server's answer to `{"from": first}`. Raises Refused."""
     if not isinstance(answer, dict):
-        raise BadAnswer(f"the server's answer on {TOPIC} is {type(answer).__name__}; expected a mapping")
+        raise Refused(f"the server's answer on {TOPIC} is {type(answer).__name__}; expected a mapping")
     if "error" in answer:
-        raise BadAnswer(f"the server refuses to send its event log: {str(answer['error'])[:200]}")
+        raise Refused(f"the server refuses to send its event log: {str(answer['error'])[:200]}")
     events = answer.get("events")
     if not isinstance(events, list) or len(events) > MAX_EVENTS or answer.get("next") != first + len(events):
-        raise BadAnswer(f"the server's answer on {TOPIC} is not events from line {first} on and the next line's number")
+        raise Refused(f"the server's answer on {TOPIC} is not events from line {first} on and the next line's number")
     for event in events:
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise BadAnswer(f"the server's answer on {TOPIC} holds something that is not an event")
+            raise Refused(f"the server's answer on {TOPIC} holds something that is not an event")
     return events

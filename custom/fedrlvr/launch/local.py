@@ -126,4 +126,4 @@ class LocalRun:
         for agent in self._agents.values():
             agent.stop(grace=float(self._finished))
         self._end_log()
-        self._claim.release()
+        self._claim.lock.release()

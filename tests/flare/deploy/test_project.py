@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from fedrlvr.cli import main
-from fedrlvr.flare.deploy.project import ProjectError, fill_project, free_port, is_free, provision, read_project
-from fedrlvr.flare.lead.session import KitError, open_kit
+from fedrlvr.flare.deploy.project import fill_project, free_port, is_free, provision, read_project
+from fedrlvr.flare.lead.session import open_kit
+from fedrlvr.settings_file import SettingsError
 
 ROOT = Path(__file__).parents[3]
 PROJECT = ROOT / "poc" / "project.yml"
@@ -45,14 +46,14 @@ def test_other_names_replace_all_of_the_templates_names(tmp_path):
     ],
 )
 def test_names_that_cannot_be_used(server, sites, message):
-    with pytest.raises(ProjectError) as error:
+    with pytest.raises(SettingsError) as error:
         fill_project(TEMPLATE, server, 8002, sites)
     assert message in str(error.value)
 
 
 def test_a_file_that_is_not_a_project(tmp_path):
     (tmp_path / "project.yml").write_text("participants: [{name: a, type: client}]")
-    with pytest.raises(ProjectError, match="not a project file with a server"):
+    with pytest.raises(SettingsError, match="not a project file with a server"):
         read_project(tmp_path / "project.yml")
 
 
@@ -62,13 +63,13 @@ def test_a_taken_port_is_named_and_otherwise_the_next_free_one_is_chosen():
         listener.listen()
         port = listener.getsockname()[1]
         assert not is_free(port)
-        with pytest.raises(ProjectError, match=f"--port: port {port} is taken"):
+        with pytest.raises(SettingsError, match=f"--port: port {port} is taken"):
             free_port(port)
     assert is_free(free_port(None))
     for impossible in (0, -1, 65536):
-        with pytest.raises(ProjectError, match=f"--port: expected 1 to 65535, found {impossible}"):
+        with pytest.raises(SettingsError, match=f"--port: expected 1 to 65535, found {impossible}"):
             free_port(impossible)
-        with pytest.raises(ProjectError, match="--port: expected 1 to 65535"):
+        with pytest.raises(SettingsError, match="--port: expected 1 to 65535"):
             fill_project(TEMPLATE, "localhost", impossible, ["north"])
 
 
@@ -77,9 +78,9 @@ def test_kits_and_what_server_and_site_say_in_their_own_folders(tmp_path):
     names = {"localhost", "north", "it@north.org", "lead@consortium.org", "admin@consortium.org"}
     assert {kit.name for kit in kits.iterdir()} == names
     open_kit(kits / "lead@consortium.org")
-    with pytest.raises(KitError, match="not an administrator's startup kit"):
+    with pytest.raises(SettingsError, match="not an administrator's startup kit"):
         open_kit(kits / "north")
-    with pytest.raises(ProjectError, match="has startup kits already"):
+    with pytest.raises(SettingsError, match="has startup kits already"):
         provision(PROJECT, tmp_path / "kits", "localhost", 8002, ["north"])
     server = kits / "localhost" / "local"
     assert main(["site", "init", str(server), "--server"]) == 0

@@ -11,7 +11,6 @@ import pytest
 
 from fedrlvr.flare.deploy.project import free_port, provision
 from fedrlvr.flare.lead import session
-from fedrlvr.run import RunFailed
 
 PROJECT = Path(__file__).parents[3] / "poc" / "project.yml"
 
@@ -47,7 +46,7 @@ def test_a_server_out_of_reach_is_given_up_sooner_when_a_person_waits(tmp_path, 
 
     waiting = session.FlareSession(connect, tmp_path / "flare.log", said.append, first_patience=300.0, pause=0.0)
     waiting.hurry()
-    with pytest.raises(RunFailed, match="no connection to the server for 0 s: refused"):
-        waiting.call(lambda flare: None)
+    with pytest.raises(session.Unreachable, match="no connection to the server for 0 s: refused"):
+        waiting.call("", lambda flare: None)
     waiting.close()
     assert said == ["no connection to the server (refused); trying again"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,10 +16,11 @@ from nvflare.fuel.flare_api.api_spec import (
     NoConnection,
     NoReply,
 )
+from tests.runs import heard
 
 from fedrlvr.flare.lead import submission
-from fedrlvr.flare.lead.session import FlareSession
-from fedrlvr.flare.lead.submission import Submission, SubmissionFailed
+from fedrlvr.flare.lead.session import FlareSession, Unreachable
+from fedrlvr.flare.lead.submission import Submission
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import RunFailed
 
@@ -88,10 +90,6 @@ def submit(tmp_path, job):
     return make
 
 
-def heard(run: Submission) -> list[dict]:
-    return [event for event in run.events() if event]
-
-
 def test_events_not_received_live_come_from_the_result_and_none_comes_twice(submit):
     server = Server()
     run = submit(server)
@@ -125,7 +123,7 @@ def test_an_unreachable_server_is_given_up_and_the_note_says_that_the_job_contin
     run = submit(server, notes)
     run._session._patience = 0.0
     server.drops = 10**6
-    with pytest.raises(RunFailed, match="no connection to the server for 0 s: gone"):
+    with pytest.raises(Unreachable, match="no connection to the server for 0 s: gone"):
         heard(run)
     assert any("job j-1 continues at the server" in note for note in notes)
     assert "abort" not in server.calls
@@ -142,7 +140,7 @@ def test_an_unreachable_server_is_given_up_and_the_note_says_that_the_job_contin
 def test_a_job_that_never_runs_fails_with_flares_reason(submit, meta, reason):
     server = Server(statuses=["SUBMITTED", "FINISHED:CAN_NOT_SCHEDULE"], **meta)
     server.events = []
-    with pytest.raises(SubmissionFailed) as failure:
+    with pytest.raises(RunFailed) as failure:
         heard(submit(server))
     assert str(failure.value) == f"job j-1 FINISHED:CAN_NOT_SCHEDULE: {reason}"
 
@@ -150,13 +148,13 @@ def test_a_job_that_never_runs_fails_with_flares_reason(submit, meta, reason):
 def test_a_stopped_run_fails_with_the_event_logs_reason_received_live_or_not(submit):
     server = Server(told=[2])
     server.events = [{"event": "start"}, {"event": "stopped", "reason": "1 of 2 sites left"}]
-    with pytest.raises(SubmissionFailed, match="1 of 2 sites left"):
+    with pytest.raises(RunFailed, match="1 of 2 sites left"):
         heard(submit(server))
 
 
 def test_a_refused_submission_names_the_refusal(submit, monkeypatch):
     monkeypatch.setattr(Server, "submit_job", lambda self, folder: (_ for _ in ()).throw(AuthorizationError("not you")))
-    with pytest.raises(SubmissionFailed, match="the server did not accept the job: not you"):
+    with pytest.raises(RunFailed, match="the server did not accept the job: not you"):
         heard(submit(Server()))
 
 
@@ -170,7 +168,7 @@ def test_a_refused_submission_names_the_refusal(submit, monkeypatch):
 )
 def test_any_refusal_by_the_server_ends_the_run(submit, monkeypatch, question, error, reason):
     monkeypatch.setattr(Server, question, lambda *given: (_ for _ in ()).throw(error))
-    with pytest.raises(SubmissionFailed, match=f"^{reason}$"):
+    with pytest.raises(RunFailed, match=f"^{reason}$"):
         heard(submit(Server()))
 
 
@@ -178,14 +176,14 @@ def test_a_resumed_run_fails_with_the_servers_message_if_the_lead_may_not_log_in
     heard(submit(Server(), run="0" * 16))
     expired = AuthenticationError("certificate expired")
     monkeypatch.setattr(Server, "get_job_meta", lambda *given: (_ for _ in ()).throw(expired))
-    with pytest.raises(SubmissionFailed, match="no status of job j-1: certificate expired"):
+    with pytest.raises(RunFailed, match="no status of job j-1: certificate expired"):
         heard(submit(Server(), run="0" * 16, resume=True))
 
 
 def test_a_job_that_the_server_does_not_run_any_more_is_given_up(submit, monkeypatch):
     monkeypatch.setattr(submission, "GIVE_UP_LOST", 0.0)
     server = Server(statuses=["RUNNING"], told=[1, *[JobNotRunning()] * 9])
-    with pytest.raises(SubmissionFailed, match="the server does not run job j-1 although it is marked as running"):
+    with pytest.raises(RunFailed, match="the server does not run job j-1 although it is marked as running"):
         heard(run := submit(server))
     assert json.loads((run.server_folder / "metrics.jsonl").read_text()) == EVENTS[0]
     assert "abort" not in server.calls
@@ -213,7 +211,7 @@ def test_a_resumed_run_follows_a_job_that_still_runs_and_replaces_one_that_does_
 
 def test_two_commands_cannot_use_one_run(submit):
     run = submit(Server())
-    with pytest.raises(ValueError, match="another command uses this run; wait for its end, or end it"):
+    with pytest.raises(ValueError, match="another command uses this folder; wait for its end, or end it"):
         submit(Server(), run="0" * 16, resume=True)
     run.close()
     submit(Server(), run="0" * 16, resume=True).close()
@@ -221,24 +219,25 @@ def test_two_commands_cannot_use_one_run(submit):
 
 def test_an_answer_without_events_aborts_the_run(submit):
     server = Server(statuses=["RUNNING"], told=[{"events": "many", "next": 3}])
-    with pytest.raises(SubmissionFailed, match=r"fedrlvr\.events is not events from line 0"):
+    with pytest.raises(RunFailed, match=r"fedrlvr\.events is not events from line 0"):
         heard(submit(server))
     assert "abort" in server.calls
 
 
 def test_closing_early_aborts_the_job_waits_for_its_end_and_downloads_the_result(submit):
+    def interrupt(event):
+        raise KeyboardInterrupt
+
     server = Server(statuses=["RUNNING"])
-    run = submit(server)
-    assert next(run.events()) == EVENTS[0]
-    run.close()
-    run.close()
+    with pytest.raises(KeyboardInterrupt), closing(run := submit(server)):
+        run.run(interrupt)
     assert server.calls == ["connect", "submit", "abort", "download", "close"]
     assert len((run.server_folder / "metrics.jsonl").read_text().splitlines()) == len(EVENTS)
 
 
 def test_flares_output_does_not_reach_the_console(tmp_path, capsys):
     session = FlareSession(lambda: None, tmp_path / "flare.log")
-    session.call(lambda session: print("Connecting to FLARE ..."))
+    session.call("", lambda session: print("Connecting to FLARE ..."))
     session.close()
     assert capsys.readouterr().out == ""
     assert "Connecting" in (tmp_path / "flare.log").read_text()

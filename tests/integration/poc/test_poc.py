@@ -20,8 +20,9 @@ from tests.integration.poc.deployed import (
 )
 from tests.runs import adapter_of
 
-from fedrlvr.flare.deploy.poc import Poc, PocError
+from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.settings_file import SettingsError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -31,7 +32,7 @@ LABELS = "data.sites={site-1: [A, C], site-2: [B, D]}"  # what dealing the demo'
 
 def test_a_start_that_is_killed_is_no_start_and_the_next_one_begins_anew(folder, arguments):
     cut_short(folder, signal.SIGKILL, *arguments)
-    with pytest.raises(PocError, match="does not run"):
+    with pytest.raises(SettingsError, match="does not run"):
         Poc(folder).running()
     code, out = poc_run("up", *arguments)
     assert (code, "proof of concept is up" in out) == (0, True), out

@@ -14,8 +14,9 @@ from nvflare.fuel.flare_api.api_spec import TargetType
 from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.flare.deploy.project import Project, is_free
-from fedrlvr.flare.lead.session import REFUSALS, FlareSession, open_kit
+from fedrlvr.flare.lead.session import FlareSession, abort_anyway, open_kit
 from fedrlvr.processes import end_marked, marked, start, wait_until
+from fedrlvr.run import RunFailed
 
 # Seconds to wait
 READY_WITHIN = 180.0  # from start until every site is registered
@@ -31,11 +32,10 @@ class Deployment:
     """`kits` holds one startup kit for each participant. The folder of `python` comes first in every process's PATH."""
 
     def __init__(
-        self, kits: Path, project: Project, python: Path | None = None, environment: Mapping[str, str] | None = None
+        self, kits: Path, project: Project, python: Path = Path(sys.executable), environment: Mapping = os.environ
     ):
         self.kits, self.project = kits, project
-        self._python = python or Path(sys.executable)
-        self._environment = dict(os.environ if environment is None else environment)
+        self._environment = environment | {"PATH": f"{python.parent}{os.pathsep}{environment.get('PATH', '')}"}
         self._mark = kits.parent / "mark"
         self._ready = kits.parent / "ready"
         self._log = kits.parent / "admin.log"
@@ -67,12 +67,10 @@ class Deployment:
         if not is_free(self.project.port):
             raise DeploymentError(f"port {self.project.port} is taken on this machine: end what listens there first")
         self._mark.write_text(mark := uuid.uuid4().hex)
-        path = f"{self._python.parent}{os.pathsep}{self._environment.get('PATH', '')}"
-        environment = self._environment | {"PATH": path}
         try:
             for name in self._daemons:
                 command = [str(self.kit(name) / "startup" / "start.sh")]  # it leaves a daemon behind
-                start(command, self._console(name), environment, mark, cwd=self.kit(name)).wait()
+                start(command, self._console(name), self._environment, mark, cwd=self.kit(name)).wait()
             self._wait_until_ready()
             self._ready.touch()
         except BaseException:
@@ -87,8 +85,8 @@ class Deployment:
         within = GONE_WITHIN
         try:
             with self._session(first_patience=0.0, patience=0.0) as session:
-                session.call(_shut_down)
-        except REFUSALS as reason:
+                session.call("an error", _shut_down)
+        except RunFailed as reason:
             with open(self._log, "a", encoding="utf-8") as log:
                 log.write(f"not shut down by the server: {reason}\n")
             within = GONE_WITHOUT_SHUTDOWN
@@ -107,24 +105,26 @@ class Deployment:
 
     def _wait_until_ready(self) -> None:
         missing = set(self.project.sites)
-        with self._session(first_patience=READY_WITHIN, pause=0.5) as session:
-            if not wait_until(lambda: missing <= self._registered(session), READY_WITHIN, pause=0.5):
-                name = min(missing - self._registered(session), default=self.project.server)
-                raise DeploymentError(f"{name} did not register in {READY_WITHIN:.0f} s: see {self._console(name)}")
-
-    def _registered(self, session: FlareSession) -> set[str]:
         try:
-            return {client.name for client in session.call(lambda flare: flare.get_connected_client_list())}
-        except REFUSALS as reason:  # RunFailed among them
+            with self._session(first_patience=READY_WITHIN, pause=0.5) as session:
+                if wait_until(lambda: missing <= _registered(session), READY_WITHIN, pause=0.5):
+                    return
+                name = min(missing - _registered(session), default=self.project.server)
+        except RunFailed as reason:
             raise DeploymentError(f"{reason}: see {self._console(self.project.server)}") from reason
+        raise DeploymentError(f"{name} did not register in {READY_WITHIN:.0f} s: see {self._console(name)}")
 
     def _console(self, name: str) -> Path:
         return self.kit(name) / "console.log"
 
 
+def _registered(session: FlareSession) -> set[str]:
+    clients = session.call("the server does not list its sites", lambda flare: flare.get_connected_client_list())
+    return {client.name for client in clients}
+
+
 def _shut_down(session: Session) -> None:
     for job in session.list_jobs():
         if job.get("status") == "RUNNING":
-            with suppress(*REFUSALS):  # a job that died with an earlier server is still marked as running
-                session.abort_job(job["job_id"])
+            abort_anyway(session, job["job_id"])
     session.shutdown(TargetType.ALL, wait=False)

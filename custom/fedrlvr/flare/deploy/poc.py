@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from fedrlvr.flare.deploy.deployment import Deployment
-from fedrlvr.flare.deploy.project import LOOPBACK, Project, ProjectError, free_port, provision, read_project
+from fedrlvr.flare.deploy.project import LOOPBACK, free_port, provision, read_project
+from fedrlvr.flare.lead.simulator import check_folder
 from fedrlvr.flare.site.site_kit import SITE_FILE, server_kit, site_kit, template, write_new
+from fedrlvr.run import claim
+from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import SiteConfig
 
 LOCK = "poc.lock"  # also marks a folder as a proof of concept's
-
-
-class PocError(ValueError):
-    """A proof of concept does not exist, does not run, or was made with other settings."""
 
 
 class Poc:
@@ -29,22 +24,18 @@ class Poc:
         self._project = self.folder / "project.yml"
 
     @property
-    def project(self) -> Project:
-        """Raises PocError if none was prepared here."""
-        if not self._project.exists():
-            raise PocError(f"no proof of concept in {self.folder}; start one: {self._command()}")
-        return read_project(self._project)
-
-    @property
     def deployment(self) -> Deployment:
-        project = self.project
+        """Raises SettingsError if none was prepared here."""
+        if not self._project.exists():
+            raise SettingsError(f"no proof of concept in {self.folder}; start one: {self._command()}")
+        project = read_project(self._project)
         return Deployment(self.folder / "flare" / project.name / "prod_00", project)
 
     def running(self) -> Deployment:
-        """The deployment, if it runs. Raises PocError."""
+        """The deployment, if it runs. Raises SettingsError."""
         deployment = self.deployment
         if not deployment.started:
-            raise PocError(f"the proof of concept in {self.folder} does not run; start it: {self._command()}")
+            raise SettingsError(f"the proof of concept in {self.folder} does not run; start it: {self._command()}")
         return deployment
 
     def up(self, project: Path, sites: list[str], policy: str | None, port: int | None) -> bool:
@@ -52,14 +43,13 @@ class Poc:
         sites' logs, ledgers and state stay after `down`. After an interrupted start everything is started again.
 
         Raises:
-            PocError: it was made with other sites, another port or another policy, or the folder holds other things.
-            ProjectError: names or port that cannot be used, or an error of FLARE's.
+            ValueError: it was made with other sites, another port or policy, the folder holds other things or another
+                command uses it, names or port cannot be used, or FLARE has an error.
             DeploymentError: it does not start.
         """
         if not self._project.exists():
             self._check_folder()
-            self.folder.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with claim(self.folder, LOCK):
             if self._project.exists():
                 self._check_same(sites, policy, port)
             else:
@@ -72,46 +62,33 @@ class Poc:
             return True
 
     def down(self) -> int:
-        """Returns how many processes had to be killed. Raises PocError if there is no proof of concept."""
+        """Returns how many processes had to be killed. Raises SettingsError if there is no proof of concept."""
         deployment = self.deployment
-        with self._alone():
+        with claim(self.folder, LOCK):
             return deployment.stop()
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        lock = FileLock(self.folder / LOCK)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise PocError(f"{self.folder} is being started or stopped right now; wait for that to end") from None
-        try:
-            yield
-        finally:
-            lock.release()
-
     def _check_folder(self) -> None:
-        """Check that nothing else is in the folder. Raises PocError, ProjectError."""
-        if any(character.isspace() for character in str(self.folder)):
-            raise ProjectError(f"--workspace: FLARE cannot work under a path with a space in it: {self.folder}")
+        """Check that nothing else is in the folder. Raises ValueError."""
+        check_folder(self.folder)
         if self.folder.is_file():
-            raise PocError(f"--workspace: {self.folder} is a file; expected a folder, or a path that does not exist")
+            raise SettingsError(f"--workspace: {self.folder} is a file; expected a folder, or a path that is not there")
         if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / LOCK).exists():
-            raise PocError(
+            raise SettingsError(
                 f"--workspace: {self.folder} holds other things than a proof of concept; expected an empty folder, "
                 "or a path that does not exist"
             )
 
     def _check_same(self, sites: list[str], policy: str | None, port: int | None) -> None:
-        project = self.project
-        kits = [self.deployment.kit(site) / "local" for site in project.sites]
+        deployment = self.deployment
+        project, kits = deployment.project, [deployment.kit(site) / "local" for site in sites]
         for what, made, asked in (
             ("sites", list(project.sites), sites),
             ("--port", project.port, port or project.port),
         ):
             if made != asked:
-                raise PocError(f"{self.folder} was made with {what} {made}, not {asked}; run `down` and remove it")
+                raise SettingsError(f"{self.folder} was made with {what} {made}, not {asked}; run `down` and remove it")
         if policy and any((local / "policy.yaml").read_text() != template(f"{policy}.yaml") for local in kits):
-            raise PocError(
+            raise SettingsError(
                 f"--policy: the sites in {self.folder} have another than {policy}, and none of their files is written "
                 f"over; edit {kits[0] / 'policy.yaml'} and the same file of the others, or run `down` and remove it"
             )

@@ -13,12 +13,10 @@ from pathlib import Path
 
 import yaml
 
+from fedrlvr.settings_file import SettingsError
+
 LOOPBACK = "localhost"  # a server of this name listens on loopback only
 FIRST_PORT = 8002
-
-
-class ProjectError(ValueError):
-    """A project file, or names for one, that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,10 @@ class Project:
 
 def provision(template: Path, out: Path, server: str, port: int, sites: Sequence[str]) -> Path:
     """Fill the names into `template`, make the startup kits under `out`, and return the folder with one kit for each
-    participant.
-
-    Raises ProjectError for names that cannot be used, a folder that already has kits, or an error of FLARE's.
-    """
+    participant. Raises SettingsError for names that cannot be used, a folder that has kits, or an error of FLARE's."""
     project = out / "project.yml"
     if project.exists():
-        raise ProjectError(f"--out: {out} has startup kits already, which are not made twice; choose another folder")
+        raise SettingsError(f"--out: {out} has startup kits already, which are not made twice; choose another folder")
     filled = fill_project(yaml.safe_load(template.read_text()), server, port, sites)
     out.mkdir(parents=True, exist_ok=True)
     project.write_text(yaml.safe_dump(filled, sort_keys=False))
@@ -50,18 +45,16 @@ def provision(template: Path, out: Path, server: str, port: int, sites: Sequence
     if done.returncode:
         project.unlink()
         output = (done.stderr or done.stdout)[-800:]
-        raise ProjectError(f"nvflare provision ended with code {done.returncode}: {output}")
+        raise SettingsError(f"nvflare provision ended with code {done.returncode}: {output}")
     return out / filled["name"] / "prod_00"
 
 
 def fill_project(template: dict, server: str, port: int, sites: Sequence[str]) -> dict:
     """`template` with this server, port and these sites. Each site is its own organisation with its own org admin.
-
-    Raises ProjectError.
-    """
+    Raises SettingsError for what cannot be used."""
     _check_sites(sites)
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", server):
-        raise ProjectError(f"--server-host {server!r}: expected a host name, such as flare.example.org")
+        raise SettingsError(f"--server-host {server!r}: expected a host name, such as flare.example.org")
     _check_port(port)
     project = copy.deepcopy(template)
     kept = [p for p in project["participants"] if p["type"] != "client" and p.get("role") != "org_admin"]
@@ -77,7 +70,7 @@ def fill_project(template: dict, server: str, port: int, sites: Sequence[str]) -
 
 
 def read_project(path: Path) -> Project:
-    """Raises ProjectError if the file does not name one server, its sites, a project admin and a lead."""
+    """Raises SettingsError if the file does not name one server, its sites, a project admin and a lead."""
     try:
         values = yaml.safe_load(path.read_text())
         people = values["participants"]
@@ -91,18 +84,18 @@ def read_project(path: Path) -> Project:
             lead=next(p["name"] for p in people if p.get("role") == "lead"),
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration):
-        raise ProjectError(f"{path}: not a project file with a server, sites, a project admin and a lead") from None
+        raise SettingsError(f"{path}: not a project file with a server, sites, a project admin and a lead") from None
 
 
 def free_port(wanted: int | None) -> int:
-    """`wanted`, or without it the first free port from 8002 on. Raises ProjectError if no such port is free."""
+    """`wanted`, or without it the first free port from 8002 on. Raises SettingsError if no such port is free."""
     if wanted is not None:
         _check_port(wanted)
     for port in [wanted] if wanted else range(FIRST_PORT, FIRST_PORT + 100):
         if is_free(port):
             return port
     place = f"port {wanted} is" if wanted else f"ports {FIRST_PORT} to {FIRST_PORT + 99} are"
-    raise ProjectError(f"--port: {place} taken on this machine; end what listens there, or choose another --port")
+    raise SettingsError(f"--port: {place} taken on this machine; end what listens there, or choose another --port")
 
 
 def is_free(port: int) -> bool:
@@ -117,14 +110,14 @@ def is_free(port: int) -> bool:
 
 def _check_port(port: int) -> None:
     if not 0 < port < 2**16:
-        raise ProjectError(f"--port: expected 1 to 65535, found {port}")
+        raise SettingsError(f"--port: expected 1 to 65535, found {port}")
 
 
 def _check_sites(sites: Sequence[str]) -> None:
     for site in sites:
         if not re.fullmatch(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+)*", site):
-            raise ProjectError(f"site name {site!r}: use letters and digits, with single - or _ between them")
+            raise SettingsError(f"site name {site!r}: use letters and digits, with single - or _ between them")
         if site in ("public", "test", "pooled", "server"):
-            raise ProjectError(f"site name {site!r} has another meaning here; choose another")
+            raise SettingsError(f"site name {site!r} has another meaning here; choose another")
     if not sites or len(set(sites)) < len(sites):
-        raise ProjectError(f"sites: expected at least one name, none twice (found {', '.join(sites) or 'none'})")
+        raise SettingsError(f"sites: expected at least one name, none twice (found {', '.join(sites) or 'none'})")

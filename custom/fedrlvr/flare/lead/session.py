@@ -15,6 +15,7 @@ from nvflare.fuel.flare_api import api_spec
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from fedrlvr.run import RunFailed, log_to
+from fedrlvr.settings_file import SettingsError
 
 PATIENCE = 300.0  # seconds that a server may be unreachable before the run is given up
 FIRST_PATIENCE = 20.0  # the same, before the server was reached for the first time
@@ -27,8 +28,8 @@ REFUSALS = (RuntimeError, *(error for error in _FLARE_ERRORS if not issubclass(e
 T = TypeVar("T")
 
 
-class KitError(ValueError):
-    """A folder that is not an administrator's startup kit."""
+class Unreachable(RunFailed):
+    """The server stayed out of reach. What it runs goes on there."""
 
 
 class FlareSession:
@@ -49,8 +50,9 @@ class FlareSession:
         self._session: Session | None = None
         self._end_log = log_to(log_path, "nvflare")
 
-    def call(self, request: Callable[[Session], T]) -> T:
-        """Raises RunFailed if the server stays unreachable, and one of `REFUSALS` if it refuses the request."""
+    def call(self, what: str, request: Callable[[Session], T], *passed: type[Exception]) -> T:
+        """The answer. Raises Unreachable; RunFailed, which begins with `what`, if the server refuses; and errors that
+        are `passed` on."""
         lost = None
         while True:
             try:
@@ -58,15 +60,20 @@ class FlareSession:
                     if self._session is None:
                         self._session = self._connect()
                     answer = request(self._session)
+            except passed:
+                raise
             except CONNECTION_LOST as error:
                 self._drop()
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
                 if lost is None:
                     lost = time.monotonic()
-                    self._note(f"no connection to the server ({_first_line(error)}); trying again")
+                    self._note(f"no connection to the server ({reason}); trying again")
                 if time.monotonic() - lost >= self._left:
                     waited, self._left = self._left, 0.0
-                    raise RunFailed(f"no connection to the server for {waited:.0f} s: {_first_line(error)}") from error
+                    raise Unreachable(f"no connection to the server for {waited:.0f} s: {reason}") from error
                 time.sleep(self._pause)
+            except REFUSALS as error:
+                raise RunFailed(f"{what}: {error}") from error
             else:
                 if lost is not None:
                     self._note("the server is in reach again")
@@ -95,22 +102,26 @@ def output_to(path: Path) -> Iterator[TextIO]:
         yield log
 
 
+def abort_anyway(session: Session, job_id: str) -> None:
+    """Abort a job that may not run: one that died with an earlier server is still marked as running."""
+    with contextlib.suppress(*REFUSALS):
+        session.abort_job(job_id)
+
+
 def open_kit(kit: Path) -> Callable[[], Session]:
     """A function that opens a session with an administrator's startup kit, as the user that the kit was made for.
-
-    Raises KitError.
-    """
+    Raises SettingsError for a folder that is no such kit."""
     path = kit / "startup" / "fed_admin.json"
     try:
         admin: Any = json.loads(path.read_bytes())["admin"]
         user, from_certificate = admin.get("username"), admin.get("uid_source") == "cert"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise KitError(
+        raise SettingsError(
             f"{kit}: not an administrator's startup kit; expected a folder with startup/fed_admin.json, which "
             "`nvflare provision` makes for every admin"
         ) from None
     if not isinstance(user, str) or not (user or from_certificate):
-        raise KitError(f"{path}: admin.username: empty; expected the user that the kit was made for")
+        raise SettingsError(f"{path}: admin.username: empty; expected the user that the kit was made for")
     return lambda: _connected(user, kit)
 
 
@@ -129,7 +140,3 @@ def _connected(user: str, kit: Path) -> Session:
 def _close_opened(opening: Future[Session]) -> None:
     if opening.exception() is None:
         opening.result().close()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -6,17 +6,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError, JobNotFound, JobNotRunning, NoReply
 from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.flare.deadlines import Deadlines
-from fedrlvr.flare.lead.session import REFUSALS, FlareSession, output_to
-from fedrlvr.flare.live_events import TOPIC, BadAnswer, check_answer, read_events
+from fedrlvr.flare.lead.session import FlareSession, Unreachable, abort_anyway, output_to
+from fedrlvr.flare.live_events import TOPIC, check_answer, read_events
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Hear, RunFailed, claim, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
@@ -25,11 +25,6 @@ POLL = 1.0
 JOB_ID = "job_id"  # the file with the id that FLARE gave to the job
 # Seconds that FLARE may mark a job as running while it runs no such job, before we abort it, and before we give it up.
 ABORT_LOST, GIVE_UP_LOST = 20.0, 60.0
-T = TypeVar("T")
-
-
-class SubmissionFailed(RunFailed):
-    """The submitted job did not end well. The message is the reason that FLARE or the event log gives."""
 
 
 class Submission:
@@ -56,185 +51,142 @@ class Submission:
         self._note, self._poll = note, poll
         self._session = FlareSession(connect, self.log_path, note)
         self._received, self._waiting = 0, ""
-        self._live, self._over, self._closed = True, False, False
-        job_id = folder / JOB_ID
-        self._earlier = job_id.read_text().strip() if spec.resume and job_id.exists() else None
+        self._live, self._over = True, False
         self.job_folder = export_job(self.flare / "job", self.log_path, spec)
 
     def run(self, hear: Hear) -> None:
-        """See `Run`."""
-        for event in self.events():
-            hear(event)
-
-    def events(self) -> Iterator[dict | None]:
-        """Submit the job and yield the server's event log as it grows; None when there is nothing new.
-
-        Raises:
-            SubmissionFailed: the job was refused, never scheduled, or ended with an error.
-            RunFailed: the server is unreachable; the job continues there.
-        """
+        """As `Run`: submit the job and follow it. Raises Unreachable if the job continues out of the lead's reach."""
         try:
             self._submit()
-            meta = yield from self._follow()
+            meta = self._follow(hear)
             self._over = True
-            self._download()
-            events = self._all_events()
-            yield from events[self._received :]
-            self._check_outcome(meta, events)
-        except SubmissionFailed:
-            raise
-        except RunFailed:
+            events = self._download()
+            for event in events[self._received :]:
+                hear(event)
+        except Unreachable:
             if self.job_id is not None:
                 self._over = True  # as far as this command is concerned
                 self._note(f"job {self.job_id} continues at the server")
             raise
-        finally:
-            self.close()
+        reasons = [str(event.get("reason")) for event in events if event["event"] == "stopped"]
+        if meta["status"] != "FINISHED:COMPLETED" and all(event["event"] != "end" for event in events):
+            reasons.append(f"job {self.job_id} {meta['status']}: {why_ended(meta)}")
+        if reasons:
+            raise RunFailed(reasons[0])
 
     def close(self) -> None:
         """If the job is not over, abort it, wait for its end and download its result. Then close the session."""
-        if self._closed:
-            return
-        self._closed = True
         try:
             if self.job_id is not None and not self._over:
                 self._abort()
-        except SubmissionFailed as reason:
-            self._note(str(reason))
-        except RunFailed as reason:
+        except Unreachable as reason:
             self._note(f"{reason}; job {self.job_id} continues at the server")
+        except RunFailed as reason:
+            self._note(str(reason))
         except KeyboardInterrupt:  # a second one
             self._note(f"interrupted again: job {self.job_id} may continue at the server")
         finally:
             self._session.close()
-            self._claim.release()
-
-    def _ask(self, failure: str, request: Callable[[Session], T]) -> T:
-        """Raises SubmissionFailed, which begins with `failure`, if the server refuses. Passes on RunFailed and
-        JobNotRunning, which callers handle."""
-        try:
-            return self._session.call(request)
-        except (RunFailed, JobNotRunning):
-            raise
-        except REFUSALS as error:
-            raise SubmissionFailed(f"{failure}: {error}") from error
+            self._claim.lock.release()
 
     def _submit(self) -> None:
-        earlier = self._earlier
-        if earlier is not None and self._ask(f"no status of job {earlier}", lambda session: is_alive(session, earlier)):
+        ask, kept = self._session.call, self.folder / JOB_ID
+        earlier = kept.read_text().strip() if kept.exists() else ""
+        if earlier and ask(f"no status of job {earlier}", lambda session: is_alive(session, earlier)):
             self.job_id = earlier
             self._note(f"job {self.job_id} is not over: following it again")
             return
-        clients = self._ask("the server does not list its sites", lambda session: session.get_connected_client_list())
+        clients = ask("the server does not list its sites", lambda session: session.get_connected_client_list())
         names, least = sorted(client.name for client in clients), self._job.federation.min_sites
         self._note(f"sites connected: {', '.join(names) or 'none'}")
         if len(names) < least:
             self._note(f"the job waits until {least} sites are connected (federation.min_sites)")
         folder = str(self.job_folder)
-        self.job_id = self._ask("the server did not accept the job", lambda session: session.submit_job(folder))
-        (self.folder / JOB_ID).write_text(self.job_id)
+        self.job_id = ask("the server did not accept the job", lambda session: session.submit_job(folder))
+        kept.write_text(self.job_id)
         self._note(f"job {self.job_id} submitted")
 
-    def _follow(self) -> Iterator[dict | None]:
-        """Yields events until the job is over; returns what FLARE says of the job then."""
+    def _follow(self, hear: Hear) -> dict:
+        """Until the job is over; returns what FLARE says of it then."""
         lost = None
-        while True:
-            meta = self._meta()
-            if meta["status"].startswith("FINISHED"):
-                return meta
+        while not (meta := self._meta())["status"].startswith("FINISHED"):
             try:
                 if self._live and meta["status"] == "RUNNING":
-                    yield from self._new_events()
+                    self._hear_news(hear)
                 lost = None
             except JobNotRunning:
                 lost = lost or time.monotonic()
                 if time.monotonic() - lost > ABORT_LOST:
-                    self._abort_lost()
+                    # If a site is gone and cannot report how the job ended there, FLARE marks a job that is over as
+                    # running for 15 minutes more. An abort ends that at once.
+                    self._session.call("not aborted", lambda session: abort_anyway(session, self.job_id))
                 if time.monotonic() - lost > GIVE_UP_LOST:
                     self._over = True
-                    raise SubmissionFailed(
+                    raise RunFailed(
                         f"the server does not run job {self.job_id} although it is marked as running: the server was "
                         f"restarted; what the job did is in its workspace there, {self.job_id}/fedrlvr"
                     ) from None
-            yield None
+            hear(None)
             time.sleep(self._poll)
-
-    def _abort_lost(self) -> None:
-        """If a site is gone and cannot report how the job ended there, FLARE marks a job that is over as running for
-        15 minutes more. An abort ends that at once."""
-        with suppress(SubmissionFailed, JobNotRunning):  # a server that was restarted has nothing to abort
-            self._ask("not aborted", lambda session: session.abort_job(self.job_id))
+        return meta
 
     def _meta(self) -> dict:
-        meta = self._ask(f"no status of job {self.job_id}", lambda session: session.get_job_meta(self.job_id))
+        meta = self._session.call(f"no status of job {self.job_id}", lambda session: session.get_job_meta(self.job_id))
         if not isinstance(meta, dict) or not isinstance(meta.get("status"), str):
-            raise SubmissionFailed(f"the server's answer on job {self.job_id} has no status")
+            raise RunFailed(f"the server's answer on job {self.job_id} has no status")
         waiting = why_waiting(meta)
         if waiting not in ("", self._waiting):
             self._waiting = waiting
             self._note(f"the job waits to be scheduled: {waiting}")
         return meta
 
-    def _new_events(self) -> Iterator[dict]:
-        """The events that were not received yet. A job that has only just begun does not answer yet."""
-        while True:
-            question = {"from": self._received}
-            try:
-                answer = self._session.call(lambda session, q=question: session.do_app_command(self.job_id, TOPIC, q))
-                events = check_answer(answer, self._received)
-            except (InternalError, NoReply):
-                return
-            except AuthorizationError:
-                self._note("not allowed to follow the run live: the server's authorization.json gives no app_command")
-                self._live = False
-                return
-            except (RunFailed, JobNotRunning):
-                raise
-            except (BadAnswer, *REFUSALS) as reason:
-                raise SubmissionFailed(f"the run cannot be followed: {reason}") from None
-            if not events:
-                return
-            self._save(events)
-            self._received += len(events)
-            yield from events
+    def _hear_news(self, hear: Hear) -> None:
+        """The events that were not received yet are written to disk at once, in case the result cannot be downloaded.
+        Raises JobNotRunning."""
 
-    def _save(self, events: list[dict]) -> None:
-        """Write the events to disk at once, in case the result cannot be downloaded."""
-        self.server_folder.mkdir(exist_ok=True)
-        with open(self.server_folder / EVENTS_FILE, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(event) + "\n" for event in events)
+        def ask(session: Session) -> list[dict]:
+            return check_answer(session.do_app_command(self.job_id, TOPIC, {"from": self._received}), self._received)
+
+        passed = JobNotRunning, InternalError, NoReply, AuthorizationError
+        try:
+            while events := self._session.call("the run cannot be followed", ask, *passed):
+                self.server_folder.mkdir(exist_ok=True)
+                with open(self.server_folder / EVENTS_FILE, "a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(event) + "\n" for event in events)
+                self._received += len(events)
+                for event in events:
+                    hear(event)
+        except Refused as reason:
+            raise RunFailed(f"the run cannot be followed: {reason}") from None
+        except (InternalError, NoReply):
+            return  # the job has only just begun
+        except AuthorizationError:
+            self._note("not allowed to follow the run live: the server's authorization.json gives no app_command")
+            self._live = False
 
     def _abort(self) -> None:
         self._note(f"aborting job {self.job_id}")
         self._session.hurry()
         with suppress(JobNotRunning):  # it has ended meanwhile
-            self._ask(f"job {self.job_id} was not aborted", lambda session: session.abort_job(self.job_id))
+            failure = f"job {self.job_id} was not aborted"
+            self._session.call(failure, lambda session: session.abort_job(self.job_id), JobNotRunning)
         while not self._meta()["status"].startswith("FINISHED"):
             time.sleep(self._poll)
         self._download()
 
-    def _download(self) -> None:
-        """Fetch what the server keeps of the job; nothing if the job never began."""
-        failure = f"the result of job {self.job_id} cannot be downloaded"
-        found = self._ask(failure, lambda session: session.download_job_result(self.job_id, str(self.flare)))
+    def _download(self) -> list[dict]:
+        """Fetch what the server keeps of the job; nothing if the job never began. Returns the events of the downloaded
+        log or, without one, those that were received live."""
+        failure, place = f"the result of job {self.job_id} cannot be downloaded", str(self.flare)
+        found = self._session.call(failure, lambda session: session.download_job_result(self.job_id, place))
         kept = Path(found or "") / "workspace" / "fedrlvr"
         if found and (kept / EVENTS_FILE).is_file():
             shutil.rmtree(self.server_folder, ignore_errors=True)
             shutil.move(kept, self.server_folder)
-
-    def _all_events(self) -> list[dict]:
-        """Those of the downloaded event log; without one, those that were received live."""
         try:
             return read_events(self.server_folder / EVENTS_FILE, limited=False)
         except ValueError as error:
-            raise SubmissionFailed(f"the event log in the job's result cannot be read: {error}") from None
-
-    def _check_outcome(self, meta: dict, events: list[dict]) -> None:
-        for event in events:
-            if event["event"] == "stopped":
-                raise SubmissionFailed(str(event.get("reason")))
-        if meta["status"] != "FINISHED:COMPLETED" and all(event["event"] != "end" for event in events):
-            raise SubmissionFailed(f"job {self.job_id} {meta['status']}: {why_ended(meta)}")
+            raise RunFailed(f"the event log in the job's result cannot be read: {error}") from None
 
 
 def export_job(folder: Path, log: Path, spec: RunSpec) -> Path:
