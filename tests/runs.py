@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -27,11 +27,17 @@ def run_here(folder: Path, spec: RunSpec, sites: Mapping[str, SiteConfig], **how
     return heard(run), run
 
 
-def heard(run: Run) -> list[dict]:
-    """The events of a run, which is over then."""
+def heard(run: Run, act: Callable[[dict], None] = lambda event: None) -> list[dict]:
+    """The events of a run, which is over then; `act` gets each as it happens."""
     events = []
+
+    def hear(event: dict | None) -> None:
+        if event:
+            events.append(event)
+            act(event)
+
     with closing(run):
-        run.run(lambda event: events.append(event) if event else None)
+        run.run(hear)
     return events
 
 

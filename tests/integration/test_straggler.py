@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import closing
 
 import psutil
 import pytest
@@ -55,16 +54,12 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
     full = {"site": "site-2", "task": "train", "segment": 0, "act": "disk"}
     faults(full, {"site": "site-3", "task": "train", "segment": 0, "act": "freeze site"})
     run = simulation(federation__rounds=2, federation__step_deadline=8, exchange__schedule=[1, 3])
-    events = []
 
-    def hear(event: dict | None) -> None:
-        if event:
-            events.append(event)
-        if event and event["event"] == "failure":
+    def go_on(event: dict) -> None:
+        if event["event"] == "failure":
             send_all(processes_of_site(run, "site-3"), signal.SIGCONT)
 
-    with closing(run):
-        run.run(hear)
+    events = heard(run, go_on)
     (failure,) = of(events, "failure")
     assert (failure["site"], failure["task"], failure["reason"]) == ("site-3", "train", "no answer (timeout)")
     before = [event for event in events if event["time"] < failure["time"]][-1]

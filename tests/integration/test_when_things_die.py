@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -132,12 +131,12 @@ def test_a_run_lost_with_all_its_processes_is_resumed_to_the_same_bytes(two_site
     spec, sites = two_sites("lost")
     lost = Simulation(tmp_path / "lost", spec, sites)
 
-    def interrupt(event: dict | None) -> None:
-        if event and event["event"] == "step" and event["segment"] == 4:
+    def interrupt(event: dict) -> None:
+        if event["event"] == "step" and event["segment"] == 4:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), closing(lost):
-        lost.run(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        heard(lost, interrupt)
     assert not processes_of(lost.folder)
     # What the last second wrote is damaged: the sites' newest checkpoints are cut short.
     for newest in [sorted(path.glob("*-segment-*"))[-1] for path in tmp_path.glob("lost-sites/*/checkpoints/*/")]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -229,8 +228,8 @@ def test_closing_early_aborts_the_job_waits_for_its_end_and_downloads_the_result
         raise KeyboardInterrupt
 
     server = Server(statuses=["RUNNING"])
-    with pytest.raises(KeyboardInterrupt), closing(run := submit(server)):
-        run.run(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        heard(run := submit(server), interrupt)
     assert server.calls == ["connect", "submit", "abort", "download", "close"]
     assert len((run.server_folder / "metrics.jsonl").read_text().splitlines()) == len(EVENTS)
 
