@@ -93,6 +93,14 @@ def unpack_answer(task: str, message: Shareable) -> tuple[Answer | Failure, Adap
     return parsed(ANSWERS[task], values | headers, what), tensors
 
 
+def only_dxo(message: Shareable, headers: set[str]) -> DXO:
+    """The DXO of a message that holds nothing else but some of these headers. Raises Refused."""
+    unknown = (set(message) - {"__headers__", "DXO"}) | (set(message.get("__headers__", {})) - headers)
+    if unknown:
+        raise Refused(f"the message has an unknown part {min(map(str, unknown))[:80]!r}")
+    return dxo_of(message, "the message")
+
+
 def dxo_of(message: Shareable, what: str) -> DXO:
     """Raises Refused, with `what` the message is, where it holds none."""
     try:

@@ -31,7 +31,7 @@ def site(tmp_path):
         (path.parents[1] / "startup").mkdir()  # without it FLARE does not accept the folder as a workspace
         path.write_text(resources if isinstance(resources, str) else json.dumps(resources))
         context = FLContext()
-        workspace = SimpleNamespace(get_resources_file_path=lambda: str(path))
+        workspace = SimpleNamespace(get_site_config_dir=lambda: str(path.parent))
         context.get_engine = lambda: SimpleNamespace(get_workspace=lambda: workspace)
         context.get_identity_name = lambda default="": "site-1"
         context.set_prop(FLContextKey.WORKSPACE_ROOT, str(path.parents[1]), private=True, sticky=True)

@@ -50,8 +50,8 @@ class PubSwapController(Controller):
         self._late(client_task_id)
 
     def _late(self, task_id: str) -> None:
-        late = self._transport.late(task_id) if self._transport else None
-        if late is not None:
+        late = self._transport and self._transport.unanswered.pop(task_id, None)  # None: a stranger's
+        if late:
             self._server.log.write("late", site=late[0], task=late[1])
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:

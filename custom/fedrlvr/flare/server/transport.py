@@ -20,14 +20,14 @@ from fedrlvr.types import Adapter
 class FlareTask:
     """One FLARE task for one site, as a `PendingTask`."""
 
-    def __init__(self, message: Message):
-        self.name, self.fetched = message.request.task, False
+    def __init__(self, name: str):
+        self.name, self.fetched = name, False
         self.flare_task: Task | None = None
-        self._result: Shareable | None = None
+        self.result: Shareable | None = None
 
     @property
     def ended(self) -> str | None:
-        if self._result is not None:
+        if self.result is not None:
             return "answered"
         status = self.flare_task.completion_status
         return None if status is None else status.value
@@ -37,10 +37,7 @@ class FlareTask:
         return self.flare_task.completion_status == TaskCompletionStatus.CLIENT_DEAD
 
     def reply(self) -> tuple[Answer | Failure, Adapter | None] | None:
-        return None if self._result is None else unpack_answer(self.name, self._result)
-
-    def take(self, result: Shareable) -> None:
-        self._result = result
+        return None if self.result is None else unpack_answer(self.name, self.result)
 
 
 class FlareTransport:
@@ -57,14 +54,14 @@ class FlareTransport:
         return self._abort_signal.triggered
 
     def send(self, site: str, message: Message, timeout: float, changed: Callable[[], None]) -> FlareTask:
-        pending = FlareTask(message)
+        pending = FlareTask(message.request.task)
 
         def fetch(client_task: ClientTask, fl_ctx: FLContext) -> None:
             pending.fetched = True
             self.unanswered[client_task.id] = (site, pending.name)
 
         def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            pending.take(client_task.result)
+            pending.result = client_task.result
             client_task.result = None
             self.unanswered.pop(client_task.id, None)
             changed()
@@ -84,7 +81,3 @@ class FlareTransport:
 
     def is_gone(self, site: str) -> bool:
         return self._controller.communicator.get_client_disconnect_time(site) is not None
-
-    def late(self, task_id: str) -> tuple[str, str] | None:
-        """Site and task of an answer that nobody waits for any more; None for anything else."""
-        return self.unanswered.pop(task_id, None)

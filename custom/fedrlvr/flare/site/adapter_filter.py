@@ -15,7 +15,7 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 
-from fedrlvr.flare.messages import dxo_of
+from fedrlvr.flare.messages import dxo_of, only_dxo
 from fedrlvr.privacy.adapter_release import AdapterRelease
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
 from fedrlvr.privacy.ledger import Ledger
@@ -62,11 +62,9 @@ class AdapterFilter(Filter):
     ):
         """Raises SettingsError for impossible rules; then no job starts at this site."""
         super().__init__()
-        self.model, self.clip_norm, self.noise_multiplier = model, clip_norm, noise_multiplier
-        self.max_epsilon, self.delta, self.rounds, self.metrics = max_epsilon, delta, rounds, metrics
-        self.ledger, self.log = ledger, log
+        self.model, self.rounds, self.metrics, self.ledger, self.log = model, rounds, metrics, ledger, log
         limits = {"clip_norm": clip_norm, "noise_multiplier": noise_multiplier, "max_epsilon": max_epsilon}
-        self._rules = validate_settings(AdapterRules, limits | {"delta": delta}, "AdapterFilter")
+        self.rules = validate_settings(AdapterRules, limits | {"delta": delta}, "AdapterFilter")
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """Raises ContentBlockedException for what may not pass; FLARE turns it into an error without text."""
@@ -86,11 +84,11 @@ class AdapterFilter(Filter):
         received = deepcopy(dxo.data) if dxo.data_kind == DataKind.WEIGHTS else None
         fl_ctx.set_prop(RECEIVED, received, private=True, sticky=True)
         rounds = self.rounds or shareable.get_header("num_rounds")
-        if self._rules.noise_multiplier > 0 and not isinstance(rounds, int):
+        if self.rules.noise_multiplier > 0 and not isinstance(rounds, int):
             raise Refused("neither the job nor the filter's argument `rounds` says how many rounds are planned")
         current = shareable.get_header("current_round", 0)
-        release = self._release(fl_ctx)
-        release.ledger.check_knows(EgressLog(self._local(fl_ctx) / self.log).last_ledger())
+        log, release = self._records(fl_ctx)
+        release.ledger.check_knows(log.last_ledger())
         release.check_plan(max(1, (rounds or 1) - (current if isinstance(current, int) else 0)))
 
     def _released(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
@@ -100,10 +98,9 @@ class AdapterFilter(Filter):
         place = {"site": fl_ctx.get_identity_name(), "job": fl_ctx.get_job_id(), "model": self.model}
         current = shareable.get_header("current_round")
         place |= {"task": str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), "round": current if _round(current) else None}
-        log = EgressLog(self._local(fl_ctx) / self.log)
-        release = self._release(fl_ctx)
+        log, release = self._records(fl_ctx)
         with log.written(**place, kind="adapter") as entry:
-            dxo = dxo_of(shareable, "the message")
+            dxo = only_dxo(shareable, HEADERS)
             self._check_form(shareable, dxo)
             received = fl_ctx.get_prop(RECEIVED)
             if not isinstance(received, dict):
@@ -117,14 +114,12 @@ class AdapterFilter(Filter):
             entry["ledger"] = release.ledger.last_hash()
         return DXO(dxo.data_kind, data=sent, meta=dxo.meta).update_shareable(shareable)
 
-    def _release(self, fl_ctx: FLContext) -> AdapterRelease:
-        ledger = Ledger(self._local(fl_ctx) / self.ledger, fl_ctx.get_identity_name())
-        return AdapterRelease(self._rules, ledger, self.model, fl_ctx.get_job_id())
+    def _records(self, fl_ctx: FLContext) -> tuple[EgressLog, AdapterRelease]:
+        local = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
+        ledger = Ledger(local / self.ledger, fl_ctx.get_identity_name())
+        return EgressLog(local / self.log), AdapterRelease(self.rules, ledger, self.model, fl_ctx.get_job_id())
 
     def _check_form(self, shareable: Shareable, dxo: DXO) -> None:
-        unknown = sorted(set(shareable) - {"__headers__", "DXO"} | set(shareable["__headers__"]) - HEADERS, key=str)
-        if unknown:
-            raise Refused(f"the result has an unknown part {str(unknown[0])[:80]!r}")
         for name in ROUNDS:
             value = shareable.get_header(name)
             if value is not None and not _round(value):
@@ -137,9 +132,6 @@ class AdapterFilter(Filter):
             known = allowed or name in NUMBERS
             if not known or not all(isinstance(k, str) and len(k) <= 64 and _number(v) for k, v in values.items()):
                 raise Refused(f"the result's meta holds {str(name)[:80]!r}, which is not a number that may leave")
-
-    def _local(self, fl_ctx: FLContext) -> Path:
-        return Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
 
 
 def _round(value: object) -> bool:

@@ -76,10 +76,7 @@ class SiteExecutor(Executor):
                 fl_ctx.get_identity_name(),
                 fl_ctx.get_job_id(),
                 Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()),
-                lambda setup: Supervisor(setup, self._aborted),
+                lambda setup: Supervisor(setup, lambda: self._abort_signal.triggered),
                 lambda: check_only_way_out(fl_ctx),
             )
         return self._agent
-
-    def _aborted(self) -> bool:
-        return self._abort_signal is not None and self._abort_signal.triggered

@@ -11,7 +11,7 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 
-from fedrlvr.flare.messages import ENVELOPE, ERROR, SECONDS, dxo_of, pack_answer, unpack_answer
+from fedrlvr.flare.messages import ENVELOPE, ERROR, SECONDS, only_dxo, pack_answer, unpack_answer
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.site.egress import Egress
@@ -41,22 +41,11 @@ class SiteGate(Filter):
         if code != ReturnCode.OK and not isinstance(shareable.get_header(ERROR), str):
             return make_reply(code if code in vars(ReturnCode).values() else ReturnCode.EXECUTION_EXCEPTION)
         try:
-            if code == ReturnCode.OK:
-                _check_nothing_else(shareable)
+            if code == ReturnCode.OK and (meta := only_dxo(shareable, HEADERS).meta):
+                raise Refused(f"the message's meta holds {str(next(iter(meta)))[:80]!r}")
             answer, tensors = unpack_answer(task, shareable)
         except Refused as reason:
             # The reason may name what stands in the message, so it stays in FLARE's log at the site.
             self.logger.error("%s: %s", task, reason)
             return pack_answer(task, egress.block(task, MALFORMED), None)
         return pack_answer(task, *egress.release(task, answer, tensors))
-
-
-def _check_nothing_else(shareable: Shareable) -> None:
-    """Raises Refused unless the message holds only our headers and one DXO without meta."""
-    unknown = sorted(set(shareable.get("__headers__", {})) - HEADERS, key=str)
-    if unknown:
-        raise Refused(f"the message has an unknown header {str(unknown[0])[:80]!r}")
-    if set(shareable) - {"__headers__"} != {"DXO"}:
-        raise Refused("the message holds something besides one DXO")
-    if meta := dxo_of(shareable, "the message").meta:
-        raise Refused(f"the message's meta holds {str(next(iter(meta)))[:80]!r}")

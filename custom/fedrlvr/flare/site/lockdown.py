@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from nvflare.apis.fl_constant import FilterKey, FLContextKey
 from nvflare.apis.fl_context import FLContext
@@ -26,7 +27,7 @@ def check_only_way_out(fl_ctx: FLContext) -> None:
     scope = fl_ctx.get_prop(FLContextKey.SCOPE_OBJECT)
     if scope is None or not any(isinstance(f, SiteGate) for f in scope.task_result_filters[FilterKey.OUT]):
         raise _refused("its privacy.json does not switch SiteGate on")
-    check_resources(_resources(fl_ctx))
+    check_resources(read_local(Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()), "resources.json"))
     if is_log_streaming_allowed(fl_ctx):
         raise _refused(STREAMING)
 
@@ -59,13 +60,15 @@ def check_authorization(authorization: object) -> None:
         raise Refused(f"its authorization.json lets jobs bring code (byoc {', '.join(allowed)})")
 
 
-def _resources(fl_ctx: FLContext) -> object:
-    path = fl_ctx.get_engine().get_workspace().get_resources_file_path()
+def read_local(local: Path, name: str) -> object:
+    """What FLARE reads: the site's own file or, without one, the file that provisioning made. Raises Refused."""
+    path = next((path for path in (local / name, local / f"{name}.default") if path.exists()), None)
+    if path is None:
+        raise Refused(f"{local} has no {name}")
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, TypeError, ValueError):
-        raise _refused("its resources.json cannot be read") from None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Refused(f"{path}: cannot be read") from None
 
 
 def _refused(reason: str) -> Refused:

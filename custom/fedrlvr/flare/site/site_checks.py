@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedrlvr.flare.site.gate import SiteGate
-from fedrlvr.flare.site.lockdown import check_authorization, check_resources
+from fedrlvr.flare.site.lockdown import check_authorization, check_resources, read_local
 from fedrlvr.flare.workarounds import NoRemoteShell
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
@@ -84,7 +84,7 @@ def _switch(path: Path) -> Finding:
 def _other_ways(local: Path) -> Iterator[Finding]:
     """FLARE's own ways out, which its default file leaves open."""
     try:
-        resources = _read(local, "resources.json")
+        resources = read_local(local, "resources.json")
         check_resources(resources)
     except Refused as reason:
         yield Finding("other ways", "failed", str(reason), f"edit resources.json; {WRITTEN_BY}")
@@ -98,18 +98,7 @@ def _other_ways(local: Path) -> Iterator[Finding]:
 def _foreign_code(local: Path) -> Finding:
     """FLARE's default lets a project's administrator bring code; so does a file that does not mention it."""
     try:
-        check_authorization(_read(local, "authorization.json"))
+        check_authorization(read_local(local, "authorization.json"))
         return Finding("byoc", "ok", "no role may bring code")
     except Refused as reason:
         return Finding("byoc", "warning", str(reason), f"byoc: none for every role in authorization.json; {WRITTEN_BY}")
-
-
-def _read(local: Path, name: str) -> object:
-    """What FLARE reads: the site's own file or, without one, the file that provisioning made. Raises Refused."""
-    path = next((p for p in (local / name, local / f"{name}.default") if p.is_file()), None)
-    if path is None:
-        raise Refused(f"{local} has no {name}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise Refused(f"{path}: cannot be read") from None
