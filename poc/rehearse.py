@@ -30,7 +30,7 @@ from fedrlvr import __version__
 from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
 from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.deploy.deployment import Deployment
-from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, provision, read_project
+from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, provision
 from fedrlvr.flare.lead.session import FlareSession, open_kit
 from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
 from fedrlvr.launch.simulated import site_model, synthetic_task
@@ -77,9 +77,9 @@ class Rehearsal:
 
     def provisioned(self) -> str:
         kits = provision(ROOT / "poc" / "project.yml", self.out / "kits", LOOPBACK, free_port(self.port), HOSPITALS)
-        project = read_project(self.out / "kits" / "project.yml")
-        self.deployment = Deployment(kits, project, self.environment / "bin" / "python3", CLEAN)
-        return f"{len(list(kits.iterdir()))} startup kits, mutual TLS, port {project.port} on loopback"
+        python = self.environment / "bin" / "python3"
+        self.deployment = Deployment(self.out / "kits" / "project.yml", self.out / "kits", python, CLEAN)
+        return f"{len(list(kits.iterdir()))} startup kits, mutual TLS, port {self.deployment.port} on loopback"
 
     def wheel_installed(self) -> str:
         source = self.out / "source"  # a copy: building leaves files behind
@@ -151,7 +151,7 @@ class Rehearsal:
         return f"server and {', '.join(HOSPITALS)} registered"
 
     def job_run(self) -> str:
-        lead = self.deployment.kit(self.deployment.project.lead)
+        lead = self.deployment.kit(self.deployment.lead)
         command = [self.environment / "bin" / "python", ROOT / "jobs" / "demo" / "job.py", "--env", "prod"]
         command += ["--kit", lead, "--data", self.consortium, "--workspace", self.out]
         for setting in self.settings:
@@ -177,7 +177,7 @@ class Rehearsal:
         shutil.copytree(folder / "flare" / "job" / "demo", job, ignore=shutil.ignore_patterns(".__nvfl*"))
         (job / "app" / "custom").mkdir()
         (job / "app" / "custom" / "extra.py").write_text("PROBLEMS = None\n")
-        connect = open_kit(self.deployment.kit(self.deployment.project.lead))
+        connect = open_kit(self.deployment.kit(self.deployment.lead))
         with closing(FlareSession(connect, self.out / "byoc" / "flare.log")) as session:
             number = session.call("not accepted", lambda flare: flare.submit_job(str(job)))
             wait = {"timeout": 120, "poll_interval": 0.5}
@@ -193,7 +193,7 @@ class Rehearsal:
         forced = self.deployment.stop()
         expect(not forced, f"{forced} processes had to be killed")
         expect(not self.deployment.processes(), "processes are left")
-        expect(is_free(self.deployment.project.port), f"port {self.deployment.project.port} is still in use")
+        expect(is_free(self.deployment.port), f"port {self.deployment.port} is still in use")
         return "no process and no port left"
 
     def _fedrlvr(self, *arguments: object) -> str:

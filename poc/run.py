@@ -59,7 +59,7 @@ def _up(poc: Poc, args: argparse.Namespace) -> None:
     began = poc.up(ROOT / "poc" / "project.yml", sites, args.policy, args.port)
     state = "is up" if began else "was up already"
     print(
-        f"proof of concept {state}: {', '.join(sites)} at localhost:{poc.deployment.project.port}, in {poc.folder}",
+        f"proof of concept {state}: {', '.join(sites)} at localhost:{poc.deployment.port}, in {poc.folder}",
         flush=True,
     )
 

@@ -4,7 +4,7 @@ production, where the lead has the consortium's public part and nothing of any s
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def prepare_for_poc(experiment: ExperimentConfig, args: argparse.Namespace, say:
     _check_arguments(experiment, args)
     poc = Poc(args.poc or args.workspace / "poc")
     deployment = poc.running()
-    sites = deployment.project.sites
+    sites = deployment.sites
     if args.data is None:
         experiment = deal_labels(experiment, sites, say)
     else:
@@ -48,11 +48,11 @@ def start_at_poc(prepared: PreparedRun, say: Say) -> Submission:
     """Start or resume the run in its proof of concept, which must be up. Each site's file is written for this run."""
     poc = Poc(Path(prepared.place))
     deployment = poc.running()
-    _check_names(list(prepared.sites), deployment.project.sites)
+    _check_names(prepared.sites, deployment.sites)
     for name, config in prepared.sites.items():
         write_site_file(deployment.kit(name) / "local", config)
-    say(f"proof of concept at localhost:{deployment.project.port}, {poc.folder}")
-    return Submission(prepared.folder, prepared.spec, open_kit(deployment.kit(deployment.project.lead)), say)
+    say(f"proof of concept at localhost:{deployment.port}, {poc.folder}")
+    return Submission(prepared.folder, prepared.spec, open_kit(deployment.kit(deployment.lead)), say)
 
 
 def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
@@ -117,7 +117,7 @@ def _check_arguments(experiment: ExperimentConfig, args: argparse.Namespace) -> 
         raise SettingsError(f"--policy: has no effect with --env {args.env}, where each site has its own")
 
 
-def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
+def _check_names(found: Iterable[str], expected: Iterable[str]) -> None:
     if set(found) != set(expected):
         raise SettingsError(
             f"--data: holds problems of {', '.join(sorted(found))}, but the proof of concept has "

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from fedrlvr.cli import main
-from fedrlvr.flare.deploy.project import fill_project, free_port, is_free, provision, read_project
+from fedrlvr.flare.deploy.deployment import Deployment
+from fedrlvr.flare.deploy.project import fill_project, free_port, is_free, provision
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.settings_file import SettingsError
 
@@ -29,8 +30,9 @@ def test_filling_in_the_templates_own_names_gives_the_template():
 def test_other_names_replace_all_of_the_templates_names(tmp_path):
     path = tmp_path / "project.yml"
     path.write_text(yaml.safe_dump(fill_project(TEMPLATE, "flare.example.org", 9000, ["north", "south_2"])))
-    project = read_project(path)
-    assert (project.server, project.port, project.sites) == ("flare.example.org", 9000, ("north", "south_2"))
+    made = Deployment(path, tmp_path)
+    assert (made.server, made.port, made.sites) == ("flare.example.org", 9000, ["north", "south_2"])
+    assert (made.admin, made.lead) == ("admin@consortium.org", "lead@consortium.org")
     assert "hospital" not in path.read_text()
     assert TEMPLATE["participants"][0]["name"] == "localhost"  # untouched
 
@@ -54,7 +56,7 @@ def test_names_that_cannot_be_used(server, sites, message):
 def test_a_file_that_is_not_a_project(tmp_path):
     (tmp_path / "project.yml").write_text("participants: [{name: a, type: client}]")
     with pytest.raises(SettingsError, match="not a project file with a server"):
-        read_project(tmp_path / "project.yml")
+        Deployment(tmp_path / "project.yml", tmp_path)
 
 
 def test_a_taken_port_is_named_and_otherwise_the_next_free_one_is_chosen():

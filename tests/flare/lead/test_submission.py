@@ -78,11 +78,13 @@ class Server:
 
 
 @pytest.fixture
-def submit(tmp_path, job):
+def submit(tmp_path, job, monkeypatch):
+    monkeypatch.setattr(submission, "POLL", 0.0)
+
     def make(server: Server, notes: list | None = None, **more) -> Submission:
         spec = RunSpec(job=job, public_ids=["p"], public_sha256="0" * 64, **more)
         note = [].append if notes is None else notes.append
-        made = Submission(tmp_path / "run", spec, server.connect, note, poll=0.0)
+        made = Submission(tmp_path / "run", spec, server.connect, note)
         made._session._pause = 0.0
         return made
 

@@ -102,7 +102,7 @@ def wait_until(job: subprocess.Popen, text: str) -> str:
 def wait_for_round(poc: Poc, folder: Path, number: int, earlier: str = "") -> str:
     """Until the job of the run folder, another than `earlier`, has begun the round (from 0); returns its id. The
     server's own event log tells: the lead hears of it up to two seconds later, and a small round may be over then."""
-    server, deadline = poc.deployment.kit(poc.deployment.project.server), time.monotonic() + 240
+    server, deadline = poc.deployment.kit(poc.deployment.server), time.monotonic() + 240
     while True:
         job_id = (folder / "job_id").read_text() if (folder / "job_id").exists() else ""
         log = server / job_id / "fedrlvr" / "metrics.jsonl"

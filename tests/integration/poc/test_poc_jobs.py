@@ -56,7 +56,7 @@ def policies(poc):
 def nvflare(poc: Poc, *arguments: object) -> dict:
     """`nvflare --format json ...`, FLARE's own command: what it answers."""
     places = {"HOME": str(poc.folder / "home"), "NVFLARE_POC_WORKSPACE": str(poc.folder / "flare")}
-    kit = poc.deployment.kit(poc.deployment.project.lead)
+    kit = poc.deployment.kit(poc.deployment.lead)
     command = ["nvflare", "--format", "json", *map(str, arguments), "--startup-kit", str(kit)]
     done = subprocess.run(
         command, env={**os.environ, **places}, capture_output=True, text=True, timeout=400, check=False
@@ -68,7 +68,7 @@ def nvflare(poc: Poc, *arguments: object) -> dict:
 
 def printed(poc: Poc, where: str, file: str) -> str:
     """What the project's administrator is shown of a file at a site, through the server."""
-    session = open_kit(poc.deployment.kit(poc.deployment.project.admin))()
+    session = open_kit(poc.deployment.kit(poc.deployment.admin))()
     try:
         return str(session.cat_target(where, "", file))
     finally:
@@ -120,7 +120,7 @@ def test_a_job_with_code_of_its_own_is_let_in_nowhere(poc, small_job, tmp_path):
     number = nvflare(poc, "job", "submit", "-j", tmp_path / job.name)["data"]["job_id"]
     with pytest.raises(AssertionError, match="FINISHED:FAILED_TO_RUN"):
         nvflare(poc, "job", "wait", number, "--timeout", "120", "--interval", "1")
-    said = (poc.deployment.kit(poc.deployment.project.server) / "log.txt").read_text()
+    said = (poc.deployment.kit(poc.deployment.server) / "log.txt").read_text()
     assert all(f"{site}: NVFLARE_ERROR: BYOC not permitted" in said for site in NAMES)
 
 
@@ -157,7 +157,7 @@ def test_a_run_below_its_quorum_ends_and_one_whose_server_dies_goes_on_to_the_ad
 
     job = start(JOB, "--resume-from", lost)
     wait_for_round(poc, lost, 1, earlier=first)
-    kill(of_site(poc, poc.deployment.project.server))
+    kill(of_site(poc, poc.deployment.server))
     wait_until(job, "no connection to the server")
     job.send_signal(signal.SIGINT)
     job.communicate(timeout=300)

@@ -10,13 +10,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
+import yaml
 from nvflare.fuel.flare_api.api_spec import TargetType
 from nvflare.fuel.flare_api.flare_api import Session
 
-from fedrlvr.flare.deploy.project import Project, is_free
+from fedrlvr.flare.deploy.project import is_free
 from fedrlvr.flare.lead.session import FlareSession, abort_anyway, open_kit
 from fedrlvr.processes import end_marked, marked, start, wait_until
 from fedrlvr.run import RunFailed
+from fedrlvr.settings_file import SettingsError
 
 # Seconds to wait
 READY_WITHIN = 180.0  # from start until every site is registered
@@ -29,19 +31,29 @@ class DeploymentError(RuntimeError):
 
 
 class Deployment:
-    """`kits` holds one startup kit for each participant. The folder of `python` comes first in every process's PATH."""
+    """The participants of the file `project`, with the kits that provisioning made of it under `out`. `admin` may shut
+    the system down, `lead` may submit jobs. The folder of `python` comes first in every process's PATH."""
 
     def __init__(
-        self, kits: Path, project: Project, python: Path = Path(sys.executable), environment: Mapping = os.environ
+        self, project: Path, out: Path, python: Path = Path(sys.executable), environment: Mapping = os.environ
     ):
-        self.kits, self.project = kits, project
+        """Raises SettingsError if the file does not name one server, its sites, a project admin and a lead."""
+        try:
+            values = yaml.safe_load(project.read_text())
+            people = values["participants"]
+            ((self.server, self.port),) = [(p["name"], p["fed_learn_port"]) for p in people if p["type"] == "server"]
+            self.sites = [p["name"] for p in people if p["type"] == "client"]
+            self.admin = next(p["name"] for p in people if p.get("role") == "project_admin")
+            self.lead = next(p["name"] for p in people if p.get("role") == "lead")
+            self._folder = out / values["name"]
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration):
+            reason = "not a project file with a server, sites, a project admin and a lead"
+            raise SettingsError(f"{project}: {reason}") from None
         self._environment = environment | {"PATH": f"{python.parent}{os.pathsep}{environment.get('PATH', '')}"}
-        self._mark = kits.parent / "mark"
-        self._ready = kits.parent / "ready"
-        self._log = kits.parent / "admin.log"
+        self._mark, self._ready, self._log = (self._folder / name for name in ("mark", "ready", "admin.log"))
 
     def kit(self, name: str) -> Path:
-        return self.kits / name
+        return self._folder / "prod_00" / name
 
     def processes(self) -> list[psutil.Process]:
         """Its running processes: daemons, FLARE, jobs, workers."""
@@ -60,12 +72,12 @@ class Deployment:
 
     @property
     def _daemons(self) -> tuple[str, ...]:
-        return (self.project.server, *self.project.sites)
+        return (self.server, *self.sites)
 
     def start(self) -> None:
         """Returns when every site is registered. On an error nothing is left running. Raises DeploymentError."""
-        if not is_free(self.project.port):
-            raise DeploymentError(f"port {self.project.port} is taken on this machine: end what listens there first")
+        if not is_free(self.port):
+            raise DeploymentError(f"port {self.port} is taken on this machine: end what listens there first")
         self._mark.write_text(mark := uuid.uuid4().hex)
         try:
             for name in self._daemons:
@@ -101,17 +113,17 @@ class Deployment:
         return len(left)
 
     def _session(self, **patience: float) -> closing[FlareSession]:
-        return closing(FlareSession(open_kit(self.kit(self.project.admin)), self._log, **patience))
+        return closing(FlareSession(open_kit(self.kit(self.admin)), self._log, **patience))
 
     def _wait_until_ready(self) -> None:
-        missing = set(self.project.sites)
+        missing = set(self.sites)
         try:
             with self._session(first_patience=READY_WITHIN, pause=0.5) as session:
                 if wait_until(lambda: missing <= _registered(session), READY_WITHIN, pause=0.5):
                     return
-                name = min(missing - _registered(session), default=self.project.server)
+                name = min(missing - _registered(session), default=self.server)
         except RunFailed as reason:
-            raise DeploymentError(f"{reason}: see {self._console(self.project.server)}") from reason
+            raise DeploymentError(f"{reason}: see {self._console(self.server)}") from reason
         raise DeploymentError(f"{name} did not register in {READY_WITHIN:.0f} s: see {self._console(name)}")
 
     def _console(self, name: str) -> Path:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from fedrlvr.flare.deploy.deployment import Deployment
-from fedrlvr.flare.deploy.project import LOOPBACK, free_port, provision, read_project
+from fedrlvr.flare.deploy.project import LOOPBACK, free_port, provision
 from fedrlvr.flare.lead.simulator import check_folder
 from fedrlvr.flare.site.site_kit import SITE_FILE, server_kit, site_kit, template, write_new
 from fedrlvr.run import claim
@@ -28,8 +28,7 @@ class Poc:
         """Raises SettingsError if none was prepared here."""
         if not self._project.exists():
             raise SettingsError(f"no proof of concept in {self.folder}; start one: {self._command()}")
-        project = read_project(self._project)
-        return Deployment(self.folder / "flare" / project.name / "prod_00", project)
+        return Deployment(self._project, self.folder / "flare")
 
     def running(self) -> Deployment:
         """The deployment, if it runs. Raises SettingsError."""
@@ -80,10 +79,10 @@ class Poc:
 
     def _check_same(self, sites: list[str], policy: str | None, port: int | None) -> None:
         deployment = self.deployment
-        project, kits = deployment.project, [deployment.kit(site) / "local" for site in sites]
+        kits = [deployment.kit(site) / "local" for site in sites]
         for what, made, asked in (
-            ("sites", list(project.sites), sites),
-            ("--port", project.port, port or project.port),
+            ("sites", deployment.sites, sites),
+            ("--port", deployment.port, port or deployment.port),
         ):
             if made != asked:
                 raise SettingsError(f"{self.folder} was made with {what} {made}, not {asked}; run `down` and remove it")

@@ -1,4 +1,4 @@
-"""A federation's project file: fill names into a template, make startup kits with `nvflare provision`, read it."""
+"""A federation's project file: fill names into a template, make startup kits with `nvflare provision`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -17,18 +16,6 @@ from fedrlvr.settings_file import SettingsError
 
 LOOPBACK = "localhost"  # a server of this name listens on loopback only
 FIRST_PORT = 8002
-
-
-@dataclass(frozen=True)
-class Project:
-    """Who takes part. `admin` may shut the system down, `lead` may submit jobs."""
-
-    name: str
-    server: str
-    port: int
-    sites: tuple[str, ...]
-    admin: str
-    lead: str
 
 
 def provision(template: Path, out: Path, server: str, port: int, sites: Sequence[str]) -> Path:
@@ -67,24 +54,6 @@ def fill_project(template: dict, server: str, port: int, sites: Sequence[str]) -
         kept.append({"name": f"it@{site.replace('_', '-')}.org", "type": "admin", "org": org, "role": "org_admin"})
     project["participants"] = kept
     return project
-
-
-def read_project(path: Path) -> Project:
-    """Raises SettingsError if the file does not name one server, its sites, a project admin and a lead."""
-    try:
-        values = yaml.safe_load(path.read_text())
-        people = values["participants"]
-        (server,) = (p for p in people if p["type"] == "server")
-        return Project(
-            name=values["name"],
-            server=server["name"],
-            port=server["fed_learn_port"],
-            sites=tuple(p["name"] for p in people if p["type"] == "client"),
-            admin=next(p["name"] for p in people if p.get("role") == "project_admin"),
-            lead=next(p["name"] for p in people if p.get("role") == "lead"),
-        )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration):
-        raise SettingsError(f"{path}: not a project file with a server, sites, a project admin and a lead") from None
 
 
 def free_port(wanted: int | None) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api import api_spec
@@ -96,10 +96,10 @@ class FlareSession:
 
 
 @contextlib.contextmanager
-def output_to(path: Path) -> Iterator[TextIO]:
+def output_to(path: Path) -> Iterator[None]:
     """Append to this file what FLARE prints."""
     with open(path, "a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        yield log
+        yield
 
 
 def abort_anyway(session: Session, job_id: str) -> None:

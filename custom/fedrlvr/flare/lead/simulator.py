@@ -53,8 +53,6 @@ class Simulation:
 
     def run(self, hear: Hear) -> None:
         """As `Run`: `hear` gets the server's event log as it grows."""
-        with open(self.log_path, "a", encoding="utf-8") as log:
-            log.writelines(f"{line}\n" for line in Deadlines.of(self.spec.job).describe())
         command = [sys.executable, "-m", "fedrlvr.flare.lead.simulator", str(self.folder)]
         self._process = start(command, self.log_path, mark=self._mark, stdin=subprocess.PIPE)
         heard, reason, alive = 0, None, True
@@ -102,9 +100,10 @@ def main(folder: Path) -> None:
     from fedrlvr.flare.recipe import PubSwapRecipe
 
     inputs = json.loads((folder / "job.json").read_text())
-    sites = inputs["sites"]
+    sites, spec = inputs["sites"], RunSpec.model_validate(inputs["spec"])
+    print(*Deadlines.of(spec.job).describe(), sep="\n", flush=True)
     where = SimEnv(clients=sites, num_threads=len(sites), workspace_root=str(folder / "flare"))
-    PubSwapRecipe(RunSpec.model_validate(inputs["spec"])).execute(where)
+    PubSwapRecipe(spec).execute(where)
 
 
 if __name__ == "__main__":

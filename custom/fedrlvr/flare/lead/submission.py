@@ -30,14 +30,7 @@ ABORT_LOST, GIVE_UP_LOST = 20.0, 60.0
 class Submission:
     """One run under `folder`. `flare/` holds the job as submitted and its result, `flare.log` FLARE's own output."""
 
-    def __init__(
-        self,
-        folder: Path,
-        spec: RunSpec,
-        connect: Callable[[], Session],
-        note: Callable[[str], None] = lambda text: None,
-        poll: float = POLL,
-    ):
+    def __init__(self, folder: Path, spec: RunSpec, connect: Callable[[], Session], note: Callable[[str], None]):
         """`note` shows a line to the user. A run that is resumed must have been submitted from the same `folder`."""
         self.folder, self._job = folder, spec.job
         self.flare = folder / "flare"
@@ -48,8 +41,7 @@ class Submission:
         self.log_path = folder / "flare.log"
         self.server_folder = self.flare / "server"
         self.job_id: str | None = None
-        self._note, self._poll = note, poll
-        self._session = FlareSession(connect, self.log_path, note)
+        self._note, self._session = note, FlareSession(connect, self.log_path, note)
         self._received, self._waiting = 0, ""
         self._live, self._over = True, False
         self.job_folder = export_job(self.flare / "job", self.log_path, spec)
@@ -127,7 +119,7 @@ class Submission:
                         f"restarted; what the job did is in its workspace there, {self.job_id}/fedrlvr"
                     ) from None
             hear(None)
-            time.sleep(self._poll)
+            time.sleep(POLL)
         return meta
 
     def _meta(self) -> dict:
@@ -171,7 +163,7 @@ class Submission:
             failure = f"job {self.job_id} was not aborted"
             self._session.call(failure, lambda session: session.abort_job(self.job_id), JobNotRunning)
         while not self._meta()["status"].startswith("FINISHED"):
-            time.sleep(self._poll)
+            time.sleep(POLL)
         self._download()
 
     def _download(self) -> list[dict]:
@@ -193,8 +185,8 @@ def export_job(folder: Path, log: Path, spec: RunSpec) -> Path:
     """Write the recipe's job under `folder`; its deadlines and FLARE's output go to `log`. Returns the job's folder."""
     from fedrlvr.flare.recipe import PubSwapRecipe  # FLARE's recipes read the program's own arguments when imported
 
-    with output_to(log) as file:
-        file.writelines(f"{line}\n" for line in Deadlines.of(spec.job).describe())
+    with output_to(log):
+        print(*Deadlines.of(spec.job).describe(), sep="\n")
         PubSwapRecipe(spec).export(str(folder))
     return folder / spec.job.name
 
