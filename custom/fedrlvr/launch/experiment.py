@@ -39,9 +39,7 @@ class ExperimentConfig(JobConfig):
 
     def job(self, sites: Sequence[str]) -> JobConfig:
         """The job for `sites`. `centralised` has one site, which samples as much in each step as all together would.
-
-        Raises SettingsError if there are fewer sites than `federation.min_sites`.
-        """
+        Raises SettingsError if there are fewer sites than `federation.min_sites`."""
         if METHODS[self.method].pooled_data:
             prompts = self.grpo.prompts_per_step * len(sites)
             return self.as_job(
@@ -49,17 +47,14 @@ class ExperimentConfig(JobConfig):
                 federation=self.federation.model_copy(update={"min_sites": 1}),
             )
         if self.federation.min_sites > len(sites):
-            raise SettingsError(
-                f"federation.min_sites is {self.federation.min_sites}, but there are only {len(sites)} sites"
-            )
+            least = self.federation.min_sites
+            raise SettingsError(f"federation.min_sites is {least}, but there are only {len(sites)} sites")
         return self.as_job()
 
 
 def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = False, **fixed) -> ExperimentConfig:
     """Read a preset. The settings of its `tiny` part (with `tiny`), of `overrides` and of `fixed` replace those before.
-
-    Raises SettingsError as `load_settings`, or if there is no `tiny` part.
-    """
+    Raises SettingsError, also if there is no `tiny` part."""
     values = read_yaml(path)
     small = values.pop("tiny", None)
     if tiny:
@@ -74,10 +69,7 @@ def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = Fals
 
 def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] = (), tiny: bool = False) -> JobConfig:
     """The preset's job. Without a preset, a job for the task that the public problems name, with LoRA on all linear
-    layers.
-
-    Raises SettingsError for a preset that cannot be used or is for another model than the one in the site's file.
-    """
+    layers. Raises SettingsError, also for a preset that is for another model than the one in the site's file."""
     if preset is None:
         name = task_in(config.public_problems)
         if name is None:

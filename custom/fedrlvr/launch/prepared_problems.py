@@ -15,11 +15,7 @@ def copy_prepared(
 ) -> tuple[list[str], str]:
     """Copy the site, public and test files of `source` to `folder`, with `limit` only so many problems of each. With
     `pooled`, one site called `pooled` has the private problems of all sites. Returns the sites' names before pooling,
-    and the public set's manifest hash.
-
-    Raises:
-        ManifestError: the public or test file is not that of the folder's manifest.
-        ProblemFileError: a file that cannot be used, or no site file.
+    and the public set's manifest hash. Raises ManifestError, and ProblemFileError also where there is no site's file.
     """
     sites = sites_in(source)
     check_manifest(source)

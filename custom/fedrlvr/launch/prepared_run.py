@@ -53,11 +53,8 @@ class PreparedRun:
 
 
 def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
-    """The run in this folder, to be resumed with some of its job's settings changed.
-
-    Raises:
-        SettingsError: not a run's folder, or an override of a setting that may not change during a run.
-    """
+    """The run in this folder, to be resumed with some of its job's settings changed. Raises SettingsError, also for a
+    setting that may not change during a run."""
     path = folder / RUN_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -35,11 +35,9 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
         check_folder(args.workspace.resolve())
     path = args.policy or (experiment.policy and args.config.resolve().parent / experiment.policy)
     policy = load_settings(SitePolicy, path) if path else None
-    prepared = replace(prepare_sites(experiment, args, say), environment=environment)
-    if policy is not None:
-        sites = {name: _with_policy(config, policy) for name, config in prepared.sites.items()}
-        prepared = replace(prepared, sites=sites)
-    return prepared
+    prepared = prepare_sites(experiment, args, say)
+    sites = {name: _with_policy(config, policy) if policy else config for name, config in prepared.sites.items()}
+    return replace(prepared, sites=sites, environment=environment)
 
 
 def start_here(prepared: PreparedRun, say: Say) -> Run:
@@ -90,12 +88,8 @@ def site_problems(
     experiment: ExperimentConfig, task: Task, source: Path | None, tiny: bool, folder: Path
 ) -> tuple[list[str], str]:
     """Write every site's problem files under `folder`: copies from the prepared folder `source` (with `tiny` a few
-    problems of each file), or generated problems. Returns the sites' names and the public set's manifest hash.
-
-    Raises:
-        SettingsError: no source, and the preset does not generate problems.
-        ProblemFileError, ManifestError: a source that cannot be used.
-    """
+    problems of each file), or generated problems. Returns the sites' names and the public set's manifest hash. Raises
+    SettingsError without a source and settings to generate problems; also as `copy_prepared` and `write_generated`."""
     pooled = METHODS[experiment.method].pooled_data
     if source is not None:
         return copy_prepared(source, task, folder, pooled, experiment.data if tiny else None)
@@ -118,11 +112,7 @@ def site_model(
     progress: Progress,
 ) -> Path:
     """The base model's directory: `source`, with `tiny` a small random model of its kind, or one made under `models`.
-
-    Raises:
-        SettingsError: no source, and the preset makes no model.
-        FileNotFoundError: `source` is not a model directory with safetensors weights.
-    """
+    Raises SettingsError without a source and settings to make one, FileNotFoundError for a source without weights."""
     if source is not None:
         LocalModel(model_path=source).check_model()
         if not (tiny and experiment.base_model):

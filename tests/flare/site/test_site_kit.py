@@ -17,7 +17,6 @@ from fedrlvr.flare.site.site_kit import (
     filled_in,
     followed_live,
     server_kit,
-    server_resources,
     site_kit,
     template,
     without_foreign_code,
@@ -126,8 +125,9 @@ def test_a_provisioned_server_runs_our_controller_and_keeps_jobs_in_its_workspac
     assert manager["args"]["uri_root"] == f"{tmp_path}/server/jobs-storage"
     storage = resources["snapshot_persistor"]["args"]["storage"]["args"]
     assert storage == {"root_dir": f"{tmp_path}/server/snapshot-storage", "uri_root": "/"}
-    elsewhere = {"uri_root": "/srv/flare/jobs"}
-    assert server_resources(elsewhere, tmp_path)["uri_root"] == "/srv/flare/jobs"
+    elsewhere = json.dumps({"servers": [], "uri_root": "/srv/flare/jobs"})
+    (local / "resources.json.default").write_text(elsewhere)
+    assert json.loads(server_kit(local)["resources.json"])["uri_root"] == "/srv/flare/jobs"
 
 
 @pytest.mark.parametrize("name", ["default_authz", "cc_authz"])

@@ -41,10 +41,8 @@ class Poc:
         """Prepare it from the template `project` if it is new, and start it; returns False if it runs already. The
         sites' logs, ledgers and state stay after `down`. After an interrupted start everything is started again.
 
-        Raises:
-            ValueError: it was made with other sites, another port or policy, the folder holds other things or another
-                command uses it, names or port cannot be used, or FLARE has an error.
-            DeploymentError: it does not start.
+        Raises DeploymentError if it does not start, and ValueError: it was made with other sites, another port or
+        policy, the folder holds other things or another command uses it, names or port cannot be used, or FLARE fails.
         """
         if not self._project.exists():
             self._check_folder()

@@ -25,10 +25,8 @@ TEMPORARY = "/tmp/nvflare/"  # where FLARE's server keeps jobs and snapshots by 
 
 
 def site_kit(local: Path, policy: str, settings: dict[str, object]) -> dict[str, str]:
-    """{file name: content} for a site whose `local/` folder is `local`; `settings` go into its fedrlvr.yaml.
-
-    Raises SettingsError if one of FLARE's default files cannot be read, or is not a site's.
-    """
+    """{file name: content} for a site whose `local/` folder is `local`; `settings` go into its fedrlvr.yaml. Raises
+    SettingsError if one of FLARE's default files cannot be read, or is not a site's."""
     ours = json.loads(template("resources.json"))
     resources = _default(local, "resources.json") or {}
     if "servers" in resources or "admin" in resources:
@@ -51,25 +49,19 @@ def site_kit(local: Path, policy: str, settings: dict[str, object]) -> dict[str,
 
 
 def server_kit(local: Path) -> dict[str, str]:
-    """{file name: content} for the server.
-
-    Raises SettingsError if FLARE's default files are missing, cannot be read, or are not a server's.
-    """
+    """{file name: content} for the server: a job may name our controller only, jobs are kept when the machine restarts,
+    and a lead may follow its own. Raises SettingsError if FLARE's default files are missing or not a server's."""
     defaults = {name: _default(local, name) for name in ("resources.json", "authorization.json")}
     for name, values in defaults.items():
         if values is None:
             raise SettingsError(f"{local}: no {name}.default; expected the local/ folder of a FLARE server")
     if "servers" not in defaults["resources.json"]:
         raise SettingsError(f"{local}: is not a server's; a site is set up with --policy instead of --server")
+    resources = _moved(defaults["resources.json"], local.resolve().parent)
     return {
-        "resources.json": _json(server_resources(defaults["resources.json"], local.resolve().parent)),
+        "resources.json": _json(resources | {"class_allow_list": SERVER_CLASSES}),
         "authorization.json": _json(followed_live(defaults["authorization.json"])),
     }
-
-
-def server_resources(resources: dict, workspace: Path) -> dict:
-    """The same resources, but a job may name our controller only, and jobs are kept when the machine restarts."""
-    return _moved(resources, workspace) | {"class_allow_list": SERVER_CLASSES}
 
 
 def followed_live(authorization: dict) -> dict:
@@ -86,9 +78,7 @@ def followed_live(authorization: dict) -> dict:
 
 def without_foreign_code(authorization: dict) -> dict:
     """The same authorization, but no role may bring code. A role with one entry for all rights gets one for each.
-
-    Raises SettingsError.
-    """
+    Raises SettingsError."""
     roles = _roles(authorization)
     known = json.loads(template("authorization.json"))["permissions"].values()
     named = dict.fromkeys(right for rights in (*known, *roles.values()) if isinstance(rights, dict) for right in rights)
