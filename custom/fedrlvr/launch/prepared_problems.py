@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS, check_manifest
-from fedrlvr.data.problems import ProblemFileError, manifest_hash, read_problems, write_problems
+from fedrlvr.data.problems import ProblemFileError, read_problems, write_problems
 from fedrlvr.tasks import Task
 from fedrlvr.tiny.generated import GeneratedData
 
 
-def copy_prepared(
-    source: Path, task: Task, folder: Path, pooled: bool, limit: GeneratedData | None
-) -> tuple[list[str], str]:
+def copy_prepared(source: Path, task: Task, folder: Path, pooled: bool, limit: GeneratedData | None) -> list[str]:
     """Copy the site, public and test files of `source` to `folder`, with `limit` only so many problems of each. With
-    `pooled`, one site called `pooled` has the private problems of all sites. Returns the sites' names before pooling,
-    and the public set's manifest hash. Raises ManifestError, and ProblemFileError also where there is no site's file.
-    """
+    `pooled`, one site called `pooled` has the private problems of all sites. Returns the sites' names before pooling.
+    Raises ManifestError, and ProblemFileError, also where there is no site's file."""
     sites = sites_in(source)
     check_manifest(source)
     sets = {path.name.removesuffix(".jsonl"): read_problems(path, task) for path in sorted(source.glob("*.jsonl"))}
@@ -29,7 +26,7 @@ def copy_prepared(
                 sets["pooled" + ending] = [problem for part in parts for problem in part]
     for name, problems in sets.items():
         write_problems(folder / f"{name}.jsonl", problems)
-    return sites, manifest_hash(sets["public"])
+    return sites
 
 
 def sites_in(source: Path) -> list[str]:

@@ -12,13 +12,11 @@ import yaml
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.manifest import HELDOUT
-from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
-from fedrlvr.launch.experiment import ExperimentConfig
+from fedrlvr.launch.experiment import ExperimentConfig, site_spec
 from fedrlvr.launch.prepared_problems import copy_prepared
 from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Run
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.fingerprint import model_fingerprint
@@ -62,18 +60,16 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: S
     source, models = args.model.resolve() if args.model else None, workspace / "models"
     with fresh_folder(workspace, experiment) as folder:
         data = folder / "data"
-        names, public_sha256 = site_problems(experiment, task, args.data, args.tiny, data)
+        names = site_problems(experiment, task, args.data, args.tiny, data)
         job = experiment.job(names)
         if METHODS[job.method].pooled_data:
             names = ["pooled"]
         show = partial(_show_progress, say)
         model_path = site_model(experiment, task, source, args.tiny, models, args.rebuild_model, show)
-        fingerprint = model_fingerprint(model_path)
-        public_ids = [problem.id for problem in read_problems(data / "public.jsonl", task)]
-    states = folder / "sites"
-    sites = {name: site_config(name, experiment, data, model_path, deepspeed, states / name) for name in names}
-    spec = RunSpec(job=job, public_ids=public_ids, public_sha256=public_sha256, base_model=fingerprint)
-    return PreparedRun(folder, spec, str(model_path), sites)
+        states = folder / "sites"
+        sites = {name: site_config(name, experiment, data, model_path, deepspeed, states / name) for name in names}
+        spec = site_spec(sites[names[0]], job, model_fingerprint(model_path))
+        return PreparedRun(folder, spec, str(model_path), sites)
 
 
 def synthetic_task(task: Task) -> GeneratedTask:
@@ -84,12 +80,10 @@ def synthetic_task(task: Task) -> GeneratedTask:
     return synthetic
 
 
-def site_problems(
-    experiment: ExperimentConfig, task: Task, source: Path | None, tiny: bool, folder: Path
-) -> tuple[list[str], str]:
+def site_problems(experiment: ExperimentConfig, task: Task, source: Path | None, tiny: bool, folder: Path) -> list[str]:
     """Write every site's problem files under `folder`: copies from the prepared folder `source` (with `tiny` a few
-    problems of each file), or generated problems. Returns the sites' names and the public set's manifest hash. Raises
-    SettingsError without a source and settings to generate problems; also as `copy_prepared` and `write_generated`."""
+    problems of each file), or generated problems. Returns the sites' names. Raises SettingsError without a source and
+    settings to generate problems; also as `copy_prepared` and `write_generated`."""
     pooled = METHODS[experiment.method].pooled_data
     if source is not None:
         return copy_prepared(source, task, folder, pooled, experiment.data if tiny else None)
@@ -98,8 +92,8 @@ def site_problems(
             f"preset {experiment.name} is for real problems: give --data with a folder that `fedrlvr prepare` made, "
             "or --tiny for a dry run on generated ones"
         )
-    manifest = write_generated(experiment.data, synthetic_task(task), experiment.seed, folder, pooled)
-    return list(experiment.data.sites), manifest
+    write_generated(experiment.data, synthetic_task(task), experiment.seed, folder, pooled)
+    return list(experiment.data.sites)
 
 
 def site_model(

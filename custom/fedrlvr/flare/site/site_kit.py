@@ -67,12 +67,10 @@ def server_kit(local: Path) -> dict[str, str]:
 def followed_live(authorization: dict) -> dict:
     """The same authorization, but whoever may submit jobs may follow the event log of their own jobs, for which FLARE
     gives no role a right. Raises SettingsError."""
-    roles = {
-        role: {"app_command": "n:submitter"} | rights
-        if isinstance(rights, dict) and rights.get("submit_job", "none") != "none"
-        else rights
-        for role, rights in _roles(authorization).items()
-    }
+    roles = dict(_roles(authorization))
+    for role, rights in roles.items():
+        if isinstance(rights, dict) and rights.get("submit_job", "none") != "none":
+            roles[role] = {"app_command": "n:submitter"} | rights
     return authorization | {"permissions": roles}
 
 
@@ -82,15 +80,13 @@ def without_foreign_code(authorization: dict) -> dict:
     roles = _roles(authorization)
     known = json.loads(template("authorization.json"))["permissions"].values()
     named = dict.fromkeys(right for rights in (*known, *roles.values()) if isinstance(rights, dict) for right in rights)
-    spelt = {
-        role: rights if isinstance(rights, dict) else dict.fromkeys(named, rights) for role, rights in roles.items()
-    }
-    nothing = dict.fromkeys(OF_CODE, "none")
-    closed = {
-        role: {right: allowed for right, allowed in rights.items() if right.strip().lower() not in OF_CODE} | nothing
-        for role, rights in spelt.items()
-    }
-    return authorization | {"permissions": closed}
+
+    def closed(rights: dict | str | list) -> dict:
+        spelt = rights if isinstance(rights, dict) else dict.fromkeys(named, rights)
+        others = {right: allowed for right, allowed in spelt.items() if right.strip().lower() not in OF_CODE}
+        return others | dict.fromkeys(OF_CODE, "none")
+
+    return authorization | {"permissions": {role: closed(rights) for role, rights in roles.items()}}
 
 
 def filled_in(text: str, settings: dict[str, object]) -> str:
