@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,7 +87,7 @@ def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
 def a_run(folder: Path) -> Path:
     job = JobConfig(task="protocol", model="tiny")
     spec = RunSpec(job=job, public_ids=["p1"], public_sha256="hash")
-    PreparedRun(folder, spec, "models/tiny").save()
+    PreparedRun(folder=folder, spec=spec, base_model="models/tiny").save()
     return folder
 
 
@@ -178,7 +177,7 @@ class Nothing:
 def test_deadlines_are_one_line_in_the_simulator_and_all_that_follow_from_it_elsewhere(
     tmp_path, capsys, environment, lines
 ):
-    prepared = replace(load_run(a_run(tmp_path)), environment=environment)
+    prepared = load_run(a_run(tmp_path)).model_copy(update={"environment": environment})
     assert follow(Nothing(), prepared, Console(width=200)) == 0
     _, *deadlines = capsys.readouterr().out.splitlines()
     assert len(deadlines) == lines

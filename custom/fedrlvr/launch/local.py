@@ -99,8 +99,7 @@ class LocalRun:
         """A run to go on with is one that was under `folder`. The last two are for tests and experiments."""
         self._claim = claim(folder)
         home = folder / "local"
-        if spec.resume:
-            set_aside(home)
+        set_aside(home)
         for name, config in sites.items():
             config.write(home / f"fedrlvr.{name}.yaml")
         self.log_path, self.server_folder = folder / "local.log", home / "server"

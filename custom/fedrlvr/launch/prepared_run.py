@@ -6,14 +6,12 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import field, replace
 from itertools import count
 from pathlib import Path
 
-from pydantic import TypeAdapter
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 
-from fedrlvr.config import JobConfig
+from fedrlvr.config import JobConfig, Settings
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import MAY_CHANGE, run_identity
@@ -24,8 +22,7 @@ RUN_FILE = "run.json"
 Say = Callable[[str], None]  # shows a line to the user
 
 
-@dataclass(frozen=True)
-class PreparedRun:
+class PreparedRun(Settings):
     """What a run needs.
 
     Args:
@@ -38,7 +35,7 @@ class PreparedRun:
     folder: Path
     spec: RunSpec
     base_model: str
-    sites: dict[str, SiteConfig] = field(default_factory=dict)
+    sites: dict[str, SiteConfig] = Field({})
     environment: str = "sim"
     place: str = ""
 
@@ -48,8 +45,7 @@ class PreparedRun:
 
     def save(self) -> None:
         """Write what `load_run` needs to resume the run."""
-        values = TypeAdapter(PreparedRun).dump_python(self, mode="json", exclude={"folder"})
-        (self.folder / RUN_FILE).write_text(json.dumps(values, indent=2) + "\n")
+        (self.folder / RUN_FILE).write_text(self.model_dump_json(indent=2, exclude={"folder"}) + "\n")
 
 
 def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
@@ -58,7 +54,7 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
     path = folder / RUN_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        prepared = TypeAdapter(PreparedRun).validate_python(values | {"folder": folder.resolve()})
+        prepared = PreparedRun.model_validate(values | {"folder": folder.resolve()})
     except (OSError, ValueError, TypeError) as error:
         raise SettingsError(
             f"--resume-from {folder}: not a run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that "
@@ -74,7 +70,7 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
             "--set: of a run that is resumed, only evaluation.* and federation."
             f"{{{','.join(sorted(MAY_CHANGE))}}} may change; start a new run for anything else"
         )
-    return replace(prepared, spec=spec.model_copy(update={"job": job, "resume": True}))
+    return prepared.model_copy(update={"spec": spec.model_copy(update={"job": job, "resume": True})})
 
 
 @contextmanager

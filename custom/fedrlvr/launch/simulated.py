@@ -4,7 +4,6 @@ every site's file are made here, or copied from what the user names."""
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
     policy = load_settings(SitePolicy, path) if path else None
     prepared = prepare_sites(experiment, args, say)
     sites = {name: _with_policy(config, policy) if policy else config for name, config in prepared.sites.items()}
-    return replace(prepared, sites=sites, environment=environment)
+    return prepared.model_copy(update={"sites": sites, "environment": environment})
 
 
 def start_here(prepared: PreparedRun, say: Say) -> Run:
@@ -69,7 +68,7 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: S
         states = folder / "sites"
         sites = {name: site_config(name, experiment, data, model_path, deepspeed, states / name) for name in names}
         spec = site_spec(sites[names[0]], job, model_fingerprint(model_path))
-        return PreparedRun(folder, spec, str(model_path), sites)
+        return PreparedRun(folder=folder, spec=spec, base_model=str(model_path), sites=sites)
 
 
 def synthetic_task(task: Task) -> GeneratedTask:

@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from rich.console import Console
 
@@ -36,7 +35,7 @@ def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
         raise SettingsError("--tiny, --rebuild-model: the run that --resume-from names is made already; leave them out")
     prepared = load_run(args.resume_from, args.set)
     if args.kit is not None and prepared.environment == "prod":
-        prepared = replace(prepared, place=str(args.kit.resolve()))
+        prepared = prepared.model_copy(update={"place": str(args.kit.resolve())})
     say(f"resuming {prepared.folder}")
     return prepared
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.data.manifest import check_manifest
+from fedrlvr.data.manifest import SHARED_SETS, check_manifest
 from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.flare.deploy.poc import Poc, write_site_file
 from fedrlvr.flare.lead.session import open_kit
@@ -41,7 +40,7 @@ def prepare_for_poc(experiment: ExperimentConfig, args: argparse.Namespace, say:
     for name, config in prepared.sites.items():
         local = deployment.kit(name) / "local"
         configs[name] = config.model_copy(update={"state_dir": local / "state" / prepared.folder.name})
-    return replace(prepared, sites=configs, environment="poc", place=str(poc.folder))
+    return prepared.model_copy(update={"sites": configs, "environment": "poc", "place": str(poc.folder)})
 
 
 def start_at_poc(prepared: PreparedRun, say: Say) -> Submission:
@@ -66,10 +65,9 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
             raise SettingsError(f"--env prod needs {flag} DIR: {what}")
     kit = args.kit.resolve()
     open_kit(kit)
+    check_manifest(args.data)
     task = task_named(experiment.task, experiment.verifier)
-    public = check_manifest(args.data)["public"]
-    for name in ("public", "test"):
-        read_problems(args.data / f"{name}.jsonl", task)
+    public, _ = (read_problems(args.data / f"{name}.jsonl", task) for name in SHARED_SETS)
     model, fingerprint = experiment.model, None
     if args.model:
         LocalModel(model_path=args.model).check_model()
@@ -77,13 +75,13 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
     ids, digest = [problem.id for problem in public], manifest_hash(public)
     spec = RunSpec(job=experiment.as_job(), public_ids=ids, public_sha256=digest, base_model=fingerprint)
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
-        return PreparedRun(folder, spec, model, environment="prod", place=str(kit))
+        return PreparedRun(folder=folder, spec=spec, base_model=model, environment="prod", place=str(kit))
 
 
 def start_in_production(prepared: PreparedRun, say: Say) -> Submission:
-    connect = open_kit(Path(prepared.place))
-    say(f"production, with the kit of {Path(prepared.place).name}")
-    return Submission(prepared.folder, prepared.spec, connect, say)
+    kit = Path(prepared.place)
+    say(f"production, with the kit of {kit.name}")
+    return Submission(prepared.folder, prepared.spec, open_kit(kit), say)
 
 
 def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Say) -> ExperimentConfig:

@@ -21,20 +21,21 @@ class Poc:
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
+        self._command = f"python poc/run.py up --workspace {self.folder}"
         self._project = self.folder / "project.yml"
 
     @property
     def deployment(self) -> Deployment:
         """Raises SettingsError if none was prepared here."""
         if not self._project.exists():
-            raise SettingsError(f"no proof of concept in {self.folder}; start one: {self._command()}")
+            raise SettingsError(f"no proof of concept in {self.folder}; start one: {self._command}")
         return Deployment(self._project, self.folder / "flare")
 
     def running(self) -> Deployment:
         """The deployment, if it runs. Raises SettingsError."""
         deployment = self.deployment
         if not deployment.started:
-            raise SettingsError(f"the proof of concept in {self.folder} does not run; start it: {self._command()}")
+            raise SettingsError(f"the proof of concept in {self.folder} does not run; start it: {self._command}")
         return deployment
 
     def up(self, project: Path, sites: list[str], policy: str | None, port: int | None) -> bool:
@@ -78,10 +79,8 @@ class Poc:
     def _check_same(self, sites: list[str], policy: str | None, port: int | None) -> None:
         deployment = self.deployment
         kits = [deployment.kit(site) / "local" for site in sites]
-        for what, made, asked in (
-            ("sites", deployment.sites, sites),
-            ("--port", deployment.port, port or deployment.port),
-        ):
+        asked_port = port or deployment.port
+        for what, made, asked in (("sites", deployment.sites, sites), ("--port", deployment.port, asked_port)):
             if made != asked:
                 raise SettingsError(f"{self.folder} was made with {what} {made}, not {asked}; run `down` and remove it")
         if policy and any((local / "policy.yaml").read_text() != template(f"{policy}.yaml") for local in kits):
@@ -101,9 +100,6 @@ class Poc:
         for site in sites:
             write_new(kits / site / "local", site_kit(kits / site / "local", policy, {}))
         (flare / "project.yml").rename(self._project)
-
-    def _command(self) -> str:
-        return f"python poc/run.py up --workspace {self.folder}"
 
 
 def write_site_file(local: Path, config: SiteConfig) -> None:

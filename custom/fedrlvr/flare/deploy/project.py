@@ -68,13 +68,11 @@ def free_port(wanted: int | None) -> int:
 
 
 def is_free(port: int) -> bool:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
-        try:
-            tried.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+    try:
+        socket.create_server(("127.0.0.1", port)).close()  # it reuses addresses: closed connections do not count
+    except OSError:
+        return False
+    return True
 
 
 def _check_port(port: int) -> None:

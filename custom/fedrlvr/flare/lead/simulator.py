@@ -46,8 +46,7 @@ class Simulation:
         self._mark = uuid.uuid4().hex
         self._process: subprocess.Popen | None = None
         self._claim = claim(folder)
-        if spec.resume:
-            set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
+        set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
         self._write_sites(sites)
         (folder / "job.json").write_text(json.dumps({"sites": list(sites), "spec": spec.model_dump(mode="json")}))
 

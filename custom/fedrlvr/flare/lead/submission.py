@@ -35,8 +35,7 @@ class Submission:
         self.folder, self._job = folder, spec.job
         self.flare = folder / "flare"
         self._claim = claim(folder)
-        if spec.resume:
-            set_aside(self.flare)
+        set_aside(self.flare)
         self.flare.mkdir(parents=True)
         self.log_path = folder / "flare.log"
         self.server_folder = self.flare / "server"

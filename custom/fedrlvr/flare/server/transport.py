@@ -17,24 +17,21 @@ from fedrlvr.server.client_manager import Message
 from fedrlvr.types import Adapter
 
 
-class FlareTask:
-    """One FLARE task for one site, as a `PendingTask`."""
+class FlareTask(Task):
+    """A FLARE task for one site, as a `PendingTask`."""
 
-    def __init__(self, name: str):
-        self.name, self.fetched = name, False
-        self.flare_task: Task | None = None
-        self.result: Shareable | None = None
+    fetched = False
+    result: Shareable | None = None
 
     @property
     def ended(self) -> str | None:
         if self.result is not None:
             return "answered"
-        status = self.flare_task.completion_status
-        return None if status is None else status.value
+        return self.completion_status and self.completion_status.value
 
     @property
     def site_died(self) -> bool:
-        return self.flare_task.completion_status == TaskCompletionStatus.CLIENT_DEAD
+        return self.completion_status == TaskCompletionStatus.CLIENT_DEAD
 
     def reply(self) -> tuple[Answer | Failure, Adapter | None] | None:
         return None if self.result is None else unpack_answer(self.name, self.result)
@@ -54,30 +51,24 @@ class FlareTransport:
         return self._abort_signal.triggered
 
     def send(self, site: str, message: Message, timeout: float, changed: Callable[[], None]) -> FlareTask:
-        pending = FlareTask(message.request.task)
+        task = FlareTask(message.request.task, pack_request(*message), timeout=math.ceil(timeout))
 
         def fetch(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            pending.fetched = True
-            self.unanswered[client_task.id] = (site, pending.name)
+            task.fetched = True
+            self.unanswered[client_task.id] = (site, task.name)
 
         def keep(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            pending.result = client_task.result
+            task.result = client_task.result
             client_task.result = None
             self.unanswered.pop(client_task.id, None)
             changed()
 
-        pending.flare_task = Task(
-            pending.name,
-            pack_request(*message),
-            timeout=math.ceil(timeout),
-            after_task_sent_cb=fetch,
-            result_received_cb=keep,
-        )
-        self._controller.send(pending.flare_task, self._fl_ctx, targets=[site])
-        return pending
+        task.after_task_sent_cb, task.result_received_cb = fetch, keep
+        self._controller.send(task, self._fl_ctx, targets=[site])
+        return task
 
     def withdraw(self, task: FlareTask) -> None:
-        self._controller.cancel_task(task.flare_task, fl_ctx=self._fl_ctx)
+        self._controller.cancel_task(task, fl_ctx=self._fl_ctx)
 
     def is_gone(self, site: str) -> bool:
         return self._controller.communicator.get_client_disconnect_time(site) is not None

@@ -25,9 +25,8 @@ WRITTEN_BY = "`fedrlvr site init` writes it"
 def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
     """The policy, and the files beside the site's file that make FLARE apply it. Raises SettingsError."""
     if config.policy is None:
-        yield Finding(
-            "policy", "warning", "none: all answers of a job's worker leave unchecked", f"set policy; {WRITTEN_BY}"
-        )
+        unchecked = "none: all answers of a job's worker leave unchecked"
+        yield Finding("policy", "warning", unchecked, f"set policy; {WRITTEN_BY}")
         return
     policy = load_settings(SitePolicy, config.policy)
     yield Finding("policy", "ok", f"{config.policy}, {_in_words(policy)}")
