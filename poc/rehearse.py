@@ -33,11 +33,12 @@ from fedrlvr.flare.deploy.deployment import Deployment
 from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, provision
 from fedrlvr.flare.lead.session import FlareSession, open_kit
 from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
-from fedrlvr.launch.simulated import site_model, synthetic_task
+from fedrlvr.launch.simulated import synthetic_task
 from fedrlvr.launch.submitted import deal_labels
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import Task, task_named
+from fedrlvr.tiny.base_model import base_model
 from fedrlvr.tiny.generated import write_generated
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,7 +107,7 @@ class Rehearsal:
         private = self.out / "private"
         write_generated(self.experiment.data, synthetic_task(task), self.experiment.seed, private)
         self._share(private, task)
-        model = site_model(self.experiment, task, None, False, self.out / "models", False, lambda *progress: None)
+        model = base_model(task, synthetic_task(task), self.experiment.base_model, self.out / "models")
         for name in HOSPITALS:
             kit = self.deployment.kit(name)
             shutil.copytree(model, kit / "model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,17 @@ def experiment(**changes) -> ExperimentConfig:
 
 
 def model_for(preset: ExperimentConfig, source: Path | None, tiny: bool, folder: Path) -> Path:
-    return site_model(preset, TASK, source, tiny, folder, False, lambda *_: None)
+    args = Namespace(model=source, tiny=tiny, workspace=folder, rebuild_model=False)
+    return site_model(preset, TASK, args, lambda line: None)
+
+
+def problems_for(preset: ExperimentConfig, folder: Path) -> list[str]:
+    return site_problems(preset, TASK, Namespace(data=None, tiny=False), folder)
 
 
 def test_a_preset_for_real_problems_says_which_flags_give_some(tmp_path):
     with pytest.raises(SettingsError) as caught:
-        site_problems(experiment(), TASK, None, False, tmp_path)
+        problems_for(experiment(), tmp_path)
     assert "preset real is for real problems: give --data with a folder" in str(caught.value)
     assert "or --tiny" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -51,37 +57,38 @@ def test_a_model_directory_without_safetensors_is_refused(tmp_path, tiny):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match="only pickle weights"):
-        model_for(experiment(base_model=MODEL), tmp_path, tiny, tmp_path / "models")
+        model_for(experiment(base_model=MODEL), tmp_path, tiny, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no config.json in /nonexistent"):
-        model_for(experiment(base_model=MODEL), Path("/nonexistent"), tiny, tmp_path / "models")
+        model_for(experiment(base_model=MODEL), Path("/nonexistent"), tiny, tmp_path)
 
 
 def test_a_model_is_made_used_as_it_is_or_shrunk(tmp_path):
     made = model_for(experiment(base_model=MODEL), None, False, tmp_path)
-    assert made.parent == tmp_path
+    assert made.parent == tmp_path / "models"
     assert model_for(experiment(), made, False, tmp_path) == made
     assert model_for(experiment(base_model=MODEL), made, False, tmp_path) == made
     wider = MODEL.model_copy(update={"hidden_size": 24})
     small = model_for(experiment(base_model=wider), made, True, tmp_path)
-    assert small == tmp_path / f"{made.name}-tiny"
+    assert small == tmp_path / "models" / f"{made.name}-tiny"
     assert json.loads((small / "config.json").read_text())["hidden_size"] == 24
     assert json.loads((made / "config.json").read_text())["hidden_size"] == 16
 
 
 def test_made_problems_are_each_sites_own(tmp_path):
-    assert site_problems(experiment(data=DATA), TASK, None, False, tmp_path) == ["north", "south"]
+    assert problems_for(experiment(data=DATA), tmp_path) == ["north", "south"]
     assert {problem.label for problem in read_problems(tmp_path / "north.jsonl", TASK)} == {"A"}
     assert len(read_problems(tmp_path / "south.jsonl", TASK)) == 6
 
 
 def test_without_held_out_problems_a_site_has_none(tmp_path):
-    site_problems(experiment(data=DATA), TASK, None, False, tmp_path)
-    (tmp_path / "south.heldout.jsonl").unlink()
-    paths = (tmp_path, tmp_path / "model", tmp_path / "zero0.json", tmp_path / "state")
+    data = tmp_path / "data"
+    problems_for(experiment(data=DATA), data)
+    (data / "south.heldout.jsonl").unlink()
+    paths = (tmp_path, tmp_path / "model", tmp_path / "zero0.json")
     north, south = (site_config(name, experiment(site={"threads": 2}), *paths) for name in ("north", "south"))
-    assert north.heldout_problems == tmp_path / "north.heldout.jsonl"
+    assert north.heldout_problems == data / "north.heldout.jsonl"
     assert south.heldout_problems is None
-    assert (south.private_problems, south.model, south.threads) == (tmp_path / "south.jsonl", "Large-7B", 2)
+    assert (south.private_problems, south.model, south.threads) == (data / "south.jsonl", "Large-7B", 2)
 
 
 def test_a_task_that_makes_no_problems_uses_those_of_another_or_needs_data(monkeypatch):

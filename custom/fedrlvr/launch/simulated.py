@@ -4,7 +4,6 @@ every site's file are made here, or copied from what the user names."""
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import yaml
@@ -22,7 +21,7 @@ from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import SYNTHETIC, TASKS, Task, task_named
 from fedrlvr.tasks.task import GeneratedTask
-from fedrlvr.tiny.base_model import Progress, base_model
+from fedrlvr.tiny.base_model import base_model
 from fedrlvr.tiny.generated import write_generated
 
 
@@ -51,22 +50,17 @@ def start_here(prepared: PreparedRun, say: Say) -> Run:
 
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
     """Make a new folder for the run, write every site's problems, and make or find the base model."""
-    workspace = args.workspace.resolve()
     task = task_named(experiment.task, experiment.verifier)
     deepspeed = args.config.resolve().parent / experiment.deepspeed
     if not deepspeed.is_file():
         raise SettingsError(f"deepspeed: no such file: {deepspeed}")
-    source, models = args.model.resolve() if args.model else None, workspace / "models"
-    with fresh_folder(workspace, experiment) as folder:
-        data = folder / "data"
-        names = site_problems(experiment, task, args.data, args.tiny, data)
+    with fresh_folder(args.workspace.resolve(), experiment) as folder:
+        names = site_problems(experiment, task, args, folder / "data")
         job = experiment.job(names)
         if METHODS[job.method].pooled_data:
             names = ["pooled"]
-        show = partial(_show_progress, say)
-        model_path = site_model(experiment, task, source, args.tiny, models, args.rebuild_model, show)
-        states = folder / "sites"
-        sites = {name: site_config(name, experiment, data, model_path, deepspeed, states / name) for name in names}
+        model_path = site_model(experiment, task, args, say)
+        sites = {name: site_config(name, experiment, folder, model_path, deepspeed) for name in names}
         spec = site_spec(sites[names[0]], job, model_fingerprint(model_path))
         return PreparedRun(folder=folder, spec=spec, base_model=str(model_path), sites=sites)
 
@@ -79,13 +73,13 @@ def synthetic_task(task: Task) -> GeneratedTask:
     return synthetic
 
 
-def site_problems(experiment: ExperimentConfig, task: Task, source: Path | None, tiny: bool, folder: Path) -> list[str]:
-    """Write every site's problem files under `folder`: copies from the prepared folder `source` (with `tiny` a few
-    problems of each file), or generated problems. Returns the sites' names. Raises SettingsError without a source and
-    settings to generate problems; also as `copy_prepared` and `write_generated`."""
+def site_problems(experiment: ExperimentConfig, task: Task, args: argparse.Namespace, folder: Path) -> list[str]:
+    """Write every site's problem files under `folder`: copies from the folder of `--data` (with `--tiny` a few problems
+    of each file), or generated problems. Returns the sites' names. Raises SettingsError without `--data` and settings
+    to generate problems; also as `copy_prepared` and `write_generated`."""
     pooled = METHODS[experiment.method].pooled_data
-    if source is not None:
-        return copy_prepared(source, task, folder, pooled, experiment.data if tiny else None)
+    if args.data is not None:
+        return copy_prepared(args.data, task, folder, pooled, experiment.data if args.tiny else None)
     if experiment.data is None:
         raise SettingsError(
             f"preset {experiment.name} is for real problems: give --data with a folder that `fedrlvr prepare` made, "
@@ -95,20 +89,15 @@ def site_problems(experiment: ExperimentConfig, task: Task, source: Path | None,
     return list(experiment.data.sites)
 
 
-def site_model(
-    experiment: ExperimentConfig,
-    task: Task,
-    source: Path | None,
-    tiny: bool,
-    models: Path,
-    rebuild: bool,
-    progress: Progress,
-) -> Path:
-    """The base model's directory: `source`, with `tiny` a small random model of its kind, or one made under `models`.
-    Raises SettingsError without a source and settings to make one, FileNotFoundError for a source without weights."""
-    if source is not None:
+def site_model(experiment: ExperimentConfig, task: Task, args: argparse.Namespace, say: Say) -> Path:
+    """The base model's directory: that of `--model`, with `--tiny` a small random model of its kind, or one made in the
+    workspace. Raises SettingsError without `--model` and settings to make one, FileNotFoundError where no weights are.
+    """
+    models = args.workspace.resolve() / "models"
+    if args.model is not None:
+        source = args.model.resolve()
         LocalModel(model_path=source).check_model()
-        if not (tiny and experiment.base_model):
+        if not (args.tiny and experiment.base_model):
             return source
         from fedrlvr.tiny.small_models import shrunk_model  # takes seconds to import
 
@@ -118,13 +107,19 @@ def site_model(
             f"preset {experiment.name} is for {experiment.model}: give --model with its directory, "
             "or --tiny for a dry run with a small one of its kind"
         )
-    return base_model(task, synthetic_task(task), experiment.base_model, models, rebuild, progress)
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        if step == 1:
+            say(f"making the base model: {steps} supervised steps")
+        elif step % 100 == 0:
+            say(f"  step {step}/{steps}  loss {loss:.3f}")
+
+    return base_model(task, synthetic_task(task), experiment.base_model, models, args.rebuild_model, progress)
 
 
-def site_config(
-    name: str, experiment: ExperimentConfig, data: Path, model_path: Path, deepspeed: Path, state: Path
-) -> SiteConfig:
-    """The settings that a real site would write into its own file."""
+def site_config(name: str, experiment: ExperimentConfig, folder: Path, model_path: Path, deepspeed: Path) -> SiteConfig:
+    """The settings that a real site would write into its own file. `folder` is the run's."""
+    data = folder / "data"
     heldout = data / f"{name}{HELDOUT}.jsonl"
     return SiteConfig(
         **dict(experiment.site),
@@ -135,7 +130,7 @@ def site_config(
         public_problems=data / "public.jsonl",
         test_problems=data / "test.jsonl",
         deepspeed_config=deepspeed,
-        state_dir=state,
+        state_dir=folder / "sites" / name,
     )
 
 
@@ -146,10 +141,3 @@ def _with_policy(config: SiteConfig, policy: SitePolicy) -> SiteConfig:
     path = config.state_dir / "policy.yaml"
     path.write_text(yaml.safe_dump(own.model_dump(mode="json", exclude_none=True), sort_keys=False))
     return config.model_copy(update={"policy": path})
-
-
-def _show_progress(say: Say, step: int, steps: int, loss: float) -> None:
-    if step == 1:
-        say(f"making the base model: {steps} supervised steps")
-    elif step % 100 == 0:
-        say(f"  step {step}/{steps}  loss {loss:.3f}")

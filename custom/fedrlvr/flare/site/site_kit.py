@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
@@ -108,16 +109,12 @@ def write_new(folder: Path, contents: dict[str, str]) -> None:
         raise FileExistsError(
             f"{folder} has {', '.join(there)} already; nothing was written. Move them away, or edit them by hand"
         )
-    written = []
-    try:
+    with ExitStack() as undo:
         for name, content in contents.items():
             with open(folder / name, "x", encoding="utf-8") as file:
-                written.append(name)
+                undo.callback((folder / name).unlink)
                 file.write(content)
-    except BaseException:
-        for name in written:
-            (folder / name).unlink()
-        raise
+        undo.pop_all()
 
 
 def template(name: str) -> str:
