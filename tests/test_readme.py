@@ -251,7 +251,7 @@ def test_the_filter_is_one_that_flare_can_build():
     assert coming["args"] == going["args"]
     assert (coming["direction"], going["direction"]) == ("in", "out")
     assert coming["path"] == going["path"] == f"{AdapterFilter.__module__}.{AdapterFilter.__name__}"
-    assert AdapterFilter(**coming["args"]).rules.max_epsilon == 8.0
+    assert AdapterFilter(**coming["args"]).max_epsilon == 8.0
 
 
 def test_the_sites_file_is_one():

@@ -62,9 +62,12 @@ class AdapterFilter(Filter):
     ):
         """Raises SettingsError for impossible rules; then no job starts at this site."""
         super().__init__()
-        self.model, self.rounds, self.metrics, self.ledger, self.log = model, rounds, metrics, ledger, log
+        # FLARE's job API writes arguments down from attributes of their names.
+        self.model, self.clip_norm, self.noise_multiplier = model, clip_norm, noise_multiplier
+        self.max_epsilon, self.delta, self.rounds, self.metrics = max_epsilon, delta, rounds, metrics
+        self.ledger, self.log = ledger, log
         limits = {"clip_norm": clip_norm, "noise_multiplier": noise_multiplier, "max_epsilon": max_epsilon}
-        self.rules = validate_settings(AdapterRules, limits | {"delta": delta}, "AdapterFilter")
+        self._rules = validate_settings(AdapterRules, limits | {"delta": delta}, "AdapterFilter")
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """Raises ContentBlockedException for what may not pass; FLARE turns it into an error without text."""
@@ -84,7 +87,7 @@ class AdapterFilter(Filter):
         received = deepcopy(dxo.data) if dxo.data_kind == DataKind.WEIGHTS else None
         fl_ctx.set_prop(RECEIVED, received, private=True, sticky=True)
         rounds = self.rounds or shareable.get_header("num_rounds")
-        if self.rules.noise_multiplier > 0 and not isinstance(rounds, int):
+        if self._rules.noise_multiplier > 0 and not isinstance(rounds, int):
             raise Refused("neither the job nor the filter's argument `rounds` says how many rounds are planned")
         current = shareable.get_header("current_round", 0)
         log, release = self._records(fl_ctx)
@@ -117,7 +120,7 @@ class AdapterFilter(Filter):
     def _records(self, fl_ctx: FLContext) -> tuple[EgressLog, AdapterRelease]:
         local = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
         ledger = Ledger(local / self.ledger, fl_ctx.get_identity_name())
-        return EgressLog(local / self.log), AdapterRelease(self.rules, ledger, self.model, fl_ctx.get_job_id())
+        return EgressLog(local / self.log), AdapterRelease(self._rules, ledger, self.model, fl_ctx.get_job_id())
 
     def _check_form(self, shareable: Shareable, dxo: DXO) -> None:
         for name in ROUNDS:
