@@ -104,15 +104,14 @@ class LocalRun:
             config.write(home / f"fedrlvr.{name}.yaml")
         self.log_path, self.server_folder = folder / "local.log", home / "server"
         self._runs, self._spec, self._finished = folder / "server", spec, False
-        self._new_transport = new_transport
         self._agents = {name: SiteAgent(spec, name, "local", home, new_worker) for name in sites}
+        self._transport = new_transport(self._agents)
         self._end_log = log_to(self.log_path, "fedrlvr", logging.INFO)
 
     def run(self, hear: Hear) -> None:
         """As `Run`."""
         patience = Patience(inf, inf, inf)
-        transport = self._new_transport(self._agents)
-        server = Server(self._spec, self.server_folder, lambda: self._runs, transport, patience, hear)
+        server = Server(self._spec, self.server_folder, lambda: self._runs, self._transport, patience, hear)
         torch.set_num_threads(1)
         try:
             server.run()

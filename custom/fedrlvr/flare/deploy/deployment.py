@@ -43,6 +43,7 @@ class Deployment:
             people = values["participants"]
             ((self.server, self.port),) = [(p["name"], p["fed_learn_port"]) for p in people if p["type"] == "server"]
             self.sites = [p["name"] for p in people if p["type"] == "client"]
+            self._daemons = [self.server, *self.sites]
             self.admin = next(p["name"] for p in people if p.get("role") == "project_admin")
             self.lead = next(p["name"] for p in people if p.get("role") == "lead")
             self._folder = out / values["name"]
@@ -69,10 +70,6 @@ class Deployment:
         return self._ready.exists() and all(
             any(f"{self.kit(name)}/startup" in command for command in commands) for name in self._daemons
         )
-
-    @property
-    def _daemons(self) -> tuple[str, ...]:
-        return (self.server, *self.sites)
 
     def start(self) -> None:
         """Returns when every site is registered. On an error nothing is left running. Raises DeploymentError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import socket
 import subprocess
@@ -43,17 +42,13 @@ def fill_project(template: dict, server: str, port: int, sites: Sequence[str]) -
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", server):
         raise SettingsError(f"--server-host {server!r}: expected a host name, such as flare.example.org")
     _check_port(port)
-    project = copy.deepcopy(template)
-    kept = [p for p in project["participants"] if p["type"] != "client" and p.get("role") != "org_admin"]
-    for participant in kept:
-        if participant["type"] == "server":
-            participant |= {"name": server, "fed_learn_port": port}
+    kept = [p for p in template["participants"] if p["type"] != "client" and p.get("role") != "org_admin"]
+    people = [p | {"name": server, "fed_learn_port": port} if p["type"] == "server" else p for p in kept]
     for site in sites:
         org = site.replace("-", "_")
-        kept.append({"name": site, "type": "client", "org": org, "allow_log_streaming": False})
-        kept.append({"name": f"it@{site.replace('_', '-')}.org", "type": "admin", "org": org, "role": "org_admin"})
-    project["participants"] = kept
-    return project
+        people.append({"name": site, "type": "client", "org": org, "allow_log_streaming": False})
+        people.append({"name": f"it@{site.replace('_', '-')}.org", "type": "admin", "org": org, "role": "org_admin"})
+    return template | {"participants": people}
 
 
 def free_port(wanted: int | None) -> int:
