@@ -173,7 +173,7 @@ class Nothing:
         pass
 
 
-@pytest.mark.parametrize(("environment", "lines"), [("local", 0), ("sim", 1), ("poc", 5), ("prod", 5)])
+@pytest.mark.parametrize(("environment", "lines"), [("local", 0), ("sim", 1), ("poc", 4), ("prod", 4)])
 def test_deadlines_are_one_line_in_the_simulator_and_all_that_follow_from_it_elsewhere(
     tmp_path, capsys, environment, lines
 ):

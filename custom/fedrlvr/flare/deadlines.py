@@ -59,18 +59,12 @@ class Deadlines:
             "tensor_min_download_timeout": self.transfer,
         }
 
-    def in_short(self) -> str:
-        return (
-            f"a site may take {_said(self.task)} for a task, {_said(self.first_task)} where its worker has to start "
-            "(federation.step_deadline)"
-        )
-
     def describe(self) -> list[str]:
-        """In words, for whoever starts the job."""
+        """In words, for whoever starts the job; the first line says the most."""
         return [
-            f"a step: {_said(self.step)} (federation.step_deadline, from which the rest follows)",
-            f"a worker's start, its model loaded: {_said(self.start)}",
-            f"a task, from the server: {_said(self.task)}; {_said(self.first_task)} where a worker may have to start",
+            f"a site may take {_said(self.task)} for a task, {_said(self.first_task)} where its worker has to start "
+            "(federation.step_deadline)",
+            f"of these, a step: {_said(self.step)}, from which the rest follows; a worker's start: {_said(self.start)}",
             f"a site comes for a task, or joins the run: {_said(self.pickup)}",
             f"an adapter on its way: {_said(self.transfer)}",
             "set in FLARE at every site: " + ", ".join(f"{n} {v:g}" for n, v in sorted(self.client_config().items())),

@@ -14,7 +14,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from fedrlvr.protocol.answers import ANSWERS, Answer, Failure, SubmitAnswer
 from fedrlvr.protocol.records import check_same_code
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import Request, SwapRequest, request_named
+from fedrlvr.protocol.requests import Request, request_named
 from fedrlvr.protocol.strict import parsed
 from fedrlvr.types import Adapter
 
@@ -30,12 +30,11 @@ ANSWER_KIND = {
 
 
 def pack_request(request: Request, adapter: Adapter | None) -> Shareable:
-    fields = request.model_dump(mode="json", exclude={"envelope", "responses"})
+    fields = request.model_dump(mode="json", exclude={"envelope"})
     if adapter is not None:
         message = DXO(DataKind.WEIGHTS, data=dict(adapter)).to_shareable()
-    elif isinstance(request, SwapRequest):
-        responses = request.model_dump(mode="json", include={"responses"})
-        message = DXO(DataKind.APP_DEFINED, data=responses).to_shareable()
+    elif "responses" in fields:
+        message = DXO(DataKind.APP_DEFINED, data={"responses": fields.pop("responses")}).to_shareable()
     else:
         message = Shareable()
     message.set_header(ENVELOPE, request.envelope.model_dump())

@@ -69,7 +69,8 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     job, began = prepared.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
     console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", **PLAIN)
-    for line in _time_outs(prepared):
+    deadlines = Deadlines.of(job).describe()
+    for line in {"local": [], "sim": deadlines[:1]}.get(prepared.environment, deadlines[:-1]):
         console.print(f"  {line}", style="dim", **PLAIN)
     events, failure = [], None
     progress = Progress(console, steps_per_segment(job))
@@ -100,10 +101,3 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
         )
         return 130 if failure == "interrupted" else 1
     return 0
-
-
-def _time_outs(prepared: PreparedRun) -> list[str]:
-    if prepared.environment == "local":
-        return []
-    deadlines = Deadlines.of(prepared.job)
-    return [deadlines.in_short()] if prepared.environment == "sim" else deadlines.describe()[:-1]
