@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 from fedrlvr.protocol.refused import Refused
@@ -31,9 +32,7 @@ def read_events(path: Path, first: int = 0, limited: bool = True) -> list[dict]:
     if not path.exists():
         return events
     with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file):
-            if number < first:
-                continue
+        for line in islice(file, first, None):
             size += len(line)
             full = limited and (len(events) == MAX_EVENTS or (events and size > MAX_BYTES))
             if full or not line.endswith("\n"):

@@ -10,9 +10,10 @@ from pathlib import Path
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.manifest import SHARED_SETS, check_manifest
 from fedrlvr.data.problems import manifest_hash, read_problems
-from fedrlvr.flare.deploy.poc import Poc, write_site_file
+from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.lead.submission import Submission
+from fedrlvr.flare.site.site_kit import SITE_FILE
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.launch.prepared_problems import sites_in
 from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
@@ -49,7 +50,8 @@ def start_at_poc(prepared: PreparedRun, say: Say) -> Submission:
     deployment = poc.running()
     _check_names(prepared.sites, deployment.sites)
     for name, config in prepared.sites.items():
-        write_site_file(deployment.kit(name) / "local", config)
+        own = config.model_copy(update={"policy": Path("policy.yaml")})
+        own.write(deployment.kit(name) / "local" / SITE_FILE)
     say(f"proof of concept at localhost:{deployment.port}, {poc.folder}")
     return Submission(prepared.folder, prepared.spec, open_kit(deployment.kit(deployment.lead)), say)
 

@@ -29,7 +29,7 @@ from tests.integration.poc.deployed import (
 from tests.runs import adapter_of, spec_of
 
 from fedrlvr.algorithms.lora import initial_adapter
-from fedrlvr.flare.deploy.poc import Poc, write_site_file
+from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.recipe import PubSwapRecipe
 from fedrlvr.flare.site.site_kit import template
@@ -81,7 +81,7 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     """The job is submitted and fetched by FLARE's own commands."""
     _, configs = site_files({"site-1": ("A", "B"), "site-2": ("C",), "site-3": ("D",)})
     for name, config in configs.items():
-        write_site_file(policies[name].parent, config)
+        config.model_copy(update={"policy": policies[name]}).write(policies[name].with_name("fedrlvr.yaml"))
         policies[name].write_text(template("sealed.yaml"))
     clinical = yaml.safe_load(template("clinical.yaml")) | {"adapters": {"clip_norm": 1e-3}}
     policies["site-1"].write_text(yaml.safe_dump(clinical))

@@ -8,10 +8,9 @@ from pathlib import Path
 from fedrlvr.flare.deploy.deployment import Deployment
 from fedrlvr.flare.deploy.project import LOOPBACK, free_port, provision
 from fedrlvr.flare.lead.simulator import check_folder
-from fedrlvr.flare.site.site_kit import SITE_FILE, server_kit, site_kit, template, write_new
+from fedrlvr.flare.site.site_kit import server_kit, site_kit, template, write_new
 from fedrlvr.run import claim
 from fedrlvr.settings_file import SettingsError
-from fedrlvr.site_config import SiteConfig
 
 LOCK = "poc.lock"  # also marks a folder as a proof of concept's
 
@@ -100,8 +99,3 @@ class Poc:
         for site in sites:
             write_new(kits / site / "local", site_kit(kits / site / "local", policy, {}))
         (flare / "project.yml").rename(self._project)
-
-
-def write_site_file(local: Path, config: SiteConfig) -> None:
-    """Overwrite the file of a proof of concept's site that names its model and problems. It is read for every job."""
-    config.model_copy(update={"policy": Path("policy.yaml")}).write(local / SITE_FILE)

@@ -19,11 +19,8 @@ STREAMING = "FLARE would send its logs to the server: set allow_log_streaming: f
 
 
 def check_only_way_out(fl_ctx: FLContext) -> None:
-    """Check that a job can send nothing without the gate.
-
-    Raises Refused if the filters in the site's `privacy.json` do not include the gate, if a job may name other classes
-    than ours, or if FLARE would send the site's logs to the server, which it does by default.
-    """
+    """Raises Refused where a job could send something without the gate: the filters in the site's `privacy.json` do not
+    include it, a job may name other classes than ours, or FLARE would send the site's logs, as it does by default."""
     scope = fl_ctx.get_prop(FLContextKey.SCOPE_OBJECT)
     if scope is None or not any(isinstance(f, SiteGate) for f in scope.task_result_filters[FilterKey.OUT]):
         raise _refused("its privacy.json does not switch SiteGate on")
@@ -51,11 +48,8 @@ def check_authorization(authorization: object) -> None:
     policy, error = parse_policy_config(authorization, COMMAND_CATEGORIES)
     if policy is None:
         raise Refused(f"its authorization.json: {error}")
-    allowed = [
-        f"{role}: {value}"
-        for role, rights in policy.role_rights.items()
-        if (value := rights.get("*", rights.get("byoc", "none"))) not in ("none", "no")
-    ]
+    byoc = {role: rights.get("*", rights.get("byoc", "none")) for role, rights in policy.role_rights.items()}
+    allowed = [f"{role}: {value}" for role, value in byoc.items() if value not in ("none", "no")]
     if allowed:
         raise Refused(f"its authorization.json lets jobs bring code (byoc {', '.join(allowed)})")
 
