@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 
 @cache

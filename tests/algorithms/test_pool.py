@@ -32,7 +32,7 @@ def completions(*written: str, variant: int = 0) -> list[Completion]:
 
 
 def written(responses: list[PooledResponse]) -> list[str]:
-    return [f"{r.site}/{r.problem_id}/{r.text}" for r in responses]
+    return [f"{site}/{r.problem_id}/{r.text}" for site, r in responses]
 
 
 def limits(per_site=9, per_prompt=99) -> ExchangeSettings:
@@ -41,7 +41,10 @@ def limits(per_site=9, per_prompt=99) -> ExchangeSettings:
 
 def test_a_site_gets_the_others_answers_but_not_its_own():
     pool = offers("a/p/x", "b/p/y", "c/p/z")
-    assert written(pool_for("b", pool, limits())) == ["a/p/x", "c/p/z"]
+    got = pool_for("b", pool, limits())
+    assert written(got) == ["a/p/x", "c/p/z"]
+    assert [answer for _, answer in got] == [pool["a"][0], pool["c"][0]]
+    assert got[0][1] is pool["a"][0]  # it goes on as it came
 
 
 def test_its_own_wording_still_comes_when_another_site_says_it_too():
@@ -76,7 +79,7 @@ def test_which_site_answered_first_does_not_matter():
 
 def test_the_same_text_for_another_presentation_is_another_answer():
     pool = {"b": [PublicResponse("p", "x", 1), PublicResponse("p", "x", 2)], "c": [PublicResponse("p", "x", 2)]}
-    assert pool_for("a", pool, limits()) == [PooledResponse("p", "x", 1, "b"), PooledResponse("p", "x", 2, "c")]
+    assert pool_for("a", pool, limits()) == [("b", pool["b"][0]), ("c", pool["c"][0])]
 
 
 @quick(max_examples=50, deadline=None)
@@ -88,12 +91,12 @@ def test_the_same_text_for_another_presentation_is_another_answer():
 def test_a_pool_keeps_every_quota_and_wastes_nothing(given_offers, per_site, per_prompt):
     pool = pool_for("a", given_offers, limits(per_site, per_prompt))
     foreign = {(site, response) for site, offered in given_offers.items() if site != "a" for response in offered}
-    assert {(r.site, PublicResponse(r.problem_id, r.text, r.variant)) for r in pool} <= foreign
+    assert set(pool) <= foreign
     for problem in "pq":
-        mine = [response for response in pool if response.problem_id == problem]
+        mine = [(site, response) for site, response in pool if response.problem_id == problem]
         wanted = {(r.text, r.variant) for _, r in foreign if r.problem_id == problem}
-        assert len({(r.text, r.variant) for r in mine}) == len(mine) <= per_prompt
-        assert all(sum(r.site == site for r in mine) <= per_site for site in "bcd")
+        assert len({(r.text, r.variant) for _, r in mine}) == len(mine) <= per_prompt
+        assert all(sum(sender == site for sender, _ in mine) <= per_site for site in "bcd")
         assert bool(mine) == bool(wanted)
         if per_site >= len(wanted):
             assert len(mine) == min(per_prompt, len(wanted))

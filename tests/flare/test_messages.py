@@ -18,7 +18,7 @@ from fedrlvr.flare.messages import (
     unpack_request,
 )
 from fedrlvr.protocol.answers import Failure, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
-from fedrlvr.protocol.records import Envelope, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
+from fedrlvr.protocol.records import Envelope, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 
@@ -30,7 +30,7 @@ SCORES = SiteScores(test={"A": {"problems": 4.0, "pass@1": 0.5}})
 REQUESTS = [
     (TrainRequest(envelope=HERE, segments=[SEGMENT], exchange=True, begin_round=True, adapter_spec="ab"), ADAPTER),
     (ProposeRequest(envelope=HERE, segment=SEGMENT), None),
-    (SwapRequest(envelope=HERE, segment=SEGMENT, responses=[PooledResponse("p1", "text", 3, "site-2")]), None),
+    (SwapRequest(envelope=HERE, segment=SEGMENT, responses=[("site-2", PublicResponse("p1", "text", 3))]), None),
     (SubmitRequest(envelope=HERE), None),
     (ValidateRequest(envelope=HERE, samples=2, share=(0, 3), name="global 7"), ADAPTER),
     (ValidateRequest(envelope=HERE, samples=2, share=None, name="local 7"), None),

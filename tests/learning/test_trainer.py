@@ -19,7 +19,7 @@ def public_segment(trainer, index=0, count=4) -> Segment:
 def gold_answers(trainer, segment, site="site-9") -> list[PooledResponse]:
     task = trainer.rollouts.task
     problems = [trainer.problems.public[i] for i in segment.public_ids]
-    return [PooledResponse(p.id, task.gold_completion(p), site=site) for p in problems]
+    return [(site, PublicResponse(p.id, task.gold_completion(p))) for p in problems]
 
 
 def same(a, b) -> bool:
@@ -74,8 +74,8 @@ def test_swapped_answers_become_likelier(make_trainer, job):
 
     def likelihood():
         rows = [
-            trainer.step.row(p, trainer.rollouts.received(p, a))
-            for a in answers
+            trainer.step.row(p, trainer.rollouts.received(p, site, a))
+            for site, a in answers
             for p in [trainer.problems.public[a.problem_id]]
         ]
         return sum(map(sum, trainer.step.score(rows)))
@@ -93,9 +93,9 @@ def test_an_answer_that_claims_to_be_right_and_is_not_is_dropped_and_counted(mak
     problem = trainer.problems.public[segment.public_ids[0]]
     wrong = f"p1,1=1;1,1=1#{(int(problem.answer) + 1) % 100:02d}"
     lies = [
-        PooledResponse(problem.id, wrong, site="site-2"),
-        PooledResponse(problem.id, "", site="site-2"),
-        PooledResponse(problem.id, trainer.rollouts.task.gold_completion(problem) + "#" * 50, site="site-2"),
+        ("site-2", PublicResponse(problem.id, wrong)),
+        ("site-2", PublicResponse(problem.id, "")),
+        ("site-2", PublicResponse(problem.id, trainer.rollouts.task.gold_completion(problem) + "#" * 50)),
     ]
     trainer.propose(segment)
     metrics = trainer.swap(segment, lies).metrics
@@ -115,7 +115,7 @@ def test_an_answer_to_an_unknown_problem_is_dropped_and_counted(make_trainer, jo
     trainer = make_trainer(job)
     segment = public_segment(trainer)
     trainer.propose(segment)
-    metrics = trainer.swap(segment, [PooledResponse("protocol-Z9999", "p#00", site="site-2")]).metrics
+    metrics = trainer.swap(segment, [("site-2", PublicResponse("protocol-Z9999", "p#00"))]).metrics
     assert metrics["exchange/unknown_prompt"] == 1
     assert not trainer.pool.completions()
 
@@ -148,7 +148,7 @@ def test_a_received_answer_is_verified_once_however_often_it_is_used(make_traine
     trainer.propose(segments[0])
     verified.clear()
     trainer.swap(segments[0], answers)
-    assert verified == [(answer.problem_id, answer.text) for answer in answers]
+    assert verified == [(answer.problem_id, answer.text) for _, answer in answers]
     verified.clear()
     steps = trainer.train(segments[1:], exchange=False)
     public = [step.metrics for step in steps if step.kind == "public"]
@@ -162,20 +162,20 @@ def test_a_restored_pool_is_in_its_old_order_and_was_verified_once(make_trainer,
     trainer = make_trainer(small_job(exchange__schedule=[0, 1]))
     segments = [public_segment(trainer, index) for index in (0, 1)]
     long = gold_answers(trainer, segments[0], "site-8")
-    short = [replace(answer, text=answer.text[-3:], site="site-9") for answer in reversed(long)]  # "#07" alone
+    short = [("site-9", replace(answer, text=answer.text[-3:])) for _, answer in reversed(long)]  # "#07" alone
     for segment, answers in zip(segments, (long, short), strict=True):
         trainer.swap(segment, answers)
     state, kept = trainer.state(), trainer.pool.completions()
     assert state.pool == [
-        answer for older in long for answer in (*(n for n in short if n.problem_id == older.problem_id), older)
+        answer for older in long for answer in (*(n for n in short if n[1].problem_id == older[1].problem_id), older)
     ]
     other = make_trainer(small_job(exchange__schedule=[0, 1]))
     verified.clear()
     other.restore(state)
-    assert verified == [(answer.problem_id, answer.text) for answer in state.pool]
+    assert verified == [(answer.problem_id, answer.text) for _, answer in state.pool]
     assert other.pool.completions() == kept
     assert other.state().pool == state.pool
-    for answer in long:
+    for _, answer in long:
         drawn = [t.pool.draw(answer.problem_id, stream(0, "draw", answer.problem_id)) for t in (trainer, other)]
         assert drawn[0] == drawn[1]
         assert len(drawn[0]) == 2
@@ -186,8 +186,8 @@ def test_an_answer_that_is_not_right_any_more_is_not_restored(make_trainer, job)
     segment = public_segment(trainer)
     trainer.swap(segment, gold_answers(trainer, segment))
     state = trainer.state()
-    first = replace(state.pool[0], text="#xx")
-    unknown = replace(state.pool[1], problem_id="protocol-Z9999")
+    (site, first), (other, second) = state.pool[:2]
+    first, unknown = (site, replace(first, text="#xx")), (other, replace(second, problem_id="protocol-Z9999"))
     trainer.restore(replace(state, pool=[first, unknown, *state.pool[2:]]))
     assert trainer.state().pool == state.pool[2:]
 

@@ -9,7 +9,7 @@ from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
 from fedrlvr.data.problems import write_problems
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.protocol.records import PooledResponse, Segment
+from fedrlvr.protocol.records import PublicResponse, Segment
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.streams import stream
 from fedrlvr.tasks import TASKS
@@ -54,9 +54,9 @@ def test_an_answer_counts_in_its_own_order_only(trainer, problems):
     number = moved(problem)
     shown = CHOICE.variant(problem, number)
     text = CHOICE.gold_completion(shown)
-    accepted = trainer.rollouts.received(problem, PooledResponse(problem.id, text, number, "site-2"))
+    accepted = trainer.rollouts.received(problem, "site-2", PublicResponse(problem.id, text, number))
     assert accepted.reward == 1.0
-    assert trainer.rollouts.received(problem, PooledResponse(problem.id, text, 0, "site-2")) is None
+    assert trainer.rollouts.received(problem, "site-2", PublicResponse(problem.id, text, 0)) is None
     prompt = trainer.engine.policy.encode_prompt(CHOICE.prompt(shown))
     assert trainer.step.row(problem, accepted).prompt_ids == prompt
     assert trainer.step.row(problem, accepted).prompt_ids != trainer.engine.policy.encode_prompt(CHOICE.prompt(problem))
@@ -83,10 +83,10 @@ def test_swapped_answers_in_other_orders_become_likelier(trainer, problems):
     for problem in problems:
         number = moved(problem)
         shown = CHOICE.variant(problem, number)
-        offers.append(PooledResponse(problem.id, CHOICE.gold_completion(shown), number, "site-2"))
+        offers.append(("site-2", PublicResponse(problem.id, CHOICE.gold_completion(shown), number)))
 
     def likelihood() -> float:
-        received = [trainer.rollouts.received(p, offer) for p, offer in zip(problems, offers, strict=True)]
+        received = [trainer.rollouts.received(p, *offer) for p, offer in zip(problems, offers, strict=True)]
         return sum(
             map(sum, trainer.step.score([trainer.step.row(p, c) for p, c in zip(problems, received, strict=True)]))
         )

@@ -6,18 +6,18 @@ from dataclasses import asdict
 
 import pytest
 
-from fedrlvr.protocol.records import Envelope, PooledResponse, Segment
+from fedrlvr.protocol.records import Envelope, PublicResponse, Segment
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import REQUESTS, request_named
 from fedrlvr.protocol.strict import parsed
 
 HERE = Envelope.here("manifest", 1, 7).model_dump()
 SEGMENT = asdict(Segment(index=3, private_steps=2, public_ids=("p1", "p2")))
-ANSWER = asdict(PooledResponse("p1", "#4", 0, "site-2"))
+ANSWER = asdict(PublicResponse("p1", "#4", 0))
 GOOD = {
     "train": {"segments": [SEGMENT, SEGMENT], "exchange": True, "begin_round": False, "adapter_spec": "ab12"},
     "propose": {"segment": SEGMENT},
-    "swap": {"segment": SEGMENT, "responses": [ANSWER]},
+    "swap": {"segment": SEGMENT, "responses": [["site-2", ANSWER]]},
     "submit": {},
     "validate": {"samples": 4, "share": [0, 4], "name": "base 0"},
 }
@@ -41,7 +41,7 @@ def test_what_the_server_says_is_understood_and_says_the_same_again(task):
 def test_what_is_understood():
     assert sum(segment.private_steps for segment in read("train").segments) == 4
     assert read("propose").segment == Segment(3, 2, ("p1", "p2"))
-    assert read("swap").responses == [PooledResponse("p1", "#4", 0, "site-2")]
+    assert read("swap").responses == [("site-2", PublicResponse("p1", "#4", 0))]
     assert read("validate", share=None).share is None
 
 
@@ -66,9 +66,13 @@ WRONG = {
     "no samples": ("validate", {"samples": 0}),
     "a block of none": ("validate", {"share": [0, 0]}),
     "three parts of a share": ("validate", {"share": [0, 1, 2]}),
-    "an answer with a note": ("swap", {"responses": [ANSWER | {"note": "x"}]}),
-    "an endless answer": ("swap", {"responses": [ANSWER | {"text": "x" * 100_001}]}),
-    "a variant that is none": ("swap", {"responses": [ANSWER | {"variant": 24}]}),
+    "an answer with a note": ("swap", {"responses": [["site-2", ANSWER | {"note": "x"}]]}),
+    "an endless answer": ("swap", {"responses": [["site-2", ANSWER | {"text": "x" * 100_001}]]}),
+    "a variant that is none": ("swap", {"responses": [["site-2", ANSWER | {"variant": 24}]]}),
+    "nobody's answer": ("swap", {"responses": [ANSWER]}),
+    "an answer of two": ("swap", {"responses": [["site-2", "site-3", ANSWER]]}),
+    "a site without a name": ("swap", {"responses": [[2, ANSWER]]}),
+    "a site with an endless name": ("swap", {"responses": [["x" * 1001, ANSWER]]}),
     "a name that is none": ("propose", {"segment": SEGMENT | {"public_ids": [["p1"]]}}),
     "what is no JSON": ("submit", {"envelope": {1, 2}}),
 }
@@ -82,8 +86,8 @@ def test_anything_else_is_refused(task, change):
 
 
 def test_a_refusal_names_the_field_and_quotes_nothing():
-    with pytest.raises(Refused, match=r"^the request swap, responses\.0\.text: ") as refusal:
-        read("swap", responses=[ANSWER | {"text": ["Mrs Smith"]}])
+    with pytest.raises(Refused, match=r"^the request swap, responses\.0\.1\.text: ") as refusal:
+        read("swap", responses=[["site-2", ANSWER | {"text": ["Mrs Smith"]}]])
     assert "Smith" not in str(refusal.value)
 
 

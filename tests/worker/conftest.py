@@ -10,7 +10,7 @@ import psutil
 import pytest
 from tests.runs import spec_of
 
-from fedrlvr.protocol.records import Envelope, PooledResponse, Segment
+from fedrlvr.protocol.records import Envelope, PooledResponse, PublicResponse, Segment
 from fedrlvr.protocol.requests import ProposeRequest, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.tasks import TASKS
@@ -91,6 +91,6 @@ def right_answers():
     gold = TASKS["protocol"].gold_completion
 
     def make(problems, sites=("site-8", "site-9")) -> list[PooledResponse]:
-        return [PooledResponse(p.id, gold(p), site=site) for p in problems for site in sites]
+        return [(site, PublicResponse(p.id, gold(p))) for p in problems for site in sites]
 
     return make

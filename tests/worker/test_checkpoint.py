@@ -15,12 +15,12 @@ import torch
 
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.state import SiteProgress, TrainerState
-from fedrlvr.protocol.records import PooledResponse
+from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.worker.checkpoint import KEPT_NEWEST, KEPT_ROUNDS, NotThere, SiteCheckpoints
 
 RUN = "0123456789abcdef"
-POOL = [PooledResponse("p1", "ä\n2", 3, "site-2"), PooledResponse("p1", "b", 0, "site-3")]
+POOL = [("site-2", PublicResponse("p1", "ä\n2", 3)), ("site-3", PublicResponse("p1", "b", 0))]
 
 
 def state(place: SiteProgress, value: float = 0.0) -> TrainerState:

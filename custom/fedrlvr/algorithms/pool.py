@@ -27,7 +27,7 @@ def pool_for(
         for response, site in filter(None, chain.from_iterable(zip_longest(*per_site))):
             first.setdefault(response, site)
         chosen = islice(first.items(), settings.max_per_prompt)
-        pool += [PooledResponse(r.problem_id, r.text, r.variant, site) for r, site in chosen]
+        pool += [(site, response) for response, site in chosen]
     return pool
 
 

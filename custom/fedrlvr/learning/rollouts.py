@@ -8,7 +8,7 @@ import torch
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.sampler import CachedSampler, Sample
-from fedrlvr.protocol.records import PooledResponse
+from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import CUT_OFF
 from fedrlvr.types import Completion, Group, Problem
@@ -60,8 +60,8 @@ class Rollouts:
         reward, reason = self.task.verify(problem, text)
         return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason)
 
-    def received(self, problem: Problem, response: PooledResponse) -> Completion | None:
-        """Another site's answer to `problem` as a completion of ours, or None if our own verifier does not find it
+    def received(self, problem: Problem, site: str, response: PublicResponse) -> Completion | None:
+        """Another `site`'s answer to `problem` as a completion of ours, or None if our own verifier does not find it
         right, or if it does not fit the completion length."""
         token_ids = (*self.policy.encode(response.text), self.policy.eos_ids[0])
         if len(token_ids) > self.max_completion_length:
@@ -70,7 +70,7 @@ class Rollouts:
         reward, reason = self.task.verify(shown, response.text)
         if reward < 1.0:
             return None
-        return Completion(token_ids, None, response.text, reward, origin=response.site, reason=reason, problem=shown)
+        return Completion(token_ids, None, response.text, reward, origin=site, reason=reason, problem=shown)
 
 
 def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]:

@@ -59,7 +59,7 @@ class Trainer:
 
     def state(self) -> TrainerState:
         engine = self.engine
-        pool = [PooledResponse(c.problem.id, c.text, c.problem.variant, c.origin) for c in self.pool.completions()]
+        pool = [(c.origin, PublicResponse(c.problem.id, c.text, c.problem.variant)) for c in self.pool.completions()]
         return TrainerState(self.progress, self._given, engine.adapter(), self._start, engine.optimizer_state(), pool)
 
     def restore(self, state: TrainerState) -> None:
@@ -218,8 +218,8 @@ class Trainer:
     def _verified(self, responses: Sequence[PooledResponse]) -> tuple[list[Completion], dict[str, float]]:
         """Other sites' answers as completions of ours. What they may not send (answers to no public problem, and wrong
         ones) is dropped and counted."""
-        known = [response for response in responses if response.problem_id in self.problems.public]
-        received = (self.rollouts.received(self.problems.public[r.problem_id], r) for r in known)
+        known = [(site, response) for site, response in responses if response.problem_id in self.problems.public]
+        received = (self.rollouts.received(self.problems.public[r.problem_id], site, r) for site, r in known)
         right = [completion for completion in received if completion is not None]
         return right, {
             "exchange/received": float(len(responses)),

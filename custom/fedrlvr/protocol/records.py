@@ -100,11 +100,8 @@ class PublicResponse:
     variant: Annotated[int, Field(ge=0, lt=VARIANTS)] = 0
 
 
-@dataclass(frozen=True, config=STRICT)
-class PooledResponse(PublicResponse):
-    """A public response on its way to the other sites; the server fills in whose it is."""
-
-    site: Name = ""
+# What other sites get: the site that an answer is of, and the answer as that site sent it.
+PooledResponse = tuple[Name, PublicResponse]
 
 
 class StepRecord(Strict):

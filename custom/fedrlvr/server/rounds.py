@@ -166,7 +166,7 @@ class Rounds:
             segment=segment.index,
             offered=sum(map(len, offers.values())),
             bytes_up={site: _bytes(responses) for site, responses in offers.items()},
-            bytes_down={site: _bytes(pool) for site, pool in pools.items()},
+            bytes_down={site: _bytes(response for _, response in pool) for site, pool in pools.items()},
         )
 
     def _average(self, start: Adapter, segment: int) -> Adapter:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.state import SiteProgress, TrainerState
 from fedrlvr.protocol.adapters import as_safetensors
-from fedrlvr.protocol.records import PooledResponse
+from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.strict import as_json
 from fedrlvr.run import forget_old_runs
 from fedrlvr.sealed_folder import UNFINISHED, BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
@@ -152,7 +152,7 @@ def _read(folder: Path, rank: int) -> Saved:
     values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     names = ("adapter", "start", f"optimizer-{rank}")
     adapter, start, optimizer = (dict(sorted(load_file(folder / f"{name}.safetensors").items())) for name in names)
-    pool = [PooledResponse(**answer) for answer in values["pool"]]
+    pool = [(site, PublicResponse(**answer)) for site, answer in values["pool"]]
     state = TrainerState(SiteProgress(**values["place"]), values["given"], adapter, start, optimizer, pool)
     return Saved(state, values["ledger"])
 
