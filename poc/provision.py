@@ -5,8 +5,6 @@ python poc/provision.py --out kits                                     # two hos
 python poc/provision.py --server-host flare.example.org --hospitals north south --out kits
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -7,8 +7,6 @@ python poc/rehearse.py                                # two to three minutes; ev
 python poc/rehearse.py --set federation.rounds=1      # any setting of app_configs/demo.yaml
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -6,8 +6,6 @@ python poc/run.py down
 python poc/run.py demo --seed 3            # all three; other arguments go to jobs/demo/job.py
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A tiny base model, and sites put together from the real parts, for every test that needs them."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """What a test does in a child process of its own."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Whole runs for tests: in this process, or in FLARE's simulator."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from contextlib import closing

@@ -1,7 +1,5 @@
 """The `fedrlvr` command itself: what it lists, what it loads, and its exit codes."""
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Settings: what is refused and what it says, and what goes over what."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 

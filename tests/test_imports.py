@@ -1,7 +1,5 @@
 """The package's own rules, read from its source: who may import whom, how long files and functions may be."""
 
-from __future__ import annotations
-
 import ast
 import pkgutil
 import subprocess

@@ -1,7 +1,5 @@
 """What is shipped for people to edit: every preset gives a valid job, every DeepSpeed file is accepted as it is."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Processes that lead a group, carry a mark, and end with their parent: real ones, really killed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

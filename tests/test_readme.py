@@ -1,7 +1,5 @@
 """The pages: every link, hop, path, command, flag, setting and example that they name must be there."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import json

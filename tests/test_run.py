@@ -1,7 +1,5 @@
 """What makes two jobs parts of one run."""
 
-from __future__ import annotations
-
 import os
 import re
 

@@ -1,7 +1,5 @@
 """A sealed folder is complete or counts as absent, whatever happened while it was written or later."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Named random streams: the same everywhere, independent of each other and of global state."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The wheel that a hospital installs: the package and the files that a site is set up with, and nothing else."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,8 +1,6 @@
 """The `fedrlvr` command. It exits with one message and code 2 on bad input, 1 on a broken installation, and 130 when
 interrupted."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Processes that this package starts: each leads a group, may carry a mark, and need not outlive who started it."""
 
-from __future__ import annotations
-
 import os
 import select
 import signal

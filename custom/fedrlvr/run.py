@@ -1,7 +1,5 @@
 """A run: its name, what must stay the same when another job resumes it, its folder, how it is followed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

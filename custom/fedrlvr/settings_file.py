@@ -1,7 +1,5 @@
 """Reading settings: YAML plus `key=value` overrides into a validated model, with errors a person can act on."""
 
-from __future__ import annotations
-
 import difflib
 from pathlib import Path
 from typing import TypeVar, get_args

@@ -1,7 +1,5 @@
 """What a site owns and no job can set: where model and problems are, and what hardware does the work."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from string import Formatter

@@ -1,7 +1,5 @@
 """Named random streams: every draw comes from (seed, names...), never from global state, so runs repeat and resume."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

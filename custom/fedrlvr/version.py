@@ -1,7 +1,5 @@
 """The versions of protocol and code. Every message carries both, and a receiver that runs other code refuses it."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The aggregators against dense linear algebra."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

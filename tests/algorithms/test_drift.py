@@ -1,7 +1,5 @@
 """Drift measures by hand, on layers of one number each."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

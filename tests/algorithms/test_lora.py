@@ -1,7 +1,5 @@
 """LoRA factors by name, and the adapter that every site starts from."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The loss terms by hand, and that cutting a step into micro-batches changes nothing."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Who gets which public answers, and what a kept pool remembers."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import settings as quick
 from hypothesis import strategies as st

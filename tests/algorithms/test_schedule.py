@@ -1,7 +1,5 @@
 """Rounds cut into phases, by hand for every method, and what must be equal between methods."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

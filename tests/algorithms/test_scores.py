@@ -1,7 +1,5 @@
 """pass@k against the enumeration of all draws, the interval of its mean, and scores by label worked out by hand."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

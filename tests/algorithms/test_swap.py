@@ -1,7 +1,5 @@
 """Which completions are replaced by which."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import settings as quick

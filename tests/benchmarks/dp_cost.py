@@ -8,8 +8,6 @@ problems nor noise have an effect: the result comes from the public problems and
 continues in private steps). Noise is secret, so a run does not repeat: two runs of one seed differ.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -13,8 +13,6 @@ base model, the released adapter and the texts, and measures how much more likel
   guessing, 2 bits is always right.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -7,8 +7,6 @@ random and Qwen3-shaped, 4 layers x 256, LoRA r 16; 8 prompts x 8 completions x 
 ends its completion with a chance of 1 in 17, as a trained model's short answers do.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

@@ -7,8 +7,6 @@ comes from a cache. Numbers are medians of several rounds. CPU-seconds are those
 process and its child where these are used.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

@@ -1,7 +1,5 @@
 """`fedrlvr doctor` as it is called: a good site passes, each thing that is wrong is reported and ends with code 1."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """`fedrlvr egress` as it is called: what left, and what would."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`fedrlvr evaluate` as it is called: its scores follow from the results, and it continues after any interruption."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

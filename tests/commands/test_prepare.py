@@ -1,7 +1,5 @@
 """`fedrlvr prepare` from the command line: what is in the folder afterwards, what is printed, what is refused."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

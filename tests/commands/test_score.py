@@ -1,7 +1,5 @@
 """`fedrlvr score`: rewards added to lines, everything else untouched, errors that say where."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`fedrlvr settings`: the reference page is what the models say."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """`fedrlvr site init` as it is called: what is there afterwards, what it says, and that it writes over nothing."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Small data sets in the hub's exact schemas, saved as the hub, `save_to_disk` and plain files have them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Which questions are the same: hand-made pairs, and shares of word sequences counted by hand."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A manifest finds every edit of the sets it was written for, and names the first edited record."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Partitions: by hand for whole labels, by invariants for the others."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

@@ -1,7 +1,5 @@
 """From problems to sets: which set keeps a question, what decides it, and that every problem is in at most one set."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Problem files: what is refused names file, line and field; what is written is read back."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

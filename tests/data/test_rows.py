@@ -1,7 +1,5 @@
 """Gold answers from solutions, labels from topics."""
 
-from __future__ import annotations
-
 import pytest
 
 from fedrlvr.data import rows

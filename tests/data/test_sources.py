@@ -1,7 +1,5 @@
 """The known data sets in their exact schemas, from every kind of place, and our own files."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

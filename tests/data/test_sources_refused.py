@@ -1,7 +1,5 @@
 """Everything that is not the data set it should be is refused in one line that says what, where and what to do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

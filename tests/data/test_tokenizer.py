@@ -1,7 +1,5 @@
 """A prompt's tokens: what each chat style renders, which tokens end an answer, and what is refused."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from transformers import AutoTokenizer

@@ -1,7 +1,5 @@
 """Every time-out from one setting, worked out by hand; and that a job carries them."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """A running job's event log is sent in answers of limited size, and every answer is checked."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

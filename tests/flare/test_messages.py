@@ -1,7 +1,5 @@
 """The contract's records on FLARE's messages: which kind carries what, and what a receiver refuses."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from nvflare.apis.dxo import DXO, DataKind, from_shareable

@@ -1,7 +1,5 @@
 """The job as FLARE would deploy it: components by name, no code, nothing of any site in it."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The demo's own script, at a size of seconds."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A site that does not play by the rules: everything it sends is spoiled on its way, one trick after another."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The adapter filter at sites that run FLARE's own FedAvg on somebody's plain PyTorch script."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,8 +1,6 @@
 """The demo's command, for real and small, in one process. FLARE's simulator, with a worker process at each of two
 sites, ends in the same bytes."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Other sites are untrusted: one of three misbehaves in every exchange and round, each time in another way. All of it
 is refused, counted and shown, and the others end where they end without that site."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pytest

@@ -1,7 +1,5 @@
 """jobs/math and jobs/medical as their users meet them first: a dry run, on generated problems and on their own."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """`poc/rehearse.py`: a production federation from nothing, with the package from its wheel, and down again."""
 
-from __future__ import annotations
-
 import os
 import runpy
 import subprocess

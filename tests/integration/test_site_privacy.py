@@ -2,8 +2,6 @@
 
 The same gate as a FLARE filter is in `test_demo.py` (simulator) and `poc/test_poc_jobs.py` (real sites)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

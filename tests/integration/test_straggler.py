@@ -1,7 +1,5 @@
 """Sites that stand still, disks that are full: the round goes on without what they cannot give, and says so."""
 
-from __future__ import annotations
-
 import json
 import signal
 

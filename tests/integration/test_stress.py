@@ -1,8 +1,6 @@
 """Thirty rounds in which worker processes die all the time: the run ends, nothing that was answered is lost, nothing is
 left. The transport is in this process; a site's FLARE process that dies is in `poc/test_poc_jobs.py`."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

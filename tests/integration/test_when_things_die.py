@@ -1,7 +1,5 @@
 """Runs that are killed, interrupted, or whose sites fail: said why, nothing lost, nothing left running."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

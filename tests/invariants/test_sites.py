@@ -1,7 +1,5 @@
 """What must hold between sites, whatever the settings."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

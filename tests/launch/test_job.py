@@ -1,7 +1,5 @@
 """Bad input on the command line ends with one message and code 2, before anything starts."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from argparse import Namespace

@@ -1,7 +1,5 @@
 """Whole runs in this process with real agents, gates, workers and trainers; only the transport is not FLARE's."""
 
-from __future__ import annotations
-
 import json
 import math
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Where what is logged goes while a run takes place in this process, and afterwards."""
 
-from __future__ import annotations
-
 import logging
 
 from tests.runs import spec_of

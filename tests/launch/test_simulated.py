@@ -1,7 +1,5 @@
 """Where a simulation's problems and model come from, and the errors if there is no source for them."""
 
-from __future__ import annotations
-
 import json
 from argparse import Namespace
 from pathlib import Path

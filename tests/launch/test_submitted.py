@@ -1,7 +1,5 @@
 """A preset's labels and quorum are fitted to the connected sites; a job names its base model."""
 
-from __future__ import annotations
-
 import json
 from argparse import Namespace
 from pathlib import Path

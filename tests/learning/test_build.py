@@ -1,7 +1,5 @@
 """Bad input at a site is found before a model is loaded, and the message says what to do."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """DP-GRPO: the effect of one problem is bounded and hidden; without noise and bound it is plain GRPO."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

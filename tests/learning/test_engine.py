@@ -1,7 +1,5 @@
 """The DeepSpeed engine: adapters that stay, micro-batches that add up, and nothing compiled."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,8 +1,6 @@
 """Counting right answers: a problem's counts depend on that problem alone, and a chunk that does not fit is halved.
 Counts on disk: a cut file is continued, and results of two measurements never mix."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,8 +1,6 @@
 """Every model family the README names: load, attach LoRA, sample, train a step, save, load again, merge. Small models
 of the real classes with the family's chat format; where it has an attention window, prompts are longer than that."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from peft import PeftModel

@@ -1,7 +1,5 @@
 """One GRPO step against plain autograd, and what must leave it unchanged."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 """Loading a policy from a directory: what is damaged, foreign or incomplete is refused by name, and nothing in a
 directory is ever run."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The optimizer's state leaves and comes back bit for bit, in every stage and precision."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """A policy's tokens of a prompt, which are needed often."""
 
-from __future__ import annotations
-
 import torch
 
 from fedrlvr.config import PromptSettings

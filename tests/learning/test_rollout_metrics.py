@@ -1,7 +1,5 @@
 """What a step reports of its completions, counted by hand."""
 
-from __future__ import annotations
-
 import pytest
 
 from fedrlvr.learning.rollouts import rollout_metrics

@@ -1,7 +1,5 @@
 """The sampling loop against transformers' own `generate`, and what must not change its samples."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList

@@ -1,7 +1,5 @@
 """A site's part of a round, with the real engine, sampler and verifier."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

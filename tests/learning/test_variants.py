@@ -1,7 +1,5 @@
 """Options in another order at every site: an answer is right, and is learnt from, in the order it was given for."""
 
-from __future__ import annotations
-
 import pytest
 from tests.runs import spec_of
 

@@ -1,7 +1,5 @@
 """What tests of files need of a machine that is in trouble."""
 
-from __future__ import annotations
-
 import errno
 import os
 

@@ -1,7 +1,5 @@
 """What releases cost, against dp-accounting and against hand-made values."""
 
-from __future__ import annotations
-
 import math
 import sys
 

@@ -1,7 +1,5 @@
 """The chained log itself: what it notices, what it survives, and what one more line costs."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """The record of what left: on disk first, and without it nothing leaves."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What is spent stays spent: through restarts, kills, tampering, clocks and crowds."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import multiprocessing

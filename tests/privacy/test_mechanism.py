@@ -1,7 +1,5 @@
 """Clipping never lets through more than it says; noise has the size it says and cannot be drawn again."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

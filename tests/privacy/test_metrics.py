@@ -1,7 +1,5 @@
 """Which numbers leave."""
 
-from __future__ import annotations
-
 from fedrlvr.privacy.metrics import allowed_scores, allowed_steps
 from fedrlvr.privacy.policy import MetricRules
 from fedrlvr.protocol.records import SiteScores, StepRecord

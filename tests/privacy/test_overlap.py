@@ -1,7 +1,5 @@
 """A private problem is recognised in an answer however it is written; a public one never counts."""
 
-from __future__ import annotations
-
 import string
 import unicodedata
 

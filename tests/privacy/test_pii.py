@@ -1,8 +1,6 @@
 # ruff: noqa: RUF001 - full-width characters are what is tested
 """Personal data are found by pattern and checksum, and arithmetic is not taken for them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """A site's policy: the shipped ones load, and what cannot be kept or is misspelt is an error."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Presidio as a rule of a site, with a small spaCy model: a real pipeline whose names come from a list."""
 
-from __future__ import annotations
-
 import socket
 import sys
 

@@ -1,7 +1,5 @@
 """Which answers leave: every rule on its own, their order, and what holds whatever comes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,8 +1,6 @@
 # ruff: noqa: RUF001 - unusual characters are what is tested
 """Text that hides something; and notation, which does not."""
 
-from __future__ import annotations
-
 import pytest
 
 from fedrlvr.privacy.text import hides_something

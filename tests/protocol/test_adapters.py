@@ -1,7 +1,5 @@
 """What a receiver refuses: whole, and saying why."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

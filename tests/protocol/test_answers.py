@@ -1,7 +1,5 @@
 """What a server refuses to take from a site: anything that is not exactly an answer."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

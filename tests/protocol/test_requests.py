@@ -1,7 +1,5 @@
 """What a server may tell a site to do: exactly that, in exactly those types."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import pytest

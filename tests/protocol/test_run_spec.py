@@ -1,7 +1,5 @@
 """The one text that tells every participant which run it is."""
 
-from __future__ import annotations
-
 import pytest
 from pydantic import ValidationError
 

@@ -1,7 +1,5 @@
 """The comparison's arithmetic, by hand."""
 
-from __future__ import annotations
-
 import pytest
 
 from fedrlvr.report.compare import comparison, mean_and_interval

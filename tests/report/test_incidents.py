@@ -1,7 +1,5 @@
 """What went wrong in a run, from a hand-written event log, and as it is printed."""
 
-from __future__ import annotations
-
 from io import StringIO
 
 from rich.console import Console

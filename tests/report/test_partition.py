@@ -1,7 +1,5 @@
 """Label counts by hand; pictures for every number of labels that data sets have."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

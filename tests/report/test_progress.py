@@ -1,7 +1,5 @@
 """The progress line after hand-fed events, and how often it is printed where there is no terminal."""
 
-from __future__ import annotations
-
 import io
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """A run's summary from a hand-written event log."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The table of a measurement, as a terminal shows it."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

@@ -1,7 +1,5 @@
 """The adapter that is taken home loads with PEFT alone, and is never half there."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """What most sites have is what a job goes by, worked out by hand."""
 
-from __future__ import annotations
-
 from fedrlvr.protocol.answers import ValidateAnswer
 from fedrlvr.protocol.records import Envelope, SiteScores
 from fedrlvr.server.agreement import agree_on_model

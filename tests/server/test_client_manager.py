@@ -1,7 +1,5 @@
 """Asking several sites at once, with a transport whose behaviour is known: who answers, who does not, who is left."""
 
-from __future__ import annotations
-
 import re
 import threading
 import time

@@ -1,7 +1,5 @@
 """The run's diary: there as soon as it is written, and one diary for a run of several jobs."""
 
-from __future__ import annotations
-
 import json
 
 from fedrlvr.server.event_log import EventLog

@@ -1,7 +1,5 @@
 """What the server keeps of a run: the last whole round, or an error that says why not."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A site's part in a run, with a scripted worker: what is refused before anything is computed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

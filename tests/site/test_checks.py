@@ -1,7 +1,5 @@
 """Each check of a site on its own: what is fine and what is not."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """Fingerprints of model directories change with any change that matters, and with nothing else."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

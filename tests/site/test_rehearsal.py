@@ -1,8 +1,6 @@
 """What a rehearsal asks of the worker, what it makes of the answers, and that it cleans up after itself. (A real
 worker is rehearsed in tests/commands/test_doctor.py.)"""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tests.runs import spec_of

@@ -1,7 +1,5 @@
 """The arithmetic task: answers recomputed from the story, and a verifier that reads the last box."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Finding the one answer of a completion."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """The multiple-choice task: exactly one boxed letter, and options that can be put into other orders."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 

@@ -1,7 +1,5 @@
 """The generated multiple-choice task: amounts recomputed from the question, distinct options, honest ids."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

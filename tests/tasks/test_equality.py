@@ -1,7 +1,5 @@
 """Which answers equal a gold, and which only look like it."""
 
-from __future__ import annotations
-
 import pytest
 
 from fedrlvr.tasks import TASKS

@@ -1,7 +1,5 @@
 """Completions made to hang, crash or cheat the verifier: each ends in time, scores 0 and leaves nothing behind."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -1,7 +1,5 @@
 """The mathematics task: which answers equal a gold, which only look like it, and what is never a reward."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

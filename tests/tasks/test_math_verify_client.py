@@ -1,7 +1,5 @@
 """The comparing process: bounded, killable, replaced when it dies, and never left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The comparing process with a broken or unexpected math-verify."""
 
-from __future__ import annotations
-
 import pytest
 from sympy import Expr, Integer
 

@@ -1,7 +1,5 @@
 """Plain numerals, their units, and the normal form in which they are read."""
 
-from __future__ import annotations
-
 import time
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """The protocol task: its rules, recomputed here digit by digit, and a verifier that reads only the answer."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """The faster parser gives the same trees. Each variant runs in a process of its own, as it changes libraries."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

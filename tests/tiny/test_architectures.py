@@ -1,7 +1,5 @@
 """Small copies of large architectures: their sizes by hand, the architecture's features are kept, and they compute."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import get_args

@@ -1,7 +1,5 @@
 """The tiny base model: one token a character, built once, the same bytes every time."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

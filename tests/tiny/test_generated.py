@@ -1,7 +1,5 @@
 """Generated data sets: no problem is in two, labels are as asked for, and equal seeds give equal sets."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Byte-level tokenizers with chat formats: any text comes back, and control tokens never come out of text."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 import pytest

@@ -1,7 +1,5 @@
 """What a worker is set up with and asked for, for every kind of worker."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """What a site keeps on disk: whole, of this run, of this job; enough to go on, and no more than that."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

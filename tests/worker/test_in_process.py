@@ -1,8 +1,6 @@
 """A worker in the test's own process: it answers as the one in a process of its own does, and can be lost and started
 again as that one can."""
 
-from __future__ import annotations
-
 from bdb import BdbQuit
 
 import pytest

@@ -1,7 +1,5 @@
 """How a site starts its worker: templates that are refused, and launchers that are really run."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """A worker that was lost: the next one goes on as if nothing had been, or says what it lacks. With the real trainer."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """A real worker process: its answers, its death, and that nothing of it stays behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What one process sends, the other receives: records as text, tensors bit for bit."""
 
-from __future__ import annotations
-
 import pickle
 from dataclasses import replace
 from multiprocessing import Pipe

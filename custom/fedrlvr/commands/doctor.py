@@ -1,7 +1,5 @@
 """`fedrlvr doctor`: check everything that a job needs at this site. Exit code 0 if all is well, 1 if not."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path

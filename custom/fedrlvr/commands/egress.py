@@ -1,7 +1,5 @@
 """`fedrlvr egress`: show what has left this site, or what a job would let leave."""
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Each problem's result is written to disk as soon as it is known. The same command continues an interrupted measurement.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`fedrlvr prepare`: turn a data set into a public set, a test set and a file for each site, with a manifest."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

@@ -4,8 +4,6 @@ Each line of the input is a JSON object with `answer` and `completion`, and `cho
 output adds `reward` and `reason`. Lines are scored as they are read, so all lines before a bad one are written.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """`fedrlvr settings`: every setting of a preset, a site and the server, as Markdown, from the models that check it."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Iterator

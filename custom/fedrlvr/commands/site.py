@@ -1,7 +1,5 @@
 """`fedrlvr site init`: write what a FLARE site, or the server, needs to take part. It never overwrites a file."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from pathlib import Path

@@ -6,8 +6,6 @@ characters count as blanks. The order of options does not count, and system mess
 blanks between words, only exact duplicates are found.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import string

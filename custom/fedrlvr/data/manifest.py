@@ -1,9 +1,8 @@
 """The manifest of the sets that all sites share (public and test): a hash of each record, so that edits are found."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from pydantic import ValidationError
 
@@ -28,7 +27,7 @@ class SetManifest(Settings):
     records: dict[str, str]
 
     @classmethod
-    def of(cls, problems: Sequence[Problem]) -> SetManifest:
+    def of(cls, problems: Sequence[Problem]) -> Self:
         return cls(sha256=manifest_hash(problems), records={p.id: problem_hash(p) for p in problems})
 
 

@@ -1,7 +1,5 @@
 """Which private problem goes to which site. A pure function from labels and a seed to positions."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal

@@ -5,12 +5,11 @@ held-out and the private sets. The choice of test and public problems depends on
 not on the order or number of rows.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -39,7 +38,7 @@ class Plan(Settings):
     shared: bool = False
 
     @model_validator(mode="after")
-    def _combinations(self) -> Plan:
+    def _combinations(self) -> Self:
         if (self.partition == "dirichlet") != (self.alpha is not None):
             raise ValueError("alpha: expected with partition dirichlet, and only with it")
         for name in ("public", "test"):

@@ -13,8 +13,6 @@
 Every error names file, line and field, and never quotes their content: errors reach the server, problems must not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

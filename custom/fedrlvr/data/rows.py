@@ -3,8 +3,6 @@
 Columns are those of the data sets on the Hugging Face hub. Errors name a column and a reason and never quote a cell.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The data sets that `fedrlvr prepare` knows: where they are, their layout, and their rows as checked problems."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

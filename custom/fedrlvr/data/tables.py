@@ -4,8 +4,6 @@ Files are checked before the library reads them. The texts of its errors are not
 quote cells.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

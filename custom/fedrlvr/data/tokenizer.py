@@ -1,7 +1,5 @@
 """A model's tokenizer, and a prompt's tokens: by the model's chat template where it has one, else as plain text."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from jinja2 import TemplateError

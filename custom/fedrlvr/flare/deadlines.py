@@ -1,8 +1,7 @@
 """Every time-out of a job, ours and FLARE's, from the one setting `federation.step_deadline`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 from fedrlvr.config import JobConfig
 from fedrlvr.server.client_manager import Patience
@@ -20,7 +19,7 @@ class Deadlines:
     transfer: float  # how long an adapter may be on its way
 
     @classmethod
-    def of(cls, job: JobConfig) -> Deadlines:
+    def of(cls, job: JobConfig) -> Self:
         step, start = job.federation.step_deadline, job.federation.start_deadline
         # The server's deadline comes later than the site's own. In that time the site fetches the task, ends its worker
         # (a second, where nothing else runs) and sends one small answer. Only then does the server learn the reason.

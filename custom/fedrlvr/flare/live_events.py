@@ -1,7 +1,5 @@
 """A running job's events for the lead: the server sends them in answer to FLARE's app command, the lead checks them."""
 
-from __future__ import annotations
-
 import json
 from itertools import islice
 from pathlib import Path

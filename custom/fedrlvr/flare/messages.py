@@ -5,8 +5,6 @@ Adapters are only ever WEIGHTS (down) or WEIGHT_DIFF (up), responses only ever A
 site's filters can tell them apart by kind.
 """
 
-from __future__ import annotations
-
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply

@@ -1,7 +1,5 @@
 """The FLARE recipe: the same job for the simulator, a proof of concept and provisioned sites."""
 
-from __future__ import annotations
-
 from nvflare.job_config.api import FedJob
 from nvflare.recipe.spec import Recipe
 

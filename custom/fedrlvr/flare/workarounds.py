@@ -2,8 +2,6 @@
 the pinned version. With another FLARE, read this file first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

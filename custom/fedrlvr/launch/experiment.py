@@ -1,7 +1,5 @@
 """A preset: the job, and what a simulation of it needs in addition: problems, a model, the machine."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

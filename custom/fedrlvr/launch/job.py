@@ -1,7 +1,5 @@
 """The command line of `jobs/*/job.py`. What takes seconds to import is imported after the arguments were checked."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

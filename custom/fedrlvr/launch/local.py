@@ -19,8 +19,6 @@ streams, and sums run in the order of the sites, so both end in the same bytes; 
 What FLARE would add is missing here, too: no site can die alone, and nothing has a deadline.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Copy a folder that `fedrlvr prepare` made for a simulation: all problems, or a few of each file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS, check_manifest

@@ -1,7 +1,5 @@
 """Create, save and reload a run's folder."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence

@@ -1,8 +1,6 @@
 """Runs whose sites are all on this machine, in FLARE's simulator or in this process. The problems, the base model and
 every site's file are made here, or copied from what the user names."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The stages of a run: prepare a new or resumed one, start it where it takes place, follow it to its report."""
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import sys

@@ -1,8 +1,6 @@
 """Runs on a FLARE server: in a proof of concept on this machine, for whose sites files are written here, or in
 production, where the lead has the consortium's public part and nothing of any site."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path

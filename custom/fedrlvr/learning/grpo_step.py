@@ -1,7 +1,5 @@
 """One GRPO step: groups with rewards in, optimizer steps out. Own, swapped and mixed groups take the same path."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -75,7 +73,7 @@ class GrpoStep:
             for completion, advantage in zip(group.completions, values, strict=True)
         ]
 
-    def _optimizer_step(self, rows: list[Row], references: list, size: StepSize, meter: Meter) -> None:
+    def _optimizer_step(self, rows: list[Row], references: list, size: StepSize, meter: "Meter") -> None:
         mine = self.ranks.share(list(zip(rows, references, strict=True)))
         # All ranks must run the same number of micro-batches, as they communicate in each. A rank without rows left
         # runs one row with weight 0.
@@ -86,7 +84,7 @@ class GrpoStep:
             self.engine.backward(loss, last=i == count - 1)
         meter.add("grad_norm", self.engine.step())
 
-    def loss(self, part, size: StepSize, meter: Meter) -> torch.Tensor:
+    def loss(self, part, size: StepSize, meter: "Meter") -> torch.Tensor:
         """The loss of `part`, pairs of a row and its reference log-probabilities (or None), in a step of `size`."""
         settings = self.settings
         batch = collate([row for row, _ in part], self.engine.policy.pad_id, self.engine.device)

@@ -1,7 +1,5 @@
 """What releases cost together, as (epsilon, delta) differential privacy."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """An adapter's difference on its way out of the site: it is checked, clipped, charged to the ledger, and noised."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ or torn, ahead of its head. The next `append` repairs that.
 Lines that an earlier version wrote without a chain are taken as they are, and the chain begins after them.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

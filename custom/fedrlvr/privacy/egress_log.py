@@ -1,7 +1,5 @@
 """The site's own record of what left and what did not: JSON Lines, on disk before anything is sent, never a text."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager

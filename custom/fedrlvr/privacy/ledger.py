@@ -1,7 +1,5 @@
 """What a site has spent of its privacy budget: a file at the site, outside any job, that only ever grows."""
 
-from __future__ import annotations
-
 import math
 import secrets
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Clipping and noise, the two operations of a Gaussian mechanism: for an adapter's difference and for a gradient."""
 
-from __future__ import annotations
-
 import math
 import secrets
 from collections.abc import Sequence

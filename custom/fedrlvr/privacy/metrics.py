@@ -1,7 +1,5 @@
 """Which of a site's numbers may leave: those of its steps, and the scores of its evaluations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fedrlvr.algorithms.scores import overall

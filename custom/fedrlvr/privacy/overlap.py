@@ -3,8 +3,6 @@
 Only keyed hashes are kept, with a key of this process, so that the index itself reveals nothing.
 """
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence

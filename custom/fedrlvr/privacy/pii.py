@@ -1,7 +1,5 @@
 """Which kinds of personal data are in a text, by pattern and checksum, or by Presidio; never what was found."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -44,7 +42,7 @@ _BORN = re.compile(
 
 
 def personal_data(
-    text: str, kinds: Collection[str], phone_regions: Sequence[str] = (), names: Names | None = None
+    text: str, kinds: Collection[str], phone_regions: Sequence[str] = (), names: "Names | None" = None
 ) -> set[str]:
     """Which of `kinds` (see `policy.PII`) are in `text`; also "name", if one of `names` is."""
     spoken = _ESCAPED.sub(r"\1", _DASH.sub("-", plain(text)))

@@ -3,10 +3,8 @@
 `app_configs/site/` has three of them with comments. A rule that is misspelt is an error, never ignored.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,7 +25,7 @@ class AdapterRules(Settings):
     delta: Delta = Field(1e-5, description="The delta at which epsilon is counted.")
 
     @model_validator(mode="after")
-    def _noise_needs_a_scale(self) -> AdapterRules:
+    def _noise_needs_a_scale(self) -> Self:
         if self.noise_multiplier > 0 and self.clip_norm is None:
             raise ValueError("adapters.noise_multiplier is relative to adapters.clip_norm, which is not set")
         if self.max_epsilon is not None and self.noise_multiplier == 0:
@@ -94,7 +92,7 @@ class TrainingRules(Settings):
     delta: Delta = Field(1e-5, description="The delta at which epsilon is counted.")
 
     @model_validator(mode="after")
-    def _limit_needs_noise(self) -> TrainingRules:
+    def _limit_needs_noise(self) -> Self:
         if self.max_epsilon is not None and self.require != "dp_grpo":
             raise ValueError(
                 "training.max_epsilon is set, but a job may come without noise: set training.require: dp_grpo"
@@ -115,7 +113,7 @@ class SitePolicy(Settings):
     training: TrainingRules = TrainingRules()
 
     @model_validator(mode="after")
-    def _no_side_door(self) -> SitePolicy:
+    def _no_side_door(self) -> Self:
         """Where every private problem is to be covered, nothing may leave that was made of them without noise."""
         if self.training.require != "dp_grpo":
             return self

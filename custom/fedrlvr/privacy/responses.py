@@ -3,8 +3,6 @@
 Nothing is mended. What passes is released as it was; some rules look at a normalised form of it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A text's words, however they are written, so that private text is recognised in another; and what a text hides."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """What a receiver checks of an adapter before it uses it, and how large one is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,9 +1,7 @@
 """What a site's worker answers, and what of it the server gets."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -68,7 +66,7 @@ class Failure(Strict):
     would_not: bool = False
 
     @classmethod
-    def of(cls, reason: object, would_not: bool = False) -> Failure:
+    def of(cls, reason: object, would_not: bool = False) -> Self:
         """The reason without folders, which are the site's business, and not too long."""
         return cls(reason=without_folders(str(reason))[:MAX_FAILURE], would_not=would_not)
 

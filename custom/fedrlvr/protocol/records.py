@@ -1,10 +1,8 @@
 """The records that requests and answers carry."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass
@@ -68,15 +66,15 @@ class Envelope(Strict):
     segment: Count
 
     @classmethod
-    def here(cls, public_sha256: str, round_number: int = -1, segment: int = 0) -> Envelope:
+    def here(cls, public_sha256: str, round_number: int = -1, segment: int = 0) -> Self:
         """What this side says of itself."""
         return cls(**_code(), public_sha256=public_sha256, round=round_number, segment=segment)
 
-    def check_same_side(self, other: Envelope) -> None:
+    def check_same_side(self, other: Self) -> None:
         """Raises Refused where the other side runs other code or has other public problems."""
         _check_same(other.model_dump(), self.model_dump(exclude={"round", "segment"}))
 
-    def check_same(self, other: Envelope) -> None:
+    def check_same(self, other: Self) -> None:
         """The same, and the same place in the run. Raises Refused."""
         _check_same(other.model_dump(), self.model_dump())
 
@@ -122,7 +120,7 @@ class StepRecord(Strict):
         return metrics
 
     @classmethod
-    def of(cls, kind: Literal["private", "public"], segment: int, metrics: Mapping[str, float]) -> StepRecord:
+    def of(cls, kind: Literal["private", "public"], segment: int, metrics: Mapping[str, float]) -> Self:
         """The record of a step that was taken; numbers that are not finite, or nearly so, are left out and counted."""
         finite = {name: value for name, value in metrics.items() if abs(value) <= MAX_METRIC}
         if len(finite) < len(metrics):

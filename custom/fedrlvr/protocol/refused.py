@@ -1,7 +1,5 @@
 """How anybody says no to something that came from elsewhere."""
 
-from __future__ import annotations
-
 
 class Refused(ValueError):
     """Something from another participant that will not be used, with the reason. Whole or not at all: nothing is

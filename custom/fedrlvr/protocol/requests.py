@@ -4,8 +4,6 @@ What a task costs is worked out from these numbers, so each of them must mean on
 says which answer belongs to which request.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator

@@ -1,7 +1,5 @@
 """What all participants of a run are told of it: one JSON text, from the lead's preset to every site's worker."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

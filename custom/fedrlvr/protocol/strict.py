@@ -1,7 +1,5 @@
 """Reading a record that somebody else wrote: exactly its fields, exactly their types, within their bounds."""
 
-from __future__ import annotations
-
 import json
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Several runs' summaries as one table: methods by seeds, with means and 95% intervals."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 

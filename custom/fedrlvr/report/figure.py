@@ -1,7 +1,5 @@
 """The picture of a run: pass@1 over steps, and what each site can do before and after averaging."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

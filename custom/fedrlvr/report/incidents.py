@@ -1,7 +1,5 @@
 """What went wrong in a run and what was repaired: counted from the event log, and as short lines."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 

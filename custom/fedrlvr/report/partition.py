@@ -1,7 +1,5 @@
 """Problems by set and label, as a picture and as a table. The last two sets are shared by all sites."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

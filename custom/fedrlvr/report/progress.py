@@ -1,8 +1,7 @@
 """Live progress of a run: where it is, how it learns, how much time is left."""
 
-from __future__ import annotations
-
 import time
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -21,7 +20,7 @@ class Progress:
         self._note = "starting sites"
         self._display = Live(console=console, auto_refresh=False, transient=True)  # shows nothing without a terminal
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         self._display.start()
         return self
 

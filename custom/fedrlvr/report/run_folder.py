@@ -1,7 +1,5 @@
 """What a run leaves in its folder: metrics, summary, picture and adapter."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Sequence

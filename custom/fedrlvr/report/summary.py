@@ -1,7 +1,5 @@
 """A run's events as one dictionary, the content of `summary.json`. Pure, so that it can be checked by hand."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version

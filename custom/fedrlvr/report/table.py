@@ -1,7 +1,5 @@
 """Results as tables in the terminal: of a run, and of a measurement."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from rich.box import SIMPLE

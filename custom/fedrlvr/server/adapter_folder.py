@@ -1,7 +1,5 @@
 """What the server keeps of each round: the adapter as a standard PEFT directory, complete or not there at all."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the sites of a job must have in common, by what most of them have."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The server's side of talking to the sites: ask several at once, wait, sort answers from failures, keep the quorum."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """The run's events on the server: one JSON object a line, flushed as it happens, so a lost run keeps its record."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import threading

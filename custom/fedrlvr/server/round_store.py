@@ -1,8 +1,6 @@
 """What the server keeps of a run outside of FLARE's job folders, which end with their job: the last completed rounds,
 from which another job can go on."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Every request goes to all active sites at once, and the server waits for all of 
 another. Between two submits the adapters stay at the sites; only right answers to public problems travel.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A run as the server sees it, over any transport: find what an earlier job completed, and do the rest."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 The site's own files decide where its model and problems are and what may leave; nothing of a job can change them.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

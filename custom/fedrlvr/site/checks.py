@@ -1,7 +1,5 @@
 """Checks of a site before a job comes: versions, machine, DeepSpeed, problems."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """What one segment of a job would send from here: the real worker, the real rules; nothing is sent, nothing spent."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -4,8 +4,6 @@ This file applies the rules of `privacy/` to the answers of a job's worker. It f
 nothing leaves.
 """
 
-from __future__ import annotations
-
 import logging
 from contextlib import AbstractContextManager
 from functools import cached_property

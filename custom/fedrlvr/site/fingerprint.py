@@ -1,7 +1,5 @@
 """Fingerprints that tell model directories apart, in a short time however large the models are."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """A rehearsal of a job at a site: three tokens, and one step that changes nothing."""
 
-from __future__ import annotations
-
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.config import JobConfig
 from fedrlvr.protocol.records import Envelope, Segment

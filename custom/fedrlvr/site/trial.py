@@ -1,7 +1,5 @@
 """A site's worker, started as a job would start it, with its files in a folder that is gone afterwards."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

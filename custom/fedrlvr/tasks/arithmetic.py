@@ -1,7 +1,5 @@
 """Generated arithmetic word problems in the style of GSM8K, answered in `\\boxed{}` like other mathematics."""
 
-from __future__ import annotations
-
 import operator
 import string
 

@@ -1,7 +1,5 @@
 """Finding the one answer that a completion gives. The time is linear in the completion's length for any text."""
 
-from __future__ import annotations
-
 import re
 
 BOX = "\\boxed{"

@@ -3,8 +3,6 @@
 A looser rule would be ambiguous: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)".
 """
 
-from __future__ import annotations
-
 import re
 import string
 from dataclasses import replace

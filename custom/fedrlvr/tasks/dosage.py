@@ -1,7 +1,5 @@
 """Generated multiple-choice questions about amounts, small enough to try the choice task with."""
 
-from __future__ import annotations
-
 import operator
 import string
 

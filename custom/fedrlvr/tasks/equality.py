@@ -4,8 +4,6 @@ math-verify alone is too generous to be a reward: it accepts `1 2 3 4` for 10, `
 the shapes are compared here, part by part, and math-verify compares single expressions only.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from fractions import Fraction

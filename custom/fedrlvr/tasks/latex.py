@@ -1,7 +1,5 @@
 """Short mathematical answers in LaTeX: a normal form for what can be written in many ways, and an answer's parts."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

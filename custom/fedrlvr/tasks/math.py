@@ -1,7 +1,5 @@
 """Mathematical problems: the answer in `\\boxed{}`, compared with the gold as mathematics and not as text."""
 
-from __future__ import annotations
-
 from fedrlvr.tasks.candidate import declared_answer, last_box
 from fedrlvr.tasks.equality import RIGHT, agreement
 from fedrlvr.tasks.math_verify_client import client_for

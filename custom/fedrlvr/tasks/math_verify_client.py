@@ -1,7 +1,5 @@
 """Asking math-verify whether two expressions are equal, at a bounded cost: the client of `math_verify_process`."""
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

@@ -9,8 +9,6 @@ the next child is ready in milliseconds. Requests and replies are JSON lines, on
 The limit is CPU time, not wall time: on a loaded machine a right answer must not turn into a wrong one.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import json

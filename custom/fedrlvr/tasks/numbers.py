@@ -1,7 +1,5 @@
 """Plain numerals, and the units around them. Values are exact fractions, and bounded in size."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from typing import NamedTuple

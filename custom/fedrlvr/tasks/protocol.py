@@ -8,8 +8,6 @@ learning has to find out which protocol is right. Sites that see one type each p
 directions; the public exchange is meant for this heterogeneity.
 """
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -4,8 +4,6 @@ They change libraries that math-verify uses, so only the comparing process insta
 trees are the same with and without them.
 """
 
-from __future__ import annotations
-
 import re
 
 # Sums and products of plain powers. The letters e and i are left out: in braces they mean something else.

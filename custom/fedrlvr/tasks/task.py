@@ -1,7 +1,5 @@
 """The interface of a task, for the rest of the package."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 

@@ -1,7 +1,5 @@
 """Small copies of large architectures: the same configuration class with few layers and small dimensions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase

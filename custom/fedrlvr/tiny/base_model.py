@@ -4,8 +4,6 @@ The demo, the tests and dry runs start from it, as it needs no model hub and lit
 directory (config, safetensors, tokenizer), which is loaded like a large model.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

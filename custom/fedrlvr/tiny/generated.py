@@ -3,8 +3,6 @@
 No problem is in two sets.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import Field, field_validator

@@ -1,7 +1,5 @@
 """Make small models: trained on demonstrations of a task, or of random weights."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from itertools import chain

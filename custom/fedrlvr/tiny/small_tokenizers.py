@@ -1,7 +1,5 @@
 """Small tokenizers: one token per character, or byte-level BPE with the chat format of a model family."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

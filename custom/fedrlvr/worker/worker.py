@@ -4,8 +4,6 @@ Started by `supervisor.py` as `python -m fedrlvr.worker.worker ADDRESS`, alone o
 the set-up. Every request is answered, by its result or by its failure. When the supervisor is gone, so is the worker.
 """
 
-from __future__ import annotations
-
 import argparse
 import gc
 import logging
@@ -52,7 +50,7 @@ def main(address: str) -> None:
         service.close(save=True)
 
 
-def _set_up(frame: Frame, ranks: Ranks) -> tuple[Service | None, Frame]:
+def _set_up(frame: Frame, ranks: Ranks) -> tuple["Service | None", Frame]:
     gc.disable()  # libraries and model are a million objects that stay: looking for garbage took a sixth of the start
     try:
         from fedrlvr.worker.service import Service  # not before the lifeline: it loads the large libraries
@@ -66,7 +64,7 @@ def _set_up(frame: Frame, ranks: Ranks) -> tuple[Service | None, Frame]:
         gc.enable()
 
 
-def _answer(service: Service | None, frame: Frame) -> Frame:
+def _answer(service: "Service | None", frame: Frame) -> Frame:
     """Whatever goes wrong is the answer to this one request: the supervisor decides what it means for the site."""
     if service is None:
         return _failure(RuntimeError("the worker was not set up, or its set-up failed"), broken=False)

@@ -1,7 +1,5 @@
 """A deployment is shut down although its server reports errors."""
 
-from __future__ import annotations
-
 from nvflare.fuel.flare_api.api_spec import InternalError
 
 from fedrlvr.flare.deploy.deployment import _shut_down

@@ -1,7 +1,5 @@
 """Which folders a proof of concept may use, and that two commands cannot use one at once. Nothing is started here."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Names are filled into the project file, kits are made from it, and `fedrlvr site init` works in them."""
 
-from __future__ import annotations
-
 import json
 import socket
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A session whose server is out of reach, or that is interrupted while it is being opened."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

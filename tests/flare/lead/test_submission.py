@@ -1,7 +1,5 @@
 """A submission to a scripted server, which answers, refuses, loses jobs and becomes unreachable."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

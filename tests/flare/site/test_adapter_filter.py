@@ -1,7 +1,5 @@
 """The filter for any FLARE PyTorch job: a bounded, noised, accounted difference, or nothing."""
 
-from __future__ import annotations
-
 import hashlib
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """FLARE's executor and the gate behind it: what the server is told of a request that is refused before it is read."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """The gate between a site and FLARE: only complete and known fedrlvr messages pass."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 

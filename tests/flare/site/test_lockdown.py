@@ -1,7 +1,5 @@
 """A site with a policy refuses every job while FLARE has another way out of it."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Doctor's checks of a site's privacy files: everything that would let data out, or let nothing out."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What `fedrlvr site init` writes, read by FLARE's own code."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """One proof of concept for the tests of a file, because starting one takes time."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

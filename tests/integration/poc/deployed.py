@@ -1,7 +1,5 @@
 """A proof of concept and its lead's jobs, as commands; and what a test sees of them from outside, or does to them."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

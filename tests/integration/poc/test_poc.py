@@ -1,8 +1,6 @@
 """`poc/run.py`: FLARE's server and sites as processes of their own, over a network, started and stopped by commands.
 They run the job that the simulator runs too."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket

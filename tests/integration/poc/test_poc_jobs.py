@@ -1,8 +1,6 @@
 """Jobs on a proof of concept: each site has a policy of its own, and things are killed for real: a site's FLARE
 process, a whole site, the server, the lead's job."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Start, wait for and stop FLARE's server and sites on one machine, from the startup kits that provisioning made."""
 
-from __future__ import annotations
-
 import os
 import sys
 import uuid

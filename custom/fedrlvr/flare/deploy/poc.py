@@ -1,7 +1,5 @@
 """A proof of concept: FLARE's server and sites on this machine, on loopback, separate from any other FLARE."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

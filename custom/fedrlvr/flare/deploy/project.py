@@ -1,7 +1,5 @@
 """A federation's project file: fill names into a template, make startup kits with `nvflare provision`."""
 
-from __future__ import annotations
-
 import re
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """A session with a FLARE server that reconnects after a network failure and prints nothing on the console."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time

@@ -5,8 +5,6 @@ The child holds one end of a pipe from its parent. When the pipe breaks because 
 child ends every process of the run, which it finds by a mark in their environment.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

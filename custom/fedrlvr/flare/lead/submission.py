@@ -1,8 +1,6 @@
 """Run the recipe on a FLARE server, in a proof of concept or in production: submit the job with an administrator's
 kit, follow it live, download its result."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

@@ -1,7 +1,5 @@
 """The server's FLARE workflow: it gives the run its transport, and tells FLARE how the run ended."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Requests to the sites by FLARE: simulator, proof of concept and production alike."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

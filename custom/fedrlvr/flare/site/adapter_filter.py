@@ -1,7 +1,5 @@
 """A fail-closed privacy filter for the weights of any FLARE PyTorch job, for a site's own `local/privacy.json`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from copy import deepcopy

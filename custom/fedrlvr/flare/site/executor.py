@@ -1,7 +1,5 @@
 """The site's FLARE executor, which passes tasks to `site/agent.py`. It never uses a GPU itself."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

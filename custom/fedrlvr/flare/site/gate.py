@@ -4,8 +4,6 @@ FLARE applies it to every result of every job; a job cannot change that. This fi
 messages: `site/egress.py` decides. Anything unknown is refused.
 """
 
-from __future__ import annotations
-
 from nvflare.apis.filter import ContentBlockedException, Filter
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext

@@ -1,7 +1,5 @@
 """FLARE's other ways out of a site. Before a job runs, this checks that those which a job could use are closed."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Privacy checks of `fedrlvr doctor`: the site's policy, log and ledger, and whether FLARE will apply the policy."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

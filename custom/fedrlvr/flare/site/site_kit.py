@@ -1,8 +1,6 @@
 """The files that a FLARE site, or the server, needs in its `local/` folder besides those that provisioning made. Their
 templates are part of the package."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
