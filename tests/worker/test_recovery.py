@@ -103,6 +103,19 @@ VARIANTS = {
 }
 
 
+def test_a_checkpoint_of_another_deepspeed_stage_is_left_aside_and_the_server_says_where_to_go_on(worker, job, caplog):
+    """A site may change its own DeepSpeed file between two jobs of a run; the optimizer is then cut in another way."""
+    before = worker(job, stage=0)
+    before.train(0, False, before.first_adapter())
+    after = worker(job, stage=2)
+    assert "is of another job, model, number of processes or DeepSpeed stage" in caplog.text
+    assert after.trainer.progress == SiteProgress()
+    with pytest.raises(NotThere, match="was sent no adapter"):
+        after.train(1, False)
+    after.train(3, False, after.first_adapter(), round=1)
+    assert after.trainer.progress == SiteProgress(1, 4)
+
+
 @pytest.mark.parametrize(("changes", "site"), VARIANTS.values(), ids=VARIANTS)
 def test_a_new_worker_after_every_task_ends_in_the_same_bytes(worker, small_job, changes, site):
     """One worker for all; then one for each task, which knows only what is on disk."""

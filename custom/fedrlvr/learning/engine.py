@@ -163,6 +163,10 @@ class Engine:
             self.load_adapter(own)
             self.load_optimizer_state(state)
 
+    def optimizer_shapes(self) -> list[list[int]]:
+        """Of the parameters in this rank's optimizer. ZeRO stage, precision and number of ranks decide them."""
+        return [list(parameter.shape) for parameter in self._optimized()]
+
     def optimizer_state(self) -> dict[str, torch.Tensor]:
         """A copy of this rank's share of the optimizer's tensors: its parameters and their moments.
 
@@ -179,14 +183,14 @@ class Engine:
         """Load such a copy; the adapter that belongs to it must be loaded first.
 
         Raises:
-            ValueError: it is from an optimizer over other parameters or another number of ranks.
+            ValueError: it is from an optimizer over parameters of other shapes.
         """
         for number, parameter in enumerate(self._optimized()):
             prefix = f"{number}."
             parts = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
             master = parts.pop("parameter", None)
             if master is None or master.shape != parameter.shape:
-                raise ValueError("the saved optimizer is for other parameters or another number of ranks")
+                raise ValueError("the saved optimizer is for parameters of other shapes")
             with torch.no_grad():
                 parameter.copy_(master)
             device = parameter.device

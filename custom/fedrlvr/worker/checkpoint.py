@@ -131,7 +131,9 @@ class SiteCheckpoints:
             return False
         same = json.loads((path / "state.json").read_text(encoding="utf-8")).get("identity") == self.identity
         if not same:
-            LOGGER.warning("checkpoint not used: %s is of another job, model or number of processes", path)
+            LOGGER.warning(
+                "checkpoint not used: %s is of another job, model, number of processes or DeepSpeed stage", path
+            )
         return same
 
     def _forget_after(self, path: Path) -> None:

@@ -43,7 +43,8 @@ class Service:
             torch.set_num_threads(config.threads)
         self.trainer = build_trainer(spec, setup.site, config, ranks, setup.propose_from)
         shapes = adapter_spec(self.trainer.engine.adapter())
-        identity = run_identity(spec.job, spec.public_sha256, site=setup.site, spec=shapes, processes=ranks.world_size)
+        cut = {"processes": ranks.world_size, "optimizer": self.trainer.engine.optimizer_shapes()}
+        identity = run_identity(spec.job, spec.public_sha256, site=setup.site, spec=shapes, **cut)
         self._checkpoints = SiteCheckpoints(config.state_dir / "checkpoints", spec.run, identity, ranks)
         self._recovery = Recovery(self.trainer, self._checkpoints)
         self._checkpoints.claim()
