@@ -15,7 +15,8 @@ import pytest
 
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, epsilon
 from fedrlvr.privacy.append_log import BrokenLog
-from fedrlvr.privacy.ledger import BudgetSpent, Ledger
+from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.protocol.refused import Refused
 
 ONE = SiteNoise(1.0)
 DELTA = 1e-5
@@ -48,7 +49,7 @@ def test_the_budget_ends_exactly_where_the_closed_form_says(path):
     limit = epsilon([SiteNoise(1.0, 7)], DELTA)
     assert charged(path, 7, limit=limit) == pytest.approx(limit)
     before = path.read_bytes()
-    with pytest.raises(BudgetSpent, match=r"the privacy budget for 'm' is spent: epsilon .* \(unit: site\)"):
+    with pytest.raises(Refused, match=r"the privacy budget for 'm' is spent: epsilon .* \(unit: site\)"):
         charged(path, 1, limit=limit)
     assert path.read_bytes() == before
     charged(path, 1, model="other", limit=limit)

@@ -1,6 +1,6 @@
 """Which numbers leave."""
 
-from fedrlvr.privacy.metrics import allowed_scores, allowed_steps
+from fedrlvr.privacy.answers import allowed_scores, allowed_steps
 from fedrlvr.privacy.policy import MetricRules
 from fedrlvr.protocol.records import SiteScores, StepRecord
 

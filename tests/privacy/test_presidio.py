@@ -6,10 +6,10 @@ import sys
 import pytest
 import spacy
 
+from fedrlvr.privacy.answers import Context, filter_responses
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Presidio
 from fedrlvr.privacy.policy import PresidioRules, ResponseRules, SitePolicy
-from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, validate_settings

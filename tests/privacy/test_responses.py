@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedrlvr.privacy.answers import CAPS, RULES, Context, filter_responses
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import PII, ResponseRules
-from fedrlvr.privacy.responses import CAPS, RULES, Context, filter_responses
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.types import Problem
 

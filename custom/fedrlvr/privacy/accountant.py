@@ -57,12 +57,8 @@ UNITS: dict[type[Charge], str] = {SiteNoise: "site", ExampleNoise: "private prob
 
 
 def epsilon(charges: Sequence[Charge], delta: float) -> float:
-    """The epsilon of all `charges` together, at `delta`.
-
-    Raises:
-        ValueError: charges of different units, which cannot be added.
-        Refused: the package that accounts for DP-GRPO is missing, or the noise is outside the range of the accountant.
-    """
+    """The epsilon of all `charges` together, at `delta`. Raises ValueError for charges of different units, and Refused
+    where the package that accounts for DP-GRPO is missing, or the noise is outside the range of the accountant."""
     kinds = {type(charge) for charge in charges}
     if len(kinds) > 1:
         raise ValueError("charges of different units cannot be added up")

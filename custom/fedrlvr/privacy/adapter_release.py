@@ -14,11 +14,7 @@ from fedrlvr.types import Adapter
 
 @dataclass(frozen=True)
 class AdapterRelease:
-    """One job's releases of one model's adapters.
-
-    The unit of privacy is the site (add/remove): a difference of L2 norm at most clip_norm, with noise of standard
-    deviation noise_multiplier * clip_norm, is one Gaussian mechanism.
-    """
+    """One job's releases of one model's adapters; each costs what `SiteNoise` says."""
 
     rules: AdapterRules
     ledger: Ledger
@@ -28,12 +24,8 @@ class AdapterRelease:
     def __call__(self, delta: Adapter, spec: Mapping[str, Sequence[int]]) -> tuple[Adapter, dict]:
         """The difference as it may leave, and its measures (`norm`, `clipped`, `epsilon`, as far as they apply).
 
-        The ledger is charged before noise is drawn.
-
-        Raises:
-            Refused: not exactly the tensors of `spec` (name -> shape, float32), or not finite.
-            BudgetSpent: one more release would exceed the site's limit.
-            BrokenLog: the ledger cannot be trusted or written.
+        The ledger is charged before noise is drawn. Raises Refused for anything but finite float32 tensors of exactly
+        the names and shapes in `spec`, and where the ledger cannot be charged.
         """
         check_adapter(delta, spec)
         measured: dict = {}

@@ -15,10 +15,6 @@ FORMAT = "fedrlvr ledger 1"
 MECHANISMS: dict[str, type[Charge]] = {kind.__name__: kind for kind in UNITS}
 
 
-class BudgetSpent(Refused):
-    """One charge more would exceed the site's limit; it was not made."""
-
-
 class Ledger(AppendLog):
     """Charges by model, of one site (None: whoever's it is, to read it). What is spent on a model adds up over all
     jobs and restarts. Every method raises BrokenLog for a ledger that cannot be trusted, read or written.
@@ -35,13 +31,13 @@ class Ledger(AppendLog):
 
     def charge(self, model: str, job: str, new: Charge, delta: float, max_epsilon: float | None) -> float:
         """Add `new`, and return when it is on disk: the epsilon that all charges of its unit on `model` now cost.
-        Raises BudgetSpent where that would be more than `max_epsilon`."""
+        Raises Refused, with nothing charged, where that would be more than `max_epsilon`."""
         with self.locked():
             lines = self._verified()
             total = epsilon([*_charges(lines, model, type(new)), new], delta)
             if max_epsilon is not None and not total <= max_epsilon:
                 spent = epsilon(_charges(lines, model, type(new)), delta)
-                raise BudgetSpent(
+                raise Refused(
                     f"the privacy budget for {model!r} is spent: epsilon {spent:.4g} of {max_epsilon:g} at delta "
                     f"{delta:g} (unit: {UNITS[type(new)]}), one more would make it {total:.4g}"
                 )

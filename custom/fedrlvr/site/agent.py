@@ -140,7 +140,7 @@ class SiteAgent:
 
     def _prepare_egress(self, request: Request, ready: Ready) -> str:
         """Tell the gate what it has to know of this task, and pay for private steps with noise before they are taken;
-        returns the hash of the ledger's last line. Raises BudgetSpent."""
+        returns the hash of the ledger's last line. Raises Refused."""
         if self.egress is None:
             return ""
         self.egress.adapter_spec = ready.adapter_spec

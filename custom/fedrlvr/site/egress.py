@@ -13,13 +13,12 @@ from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import read_problems
 from fedrlvr.privacy.accountant import Charge, ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget
+from fedrlvr.privacy.answers import Context, allowed_scores, allowed_steps, filter_responses
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
 from fedrlvr.privacy.ledger import Ledger
-from fedrlvr.privacy.metrics import allowed_scores, allowed_steps
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, Presidio
 from fedrlvr.privacy.policy import AdapterRules, SitePolicy, TrainingRules
-from fedrlvr.privacy.responses import Context, filter_responses
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.answers import Answer, Failure, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import PublicResponse
@@ -119,7 +118,7 @@ class Egress:
         raise Refused("an answer of an unknown kind")
 
     def charge_steps(self, steps: int, private_problems: int) -> None:
-        """Charge private steps with noise before they are taken. If that raises BudgetSpent, nothing was charged."""
+        """Charge private steps with noise before they are taken. If that raises Refused, nothing was charged."""
         if self.job.privacy.mode == "dp_grpo" and steps:
             rules = self.policy.training
             charge = self._steps(steps, private_problems)

@@ -1,17 +1,21 @@
-"""Which answers to public problems may leave a site: rules are tried in turn, and an answer that breaks one is dropped.
+"""What may leave of a site's answers: of answers to public problems, of the numbers of its steps, of its scores.
 
-Nothing is mended. What passes is released as it was; some rules look at a normalised form of it.
+Nothing is mended. What passes is released as it was; some rules look at a normalised form of it. The rest is counted by
+the rule that took it out.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fedrlvr.algorithms.scores import overall
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, personal_data
-from fedrlvr.privacy.policy import ResponseRules
+from fedrlvr.privacy.policy import MetricRules, ResponseRules
 from fedrlvr.privacy.text import hides_something, plain
-from fedrlvr.protocol.records import PublicResponse
+from fedrlvr.protocol.records import PublicResponse, SiteScores, StepRecord
+
+Dropped = dict[str, int]  # rule -> how many answers, records or labels it took out
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ CAPS = ("duplicate", "per_prompt", "per_step", "per_job")
 
 def filter_responses(
     responses: Sequence[PublicResponse], rules: ResponseRules, context: Context
-) -> tuple[list[PublicResponse], dict[str, int]]:
-    """The answers that may leave, in the order they came, and a count of the others by the first rule that each broke.
+) -> tuple[list[PublicResponse], Dropped]:
+    """The answers that may leave, in the order they came. Each of the others counts for the first rule that it broke.
 
     The caps on numbers come last, so that an answer which may not leave takes no place from one that may.
     """
@@ -73,3 +77,17 @@ def filter_responses(
             contents.add(content)
             of_prompt[answer.problem_id] += 1
     return kept, dropped
+
+
+def allowed_steps(steps: Sequence[StepRecord], rules: MetricRules) -> tuple[list[StepRecord], Dropped]:
+    kept = [step for step in steps if rules.private_steps or step.kind != "private"]
+    return kept, {"private_steps": len(steps) - len(kept)}
+
+
+def allowed_scores(scores: SiteScores, rules: MetricRules) -> tuple[SiteScores, Dropped]:
+    told = heldout = scores.heldout or {}
+    if rules.heldout == "none":
+        told = {}
+    elif rules.heldout == "overall" and heldout:
+        told = {"all": overall(heldout)}
+    return SiteScores(test=scores.test, heldout=told or None), {"heldout": len(heldout) - len(told)}
