@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrlvr.data.manifest import Manifest, ManifestError, SetManifest, check_manifest, read_manifest
+from fedrlvr.data.manifest import Manifest, SetManifest, check_manifest, read_manifest
 from fedrlvr.data.problems import ProblemFileError, write_problems
 from fedrlvr.types import Problem
 
@@ -52,7 +52,7 @@ def test_untouched_files_are_what_the_manifest_says(folder):
 )
 def test_an_edit_is_found_and_named_by_id_alone(folder, public, said):
     write_problems(folder / "public.jsonl", public)
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(ProblemFileError) as caught:
         check_manifest(folder)
     assert said in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -60,13 +60,13 @@ def test_an_edit_is_found_and_named_by_id_alone(folder, public, said):
 
 def test_an_edited_test_set_and_an_edited_hash_are_found(folder):
     write_problems(folder / "test.jsonl", [replace(TEST[0], answer="2")])
-    with pytest.raises(ManifestError, match=r"test\.jsonl, line 1: record t differs"):
+    with pytest.raises(ProblemFileError, match=r"test\.jsonl, line 1: record t differs"):
         check_manifest(folder)
     write_problems(folder / "test.jsonl", TEST)
     values = json.loads((folder / "manifest.json").read_text())
     values["public"]["sha256"] = "0" * 64
     (folder / "manifest.json").write_text(json.dumps(values))
-    with pytest.raises(ManifestError, match="own sha256 is not that of its records"):
+    with pytest.raises(ProblemFileError, match="own sha256 is not that of its records"):
         check_manifest(folder)
 
 
@@ -80,10 +80,10 @@ def test_a_manifest_that_cannot_be_read_is_refused_by_name_and_key(folder):
         (json.dumps(values | {"extra": 1}), "extra: Extra inputs are not permitted"),
     ):
         path.write_text(text)
-        with pytest.raises(ManifestError, match=rf"manifest\.json, {said}.*expected it as"):
+        with pytest.raises(ProblemFileError, match=rf"manifest\.json, {said}.*expected it as"):
             read_manifest(folder)
     path.unlink()
-    with pytest.raises(ManifestError, match=r"cannot be read.*expected the folder of an earlier"):
+    with pytest.raises(ProblemFileError, match=r"cannot be read.*expected the folder of an earlier"):
         read_manifest(folder)
 
 

@@ -16,8 +16,8 @@ from fedrlvr import __version__
 from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest, check_manifest, read_manifest
 from fedrlvr.data.partition import Partition, PreparationError
 from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
-from fedrlvr.data.problems import write_problems
-from fedrlvr.data.sources import SOURCES, Pool, jsonl_task, read_jsonl, read_source
+from fedrlvr.data.problems import task_in, write_problems
+from fedrlvr.data.sources import SOURCES, Pool, jsonl_files, read_jsonl, read_source
 from fedrlvr.report.partition import Counts, draw_partition, label_counts, print_partition
 from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
@@ -68,7 +68,7 @@ def _task_name(arguments: argparse.Namespace) -> str:
         return known
     if not arguments.source:
         raise PreparationError("--source: --dataset jsonl needs a problem file, or a directory with train.jsonl")
-    name = jsonl_task(arguments.source) or arguments.task
+    name = task_in(jsonl_files(arguments.source)["train"]) or arguments.task
     if not name:
         raise PreparationError(f"{arguments.source}: its first problem names no task; say which with --task")
     if arguments.task not in (None, name):

@@ -7,17 +7,13 @@ from typing import Self
 from pydantic import ValidationError
 
 from fedrlvr.config import Settings
-from fedrlvr.data.problems import manifest_hash, problem_hash, problems_in
+from fedrlvr.data.problems import ProblemFileError, manifest_hash, problem_hash, problems_in
 from fedrlvr.types import Problem
 
 MANIFEST = "manifest.json"
 SHARED_SETS = ("public", "test")
 HELDOUT = ".heldout"  # ends the name of a site's held-out set
 _REMEDY = "get the file again from where the manifest comes from"
-
-
-class ManifestError(ValueError):
-    """A manifest that cannot be read, or files that it was not written for."""
 
 
 class SetManifest(Settings):
@@ -47,23 +43,23 @@ class Manifest(Settings):
 
 
 def read_manifest(place: Path) -> Manifest:
-    """The manifest at `place`, which is the file or its folder. Raises ManifestError."""
+    """The manifest at `place`, which is the file or its folder. Raises ProblemFileError."""
     path = place / MANIFEST if place.is_dir() else place
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ManifestError(
+        raise ProblemFileError(
             f"{path}: cannot be read ({error.strerror or error}); expected the folder of an earlier `fedrlvr prepare`"
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "whole file"
-        raise ManifestError(f"{path}, {key}: {first['msg']}; expected it as `fedrlvr prepare` wrote it") from None
+        raise ProblemFileError(f"{path}, {key}: {first['msg']}; expected it as `fedrlvr prepare` wrote it") from None
 
 
 def check_manifest(folder: Path) -> dict[str, list[Problem]]:
-    """The public and the test set of `folder`, if they are what its manifest says. Raises ProblemFileError, or
-    ManifestError naming the first record that was edited, added, removed or moved, by line and id."""
+    """The public and the test set of `folder`, if they are what its manifest says. Raises ProblemFileError,
+    which names the first record that was edited, added, removed or moved, by line and id."""
     manifest = read_manifest(folder)
     return {name: check_set(folder / f"{name}.jsonl", getattr(manifest, name)) for name in SHARED_SETS}
 
@@ -74,17 +70,17 @@ def check_set(path: Path, expected: SetManifest) -> list[Problem]:
     missing = dict(expected.records)
     for where, problem in problems_in(path):
         if problem.id not in expected.records:
-            raise ManifestError(f"{where}: record {problem.id} is not in the manifest; {_REMEDY}")
+            raise ProblemFileError(f"{where}: record {problem.id} is not in the manifest; {_REMEDY}")
         if problem_hash(problem) != expected.records[problem.id]:
-            raise ManifestError(f"{where}: record {problem.id} differs from the manifest; {_REMEDY}")
+            raise ProblemFileError(f"{where}: record {problem.id} differs from the manifest; {_REMEDY}")
         if missing.pop(problem.id, None) is None:
-            raise ManifestError(f"{where}: record {problem.id} is on an earlier line already; {_REMEDY}")
+            raise ProblemFileError(f"{where}: record {problem.id} is on an earlier line already; {_REMEDY}")
         problems.append(problem)
     if missing:
-        raise ManifestError(f"{path}: record {next(iter(missing))} of the manifest is missing; {_REMEDY}")
+        raise ProblemFileError(f"{path}: record {next(iter(missing))} of the manifest is missing; {_REMEDY}")
     for problem, name in zip(problems, expected.records, strict=True):
         if problem.id != name:
-            raise ManifestError(f"{path}: record {problem.id} is where the manifest has {name}; {_REMEDY}")
+            raise ProblemFileError(f"{path}: record {problem.id} is where the manifest has {name}; {_REMEDY}")
     if manifest_hash(problems) != expected.sha256:
-        raise ManifestError(f"{path}: the manifest's own sha256 is not that of its records; {_REMEDY}")
+        raise ProblemFileError(f"{path}: the manifest's own sha256 is not that of its records; {_REMEDY}")
     return problems

@@ -32,7 +32,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ProblemFileError(ValueError):
-    """A problem file that cannot be used."""
+    """A problem file, or the manifest of some, that cannot be used."""
 
 
 def read_problems(path: Path, task: Task) -> list[Problem]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedrlvr.data import rows
-from fedrlvr.data.problems import ProblemFileError, check_gold, parse_problem, problems_in, task_in
+from fedrlvr.data.problems import ProblemFileError, check_gold, parse_problem, problems_in
 from fedrlvr.data.tables import INTEGER, NUMBER, OPTIONS, TEXT, SourceError, Table, load_tables
 from fedrlvr.tasks import Task
 from fedrlvr.types import Problem
@@ -129,11 +129,6 @@ def jsonl_files(source: str) -> dict[str, Path]:
     if not files["train"].is_file():
         raise SourceError(f"{files['train']}: no such file; expected a problem file, or a directory with train.jsonl")
     return {name: file for name, file in files.items() if file.is_file()}
-
-
-def jsonl_task(source: str) -> str | None:
-    """The task that the first problem names. Raises SourceError, ProblemFileError."""
-    return task_in(jsonl_files(source)["train"])
 
 
 def read_jsonl(source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:

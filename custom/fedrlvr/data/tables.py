@@ -194,11 +194,8 @@ def _is_saved(path: Path) -> bool:
 
 def _is_of(feature: object, kind: str) -> bool:
     if kind == OPTIONS:
-        return (
-            isinstance(feature, dict)
-            and set(feature) == set(LETTERS)
-            and all(_is_of(f, TEXT) for f in feature.values())
-        )
+        named = isinstance(feature, dict) and set(feature) == set(LETTERS)
+        return named and all(_is_of(text, TEXT) for text in feature.values())
     dtype = str(getattr(feature, "dtype", ""))
     endings = {TEXT: ("string", "large_string", "string_view"), INTEGER: ("int",), NUMBER: ("int", "float")}[kind]
     return dtype in endings if kind == TEXT else dtype.removeprefix("u").startswith(endings)

@@ -11,7 +11,7 @@ from fedrlvr.tiny.generated import GeneratedData
 def copy_prepared(source: Path, task: Task, folder: Path, pooled: bool, limit: GeneratedData | None) -> list[str]:
     """Copy the site, public and test files of `source` to `folder`, with `limit` only so many problems of each. With
     `pooled`, one site called `pooled` has the private problems of all sites. Returns the sites' names before pooling.
-    Raises ManifestError, and ProblemFileError, also where there is no site's file."""
+    Raises ProblemFileError, also where there is no site's file."""
     sites = sites_in(source)
     check_manifest(source)
     sets = {path.name.removesuffix(".jsonl"): read_problems(path, task) for path in sorted(source.glob("*.jsonl"))}

@@ -92,7 +92,7 @@ def check_deepspeed(config: SiteConfig) -> Finding:
 
 
 def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:
-    """Every problem file, and whether the public one fits the manifest. Raises ProblemFileError, ManifestError."""
+    """Every problem file, and whether the public one fits the manifest. Raises ProblemFileError."""
     task = task_named(job.task, job.verifier)
     for name in ("private", "public", "test", "heldout"):
         path = getattr(config, f"{name}_problems")
