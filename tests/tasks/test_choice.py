@@ -180,11 +180,3 @@ def test_ordinary_options_are_reordered(option):
 def test_a_conversation_keeps_its_order():
     problem = dataclasses.replace(ASKED, prompt="", messages=(Message("user", "Which? A) ... D) ..."),))
     assert TASK.variant(problem, 7) is problem
-
-
-def test_a_variant_of_a_variant_and_numbers_that_do_not_exist_are_refused():
-    with pytest.raises(ValueError, match="already"):
-        TASK.variant(TASK.variant(ASKED, 3), 3)
-    for number in (-1, VARIANTS):
-        with pytest.raises(ValueError, match="0 to 23"):
-            TASK.variant(ASKED, number)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fedrlvr.streams import stream
 from fedrlvr.tasks.candidate import BOX, last_box
 from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
-from fedrlvr.types import VARIANTS, Problem, Prompt
+from fedrlvr.types import Problem, Prompt
 
 INSTRUCTION = "Please reason step by step, and put only the letter of the right option within \\boxed{}."
 LETTERS = string.ascii_uppercase
@@ -61,13 +61,7 @@ class Choice(Task):
     def variant(self, problem: Problem, number: int) -> Problem:
         """Number 0 is the file's order; the other numbers permute the options, unless one refers to another. A
         conversation was written for one order, so it keeps that order.
-
-        Raises ValueError if the problem is a variant already, or there is no such number.
         """
-        if problem.variant != 0:
-            raise ValueError("the problem is a variant already")
-        if not 0 <= number < VARIANTS:
-            raise ValueError(f"variant must be 0 to {VARIANTS - 1}, not {number}")
         if number == 0 or problem.messages or any(map(_REFERS_TO_OTHERS.search, problem.choices)):
             return problem
         order = stream(0, "options", problem.id, number).permutation(len(problem.choices)).tolist()

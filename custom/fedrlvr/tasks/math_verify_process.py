@@ -115,11 +115,6 @@ def _constants_equal(one, other) -> bool | None:
     return False if abs(a - b) > 1e-5 * (1 + abs(a)) else None
 
 
-@lru_cache(CACHED_GOLDS)
-def _parsed_gold(text: str) -> list:
-    return _parsed(text)
-
-
 def _parsed(text: str) -> list:
     """The text as one LaTeX expression; an empty list if only a part of it is one."""
     from math_verify import parse
@@ -131,6 +126,9 @@ def _parsed(text: str) -> list:
         extraction_mode="first_match",
         parsing_timeout=None,  # math-verify's own limit would use an alarm signal
     )
+
+
+_parsed_gold = lru_cache(CACHED_GOLDS)(_parsed)
 
 
 @lru_cache(1)

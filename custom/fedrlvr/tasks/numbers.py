@@ -2,7 +2,6 @@
 
 import re
 from fractions import Fraction
-from typing import NamedTuple
 
 MAX_DIGITS = 100  # in a row, so that no integer takes long to compute
 
@@ -46,13 +45,6 @@ _NO_UNIT = re.compile(
 )
 
 
-class Quantity(NamedTuple):
-    """An answer without its unit: `unit` is "" where none is stated, `%`, `$`, a degree sign, or the unit's words."""
-
-    core: str
-    unit: str
-
-
 def number(text: str) -> Fraction | None:
     """The value of a plain numeral in normal form: integer, decimal (also with a repeating end), a/b, `\\frac{a}{b}`,
     a mixed number such as `1\\frac{1}{2}`, thousands set apart by commas. None for anything else."""
@@ -69,20 +61,21 @@ def number(text: str) -> Fraction | None:
     return -value if value is not None and part["sign"] == "-" else value
 
 
-def quantity(text: str) -> Quantity:
-    """Separate an answer in normal form from its unit. Words that change or hedge the value are no units."""
+def quantity(text: str) -> tuple[str, str]:
+    """An answer in normal form without its unit, and the unit: "" where none is stated, `%`, `$`, a degree sign, or its
+    words. Words that change or hedge the value are no units."""
     for sign, pattern in _SIGNS.items():
         if match := pattern.fullmatch(text):
-            return Quantity("".join(match.groups()), sign)
+            return "".join(match.groups()), sign
     match = _UNIT.fullmatch(text) or _BARE_UNIT.fullmatch(text)
     if match is None:
-        return Quantity(text, "")
+        return text, ""
     unit = " ".join(match["unit"].lower().split())
     words = re.split(r"[ ./-]+", unit)
     if len(words) > 4 or any(map(_NO_UNIT.fullmatch, words)):
-        return Quantity(text, "")
+        return text, ""
     singular = unit.removesuffix("s") if len(unit) > 2 else unit
-    return Quantity(match["rest"].rstrip(), _SAME_UNIT.get(singular, singular) + (match["power"] or ""))
+    return match["rest"].rstrip(), _SAME_UNIT.get(singular, singular) + (match["power"] or "")
 
 
 def is_calculation(text: str) -> bool:
