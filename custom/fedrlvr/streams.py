@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 
 import numpy as np
 
@@ -24,11 +25,6 @@ def epoch_batch(items: list, step: int, size: int, seed: int, *names: str | int)
     """
     if not items:
         raise ValueError("no items to draw a batch from")
-    orders: dict[int, np.ndarray] = {}
-    batch = []
-    for position in range(step * size, (step + 1) * size):
-        epoch, index = divmod(position, len(items))
-        if epoch not in orders:
-            orders[epoch] = stream(seed, *names, "epoch", epoch).permutation(len(items))
-        batch.append(items[int(orders[epoch][index])])
-    return batch
+    order = cache(lambda epoch: stream(seed, *names, "epoch", epoch).permutation(len(items)))
+    places = (divmod(position, len(items)) for position in range(step * size, (step + 1) * size))
+    return [items[order(epoch)[index]] for epoch, index in places]

@@ -3,6 +3,7 @@
 No problem is in two sets.
 """
 
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -49,7 +50,7 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
             raise ValueError(
                 f"data.sites.{site}: task {task.name} has no label {unknown[0]!r}; it has {', '.join(task.labels)}"
             )
-    draw = _Drawer(task, seed)
+    draw = partial(_drawn, task, seed, set())
     public = draw(data.public, task.labels, "public")
     write_problems(folder / "public.jsonl", public)
     write_problems(folder / "test.jsonl", draw(data.test_per_label * len(task.labels), task.labels, "test"))
@@ -63,20 +64,15 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
     return manifest_hash(public)
 
 
-class _Drawer:
-    """Draws problems, none of them twice."""
-
-    def __init__(self, task: GeneratedTask, seed: int):
-        self.task, self.seed, self.taken = task, seed, set()
-
-    def __call__(self, count: int, labels, *purpose: str) -> list[Problem]:
-        random = stream(self.seed, "problems", self.task.name, *purpose)
-        problems: list[Problem] = []
-        for _ in range(count * 200):
-            if len(problems) == count:
-                return problems
-            problem = self.task.problem(labels[len(problems) % len(labels)], random)
-            if problem.id not in self.taken:
-                self.taken.add(problem.id)
-                problems.append(problem)
-        raise ValueError(f"task {self.task.name} has too few distinct problems for {count} more ({'/'.join(purpose)})")
+def _drawn(task: GeneratedTask, seed: int, taken: set[str], count: int, labels, *purpose: str) -> list[Problem]:
+    """New problems, whose ids go to those `taken`."""
+    random = stream(seed, "problems", task.name, *purpose)
+    problems: list[Problem] = []
+    for _ in range(count * 200):
+        if len(problems) == count:
+            return problems
+        problem = task.problem(labels[len(problems) % len(labels)], random)
+        if problem.id not in taken:
+            taken.add(problem.id)
+            problems.append(problem)
+    raise ValueError(f"task {task.name} has too few distinct problems for {count} more ({'/'.join(purpose)})")

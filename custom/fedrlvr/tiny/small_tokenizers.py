@@ -11,15 +11,15 @@ from transformers import PreTrainedTokenizerFast
 class ChatStyle:
     """How a model family writes a conversation.
 
-    `turn` is the text around ROLE and CONTENT, `answer` the text before the model's answer. `end_turn`, `eos` and `bos`
-    are the tokens that end a turn, end the text and begin it; `control` are further tokens; `assistant` is the name of
-    the assistant's role.
+    `turn` is the text around ROLE and CONTENT; `answer` the text before the model's answer, where that is not what its
+    turn begins with. `end_turn`, `eos` and `bos` are the tokens that end a turn, end the text and begin it; `control`
+    are further tokens; `assistant` is the name of the assistant's role.
     """
 
     turn: str
-    answer: str
     end_turn: str
     eos: str
+    answer: str | None = None
     bos: str | None = None
     control: tuple[str, ...] = ()
     assistant: str = "assistant"
@@ -29,22 +29,22 @@ class ChatStyle:
         """The Jinja template that `apply_chat_template` renders."""
         role = f"('{self.assistant}' if message['role'] == 'assistant' else message['role'])"
         turn = self.turn.replace("ROLE", "{{ " + role + " }}").replace("CONTENT", "{{ message['content'] | trim }}")
+        begins = self.turn.partition("CONTENT")[0].replace("ROLE", self.assistant)
+        answer = begins if self.answer is None else self.answer
         begin = "{{ bos_token }}" if self.bos else ""
         turns = "{% for message in messages %}" + turn + "{% endfor %}"
-        return begin + turns + "{% if add_generation_prompt %}" + self.answer + "{% endif %}"
+        return begin + turns + "{% if add_generation_prompt %}" + answer + "{% endif %}"
 
 
 CHAT_STYLES = {
     "chatml": ChatStyle(
         turn="<|im_start|>ROLE\nCONTENT<|im_end|>\n",
-        answer="<|im_start|>assistant\n",
         end_turn="<|im_end|>",
         eos="<|im_end|>",
         control=("<|im_start|>",),
     ),
     "llama3": ChatStyle(
         turn="<|start_header_id|>ROLE<|end_header_id|>\n\nCONTENT<|eot_id|>",
-        answer="<|start_header_id|>assistant<|end_header_id|>\n\n",
         end_turn="<|eot_id|>",
         eos="<|eot_id|>",
         bos="<|begin_of_text|>",
@@ -60,7 +60,6 @@ CHAT_STYLES = {
     ),
     "gemma": ChatStyle(
         turn="<start_of_turn>ROLE\nCONTENT<end_of_turn>\n",
-        answer="<start_of_turn>model\n",
         end_turn="<end_of_turn>",
         eos="<eos>",
         bos="<bos>",
@@ -69,7 +68,6 @@ CHAT_STYLES = {
     ),
     "phi": ChatStyle(
         turn="<|ROLE|>\nCONTENT<|end|>\n",
-        answer="<|assistant|>\n",
         end_turn="<|end|>",
         eos="<|endoftext|>",
         control=("<|system|>", "<|user|>", "<|assistant|>"),
