@@ -7,6 +7,7 @@ A job holds only algorithm settings and names: no path, no hardware. The descrip
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
@@ -18,6 +19,11 @@ class Settings(BaseModel):
     def _from_the_files_folder(cls, value: object, info: ValidationInfo) -> object:
         folder = (info.context or {}).get("folder")  # given where a file is read
         return folder / value if folder is not None and isinstance(value, Path) else value
+
+    def write(self, path: Path) -> None:
+        """Write a file that `load_settings` reads."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False))
 
 
 # The noise that a job or a site may ask for, relative to the clip norm: outside of it no accountant's series holds.

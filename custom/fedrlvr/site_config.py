@@ -3,10 +3,9 @@
 import shlex
 from pathlib import Path
 from string import Formatter
-from typing import Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from fedrlvr.config import Settings
 
@@ -48,30 +47,27 @@ WORKER = "{worker}"
 PLACEHOLDERS = {"worker", "processes", "port"}
 
 
+def _command_template(launch: str) -> str:
+    try:
+        words = shlex.split(launch)
+        parsed = [part for word in words for part in Formatter().parse(word)]
+    except ValueError as error:
+        raise ValueError(f"cannot be read as a command: {error}") from None
+    for _, name, form, conversion in parsed:
+        if name is not None and (name not in PLACEHOLDERS or form or conversion):
+            raise ValueError(f"unknown placeholder {{{name}}}; known are {{worker}}, {{processes}} and {{port}}")
+    if words.count(WORKER) != 1 or sum(name == "worker" for _, name, _, _ in parsed) != 1:
+        raise ValueError("must name {worker} exactly once, as an argument of its own: the module, after -m")
+    return launch
+
+
 class WorkerSettings(Settings):
     """How a site starts its worker. In `launch`, `{worker}` stands for the module to run and its argument,
     `{processes}` for the number of ranks, and `{port}` for a free port of this machine."""
 
-    launch: str | None = Field(
+    launch: Annotated[str, AfterValidator(_command_template)] | None = Field(
         None, description="A command, run without a shell; null: plain Python, or torchrun for several ranks."
     )
-
-    @field_validator("launch")
-    @classmethod
-    def _check_launch(cls, launch: str | None) -> str | None:
-        if launch is None:
-            return None
-        try:
-            words = shlex.split(launch)
-            parsed = [part for word in words for part in Formatter().parse(word)]
-        except ValueError as error:
-            raise ValueError(f"cannot be read as a command: {error}") from None
-        for _, name, form, conversion in parsed:
-            if name is not None and (name not in PLACEHOLDERS or form or conversion):
-                raise ValueError(f"unknown placeholder {{{name}}}; known are {{worker}}, {{processes}} and {{port}}")
-        if words.count(WORKER) != 1 or sum(name == "worker" for _, name, _, _ in parsed) != 1:
-            raise ValueError("must name {worker} exactly once, as an argument of its own: the module, after -m")
-        return launch
 
     def command(self, worker: list[str], processes: int, port: int) -> list[str]:
         """`launch`, split and filled in."""
@@ -92,11 +88,6 @@ class SiteConfig(LocalModel):
     state_dir: Path = Field(description="For checkpoints, the site's adapter and the worker's log.")
     policy: Path | None = Field(None, description="The site's privacy policy; null: nothing is filtered or logged.")
     worker: WorkerSettings = WorkerSettings()
-
-    def write(self, path: Path) -> None:
-        """Write the site's file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False))
 
     def check_paths(self) -> None:
         """Find what is missing before a model is loaded. Raises FileNotFoundError, naming the setting and the path."""

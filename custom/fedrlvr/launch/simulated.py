@@ -4,8 +4,6 @@ every site's file are made here, or copied from what the user names."""
 import argparse
 from pathlib import Path
 
-import yaml
-
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.manifest import HELDOUT
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
@@ -134,8 +132,7 @@ def site_config(name: str, experiment: ExperimentConfig, folder: Path, model_pat
 
 def _with_policy(config: SiteConfig, policy: SitePolicy) -> SiteConfig:
     """Give a simulated site its own copy of the policy, with its log and ledger in the site's own folder."""
-    config.state_dir.mkdir(parents=True)
     own = policy.model_copy(update={"log": Path("egress.jsonl"), "ledger": Path("ledger.jsonl")})
     path = config.state_dir / "policy.yaml"
-    path.write_text(yaml.safe_dump(own.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    own.write(path)
     return config.model_copy(update={"policy": path})
