@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedrlvr.config import JobConfig
 from fedrlvr.flare.lead.simulator import Simulation
-from fedrlvr.launch.experiment import site_spec
+from fedrlvr.launch.experiment import spec_on
 from fedrlvr.launch.local import LocalRun
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Run
@@ -16,7 +16,7 @@ from fedrlvr.site_config import SiteConfig
 
 def spec_of(job: JobConfig, sites: Mapping[str, SiteConfig], **more) -> RunSpec:
     """A run of `job` on these sites' public problems; `more` are further fields of the spec, and go over the others."""
-    return RunSpec(**dict(site_spec(next(iter(sites.values())), job)) | more)
+    return RunSpec(**dict(spec_on(next(iter(sites.values())).public_problems, job)) | more)
 
 
 def run_here(folder: Path, spec: RunSpec, sites: Mapping[str, SiteConfig], **how) -> tuple[list[dict], LocalRun]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fedrlvr.flare.site.site_checks import check_privacy
-from fedrlvr.launch.experiment import site_job, site_spec
+from fedrlvr.launch.experiment import site_job, spec_on
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
 from fedrlvr.site.fingerprint import model_fingerprint
@@ -62,7 +62,8 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
             yield finding
     if sound:
         with console.status("rehearsing: the worker starts, samples and takes a step"):
-            yield from _guarded("rehearsal", lambda: [rehearse(site_spec(config, site_job(config, preset)), config)])
+            spec = spec_on(config.public_problems, site_job(config, preset))
+            yield from _guarded("rehearsal", lambda: [rehearse(spec, config)])
     else:
         yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")
 

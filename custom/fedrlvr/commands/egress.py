@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from fedrlvr.launch.experiment import site_job, site_spec
+from fedrlvr.launch.experiment import site_job, spec_on
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import budget_in_words
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
@@ -108,7 +108,7 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
     adapter = load_file(arguments.adapter / "adapter_model.safetensors") if arguments.adapter else None
     try:
         with console.status("the worker evaluates, trains one segment, proposes and submits"):
-            sent, costs = dry_run(site_spec(config, job), config, policy, adapter)
+            sent, costs = dry_run(spec_on(config.public_problems, job), config, policy, adapter)
     except (Refused, TrialFailed) as reason:
         console.print(f"nothing would leave this site for this job: {reason}", markup=False, soft_wrap=True)
         return 1

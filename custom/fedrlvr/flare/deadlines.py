@@ -8,14 +8,11 @@ from fedrlvr.server.client_manager import Patience
 
 
 @dataclass(frozen=True)
-class Deadlines:
-    """In seconds."""
+class Deadlines(Patience):
+    """The server's patience, and what it follows from."""
 
     step: float  # what a site's worker may take for one task; all else follows from it
     start: float  # what a worker may take to start
-    task: float  # how long the server waits for the answer of a site whose worker runs
-    first_task: float  # the same where a worker may have to be started first
-    pickup: float  # until when a site must have come for a task; it asks several times a second while it has none
     transfer: float  # how long an adapter may be on its way
 
     @classmethod
@@ -27,12 +24,8 @@ class Deadlines:
         task = step + min(60.0, max(10.0, step / 4))
         # Enough for a slow line, and not so much that a site whose connection broke is away for a whole step.
         transfer = max(600.0, step / 4)
-        return cls(step, start, task, task + start, min(300.0, max(60.0, step)), transfer)
-
-    @property
-    def patience(self) -> Patience:
-        """What the server's client manager goes by."""
-        return Patience(self.task, self.first_task, self.pickup)
+        # A site that has no task asks for one several times a second.
+        return cls(task, task + start, min(300.0, max(60.0, step)), step, start, transfer)
 
     def server_config(self) -> dict:
         """What goes into the job's config_fed_server.json."""

@@ -79,9 +79,9 @@ def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] =
     return experiment.as_job()
 
 
-def site_spec(config: SiteConfig, job: JobConfig, base_model: str | None = None) -> RunSpec:
-    """A run of this job on the site's public problems. Raises ProblemFileError."""
-    public = read_problems(config.public_problems, task_named(job.task, job.verifier))
+def spec_on(public_problems: Path, job: JobConfig, base_model: str | None = None) -> RunSpec:
+    """A run of this job on these public problems. Raises ProblemFileError."""
+    public = read_problems(public_problems, task_named(job.task, job.verifier))
     ids, digest = [problem.id for problem in public], manifest_hash(public)
     return RunSpec(job=job, public_ids=ids, public_sha256=digest, base_model=base_model)
 

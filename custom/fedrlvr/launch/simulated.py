@@ -7,7 +7,7 @@ from pathlib import Path
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.manifest import HELDOUT
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
-from fedrlvr.launch.experiment import ExperimentConfig, site_spec
+from fedrlvr.launch.experiment import ExperimentConfig, spec_on
 from fedrlvr.launch.prepared_problems import copy_prepared
 from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
 from fedrlvr.privacy.policy import SitePolicy
@@ -57,7 +57,7 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: S
             names = ["pooled"]
         model_path = site_model(experiment, task, args, say)
         sites = {name: site_config(name, experiment, folder, model_path, deepspeed) for name in names}
-        spec = site_spec(sites[names[0]], job, model_fingerprint(model_path))
+        spec = spec_on(folder / "data" / "public.jsonl", job, model_fingerprint(model_path))
         return PreparedRun(folder=folder, spec=spec, base_model=str(model_path), sites=sites)
 
 

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.data.manifest import SHARED_SETS, check_manifest
-from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.data.manifest import check_manifest
+from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.lead.submission import Submission
 from fedrlvr.flare.site.site_kit import SITE_FILE
-from fedrlvr.launch.experiment import ExperimentConfig
+from fedrlvr.launch.experiment import ExperimentConfig, spec_on
 from fedrlvr.launch.prepared_problems import sites_in
 from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
 from fedrlvr.launch.simulated import prepare_sites
-from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import LocalModel
@@ -66,14 +65,12 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
     kit = args.kit.resolve()
     open_kit(kit)
     check_manifest(args.data)
-    task = task_named(experiment.task, experiment.verifier)
-    public, _ = (read_problems(args.data / f"{name}.jsonl", task) for name in SHARED_SETS)
+    read_problems(args.data / "test.jsonl", task_named(experiment.task, experiment.verifier))  # are its golds right?
     model, fingerprint = experiment.model, None
     if args.model:
         LocalModel(model_path=args.model).check_model()
         model, fingerprint = str(args.model.resolve()), model_fingerprint(args.model)
-    ids, digest = [problem.id for problem in public], manifest_hash(public)
-    spec = RunSpec(job=experiment.as_job(), public_ids=ids, public_sha256=digest, base_model=fingerprint)
+    spec = spec_on(args.data / "public.jsonl", experiment.as_job(), fingerprint)
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
         return PreparedRun(folder=folder, spec=spec, base_model=model, environment="prod", place=str(kit))
 

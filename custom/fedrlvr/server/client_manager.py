@@ -58,13 +58,13 @@ class Transport(Protocol):
         """Whether the transport knows that the site is lost."""
 
 
-class Patience(NamedTuple):
-    """Seconds: for the answer of a site whose worker runs; of one whose worker may have to start; and until a site
-    comes for a task."""
+@dataclass(frozen=True)
+class Patience:
+    """In seconds."""
 
-    task: float
-    first_task: float
-    pickup: float
+    task: float  # how long to wait for the answer of a site whose worker runs
+    first_task: float  # the same where a worker may have to be started first
+    pickup: float  # until when a site must have come for a task
 
 
 @dataclass

@@ -55,8 +55,8 @@ class PubSwapController(Controller):
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
         self._transport = FlareTransport(self, fl_ctx, abort_signal)
-        patience = Deadlines.of(self._spec.job).patience
-        self._server = Server(self._spec, self._folder, lambda: runs_folder(root), self._transport, patience)
+        deadlines = Deadlines.of(self._spec.job)
+        self._server = Server(self._spec, self._folder, lambda: runs_folder(root), self._transport, deadlines)
         try:
             self._server.run()
         except RunFailed as failed:
