@@ -11,17 +11,6 @@ from fedrlvr.launch.local import LocalTask, LocalTransport
 from fedrlvr.server.client_manager import Message
 
 
-class FlareMessageTask(LocalTask):
-    """Over at once, with what came as FLARE's message: the server reads it as it would read one of FLARE."""
-
-    def __init__(self, task: str, message: Shareable):
-        super().__init__(None, None)
-        object.__setattr__(self, "_come", (task, message))
-
-    def reply(self):
-        return unpack_answer(*self._come)
-
-
 class SpoilingTransport(LocalTransport):
     """`spoil(site, task, request, FLARE's message)` may change what a site sends."""
 
@@ -33,7 +22,7 @@ class SpoilingTransport(LocalTransport):
         answered, task = super().send(site, message, timeout, changed), message.request.task
         sent = pack_answer(task, *answered.reply())
         self._spoil(site, task, message, sent)
-        return FlareMessageTask(task, sent)
+        return LocalTask(lambda: unpack_answer(task, sent))  # read as the server reads one of FLARE
 
 
 class Spoil:

@@ -107,7 +107,7 @@ def failing(times: int, failure: Failure):
 
 
 def _over(answer):
-    return LocalTask(answer, None)
+    return LocalTask(lambda: (answer, None))
 
 
 def test_a_site_that_failed_is_back_in_the_next_segment_with_the_rounds_adapter(small_job, sites, tmp_path):

@@ -44,14 +44,10 @@ from fedrlvr.worker.setup import SetUp, Worker
 class LocalTask:
     """A `PendingTask` that is over as soon as it is there."""
 
-    answer: Answer | Failure
-    tensors: Adapter | None
+    reply: Callable[[], tuple[Answer | Failure, Adapter | None]]
     fetched = True
     ended = "answered"
     site_died = False
-
-    def reply(self) -> tuple[Answer | Failure, Adapter | None]:
-        return self.answer, self.tensors
 
 
 class LocalTransport:
@@ -69,7 +65,8 @@ class LocalTransport:
         if agent.egress is not None:
             answer, tensors = agent.egress.release(task, answer, tensors)
         torch.set_num_threads(1)  # the server's sums run in one fixed order, whatever the site's worker uses
-        return LocalTask(_as_sent(answer), tensors)
+        reply = _as_sent(answer), tensors
+        return LocalTask(lambda: reply)
 
     def withdraw(self, task: LocalTask) -> None:
         """Every task was fetched."""
