@@ -74,7 +74,6 @@ class Simulation:
 
     def _write_sites(self, sites: dict[str, SiteConfig]) -> None:
         local = self.flare / "local"
-        local.mkdir(parents=True, exist_ok=True)
         for name, config in sites.items():
             config.write(local / f"fedrlvr.{name}.yaml")
         (local / "fedrlvr.server.yaml").write_text(yaml.safe_dump({"state_dir": str(self.folder / "server")}))
