@@ -56,9 +56,10 @@ def server_kit(local: Path) -> dict[str, str]:
             raise SettingsError(f"{local}: no {name}.default; expected the local/ folder of a FLARE server")
     if "servers" not in defaults["resources.json"]:
         raise SettingsError(f"{local}: is not a server's; a site is set up with --policy instead of --server")
-    resources = _moved(defaults["resources.json"], local.resolve().parent)
+    resources = _json(defaults["resources.json"] | {"class_allow_list": SERVER_CLASSES})
+    workspace = json.dumps(f"{local.resolve().parent}/").removesuffix('"')
     return {
-        "resources.json": _json(resources | {"class_allow_list": SERVER_CLASSES}),
+        "resources.json": resources.replace(f'"{TEMPORARY}', workspace),  # where a text begins with it
         "authorization.json": _json(followed_live(defaults["authorization.json"])),
     }
 
@@ -140,17 +141,6 @@ def _roles(authorization: dict) -> dict:
     if not isinstance(roles, dict) or not all(isinstance(rights, dict | str | list) for rights in roles.values()):
         raise SettingsError("authorization.json.default: expected permissions, a mapping of roles to their rights")
     return roles
-
-
-def _moved(values, workspace: Path):
-    """The same settings, but every path under FLARE's temporary folder is in the workspace."""
-    if isinstance(values, dict):
-        return {name: _moved(value, workspace) for name, value in values.items()}
-    if isinstance(values, list):
-        return [_moved(value, workspace) for value in values]
-    if isinstance(values, str) and values.startswith(TEMPORARY):
-        return str(workspace / values.removeprefix(TEMPORARY))
-    return values
 
 
 def _json(values: dict) -> str:
