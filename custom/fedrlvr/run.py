@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import re
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +17,6 @@ RUN = r"^[0-9a-f]{16}$"  # a run's name, which every participant uses as the nam
 KEPT_RUNS = 3
 # Settings of `federation` that may change when a run is resumed.
 MAY_CHANGE = {"rounds", "min_sites", "step_deadline", "max_update_norm"}
-
-
-def new_run() -> str:
-    """A new, unique name."""
-    return secrets.token_hex(8)
 
 
 def run_identity(job: JobConfig, public_sha256: str, **more) -> str:

@@ -187,7 +187,7 @@ def test_a_run_is_found_again_as_it_was_with_what_may_change_changed(tmp_path):
     assert prepared.folder == tmp_path
     assert (prepared.spec.public_ids, prepared.spec.public_sha256, prepared.environment) == (("p1",), "hash", "sim")
     changed = load_run(tmp_path, ["federation.min_sites=2", "federation.rounds=5", "evaluation.samples=2"])
-    assert (changed.spec.run, changed.job.federation.rounds, changed.job.federation.min_sites) == (
+    assert (changed.spec.run, changed.spec.job.federation.rounds, changed.spec.job.federation.min_sites) == (
         prepared.spec.run,
         5,
         2,

@@ -21,25 +21,14 @@ Say = Callable[[str], None]  # shows a line to the user
 
 
 class PreparedRun(Settings):
-    """What a run needs.
-
-    Args:
-        base_model: what the run's adapter will name as its base: a directory, or in production perhaps only a name.
-        sites: those whose files were written here.
-        environment: where the run takes place.
-        place: the folder of the proof of concept, or the lead's startup kit in production.
-    """
+    """What a run needs."""
 
     folder: Path
     spec: RunSpec
-    base_model: str
-    sites: dict[str, SiteConfig] = Field({})
-    environment: str = "sim"
-    place: str = ""
-
-    @property
-    def job(self) -> JobConfig:
-        return self.spec.job
+    base_model: str  # what the run's adapter will name as its base: a directory, or in production perhaps only a name
+    sites: dict[str, SiteConfig] = Field({})  # those whose files were written here
+    environment: str = "sim"  # where the run takes place
+    place: str = ""  # the folder of the proof of concept, or the lead's startup kit in production
 
     def save(self) -> None:
         """Write what `load_run` needs to resume the run."""

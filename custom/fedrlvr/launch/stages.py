@@ -64,7 +64,7 @@ def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[Prep
 
 def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
-    job, began = prepared.job, time.monotonic()
+    job, began = prepared.spec.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
     console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", **PLAIN)
     deadlines = Deadlines.of(job).describe()

@@ -42,11 +42,11 @@ def report(
 
 def _final_adapters(server_folder: Path, prepared: PreparedRun) -> list[Path]:
     """The last averaged adapter, written with the base model's path; without averaging, each site's own folder."""
-    if not METHODS[prepared.job.method].average:
+    if not METHODS[prepared.spec.job.method].average:
         return [path for path in (config.state_dir / "adapter" for config in prepared.sites.values()) if path.exists()]
     rounds = sorted((server_folder / "rounds").glob("[0-9]*"), key=lambda path: int(path.name))
     if not rounds:
         return []
     adapter = load_file(rounds[-1] / "adapter_model.safetensors")
-    write_adapter(prepared.folder / "adapter", adapter, prepared.job.lora, prepared.base_model)
+    write_adapter(prepared.folder / "adapter", adapter, prepared.spec.job.lora, prepared.base_model)
     return [prepared.folder / "adapter"]
