@@ -57,9 +57,8 @@ def _show(policy: SitePolicy, console: Console) -> int:
     else:
         console.print(f"{len(entries)} messages, {entries[0]['time']} to {entries[-1]['time']}", highlight=False)
         console.print(_table(entries))
-        for (kind, reason), times in Counter(
-            (entry["kind"], entry["reason"]) for entry in entries if entry["decision"] != RELEASED
-        ).items():
+        refused = Counter((entry["kind"], entry["reason"]) for entry in entries if entry["decision"] != RELEASED)
+        for (kind, reason), times in refused.items():
             console.print(f"refused {times} x {kind}: {reason}", soft_wrap=True, markup=False, highlight=False)
     return _show_ledger(policy, log.last_ledger(), console)
 

@@ -32,13 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Score every line and print a summary on stderr.
-
-    Raises:
-        VerifierFault: math-verify cannot be used.
-        ValueError: an unknown task, an output that is also the input, or a line that cannot be scored.
-        OSError: a file that cannot be opened or written.
-    """
+    """Score every line and print a summary on stderr."""
     settings = VerifierSettings(fallback=arguments.fallback, allow_expressions=arguments.allow_expressions)
     task = task_named(arguments.task, settings)
     if not arguments.input.exists():

@@ -83,12 +83,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _problems(data: Path, site: str | None) -> dict[str, Path]:
-    """The problem files of a site in a prepared folder.
-
-    Raises:
-        SettingsError: a file is missing, or it is not clear which site is meant.
-        ProblemFileError: no site's problems are there.
-    """
+    """The problem files of a site in a prepared folder. Raises SettingsError where one is missing or it is not clear
+    whose are meant, and ProblemFileError where no site's are there."""
     for name in SHARED_SETS:
         if not (data / f"{name}.jsonl").is_file():
             raise SettingsError(f"--data: no {name}.jsonl in {data}; expected a folder made by prepare")

@@ -16,8 +16,7 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     add("--method", choices=list(METHODS), help="default: what the preset says")
     add("--seed", type=int, help="default: what the preset says")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the preset")
-    workspace = Path("workspace")
-    add("--workspace", type=Path, default=workspace, help="where runs and models go (default: %(default)s)")
+    add("--workspace", type=Path, default=Path("workspace"), help="where runs and models go (default: %(default)s)")
     where = "in this process, in FLARE's simulator (default), in the proof of concept of poc/run.py, or in production"
     add("--env", choices=["local", "sim", "poc", "prod"], help=f"where to run: {where}")
     add("--poc", type=Path, metavar="DIR", help="the proof of concept (default: WORKSPACE/poc)")
