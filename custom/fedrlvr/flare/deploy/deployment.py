@@ -114,20 +114,15 @@ class Deployment:
         missing = set(self.sites)
         try:
             with self._session(first_patience=READY_WITHIN, pause=0.5) as session:
-                if wait_until(lambda: missing <= _registered(session), READY_WITHIN, pause=0.5):
+                if wait_until(lambda: missing <= set(session.sites()), READY_WITHIN, pause=0.5):
                     return
-                name = min(missing - _registered(session), default=self.server)
+                name = min(missing - set(session.sites()), default=self.server)
         except RunFailed as reason:
             raise DeploymentError(f"{reason}: see {self._console(self.server)}") from reason
         raise DeploymentError(f"{name} did not register in {READY_WITHIN:.0f} s: see {self._console(name)}")
 
     def _console(self, name: str) -> Path:
         return self.kit(name) / "console.log"
-
-
-def _registered(session: FlareSession) -> set[str]:
-    clients = session.call("the server does not list its sites", lambda flare: flare.get_connected_client_list())
-    return {client.name for client in clients}
 
 
 def _shut_down(session: Session) -> None:

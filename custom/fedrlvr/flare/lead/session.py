@@ -78,6 +78,11 @@ class FlareSession:
                 self._left = self._patience
                 return answer
 
+    def sites(self) -> list[str]:
+        """The names of those connected, sorted. Raises as `call`."""
+        clients = self.call("the server does not list its sites", lambda flare: flare.get_connected_client_list())
+        return sorted(client.name for client in clients)
+
     def hurry(self) -> None:
         """Give up an unreachable server sooner from now on, because a person waits for the command to end."""
         self._left = self._patience = min(self._patience, HURRIED_PATIENCE)

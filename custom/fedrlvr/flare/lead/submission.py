@@ -85,8 +85,7 @@ class Submission:
             self.job_id = earlier
             self._note(f"job {self.job_id} is not over: following it again")
             return
-        clients = ask("the server does not list its sites", lambda session: session.get_connected_client_list())
-        names, least = sorted(client.name for client in clients), self._job.federation.min_sites
+        names, least = self._session.sites(), self._job.federation.min_sites
         self._note(f"sites connected: {', '.join(names) or 'none'}")
         if len(names) < least:
             self._note(f"the job waits until {least} sites are connected (federation.min_sites)")
