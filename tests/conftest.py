@@ -12,6 +12,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from fedrlvr.config import JobConfig
+from fedrlvr.data.problems import manifest_hash, read_problems
 from fedrlvr.flare.deploy.project import is_free
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
@@ -102,7 +103,8 @@ def site_files(tmp_path, model_path):
     def write(sites: dict[str, tuple[str, ...]], seed: int = 0, **changes) -> tuple[str, dict[str, SiteConfig]]:
         data = GeneratedData(sites=sites, private_per_site=16, heldout_per_site=4, public=8, test_per_label=4)
         folder = tmp_path / "data"
-        manifest = write_generated(data, TASKS["protocol"], seed, folder)
+        write_generated(data, TASKS["protocol"], seed, folder)
+        manifest = manifest_hash(read_problems(folder / "public.jsonl", TASKS["protocol"]))
         deepspeed = tmp_path / "deepspeed.json"
         deepspeed.write_text(json.dumps({"zero_optimization": {"stage": changes.pop("stage", 0)}}))
         configs = {

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from fedrlvr.config import Settings
 from fedrlvr.data.manifest import HELDOUT
-from fedrlvr.data.problems import manifest_hash, write_problems
+from fedrlvr.data.problems import write_problems
 from fedrlvr.streams import stream
 from fedrlvr.tasks.task import GeneratedTask
 from fedrlvr.types import Problem
@@ -38,9 +38,9 @@ class GeneratedData(Settings):
         return sites
 
 
-def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder: Path, pooled: bool = False) -> str:
-    """Write `public.jsonl`, `test.jsonl`, `<site>.jsonl` and `<site>.heldout.jsonl` under `folder`; return the public
-    set's manifest hash. With `pooled`, one site called `pooled` has the private problems of all sites.
+def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder: Path, pooled: bool = False) -> None:
+    """Write `public.jsonl`, `test.jsonl`, `<site>.jsonl` and `<site>.heldout.jsonl` under `folder`. With `pooled`, one
+    site called `pooled` has the private problems of all sites.
 
     Raises ValueError for a label that the task does not have, and for more problems than it has.
     """
@@ -51,8 +51,7 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
                 f"data.sites.{site}: task {task.name} has no label {unknown[0]!r}; it has {', '.join(task.labels)}"
             )
     draw = partial(_drawn, task, seed, set())
-    public = draw(data.public, task.labels, "public")
-    write_problems(folder / "public.jsonl", public)
+    write_problems(folder / "public.jsonl", draw(data.public, task.labels, "public"))
     write_problems(folder / "test.jsonl", draw(data.test_per_label * len(task.labels), task.labels, "test"))
     private = {site: draw(data.private_per_site, labels, "private", site) for site, labels in data.sites.items()}
     heldout = {site: draw(data.heldout_per_site, labels, "heldout", site) for site, labels in data.sites.items()}
@@ -61,7 +60,6 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
     for site in private:
         write_problems(folder / f"{site}.jsonl", private[site])
         write_problems(folder / f"{site}{HELDOUT}.jsonl", heldout[site])
-    return manifest_hash(public)
 
 
 def _drawn(task: GeneratedTask, seed: int, taken: set[str], count: int, labels, *purpose: str) -> list[Problem]:
