@@ -35,7 +35,7 @@ def test_every_shipped_preset_gives_a_valid_job_for_every_method(path, method):
         assert JobConfig.model_validate_json(job.model_dump_json()) == job  # as it travels to the sites
         assert job.method == method
         assert job.federation.min_sites <= len(sites)
-        assert (path.parent / experiment.deepspeed).is_file()
+        assert experiment.deepspeed.is_file()
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)

@@ -82,7 +82,7 @@ def test_without_held_out_problems_a_site_has_none(tmp_path):
     data = tmp_path / "data"
     problems_for(experiment(data=DATA), data)
     (data / "south.heldout.jsonl").unlink()
-    paths = (tmp_path, tmp_path / "model", tmp_path / "zero0.json")
+    paths = (tmp_path, tmp_path / "model")
     north, south = (site_config(name, experiment(site={"threads": 2}), *paths) for name in ("north", "south"))
     assert north.heldout_problems == data / "north.heldout.jsonl"
     assert south.heldout_problems is None

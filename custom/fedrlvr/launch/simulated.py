@@ -25,7 +25,7 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
     environment = args.env or "sim"
     if environment == "sim":
         check_folder(args.workspace.resolve())
-    path = args.policy or (experiment.policy and args.config.resolve().parent / experiment.policy)
+    path = args.policy or experiment.policy
     policy = load_settings(SitePolicy, path) if path else None
     prepared = prepare_sites(experiment, args, say)
     sites = {name: _with_policy(config, policy) if policy else config for name, config in prepared.sites.items()}
@@ -47,16 +47,15 @@ def start_here(prepared: PreparedRun, say: Say) -> Run:
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
     """Make a new folder for the run, write every site's problems, and make or find the base model."""
     task = task_named(experiment.task, experiment.verifier)
-    deepspeed = args.config.resolve().parent / experiment.deepspeed
-    if not deepspeed.is_file():
-        raise SettingsError(f"deepspeed: no such file: {deepspeed}")
+    if not experiment.deepspeed.is_file():
+        raise SettingsError(f"deepspeed: no such file: {experiment.deepspeed}")
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
         names = site_problems(experiment, task, args, folder / "data")
         job = experiment.job(names)
         if METHODS[job.method].pooled_data:
             names = ["pooled"]
         model_path = site_model(experiment, task, args, say)
-        sites = {name: site_config(name, experiment, folder, model_path, deepspeed) for name in names}
+        sites = {name: site_config(name, experiment, folder, model_path) for name in names}
         spec = spec_on(folder / "data" / "public.jsonl", job, model_fingerprint(model_path))
         return PreparedRun(folder=folder, spec=spec, base_model=str(model_path), sites=sites)
 
@@ -113,7 +112,7 @@ def site_model(experiment: ExperimentConfig, task: Task, args: argparse.Namespac
     return base_model(task, synthetic_task(task), experiment.base_model, models, args.rebuild_model, progress)
 
 
-def site_config(name: str, experiment: ExperimentConfig, folder: Path, model_path: Path, deepspeed: Path) -> SiteConfig:
+def site_config(name: str, experiment: ExperimentConfig, folder: Path, model_path: Path) -> SiteConfig:
     """The settings that a real site would write into its own file. `folder` is the run's."""
     data = folder / "data"
     heldout = data / f"{name}{HELDOUT}.jsonl"
@@ -125,7 +124,7 @@ def site_config(name: str, experiment: ExperimentConfig, folder: Path, model_pat
         heldout_problems=heldout if heldout.exists() else None,
         public_problems=data / "public.jsonl",
         test_problems=data / "test.jsonl",
-        deepspeed_config=deepspeed,
+        deepspeed_config=experiment.deepspeed,
         state_dir=folder / "sites" / name,
     )
 
