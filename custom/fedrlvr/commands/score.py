@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Score every line and print a summary on stderr."""
+    """Score every line and print a summary on stderr. Raises VerifierFault where math-verify cannot be used, ValueError
+    for a line that cannot be scored or an output that is also the input, and OSError."""
     settings = VerifierSettings(fallback=arguments.fallback, allow_expressions=arguments.allow_expressions)
     task = task_named(arguments.task, settings)
     if not arguments.input.exists():

@@ -65,7 +65,7 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
     kit = args.kit.resolve()
     open_kit(kit)
     check_manifest(args.data)
-    read_problems(args.data / "test.jsonl", task_named(experiment.task, experiment.verifier))  # are its golds right?
+    read_problems(args.data / "test.jsonl", task_named(experiment.task, experiment.verifier))  # only to check it
     model, fingerprint = experiment.model, None
     if args.model:
         LocalModel(model_path=args.model).check_model()
