@@ -126,6 +126,14 @@ def test_an_unknown_task_and_a_missing_file_are_named(tmp_path, capsys):
     assert "none.jsonl" in capsys.readouterr().err
 
 
+def test_an_earlier_output_is_kept_where_the_input_is_no_file(tmp_path, capsys):
+    kept = tmp_path / "out.jsonl"
+    kept.write_text("kept")
+    assert main(["score", "--task", "math", "--input", str(tmp_path), "--output", str(kept)]) == 2
+    assert capsys.readouterr().err == f"error: --input: no such file: {tmp_path}\n"
+    assert kept.read_text() == "kept"
+
+
 def test_the_input_is_never_overwritten(tmp_path, capsys):
     path = lines_file(tmp_path, *MATH)
     before = path.read_bytes()

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     for a line that cannot be scored or an output that is also the input, and OSError."""
     settings = VerifierSettings(fallback=arguments.fallback, allow_expressions=arguments.allow_expressions)
     task = task_named(arguments.task, settings)
-    if not arguments.input.exists():
+    if not arguments.input.is_file():
         raise FileNotFoundError(f"--input: no such file: {arguments.input}")
     if arguments.output and arguments.output.exists() and arguments.output.samefile(arguments.input):
         raise ValueError(f"{arguments.output}: is also the input, which would be lost")
