@@ -105,7 +105,7 @@ def test_an_exchange_is_noted_until_the_next_step(progress):
 
 
 def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
-    with progress:
+    with progress.display:
         for event in (
             evaluation(0),  # of the base model: nothing to tell yet
             step(0),
@@ -144,7 +144,8 @@ def test_a_failure_is_printed_at_once_and_word_for_word(clock):
 
 def test_on_a_terminal_the_line_is_redrawn_and_gone_at_the_end(clock):
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    with Progress(console, steps_per_segment=2) as progress:
+    progress = Progress(console, steps_per_segment=2)
+    with progress.display:
         progress.feed(START)
         progress.feed(step())
         progress.feed(evaluation(0))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb
+from statistics import fmean
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def bootstrap_interval(values: Sequence[float], random: np.random.Generator) -> 
 def scores_by_label(results: Iterable[ProblemResult], ks: Sequence[int]) -> Scores:
     """pass@k of each label, labels sorted; no `overall`."""
     return {
-        label: {"problems": len(part)} | {f"pass@{k}": _mean(_passes(part, k)) for k in ks}
+        label: {"problems": len(part)} | {f"pass@{k}": fmean(_passes(part, k)) for k in ks}
         for label, part in _by_label(results).items()
     }
 
@@ -101,16 +102,12 @@ def _passes(results: Iterable[ProblemResult], k: int) -> list[float]:
     return [pass_at_k(result.samples, result.correct, k) for result in results]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: int, label: str) -> dict:
     samples = sum(result.samples for result in results)
     scores: dict = {
         "problems": len(results),
         "reward": sum(result.correct for result in results) / samples,
-        "tokens": _mean([result.tokens for result in results]),
+        "tokens": fmean(result.tokens for result in results),
         "truncated": sum(result.truncated for result in results) / samples,
         "verifier/timeouts": sum(result.timeouts for result in results),
     }
@@ -118,5 +115,5 @@ def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: i
         values = _passes(results, k)
         random = stream(seed, "bootstrap", label, k)
         low, high = bootstrap_interval(values, random) if len(values) > 1 else (None, None)
-        scores[f"pass@{k}"] = {"mean": _mean(values), "low": low, "high": high}
+        scores[f"pass@{k}"] = {"mean": fmean(values), "low": low, "high": high}
     return scores

@@ -81,7 +81,7 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
     try:
         from fedrlvr.report.run_folder import report  # loads torch and matplotlib, which bad input does without
 
-        with progress:
+        with progress.display:
             started.run(hear)
     except RunFailed as error:
         failure = str(error)

@@ -1,7 +1,6 @@
 """Live progress of a run: where it is, how it learns, how much time is left."""
 
 import time
-from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -18,19 +17,13 @@ class Progress:
         self._recent: list[dict] = []  # steps, the last four of a site
         self._printed = -1
         self._note = "starting sites"
-        self._display = Live(console=console, auto_refresh=False, transient=True)  # shows nothing without a terminal
-
-    def __enter__(self) -> Self:
-        self._display.start()
-        return self
-
-    def __exit__(self, *exc) -> None:
-        self._display.stop()
+        # Whoever feeds enters this. Without a terminal it shows nothing.
+        self.display = Live(console=console, auto_refresh=False, transient=True)
 
     def feed(self, event: dict | None) -> None:
         if event is not None:
             self._take(event)
-        self._display.update(Text(self.line()), refresh=True)
+        self.display.update(Text(self.line()), refresh=True)
 
     def line(self) -> str:
         if not self._recent:

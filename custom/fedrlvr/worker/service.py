@@ -10,14 +10,7 @@ from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.answers import Answer, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import SiteScores, StepRecord
-from fedrlvr.protocol.requests import (
-    ProposeRequest,
-    Request,
-    SubmitRequest,
-    SwapRequest,
-    TrainRequest,
-    ValidateRequest,
-)
+from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.run import run_identity
 from fedrlvr.types import Adapter
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
