@@ -4,8 +4,7 @@ Shapes are named by axis suffixes throughout the package: B = prompts, N = compl
 prompt, T = completion tokens, P = prompt tokens, V = vocabulary.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass, field
 
 VARIANTS = 24  # presentations of one problem that may be told apart: the orders of four options
 
@@ -87,6 +86,3 @@ class Group:
     @property
     def num_correct(self) -> int:
         return sum(c.correct for c in self.completions)
-
-    def with_completions(self, completions) -> Self:
-        return replace(self, completions=tuple(completions))

@@ -40,7 +40,7 @@ def groups_of(trainer):
     """Four groups with rewards that a test knows."""
     groups = trainer.rollouts.groups(trainer.problems.private[:4], 4, seed=0)[0]
     return [
-        group.with_completions(replace(c, reward=r) for c, r in zip(group.completions, rewards, strict=True))
+        replace(group, completions=tuple(replace(c, reward=r) for c, r in zip(group.completions, rewards, strict=True)))
         for group, rewards in zip(groups, MIXED, strict=True)
     ]
 

@@ -17,7 +17,7 @@ def groups_of(trainer, number=0, generations=4) -> list[Group]:
 def with_rewards(groups, rewards) -> list[Group]:
     """The same completions with other rewards, so that a test can choose what the step is told."""
     return [
-        group.with_completions(replace(c, reward=r) for c, r in zip(group.completions, row, strict=True))
+        replace(group, completions=tuple(replace(c, reward=r) for c, r in zip(group.completions, row, strict=True)))
         for group, row in zip(groups, rewards, strict=True)
     ]
 
@@ -108,7 +108,7 @@ def test_right_answers_become_likelier_and_wrong_ones_less(make_trainer, job):
 def test_truncated_completions_can_be_kept_out_of_the_loss(make_trainer, small_job):
     trainer = make_trainer(small_job(grpo__mask_truncated_completions=True))
     groups = with_rewards(groups_of(trainer), [[1, 0, 0, 0]] * 4)
-    cut = [g.with_completions(replace(c, truncated=True) for c in g.completions) for g in groups]
+    cut = [replace(g, completions=tuple(replace(c, truncated=True) for c in g.completions)) for g in groups]
     before = trainer.engine.adapter()
     assert trainer.step(cut, np.random.default_rng(0))["grad_norm"] == 0.0
     assert all(torch.equal(t, before[n]) for n, t in trainer.engine.adapter().items())

@@ -41,7 +41,9 @@ def test_an_answer_too_long_for_a_record_is_not_offered_and_costs_the_others_not
     ((group,), entropy) = trainer._sample_public(segment)
     texts = ["#" * (MAX_TEXT + 1), "#" * MAX_TEXT, "#07"]
     right = [replace(group.completions[0], text=text, reward=1.0, truncated=False) for text in texts]
-    monkeypatch.setattr(trainer, "_sample_public", lambda segment: ([group.with_completions(right)], entropy))
+    monkeypatch.setattr(
+        trainer, "_sample_public", lambda segment: ([replace(group, completions=tuple(right))], entropy)
+    )
     assert [offer.text for offer in trainer.propose(segment)] == texts[1:]
 
 

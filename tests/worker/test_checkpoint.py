@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.state import SiteProgress, TrainerState
+from fedrlvr.learning.trainer import SiteProgress, TrainerState
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.worker.checkpoint import KEPT_NEWEST, KEPT_ROUNDS, NotThere, SiteCheckpoints
@@ -53,18 +53,18 @@ def test_later_places_are_greater_and_their_folders_sort_alike(checkpoints):
     assert places == sorted(places)
     for place in places[1:]:
         checkpoints.save(state(place), "")
-        assert checkpoints.latest().state.progress == place
+        assert checkpoints.latest()[0].progress == place
 
 
 def test_what_was_saved_comes_back(checkpoints):
     saved = state(SiteProgress(2, 5, True), 0.5)
     checkpoints.save(saved, "ledger's hash")
-    back = checkpoints.latest()
-    assert back.ledger == "ledger's hash"
-    assert (back.state.progress, back.state.given, back.state.pool) == (saved.progress, True, POOL)
+    back, ledger = checkpoints.latest()
+    assert ledger == "ledger's hash"
+    assert (back.progress, back.given, back.pool) == (saved.progress, True, POOL)
     for name in ("adapter", "start", "optimizer"):
-        assert same(getattr(back.state, name), getattr(saved, name))
-    assert list(back.state.adapter) == ["a", "b"]
+        assert same(getattr(back, name), getattr(saved, name))
+    assert list(back.adapter) == ["a", "b"]
 
 
 def test_nothing_saved_is_nothing_to_go_on_from(checkpoints):
@@ -79,7 +79,7 @@ def test_a_damaged_newest_one_is_passed_over_for_the_one_before(checkpoints, fil
     newest = sealed_folders(checkpoints.folder)[-1]
     damaged = newest / (file if file.endswith("json") else f"{file}.safetensors")
     os.truncate(damaged, damaged.stat().st_size // 2)
-    assert checkpoints.latest().state.progress == SiteProgress(0, 1)
+    assert checkpoints.latest()[0].progress == SiteProgress(0, 1)
     assert f"checkpoint not used: {newest}" in caplog.text
 
 
@@ -112,24 +112,24 @@ def test_rewinding_forgets_what_came_after(checkpoints):
     checkpoints.save(state(SiteProgress(0, 3), 1.0), "then", beginning_of=1)
     for segment in (4, 5):
         checkpoints.save(state(SiteProgress(1, segment), 2.0), "later")
-    back = checkpoints.rewind(1)
-    assert (back.state.progress, back.ledger) == (SiteProgress(0, 3), "then")
+    back, ledger = checkpoints.rewind(1)
+    assert (back.progress, ledger) == (SiteProgress(0, 3), "then")
     assert kept(checkpoints) == ["000001-begins"]
-    assert checkpoints.latest().state.progress == SiteProgress(0, 3)
+    assert checkpoints.latest()[0].progress == SiteProgress(0, 3)
 
 
 def test_where_there_is_no_beginning_to_rewind_to_nothing_is_forgotten(checkpoints):
     checkpoints.save(state(SiteProgress(1, 4)), "")
     assert checkpoints.rewind(1) is None
-    assert checkpoints.latest().state.progress == SiteProgress(1, 4)
+    assert checkpoints.latest()[0].progress == SiteProgress(1, 4)
 
 
 def test_another_attempt_at_a_place_replaces_the_first_and_what_followed_it(checkpoints):
     for segment in (1, 2, 3):
         checkpoints.save(state(SiteProgress(0, segment), 1.0), "")
     checkpoints.save(state(SiteProgress(0, 2), 2.0), "")
-    assert checkpoints.latest().state.progress == SiteProgress(0, 2)
-    assert float(checkpoints.latest().state.optimizer["0.parameter"][0]) == 2.0
+    assert checkpoints.latest()[0].progress == SiteProgress(0, 2)
+    assert float(checkpoints.latest()[0].optimizer["0.parameter"][0]) == 2.0
 
 
 def test_a_new_job_begins_with_nothing(checkpoints):
@@ -146,7 +146,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_earlier_ones_and_no_litter(check
         from pathlib import Path
         import torch
         from fedrlvr.learning.ranks import Ranks
-        from fedrlvr.learning.state import SiteProgress, TrainerState
+        from fedrlvr.learning.trainer import SiteProgress, TrainerState
         from fedrlvr.worker.checkpoint import SiteCheckpoints
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -160,7 +160,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_earlier_ones_and_no_litter(check
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[Errno 27] File too large", done.stderr
     assert [path.name for path in checkpoints.folder.iterdir()] == ["000000-segment-0000001"]
-    assert checkpoints.latest().state.progress == SiteProgress(0, 1)
+    assert checkpoints.latest()[0].progress == SiteProgress(0, 1)
 
 
 def test_what_a_killed_writer_left_is_gone_with_the_next_save(checkpoints):
@@ -168,7 +168,7 @@ def test_what_a_killed_writer_left_is_gone_with_the_next_save(checkpoints):
     half = checkpoints.folder / "000000-segment-0000002.tmp"
     half.mkdir()
     (half / "adapter.safetensors").write_bytes(b"half")
-    assert checkpoints.latest().state.progress == SiteProgress(0, 1)
+    assert checkpoints.latest()[0].progress == SiteProgress(0, 1)
     checkpoints.save(state(SiteProgress(0, 3)), "")
     assert not half.exists()
 

@@ -5,7 +5,7 @@ import torch
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.state import SiteProgress
+from fedrlvr.learning.trainer import SiteProgress
 from fedrlvr.protocol.records import Segment
 from fedrlvr.worker.checkpoint import NotThere
 from fedrlvr.worker.service import Service

@@ -24,7 +24,7 @@ def swap_incorrect(group: Group, pooled: Sequence[Completion], settings: SwapSet
     completions = list(group.completions)
     for k, position in enumerate(reversed(wrong[-n:])):
         completions[position] = pooled[k % len(pooled)]
-    return group.with_completions(completions)
+    return replace(group, completions=tuple(completions))
 
 
 def replace_all(group: Group, pooled: Sequence[Completion], settings: SwapSettings) -> Group:
@@ -35,8 +35,8 @@ def replace_all(group: Group, pooled: Sequence[Completion], settings: SwapSettin
     """
     if not pooled:
         return group
-    completions = [pooled[i % len(pooled)] for i in range(len(group.completions))]
-    return replace(group.with_completions(completions), baseline_rewards=group.rewards)
+    completions = tuple(pooled[i % len(pooled)] for i in range(len(group.completions)))
+    return replace(group, completions=completions, baseline_rewards=group.rewards)
 
 
 def swap_metrics(before: Sequence[Group], after: Sequence[Group]) -> dict[str, float]:

@@ -20,7 +20,6 @@ from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.evaluation import evaluate
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
-from fedrlvr.learning.state import SiteProgress, TrainerState
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.streams import epoch_batch, seed_of, stream
 from fedrlvr.types import VARIANTS, Adapter, Completion, Group, Problem
@@ -34,6 +33,29 @@ class SiteProblems:
     public: dict[str, Problem]
     test: list[Problem]
     heldout: list[Problem]
+
+
+@dataclass(frozen=True, order=True)
+class SiteProgress:
+    """How far a site is: the round it is in (-1: before the first), how many of the job's segments are done, and
+    whether only the public step of the next one is missing. Further is greater."""
+
+    round: int = -1
+    segments: int = 0
+    public_pending: bool = False
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """All that a trainer knows. `optimizer` is this rank's share; `start` is the adapter that the round began with,
+    `given` whether the server sent it."""
+
+    progress: SiteProgress
+    given: bool
+    adapter: Adapter
+    start: Adapter
+    optimizer: dict
+    pool: list[PooledResponse]
 
 
 @dataclass(eq=False)
@@ -86,7 +108,7 @@ class Trainer:
         for segment in segments:
             steps += [self._private_step(segment, k) for k in range(segment.private_steps)]
             if segment.public_ids and not (exchange and segment is segments[-1]):
-                steps.append(self._public_step(segment, *self._sample_public(segment)))
+                steps.append(self._public_step(segment, {}, *self._sample_public(segment)))
         done = segments[-1].index + (not exchange)
         self.progress = SiteProgress(self.progress.round, done, public_pending=exchange)
         return steps
@@ -118,7 +140,7 @@ class Trainer:
         self.pool.add(accepted)
         proposed, self._proposed = self._proposed, None
         groups, entropy = proposed[1:] if proposed and proposed[0] == segment.index else self._sample_public(segment)
-        step = self._public_step(segment, groups, entropy, rejected)
+        step = self._public_step(segment, rejected, groups, entropy)
         self.progress = SiteProgress(self.progress.round, segment.index + 1)
         return step
 
@@ -134,19 +156,15 @@ class Trainer:
         the work. Held-out problems are measured only with a `share`. Afterwards the current adapter and optimizer are
         as before.
         """
-        with self.engine.borrowed(adapter) if adapter is not None else nullcontext():
-            return self._evaluate(samples, share, name)
-
-    def _evaluate(self, samples: int, share: tuple[int, int] | None, name: str) -> SiteScores:
-        test = self.problems.test
+        test, ks = self.problems.test, self.job.evaluation.k
         if share is not None:
             block, blocks = share
             test = test[len(test) * block // blocks : len(test) * (block + 1) // blocks]
-        ks = self.job.evaluation.k
         seed, own_seed = (seed_of(self.job.seed, "evaluation", name, *more) for more in (share or (), (self.site,)))
-        scores, heldout = evaluate(self.rollouts, test, samples, ks, seed), None
-        if share is not None and self.problems.heldout:
-            heldout = evaluate(self.rollouts, self.problems.heldout, samples, ks, own_seed)
+        with self.engine.borrowed(adapter) if adapter is not None else nullcontext():
+            scores, heldout = evaluate(self.rollouts, test, samples, ks, seed), None
+            if share is not None and self.problems.heldout:
+                heldout = evaluate(self.rollouts, self.problems.heldout, samples, ks, own_seed)
         return SiteScores(test=scores, heldout=heldout)
 
     def _private_step(self, segment: Segment, k: int) -> StepRecord:
@@ -168,12 +186,10 @@ class Trainer:
         metrics = step(self._with_old_logprobs(groups), len(self.problems.private))
         return rollout_metrics(groups, entropy) | metrics
 
-    def _public_step(
-        self, segment: Segment, groups: list[Group], entropy: float, received: dict[str, float] | None = None
-    ) -> StepRecord:
+    def _public_step(self, segment: Segment, received: dict, groups: list[Group], entropy: float) -> StepRecord:
         began = time.perf_counter()
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
-        metrics = rollout_metrics(groups, entropy) | swap_metrics(groups, mixed) | (received or {})
+        metrics = rollout_metrics(groups, entropy) | swap_metrics(groups, mixed) | received
         metrics |= self._update(mixed, "public update", segment.index)
         return _record("public", segment, began, metrics)
 
@@ -213,7 +229,7 @@ class Trainer:
         completions: list[list[Completion]] = [list(group.completions) for group in groups]
         for (i, j, c), logprobs in zip(missing, self.step.score(rows), strict=True):
             completions[i][j] = replace(c, logprobs=logprobs)
-        return [group.with_completions(cs) for group, cs in zip(groups, completions, strict=True)]
+        return [replace(group, completions=tuple(cs)) for group, cs in zip(groups, completions, strict=True)]
 
     def _verified(self, responses: Sequence[PooledResponse]) -> tuple[list[Completion], dict[str, float]]:
         """Other sites' answers as completions of ours. What they may not send (answers to no public problem, and wrong

@@ -9,14 +9,13 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.state import SiteProgress, TrainerState
+from fedrlvr.learning.trainer import SiteProgress, TrainerState
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.strict import as_json
@@ -27,17 +26,11 @@ LOGGER = logging.getLogger(__name__)
 KEPT_ROUNDS, KEPT_NEWEST = 2, 2
 BEGINNING = "-begins"
 
+Saved = tuple[TrainerState, str]  # what was read back, and the hash of the ledger's last line when it was written
+
 
 class NotThere(RuntimeError):
     """The worker is not in the round that the request is about, and cannot get there by itself."""
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A state that was read back; `ledger` is the hash of the ledger's last line when it was written."""
-
-    state: TrainerState
-    ledger: str
 
 
 class SiteCheckpoints:
@@ -155,8 +148,8 @@ def _read(folder: Path, rank: int) -> Saved:
     names = ("adapter", "start", f"optimizer-{rank}")
     adapter, start, optimizer = (dict(sorted(load_file(folder / f"{name}.safetensors").items())) for name in names)
     pool = [(site, PublicResponse(**answer)) for site, answer in values["pool"]]
-    state = TrainerState(SiteProgress(**values["place"]), values["given"], adapter, start, optimizer, pool)
-    return Saved(state, values["ledger"])
+    progress = SiteProgress(**values["place"])
+    return TrainerState(progress, values["given"], adapter, start, optimizer, pool), values["ledger"]
 
 
 def _name(place: SiteProgress, beginning_of: int | None) -> str:

@@ -22,9 +22,9 @@ class Recovery:
         """Load the newest checkpoint, if there is one."""
         saved = self.checkpoints.latest()
         if saved is not None:
-            self.trainer.restore(saved.state)
-            self.ledger = saved.ledger
-            LOGGER.info("goes on from a checkpoint: %s", saved.state.progress)
+            state, self.ledger = saved
+            self.trainer.restore(state)
+            LOGGER.info("goes on from a checkpoint: %s", state.progress)
 
     def enter_round(self, number: int, begins: bool, adapter: Adapter | None, ledger: str) -> None:
         """Start round `number`, or continue it if it is already under way. A worker that knows nothing of it starts it
@@ -64,7 +64,8 @@ class Recovery:
     def _rewind(self, number: int, adapter: Adapter | None) -> None:
         saved = self.checkpoints.rewind(number)
         if saved is not None:
-            self.trainer.restore(saved.state)
+            state, _ = saved
+            self.trainer.restore(state)
         elif adapter is None:
             raise NotThere(f"the checkpoint of the beginning of round {number} is gone, and no adapter came instead")
         else:
