@@ -148,5 +148,5 @@ def test_a_request_without_instructions_or_of_no_task_is_refused():
     bare.set_header(ENVELOPE, HERE.model_dump())
     with pytest.raises(Refused, match="has no instructions"):
         unpack_request("submit", bare)
-    with pytest.raises(Refused, match="no task is called 'stop'"):
+    with pytest.raises(Refused, match="no task is called 'stop'; known: train, propose"):
         unpack_request("stop", pack_request(SubmitRequest(envelope=HERE), None))

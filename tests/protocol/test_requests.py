@@ -6,7 +6,7 @@ import pytest
 
 from fedrlvr.protocol.records import Envelope, PublicResponse, Segment
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import REQUESTS, request_named
+from fedrlvr.protocol.requests import REQUESTS
 from fedrlvr.protocol.strict import parsed
 
 HERE = Envelope.here("manifest", 1, 7).model_dump()
@@ -87,8 +87,3 @@ def test_a_refusal_names_the_field_and_quotes_nothing():
     with pytest.raises(Refused, match=r"^the request swap, responses\.0\.1\.text: ") as refusal:
         read("swap", responses=[["site-2", ANSWER | {"text": ["Mrs Smith"]}]])
     assert "Smith" not in str(refusal.value)
-
-
-def test_a_task_that_is_none():
-    with pytest.raises(Refused, match="no task is called 'stop'; known: train, propose"):
-        request_named("stop")

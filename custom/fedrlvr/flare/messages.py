@@ -9,10 +9,10 @@ from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 
-from fedrlvr.protocol.answers import ANSWERS, Answer, Failure, SubmitAnswer
+from fedrlvr.protocol.answers import ANSWERS, Answer, Failure, Reply, SubmitAnswer
 from fedrlvr.protocol.records import check_same_code
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import Request, request_named
+from fedrlvr.protocol.requests import REQUESTS, Request
 from fedrlvr.protocol.strict import parsed
 from fedrlvr.types import Adapter
 
@@ -43,7 +43,9 @@ def pack_request(request: Request, adapter: Adapter | None) -> Shareable:
 def unpack_request(task: str, message: Shareable) -> tuple[Request, Adapter | None]:
     """Raises Refused for anything that is not exactly a request of this task."""
     check_same_code(message.get_header(ENVELOPE))
-    model, fields = request_named(task), message.get_header(INSTRUCTIONS)
+    fields = message.get_header(INSTRUCTIONS)
+    if task not in REQUESTS:
+        raise Refused(f"no task is called {task[:80]!r}; known: {', '.join(REQUESTS)}")
     if not isinstance(fields, dict):
         raise Refused("the request has no instructions")
     adapter, payload = None, {}
@@ -56,7 +58,7 @@ def unpack_request(task: str, message: Shareable) -> tuple[Request, Adapter | No
         else:
             raise Refused(f"a request may carry WEIGHTS or APP_DEFINED responses, not {_name(dxo.data_kind)}")
     values = {"envelope": message.get_header(ENVELOPE), **fields, **payload}
-    return parsed(model, values, f"the request {task}"), adapter
+    return parsed(REQUESTS[task], values, f"the request {task}"), adapter
 
 
 def pack_answer(task: str, answer: Answer | Failure, tensors: Adapter | None) -> Shareable:
@@ -71,7 +73,7 @@ def pack_answer(task: str, answer: Answer | Failure, tensors: Adapter | None) ->
     return message
 
 
-def unpack_answer(task: str, message: Shareable) -> tuple[Answer | Failure, Adapter | None]:
+def unpack_answer(task: str, message: Shareable) -> Reply:
     """Raises Refused for anything that is neither an answer to this task nor an error."""
     code = message.get_return_code(ReturnCode.OK)
     if code != ReturnCode.OK:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.protocol.answers import Reply
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import M
 from fedrlvr.run import Hear, claim, log_to, set_aside
@@ -35,7 +35,6 @@ from fedrlvr.server.client_manager import Message, Patience, Transport
 from fedrlvr.server.serve import Server
 from fedrlvr.site.agent import SiteAgent
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.types import Adapter
 from fedrlvr.worker.in_process import InProcessWorker
 from fedrlvr.worker.setup import SetUp, Worker
 
@@ -44,7 +43,7 @@ from fedrlvr.worker.setup import SetUp, Worker
 class LocalTask:
     """A `PendingTask` that is over as soon as it is there."""
 
-    reply: Callable[[], tuple[Answer | Failure, Adapter | None]]
+    reply: Callable[[], Reply]
     fetched = True
     ended = "answered"
     site_died = False

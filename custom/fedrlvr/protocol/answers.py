@@ -7,6 +7,7 @@ from pydantic import Field
 
 from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, SiteScores, StepRecord
 from fedrlvr.protocol.strict import Strict
+from fedrlvr.types import Adapter
 
 MAX_FAILURE = 2000  # characters
 
@@ -69,6 +70,9 @@ class Failure(Strict):
     def of(cls, reason: object, would_not: bool = False) -> Self:
         """The reason without folders, which are the site's business, and not too long."""
         return cls(reason=without_folders(str(reason))[:MAX_FAILURE], would_not=would_not)
+
+
+Reply = tuple[Answer | Failure, Adapter | None]
 
 
 def without_folders(text: str) -> str:

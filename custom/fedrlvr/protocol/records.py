@@ -70,12 +70,8 @@ class Envelope(Strict):
         """What this side says of itself."""
         return cls(**_code(), public_sha256=public_sha256, round=round_number, segment=segment)
 
-    def check_same_side(self, other: Self) -> None:
-        """Raises Refused where the other side runs other code or has other public problems."""
-        _check_same(other.model_dump(), self.model_dump(exclude={"round", "segment"}))
-
     def check_same(self, other: Self) -> None:
-        """The same, and the same place in the run. Raises Refused."""
+        """Raises Refused where the other side runs other code, has other public problems or is at another place."""
         _check_same(other.model_dump(), self.model_dump())
 
 

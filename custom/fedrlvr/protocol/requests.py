@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from fedrlvr.protocol.records import Count, Envelope, Name, PooledResponse, Segment
-from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.strict import Strict
 
 
@@ -74,10 +73,3 @@ class ValidateRequest(Request):
 REQUESTS: dict[str, type[Request]] = {
     request.task: request for request in (TrainRequest, ProposeRequest, SwapRequest, SubmitRequest, ValidateRequest)
 }
-
-
-def request_named(task: str) -> type[Request]:
-    """Raises Refused naming the tasks there are."""
-    if task not in REQUESTS:
-        raise Refused(f"no task is called {task[:80]!r}; known: {', '.join(REQUESTS)}")
-    return REQUESTS[task]

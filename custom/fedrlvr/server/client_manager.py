@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from fedrlvr.protocol.answers import Answer, Failure, printable
+from fedrlvr.protocol.answers import Failure, Reply, printable
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
@@ -37,7 +37,7 @@ class PendingTask(Protocol):
     ended: str | None  # None while it waits for an answer; then how it ended, in the transport's words
     site_died: bool  # it ended because the transport lost the site
 
-    def reply(self) -> tuple[Answer | Failure, Adapter | None] | None:
+    def reply(self) -> Reply | None:
         """What came back; None if nothing did. Raises Refused for something that is no answer to this request."""
 
 
@@ -174,7 +174,7 @@ class ClientManager:
             self._changed.wait(POLL)
             self._changed.clear()
 
-    def _answer(self, site: str, request: Request, task: PendingTask | None) -> tuple[Answer | Failure, Adapter | None]:
+    def _answer(self, site: str, request: Request, task: PendingTask | None) -> Reply:
         """What the site answered to exactly this request. Raises Refused."""
         if task is None:
             raise Refused(GONE)

@@ -6,12 +6,13 @@ The site's own files decide where its model and problems are and what may leave;
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.adapters import check_adapter
-from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.protocol.answers import Failure, Reply
 from fedrlvr.protocol.records import Envelope
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, TrainRequest
@@ -26,31 +27,21 @@ from fedrlvr.worker.setup import Ready, SetUp, Worker
 LOGGER = logging.getLogger(__name__)
 
 
+@dataclass
 class SiteAgent:
-    """One site in one job of a run.
+    """One site in one job of a run. `check_way_out` raises Refused where the job could send something past the site's
+    gate; it is called if the site has a policy."""
 
-    Args:
-        spec: what the job says of the run.
-        local: the folder with the site's own files.
-        new_worker: makes the worker, which is not started yet.
-        check_way_out: raises Refused where a job could send something past the site's gate; called if it has a policy.
-    """
-
-    def __init__(
-        self,
-        spec: RunSpec,
-        site: str,
-        job_id: str,
-        local: Path,
-        new_worker: Callable[[SetUp], Worker],
-        check_way_out: Callable[[], None] = lambda: None,
-    ):
-        self.spec, self.site, self.job_id, self.local = spec, site, job_id, local
-        self.egress: Egress | None = None  # what may leave; None without a policy
-        self._new_worker, self._check_way_out = new_worker, check_way_out
-        self._worker: Worker | None = None
-        self._ready: Ready | None = None
-        self._refusal: Refused | None = None
+    spec: RunSpec
+    site: str
+    job_id: str
+    local: Path  # the folder with the site's own files
+    new_worker: Callable[[SetUp], Worker]  # one that is not started yet
+    check_way_out: Callable[[], None] = lambda: None
+    egress: Egress | None = None  # what may leave; None without a policy
+    _worker: Worker | None = None
+    _ready: Ready | None = None
+    _refusal: Refused | None = None
 
     def open(self) -> None:
         """Read the site's file and its policy, once, and see that the job brings what the policy requires.
@@ -63,14 +54,14 @@ class SiteAgent:
         config = load_settings(SiteConfig, path)
         config.check_paths()
         if config.policy is not None:
-            self._check_way_out()
+            self.check_way_out()
             policy = load_settings(SitePolicy, config.policy)
             self.egress = Egress(self.site, self.job_id, self.spec.job, config, policy)
             self.egress.check_job()
         own = model_fingerprint(config.model_path)
         if self.spec.base_model not in (None, own):
             raise Refused(f"base model differs: the job is for {self.spec.base_model}, this site has {own}")
-        self._worker = self._new_worker(
+        self._worker = self.new_worker(
             SetUp(
                 spec=self.spec,
                 site=self.site,
@@ -81,12 +72,13 @@ class SiteAgent:
             )
         )
 
-    def answer(self, request: Request, adapter: Adapter | None) -> tuple[Answer | Failure, Adapter | None]:
+    def answer(self, request: Request, adapter: Adapter | None) -> Reply:
         """The worker's answer, or why there is none. Raises Aborted as `Supervisor.ask`."""
         began = time.monotonic()
         try:
             self.open()
-            Envelope.here(self.spec.public_sha256).check_same_side(request.envelope)
+            place = request.envelope
+            Envelope.here(self.spec.public_sha256, place.round, place.segment).check_same(place)
             answer, tensors = self._started(), None
             if isinstance(answer, Ready):
                 self._check_adapter(request, adapter, answer)

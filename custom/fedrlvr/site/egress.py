@@ -20,7 +20,7 @@ from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, Presidio
 from fedrlvr.privacy.policy import AdapterRules, SitePolicy, TrainingRules
 from fedrlvr.protocol.adapters import as_safetensors
-from fedrlvr.protocol.answers import Answer, Failure, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
+from fedrlvr.protocol.answers import Answer, Failure, ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.strict import as_json
@@ -57,9 +57,7 @@ class Egress:
         self._place = {"site": site, "job": job_id, "model": config.model}
         self._release_adapter = AdapterRelease(policy.adapters, self.ledger, config.model, job_id)
 
-    def release(
-        self, task: str, answer: Answer | Failure, tensors: Adapter | None
-    ) -> tuple[Answer | Failure, Adapter | None]:
+    def release(self, task: str, answer: Answer | Failure, tensors: Adapter | None) -> Reply:
         """The answer as it may leave, or a failure in its place. It is in the site's log before this returns."""
         try:
             if isinstance(answer, Failure):

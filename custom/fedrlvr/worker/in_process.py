@@ -7,12 +7,12 @@ from bdb import BdbQuit
 import torch
 
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.protocol.answers import Failure
+from fedrlvr.protocol.answers import Failure, Reply
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
 from fedrlvr.worker.launcher import ALONE
 from fedrlvr.worker.service import Service
-from fedrlvr.worker.setup import Ready, Reply, SetUp
+from fedrlvr.worker.setup import Ready, SetUp
 
 LOGGER = logging.getLogger(__name__)
 THREADS = torch.get_num_threads()  # PyTorch's own choice, before a run sets 1 for the server's sums

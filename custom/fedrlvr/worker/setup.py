@@ -2,15 +2,13 @@
 
 from typing import Literal, Protocol
 
-from fedrlvr.protocol.answers import Answer, Failure, Fingerprint
+from fedrlvr.protocol.answers import Failure, Fingerprint, Reply
 from fedrlvr.protocol.records import AdapterSpec, Count
 from fedrlvr.protocol.requests import Request
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import Strict
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
-
-Reply = tuple[Answer | Failure, Adapter | None]
 
 
 class SetUp(Strict):

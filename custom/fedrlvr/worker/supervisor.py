@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fedrlvr.processes import end, running, start, wait_until
-from fedrlvr.protocol.answers import ANSWERS, Failure
+from fedrlvr.protocol.answers import ANSWERS, Failure, Reply
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
 from fedrlvr.worker.launcher import worker_command, worker_environment
-from fedrlvr.worker.setup import Ready, Reply, SetUp
+from fedrlvr.worker.setup import Ready, SetUp
 from fedrlvr.worker.wire import FAILURE, READY, SET_UP, STOP, Frame, receive, send
 
 LOGGER = logging.getLogger(__name__)

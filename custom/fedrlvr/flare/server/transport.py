@@ -10,9 +10,8 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
 from fedrlvr.flare.messages import pack_request, unpack_answer
-from fedrlvr.protocol.answers import Answer, Failure
+from fedrlvr.protocol.answers import Reply
 from fedrlvr.server.client_manager import Message
-from fedrlvr.types import Adapter
 
 
 class FlareTask(Task):
@@ -31,7 +30,7 @@ class FlareTask(Task):
     def site_died(self) -> bool:
         return self.completion_status == TaskCompletionStatus.CLIENT_DEAD
 
-    def reply(self) -> tuple[Answer | Failure, Adapter | None] | None:
+    def reply(self) -> Reply | None:
         return None if self.result is None else unpack_answer(self.name, self.result)
 
 
