@@ -12,18 +12,19 @@ from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.rehearsal import rehearse
 from fedrlvr.site.trial import TrialFailed
 from fedrlvr.worker.setup import Ready, SetUp
+from fedrlvr.worker.supervisor import Supervisor
 
 SPEC = {"m.0.q.lora_A.weight": [2, 5], "m.0.q.lora_B.weight": [3, 2]}
 STEP = {"reward": 0.0, "live_groups": 0.0, "groups": 2.0, "completions": 4.0, "step_time": 0.25}
 
 
-class StandIn:
+class StandIn(Supervisor):
     """A supervisor whose worker answers as a test says."""
 
     def __init__(self, setup: SetUp):
+        super().__init__(setup)
         self.setup, self.asked, self.stopped = setup, [], 0
         self.config = setup.site_config
-        self.log_path = self.config.state_dir / "worker.log"
         self.steps, self.delta = 1.0, {name: torch.zeros(shape) for name, shape in SPEC.items()}
         self.words, self.cannot = None, ()
 

@@ -66,8 +66,7 @@ def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tupl
     return b, a
 
 
-Aggregator = Callable[[Adapter, Sequence[Adapter]], Adapter]
-AGGREGATORS: dict[str, Aggregator] = {"fedit": fedit, "svd": svd}
+AGGREGATORS: dict[str, Callable[[Adapter, Sequence[Adapter]], Adapter]] = {"fedit": fedit, "svd": svd}
 
 
 def _weight(updates: Sequence[Adapter]) -> float:

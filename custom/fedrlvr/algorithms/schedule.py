@@ -27,21 +27,16 @@ class Phase:
 def plan_round(config: JobConfig, round_number: int, public_ids: list[str]) -> list[Phase]:
     """The phases of one round. A phase ends at an exchange, an evaluation, `segments_per_task`, or the round's end."""
     per_round, every = config.federation.segments_per_round, config.evaluation.every_segments
-    last = (round_number + 1) * per_round - 1
+    schedule, last = config.exchange.schedule, (round_number + 1) * per_round - 1
     phases, current = [], []
     for index in range(round_number * per_round, last + 1):
         current.append(_segment(config, index, public_ids))
-        exchange = exchange_due(config, index)
+        exchange = METHODS[config.method].exchange and (schedule == "every" or index in schedule)
         evaluate = every is not None and (index + 1) % every == 0 and index != last
         if exchange or evaluate or index == last or len(current) == config.federation.segments_per_task:
             phases.append(Phase(tuple(current), exchange, evaluate))
             current = []
     return phases
-
-
-def exchange_due(config: JobConfig, index: int) -> bool:
-    schedule = config.exchange.schedule
-    return METHODS[config.method].exchange and (schedule == "every" or index in schedule)
 
 
 def steps_per_segment(config: JobConfig) -> int:

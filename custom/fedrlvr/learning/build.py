@@ -1,7 +1,5 @@
 """Build a site's trainer from the job's settings, the site's own file, and the problem files that it names."""
 
-from collections.abc import Sequence
-
 import torch
 
 from fedrlvr.data.problems import manifest_hash, read_problems
@@ -66,9 +64,7 @@ def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> Si
     )
 
 
-def check_prompts(
-    name: str, problems: Sequence[Problem], policy: Policy, task: Task, max_completion_length: int
-) -> int:
+def check_prompts(name: str, problems: list[Problem], policy: Policy, task: Task, max_completion_length: int) -> int:
     """Find a prompt that this model cannot take now and not hours later. Returns the longest prompt's number of tokens.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a receiver checks of an adapter before it uses it, and how large one is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from safetensors.torch import save
@@ -13,9 +13,7 @@ from fedrlvr.types import Adapter
 MOST_NORM = 1e9
 
 
-def check_adapter(
-    adapter: Mapping[str, torch.Tensor], spec: Mapping[str, list[int]], max_norm: float | None = None
-) -> Mapping[str, torch.Tensor]:
+def check_adapter(adapter: Adapter, spec: Mapping[str, Sequence[int]], max_norm: float | None = None) -> Adapter:
     """The adapter, if it has exactly the names and shapes of `spec`, is float32 and finite, and its L2 norm over all
     tensors is at most `max_norm`, and in any case such that a model can compute with it.
 
@@ -47,7 +45,7 @@ def check_adapter(
     return adapter
 
 
-def as_safetensors(adapter: Mapping[str, torch.Tensor]) -> bytes:
+def as_safetensors(adapter: Adapter) -> bytes:
     """The adapter's bytes as safetensors, names sorted: what is written, hashed and sent.
 
     Not `save_file`, whose error on a full disk is no OSError.

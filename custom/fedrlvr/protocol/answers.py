@@ -5,11 +5,13 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
+from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, SiteScores, StepRecord
-from fedrlvr.protocol.strict import Strict
+from fedrlvr.protocol.strict import Strict, as_json
 from fedrlvr.types import Adapter
 
 MAX_FAILURE = 2000  # characters
+FOLDERS = re.compile(r"/(?:[^/\s:,;'\"]+/)+")  # of a file's path: what stands before its name
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
@@ -24,6 +26,10 @@ class Answer(Strict):
     def payload(self) -> dict:
         """What the answer says, as plain data; its envelope and seconds travel beside that."""
         return self.model_dump(mode="json", exclude={"envelope", "seconds"}, exclude_none=True)
+
+    def as_bytes(self, tensors: Adapter | None) -> bytes:
+        """Exactly what leaves: the tensors that travel beside it, or else its payload."""
+        return as_json(self.payload()) if tensors is None else as_safetensors(tensors)
 
 
 class StepsAnswer(Answer):
@@ -69,15 +75,10 @@ class Failure(Strict):
     @classmethod
     def of(cls, reason: object, would_not: bool = False) -> Self:
         """The reason without folders, which are the site's business, and not too long."""
-        return cls(reason=without_folders(str(reason))[:MAX_FAILURE], would_not=would_not)
+        return cls(reason=FOLDERS.sub("", str(reason))[:MAX_FAILURE], would_not=would_not)
 
 
 Reply = tuple[Answer | Failure, Adapter | None]
-
-
-def without_folders(text: str) -> str:
-    """File names without the folders they are in."""
-    return re.sub(r"/(?:[^/\s:,;'\"]+/)+", "", text)
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,9 +16,7 @@ from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.server.event_log import EVENTS_FILE
 
 
-def report(
-    events: Sequence[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Console
-) -> None:
+def report(events: list[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Console) -> None:
     """Write metrics, summary, picture and adapter into the run's folder, and print the table."""
     if not any(event["event"] == "start" for event in events):
         return  # the server stopped before it asked any site

@@ -32,9 +32,9 @@ def print_incidents(summary: dict, console: Console) -> None:
 
 def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Console) -> None:
     """Print what `scores_with_intervals` returned, one row per label."""
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-    for name in ("", "problems", *(f"pass@{k}" for k in ks), "tokens", "cut off"):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=bool(name))
+    names = ("problems", *(f"pass@{k}" for k in ks), "tokens", "cut off")
+    numbers = (Column(name, justify="right", no_wrap=True) for name in names)
+    table = Table("", *numbers, title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     for label, part in scores.items():
         passes = (_interval(part[f"pass@{k}"]) for k in ks)
         table.add_row(label, str(part["problems"]), *passes, f"{part['tokens']:.0f}", f"{part['truncated']:.0%}")

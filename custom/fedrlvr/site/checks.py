@@ -69,9 +69,8 @@ def check_machine(config: SiteConfig) -> Iterator[Finding]:
     else:
         free, where, need = psutil.virtual_memory().available, "free memory", needed * config.processes
     text = f"{free / GIB:.1f} GiB {where}, about {need / GIB:.1f} GiB needed to load"
-    yield Finding(
-        "memory", "ok" if free >= need else "failed", text, "dtype: bfloat16, a smaller model, fewer processes"
-    )
+    remedy = "dtype: bfloat16, a smaller model, fewer processes"
+    yield Finding("memory", "ok" if free >= need else "failed", text, remedy)
     state = next(p for p in (config.state_dir, *config.state_dir.parents) if p.exists())
     free = shutil.disk_usage(state).free
     writable = state.is_dir() and os.access(state, os.W_OK)

@@ -8,12 +8,10 @@ from fedrlvr.data.problems import read_problems
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.protocol.strict import as_json
 from fedrlvr.site.egress import Egress
 from fedrlvr.site.trial import Ask, trial
 from fedrlvr.site_config import SiteConfig
@@ -22,7 +20,6 @@ from fedrlvr.types import Adapter
 from fedrlvr.worker.setup import Ready
 
 NAME = "dry-run"  # of site and job
-
 
 Outgoing = tuple[dict, bytes | None]  # a message: its line in the egress log, and its bytes (None: it would not leave)
 
@@ -66,9 +63,7 @@ def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter:
 
     def send(request: Request, tensors: Adapter | None = None) -> None:
         answer, tensors = egress.release(request.task, *ask(request, tensors))
-        payload = None
-        if not isinstance(answer, Failure):
-            payload = as_json(answer.payload()) if tensors is None else as_safetensors(tensors)
+        payload = None if isinstance(answer, Failure) else answer.as_bytes(tensors)
         sent.append((list(egress.log.entries())[-1], payload))
 
     # One test problem stands for all: what leaves of them are scores either way.

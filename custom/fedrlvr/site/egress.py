@@ -19,11 +19,9 @@ from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, Presidio
 from fedrlvr.privacy.policy import AdapterRules, SitePolicy, TrainingRules
-from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.answers import Answer, Failure, ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.strict import as_json
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter, Problem
@@ -87,8 +85,7 @@ class Egress:
             if tensors is not None and kind != "adapter":
                 raise Refused("tensors beside an answer that has none")
             answer, tensors, count, rules = self._allowed(answer, tensors)
-            payload = as_json(answer.payload()) if tensors is None else as_safetensors(tensors)
-            entry |= {"count": count, "rules": rules, **fingerprint(payload)}
+            entry |= {"count": count, "rules": rules, **fingerprint(answer.as_bytes(tensors))}
             entry["ledger"] = self.ledger.last_hash()  # with the charge for an adapter
         if kind == "responses":
             self._answers_released += count

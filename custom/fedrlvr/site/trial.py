@@ -27,9 +27,8 @@ def trial(spec: RunSpec, config: SiteConfig, propose_from: str = "local") -> Ite
     with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder:
         elsewhere = config.model_copy(update={"state_dir": Path(folder)})
         own = model_fingerprint(config.model_path)
-        worker = Supervisor(
-            SetUp(spec=spec, site="trial", site_config=elsewhere, base_model=own, propose_from=propose_from)
-        )
+        setup = SetUp(spec=spec, site="trial", site_config=elsewhere, base_model=own, propose_from=propose_from)
+        worker = Supervisor(setup)
 
         def ask(request: Request, tensors: Adapter | None = None) -> tuple[Answer, Adapter | None]:
             answer, tensors = worker.ask(request, tensors)
@@ -43,11 +42,6 @@ def trial(spec: RunSpec, config: SiteConfig, propose_from: str = "local") -> Ite
                 raise TrialFailed(ready.reason)
             yield ready, ask
         except TrialFailed as error:
-            raise TrialFailed(f"{error}{_end_of(worker.log_path)}") from None
+            raise TrialFailed("\n  ".join([str(error), *(line[:300] for line in worker.last_lines(5))])) from None
         finally:
             worker.stop()
-
-
-def _end_of(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()[-5:] if log.exists() else []
-    return "".join(f"\n  {line[:300]}" for line in lines)

@@ -137,7 +137,8 @@ class Supervisor:
             raise Aborted("aborted while the worker started")
         if not running(self._process):
             # Before its set-up a worker has seen nothing private, so its last log line may be sent.
-            return Failure.of(self._lost(f"died while starting: {self._last_line()}"))
+            last = next(iter(self.last_lines(1)), "(nothing)")
+            return Failure.of(self._lost(f"died while starting: {last[-500:]}"))
         return Failure.of(self._lost(late, within=0.0)) if time.monotonic() > deadline else None
 
     def _wait(self, deadline: float, late: str) -> Frame:
@@ -161,9 +162,10 @@ class Supervisor:
         LOGGER.error("%s; see %s", reason, self.log_path)
         return f"{reason}; see {self.log_path}"
 
-    def _last_line(self) -> str:
+    def last_lines(self, count: int) -> list[str]:
+        """Of the worker's log."""
         lines = self.log_path.read_text(errors="replace").strip().splitlines() if self.log_path.exists() else []
-        return lines[-1][-500:] if lines else "(nothing)"
+        return lines[-count:]
 
 
 def _failed(reason: str) -> Frame:
