@@ -5,9 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
-from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, SiteScores, StepRecord
-from fedrlvr.protocol.strict import Strict, as_json
+from fedrlvr.protocol.strict import Strict
 from fedrlvr.types import Adapter
 
 MAX_FAILURE = 2000  # characters
@@ -26,10 +25,6 @@ class Answer(Strict):
     def payload(self) -> dict:
         """What the answer says, as plain data; its envelope and seconds travel beside that."""
         return self.model_dump(mode="json", exclude={"envelope", "seconds"}, exclude_none=True)
-
-    def as_bytes(self, tensors: Adapter | None) -> bytes:
-        """Exactly what leaves: the tensors that travel beside it, or else its payload."""
-        return as_json(self.payload()) if tensors is None else as_safetensors(tensors)
 
 
 class StepsAnswer(Answer):

@@ -12,7 +12,7 @@ from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.site.egress import Egress
+from fedrlvr.site.egress import Egress, as_bytes
 from fedrlvr.site.trial import Ask, trial
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
@@ -63,7 +63,7 @@ def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter:
 
     def send(request: Request, tensors: Adapter | None = None) -> None:
         answer, tensors = egress.release(request.task, *ask(request, tensors))
-        payload = None if isinstance(answer, Failure) else answer.as_bytes(tensors)
+        payload = None if isinstance(answer, Failure) else as_bytes(answer, tensors)
         sent.append((list(egress.log.entries())[-1], payload))
 
     # One test problem stands for all: what leaves of them are scores either way.

@@ -19,9 +19,11 @@ from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, Presidio
 from fedrlvr.privacy.policy import AdapterRules, SitePolicy, TrainingRules
+from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.answers import Answer, Failure, ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.strict import as_json
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter, Problem
@@ -85,7 +87,7 @@ class Egress:
             if tensors is not None and kind != "adapter":
                 raise Refused("tensors beside an answer that has none")
             answer, tensors, count, rules = self._allowed(answer, tensors)
-            entry |= {"count": count, "rules": rules, **fingerprint(answer.as_bytes(tensors))}
+            entry |= {"count": count, "rules": rules, **fingerprint(as_bytes(answer, tensors))}
             entry["ledger"] = self.ledger.last_hash()  # with the charge for an adapter
         if kind == "responses":
             self._answers_released += count
@@ -202,6 +204,11 @@ class Egress:
 
     def _written(self, kind: str, **place) -> AbstractContextManager[dict]:
         return self.log.written(**self._place, **place, kind=kind, ledger=self.ledger.last_hash())
+
+
+def as_bytes(answer: Answer, tensors: Adapter | None) -> bytes:
+    """Exactly what leaves: the tensors beside an answer, or else what it says."""
+    return as_json(answer.payload()) if tensors is None else as_safetensors(tensors)
 
 
 def _refused(task: str, reason: object) -> Failure:
