@@ -29,10 +29,7 @@ def begin(path: Path) -> Path:
 
 def seal(path: Path) -> None:
     """Write the hashes into the folder that `begin(path)` made, and rename it to `path`; an older `path` is replaced.
-
-    Raises:
-        OSError: it cannot be written. An older `path` is then unchanged.
-    """
+    Raises OSError where it cannot be written; an older `path` is then unchanged."""
     unfinished = path.with_name(path.name + UNFINISHED)
     files = sorted(file for file in unfinished.iterdir() if file.name != SEAL)
     (unfinished / SEAL).write_text(json.dumps({file.name: _digest(file) for file in files}, indent=1))
@@ -84,10 +81,7 @@ def check_free(folder: Path) -> None:
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A directory beside `folder` that is renamed to `folder` at the end of the block, or removed if the block raises.
-
-    Raises:
-        ValueError: as `check_free`, at the beginning or at the end.
-    """
+    Raises ValueError as `check_free`, at the beginning or at the end."""
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

@@ -14,11 +14,8 @@ A_MARK, B_MARK = ".lora_A.", ".lora_B."
 
 
 def factor_pairs(names) -> list[tuple[str, str]]:
-    """(A name, B name) of every adapted layer, sorted.
-
-    Raises:
-        ValueError: a name that is neither, or a factor without its partner.
-    """
+    """(A name, B name) of every adapted layer, sorted. Raises ValueError for a name that is neither, or a factor
+    without its partner."""
     names = set(names)
     pairs = []
     for name in sorted(names):

@@ -19,11 +19,8 @@ from fedrlvr.types import Problem
 
 
 def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, propose_from: str = "local") -> Trainer:
-    """Check the input, load the model and start DeepSpeed.
-
-    Raises:
-        ValueError: the job and the site's file, problems or model do not fit together.
-    """
+    """Check the input, load the model and start DeepSpeed. Raises ValueError where the job and the site's file,
+    problems or model do not fit together."""
     job, grpo = spec.job, spec.job.grpo
     if config.model != job.model:
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
@@ -44,12 +41,8 @@ def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, pr
 
 
 def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> SiteProblems:
-    """Read the site's problem files, and check that the public set is the agreed one.
-
-    Raises:
-        ProblemFileError: a file that cannot be used.
-        ValueError: the public file's hash is not the job's.
-    """
+    """Read the site's problem files, and check that the public set is the agreed one. Raises ProblemFileError for a
+    file that cannot be used, and ValueError for another public set."""
     public = read_problems(config.public_problems, task)
     if manifest_hash(public) != public_sha256:
         raise ValueError(
@@ -66,11 +59,8 @@ def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> Si
 
 def check_prompts(name: str, problems: list[Problem], policy: Policy, task: Task, max_completion_length: int) -> int:
     """Find a prompt that this model cannot take now and not hours later. Returns the longest prompt's number of tokens.
-
-    Raises:
-        ValueError: text with a control token, or no room for the completion. The error has the problem's place in the
-            set `name` and never its text: errors reach the server.
-    """
+    Raises ValueError for text with a control token, or without room for the completion; it has the problem's place in
+    the set `name` and never its text, as errors reach the server."""
     longest = 0
     for number, problem in enumerate(problems, start=1):
         try:

@@ -19,12 +19,9 @@ JOB_OWNED = ("optimizer", "scheduler", "gradient_clipping", *BATCH_SIZES)
 
 
 def read_deepspeed_config(path: Path) -> dict:
-    """A site's DeepSpeed file, which says how the hardware is used and nothing about the algorithm.
-
-    Raises:
-        ValueError: not JSON, a key that belongs to the job, or ZeRO stage 3 (parameters split over ranks, which the
-            sampling loop here does not support).
-    """
+    """A site's DeepSpeed file, which says how the hardware is used and nothing about the algorithm. Raises ValueError
+    for what is not JSON, for a key that belongs to the job, and for ZeRO stage 3 (parameters split over ranks, which
+    the sampling loop here does not support)."""
     try:
         config = json.loads(path.read_text())
     except json.JSONDecodeError as error:
@@ -180,11 +177,8 @@ class Engine:
         return state
 
     def load_optimizer_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Load such a copy; the adapter that belongs to it must be loaded first.
-
-        Raises:
-            ValueError: it is from an optimizer over parameters of other shapes.
-        """
+        """Load such a copy; the adapter that belongs to it must be loaded first. Raises ValueError for one of an
+        optimizer over parameters of other shapes."""
         for number, parameter in enumerate(self._optimized()):
             prefix = f"{number}."
             parts = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}

@@ -55,11 +55,8 @@ class Policy:
 
 
 def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings, device: torch.device) -> Policy:
-    """Load a local model directory and attach fresh LoRA factors, the only weights that train.
-
-    Raises:
-        ValueError: no causal language model, no end token, or a target module that matches no layer.
-    """
+    """Load a local model directory and attach fresh LoRA factors, the only weights that train. Raises ValueError where
+    there is no causal language model, no end token, or a target module that matches no layer."""
     model, tokenizer = load_base(settings, device)
     _check_targets(model, lora, settings.model_path)
     config = LoraConfig(
@@ -75,11 +72,8 @@ def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings
 
 
 def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSettings, device: torch.device) -> Policy:
-    """A policy to measure: the model itself, or the model with the adapter of a PEFT directory.
-
-    Raises:
-        ValueError: no causal language model, no end token, or an adapter that does not fit it.
-    """
+    """A policy to measure: the model itself, or the model with the adapter of a PEFT directory. Raises ValueError where
+    there is no causal language model, no end token, or an adapter that does not fit it."""
     model, tokenizer = load_base(settings, device)
     if adapter is None:
         return _policy(model, tokenizer, prompt)

@@ -15,11 +15,8 @@ MOST_NORM = 1e9
 
 def check_adapter(adapter: Adapter, spec: Mapping[str, Sequence[int]], max_norm: float | None = None) -> Adapter:
     """The adapter, if it has exactly the names and shapes of `spec`, is float32 and finite, and its L2 norm over all
-    tensors is at most `max_norm`, and in any case such that a model can compute with it.
-
-    Raises:
-        Refused: naming the tensor of `spec` and what was expected.
-    """
+    tensors is at most `max_norm`, and in any case such that a model can compute with it. Raises Refused, naming the
+    tensor of `spec` and what was expected."""
     missing, extra = sorted(set(spec) - set(adapter)), sorted(set(adapter) - set(spec), key=str)
     if missing:
         raise Refused(f"tensor {missing[0]} is missing ({len(missing)} in all)")

@@ -29,11 +29,8 @@ NEEDED = {"reward", "live_groups", "groups"}
 
 
 def check_same_code(envelope: object) -> None:
-    """Look at a request's envelope before anything else of it is read, as other code may write other requests.
-
-    Raises:
-        Refused: no envelope, or one of other code than ours, with both values.
-    """
+    """Look at a request's envelope before anything else of it is read, as other code may write other requests. Raises
+    Refused where there is none, or one of other code than ours, with both values."""
     if not isinstance(envelope, dict):
         raise Refused("the message has no fedrlvr envelope")
     _check_same(envelope, _code())

@@ -26,11 +26,8 @@ class Strict(BaseModel):
 
 
 def parsed(model: type[M], data: object, what: str) -> M:
-    """`data`, which must be JSON, as a `model`.
-
-    Raises:
-        Refused: naming the field and what was expected. It quotes no value, and of keys at most 80 characters.
-    """
+    """`data`, which must be JSON, as a `model`. Raises Refused, naming the field and what was expected. It quotes no
+    value, and of keys at most 80 characters."""
     try:
         return model.model_validate_json(data if isinstance(data, str | bytes) else json.dumps(data))
     except ValidationError as error:

@@ -67,11 +67,8 @@ class RoundStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def latest(self) -> CompletedRound | None:
-        """The newest round that is whole; None if there is none.
-
-        Raises:
-            Refused: the kept rounds are of a run with other settings or another public set.
-        """
+        """The newest round that is whole; None if there is none. Raises Refused where the kept rounds are of a run with
+        other settings or another public set."""
         skipped: list[str] = []
         for path in reversed(sealed_folders(self.folder)):
             try:

@@ -46,10 +46,7 @@ class SiteCheckpoints:
 
     def claim(self, patience: float = 60.0) -> None:
         """Lock this run for this worker until its process ends. A job that lost its server may hold it a little longer.
-
-        Raises:
-            NotThere: another worker still held it after `patience` seconds.
-        """
+        Raises NotThere where another worker still held it after `patience` seconds."""
         if self.ranks.rank == 0:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with suppress(Timeout):
@@ -62,11 +59,8 @@ class SiteCheckpoints:
         self._lock.release()
 
     def save(self, state: TrainerState, ledger: str, beginning_of: int | None = None) -> None:
-        """Write `state`; `beginning_of` is the round that is about to begin.
-
-        Raises:
-            OSError: it cannot be written; earlier ones are as they were.
-        """
+        """Write `state`; `beginning_of` is the round that is about to begin. Raises OSError where it cannot be written;
+        earlier ones are as they were."""
         path = self.folder / _name(state.progress, beginning_of)
         unfinished = path.with_name(path.name + UNFINISHED)
         failed = _attempt(lambda: begin(path)) if self.ranks.rank == 0 else ""

@@ -36,11 +36,7 @@ def worker_environment(config: SiteConfig) -> dict[str, str]:
 
 def take_place() -> None:
     """Set what a launcher would have set, for a worker that was started without one (as under `docker run`): it is the
-    only rank.
-
-    Raises:
-        RuntimeError: the worker is one of several ranks, and was not told which.
-    """
+    only rank. Raises RuntimeError for one of several ranks that was not told which."""
     if "RANK" not in os.environ:
         for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
             if int(os.environ.get(name) or 1) > 1:

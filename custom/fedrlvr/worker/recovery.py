@@ -28,11 +28,7 @@ class Recovery:
 
     def enter_round(self, number: int, begins: bool, adapter: Adapter | None, ledger: str) -> None:
         """Start round `number`, or continue it if it is already under way. A worker that knows nothing of it starts it
-        from `adapter`.
-
-        Raises:
-            NotThere: what that needs is missing.
-        """
+        from `adapter`. Raises NotThere where what that needs is missing."""
         trainer = self.trainer
         if not begins and trainer.progress.round == number:
             return

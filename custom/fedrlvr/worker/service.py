@@ -53,11 +53,8 @@ class Service:
         )
 
     def answer(self, request: Request, tensors: Adapter | None, ledger: str) -> tuple[Answer, Adapter | None]:
-        """Do what is asked. A step that moved the policy is saved before it is answered.
-
-        Raises:
-            NotThere: the request is of a round that this worker cannot enter.
-        """
+        """Do what is asked. A step that moved the policy is saved before it is answered. Raises NotThere for a request
+        of a round that this worker cannot enter."""
         trainer, envelope = self.trainer, request.envelope
         if isinstance(request, TrainRequest):
             self._recovery.enter_round(envelope.round, request.begin_round, tensors, ledger)

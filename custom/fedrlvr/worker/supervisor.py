@@ -67,11 +67,8 @@ class Supervisor:
 
     def ask(self, request: Request, tensors: Adapter | None = None, ledger: str = "") -> Reply:
         """Send one request and wait for its answer, or for the failure of a worker that died or gave none within the
-        job's `step_deadline`; after these two the worker is gone.
-
-        Raises:
-            Aborted: the abort signal was seen; the worker is gone.
-        """
+        job's `step_deadline`; after these two the worker is gone. Raises Aborted where the abort signal was seen; then,
+        too, the worker is gone."""
         limit = self._limits.step_deadline
         late = f"gave no answer within federation.step_deadline = {limit:g} s"
         asked = Frame(request.task, request.model_dump_json(), tensors, ledger)

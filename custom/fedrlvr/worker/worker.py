@@ -83,11 +83,8 @@ def _failure(error: Exception, broken: bool) -> Frame:
 
 
 def _die_with_supervisor(address: str) -> None:
-    """Open a second connection, only to notice when the supervisor dies, however it dies.
-
-    Raises:
-        RuntimeError: this is rank 0, and it does not reach the supervisor.
-    """
+    """Open a second connection, only to notice when the supervisor dies, however it dies. Raises RuntimeError where
+    this is rank 0 and it does not reach the supervisor."""
     try:
         lifeline = _connect(address, b"lifeline")
     except OSError as error:
