@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -98,6 +99,13 @@ def processes_of(folder: Path) -> list[psutil.Process]:
         if any(str(folder) in place for place in places):
             found.append(process)
     return found
+
+
+def command_of(process: psutil.Process) -> str:
+    """Empty if the process has ended meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def wait_until_gone(folder: Path, seconds: float) -> list[psutil.Process]:

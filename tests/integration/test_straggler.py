@@ -5,7 +5,7 @@ import signal
 
 import psutil
 import pytest
-from tests.integration.conftest import processes_of
+from tests.integration.conftest import command_of, processes_of
 from tests.runs import heard, of, simulation_of
 
 from fedrlvr.flare.deadlines import Deadlines
@@ -32,12 +32,11 @@ def simulation(site_files, small_job, tmp_path):
 
 def processes_of_site(simulation: Simulation, site: str) -> list[psutil.Process]:
     """FLARE's process of a simulated site, and its worker."""
+    commands = {process: command_of(process) for process in processes_of(simulation.folder)}
     found = [
-        process
-        for process in processes_of(simulation.folder)
-        if "simulator_worker" in " ".join(process.cmdline()) and site in process.cmdline()
+        process for process, command in commands.items() if "simulator_worker" in command and site in command.split()
     ]
-    assert len(found) == 1, [p.cmdline() for p in processes_of(simulation.folder)]
+    assert len(found) == 1, commands.values()
     return [*found, *found[0].children(recursive=True)]
 
 

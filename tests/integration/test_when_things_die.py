@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import processes_of, wait_for_line, wait_until_gone
+from tests.integration.conftest import command_of, processes_of, wait_for_line, wait_until_gone
 from tests.runs import heard, of, round_adapters, run_here, spec_of
 
 from fedrlvr.flare.lead.simulator import Simulation
@@ -41,7 +41,7 @@ def test_a_run_killed_half_way_leaves_no_process(demo, workspace, sent, seed):
     os.kill(process.pid, sent)
     process.communicate(timeout=30)
     left = wait_until_gone(folder, seconds=15)
-    assert not left, [p.cmdline() for p in left]
+    assert not left, [command_of(p) for p in left]
     if sent == signal.SIGINT:
         assert process.returncode == 130
         assert json.loads((folder / "summary.json").read_text())["finished"] is False

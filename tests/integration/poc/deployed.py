@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
-from tests.integration.conftest import ROOT, SMALL, processes_of
+from tests.integration.conftest import ROOT, SMALL, command_of, processes_of
 
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.deploy.project import is_free
@@ -115,11 +115,11 @@ def wait_for_round(poc: Poc, folder: Path, number: int, earlier: str = "") -> st
 def of_site(poc: Poc, name: str, what: str = "") -> list[psutil.Process]:
     """FLARE's processes of a participant."""
     kit = str(poc.deployment.kit(name))
-    return [p for p in poc.deployment.processes() if kit in " ".join(p.cmdline()) and what in " ".join(p.cmdline())]
+    return [p for p in poc.deployment.processes() if kit in command_of(p) and what in command_of(p)]
 
 
 def workers(poc: Poc) -> list[psutil.Process]:
-    return [p for p in poc.deployment.processes() if "fedrlvr.worker.worker" in " ".join(p.cmdline())]
+    return [p for p in poc.deployment.processes() if "fedrlvr.worker.worker" in command_of(p)]
 
 
 def kill(processes: list[psutil.Process]) -> None:
