@@ -58,7 +58,7 @@ def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> Si
 
 
 def check_prompts(name: str, problems: list[Problem], policy: Policy, task: Task, max_completion_length: int) -> int:
-    """Find a prompt that this model cannot take: now, and not hours later. Returns the longest prompt's number of tokens.
+    """Find a prompt that this model cannot take: now, not hours later. Returns the longest prompt's number of tokens.
     Raises ValueError for text with a control token, or without room for the completion; it has the problem's place in
     the set `name` and never its text, as errors reach the server."""
     longest = 0
