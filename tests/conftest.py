@@ -26,7 +26,7 @@ SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADD
 
 
 def pytest_configure(config):
-    """`pytest -n 4 --dist loadfile` hands files out in the order in which they are collected."""
+    """`pytest -n 5 --dist loadfile` hands files out in the order in which they are collected."""
     config.option.loadscopereorder = False
     # A shell's background job ignores an interruption, and so would every command that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(items):
     """In a process of pytest-xdist: long files first, so that none is left for the end, where it would run alone."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: (item.path.parent.name != "poc", item.path not in slow))
+        longest = ("test_poc_jobs.py", "test_when_things_die.py", "test_stress.py", "test_poc.py", "test_demo.py")
+        items.sort(key=lambda i: (longest.index(i.path.name) if i.path.name in longest else 9, i.path not in slow))
 
 
 @pytest.fixture(scope="session", autouse=True)
