@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.loading import loading
 
 
 def arguments(description: str, config: Path) -> argparse.Namespace:
@@ -40,15 +41,16 @@ def _only_errors() -> None:
 def run(args: argparse.Namespace) -> int:
     """Run one experiment. The exit code is 2 for bad input, 1 for a failed run and 130 for an interruption."""
     try:
-        from rich.console import Console
+        with loading():
+            from rich.console import Console
 
-        from fedrlvr.launch.stages import PLAIN, follow, prepare, start
+            from fedrlvr.launch.stages import PLAIN, follow, prepare, start
 
-        console = Console()
-        _only_errors()
-        say = partial(console.print, **PLAIN)
-        prepared = prepare(args, say)
-        started = start(prepared, say)
+            console = Console()
+            _only_errors()
+            say = partial(console.print, **PLAIN)
+            prepared = prepare(args, say)
+            started = start(prepared, say)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

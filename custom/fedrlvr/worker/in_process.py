@@ -7,6 +7,7 @@ from bdb import BdbQuit
 import torch
 
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.loading import loading
 from fedrlvr.protocol.answers import Failure, Reply
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
@@ -33,7 +34,8 @@ class InProcessWorker:
         self.stop()
         os.environ.update(ALONE)  # DeepSpeed asks the environment
         try:
-            self._service = Service(self._setup, Ranks())
+            with loading():
+                self._service = Service(self._setup, Ranks())
         except BdbQuit:  # somebody left the debugger
             raise
         except Exception as error:  # whatever it is, the site cannot take part, and says why

@@ -5,13 +5,13 @@ the set-up. Every request is answered, by its result or by its failure. When the
 """
 
 import argparse
-import gc
 import logging
 import os
 from multiprocessing.connection import Client, Connection
 from typing import TYPE_CHECKING
 
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.loading import loading
 from fedrlvr.processes import die_with
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.requests import REQUESTS
@@ -51,17 +51,14 @@ def main(address: str) -> None:
 
 
 def _set_up(frame: Frame, ranks: Ranks) -> tuple["Service | None", Frame]:
-    gc.disable()  # libraries and model are a million objects that stay: looking for garbage took a sixth of the start
     try:
-        from fedrlvr.worker.service import Service  # not before the lifeline: it loads the large libraries
+        with loading():
+            from fedrlvr.worker.service import Service  # not before the lifeline: it loads the large libraries
 
-        service = Service(SetUp.model_validate_json(frame.body), ranks)
+            service = Service(SetUp.model_validate_json(frame.body), ranks)
         return service, Frame(READY, service.ready.model_dump_json())
     except Exception as error:  # whatever it is, the site cannot take part, and says why
         return None, _failure(error, broken=ranks.world_size > 1)
-    finally:
-        gc.freeze()  # later collections need not look at them either
-        gc.enable()
 
 
 def _answer(service: "Service | None", frame: Frame) -> Frame:
