@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -137,6 +138,23 @@ def test_a_site_that_refused_is_out_until_the_next_round(small_job, sites, tmp_p
     )
     assert not of(events, "back")
     assert [e["sites"] for e in of(events, "average")] == [["site-1"], ["site-1", "site-2"]]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["from the start", "in a later round"])
+def test_a_site_with_another_base_model_takes_part_in_no_average(small_job, site_files, tmp_path, late):
+    """The run names no base model, as where the lead has none: what most sites have counts."""
+    _, sites = site_files(dict.fromkeys(("site-1", "site-2", "site-3"), ("A", "B")))
+    other = shutil.copytree(sites["site-3"].model_path, tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(settings | {"of": "somebody else"}))
+    sites["site-3"] = sites["site-3"].model_copy(update={"model_path": other})
+    script = {("validate", "site-3"): failing(int(late), Failure.of("not ready"))}
+    how = {"new_transport": lambda agents: Scripted(agents, script)}
+    events, _ = run_here(tmp_path / "run", spec_of(small_job(**TWO_ROUNDS), sites, base_model=None), sites, **how)
+    failures = [(e["site"], e["reason"].partition(":")[0]) for e in of(events, "failure")]
+    assert ("site-3", "base model differs") in failures
+    assert [e["sites"] for e in of(events, "average")] == [["site-1", "site-2"]] * 2
+    assert late or len(failures) == 1  # it is not asked again
 
 
 def test_below_the_quorum_the_run_ends_with_the_reason_and_can_be_resumed(small_job, sites, tmp_path):

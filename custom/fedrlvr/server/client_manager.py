@@ -88,7 +88,12 @@ class ClientManager:
     _changed: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self):
-        self.names = self.transport.sites
+        self.names = list(self.transport.sites)
+
+    def exclude(self, site: str, task: str, reason: str) -> None:
+        """Count a failure, and leave the site out for the rest of the job."""
+        self.names.remove(site)
+        self.fail(site, task, reason)
 
     def begin_round(self) -> None:
         self.active, self.returning = list(self.names), []

@@ -46,7 +46,7 @@ class Rounds:
     def __post_init__(self):
         self.config = self.spec.job
         self._method = METHODS[self.config.method]
-        self._round = -1  # before the first
+        self._round, self._base_model = -1, None  # before the first
 
     def run(self, kept: CompletedRound | None) -> None:
         """All rounds, or those after `kept`.
@@ -90,8 +90,9 @@ class Rounds:
     def _agree(self, answers: Mapping[str, ValidateAnswer]) -> None:
         self._adapter_spec, dissenters = agree_on_model(answers)
         for site, reason in dissenters.items():
-            self.sites.fail(site, "validate", reason)
+            self.sites.exclude(site, "validate", reason)
         self.sites.check_quorum()
+        self._base_model = next((a.base_model for site, a in answers.items() if site not in dissenters), None)
 
     def _last_segment(self, number: int) -> int:
         return (number + 1) * self.config.federation.segments_per_round - 1
@@ -196,12 +197,18 @@ class Rounds:
         for i, site in enumerate(active):
             share = None if which == "local" else (i, len(active))
             messages[site] = self._message(site, ValidateRequest(**about, share=share), adapter)
-        answers = self.sites.ask(messages)
+        answers = self.sites.ask(messages, self._of_the_model)
         scores = {site: answer.scores.model_dump(exclude_none=True) for site, answer in answers.items()}
         if scores:
             place = {"round": self._round, "segment": segment}
             self.log.write("evaluation", which=which, **place, samples=samples, scores=scores)
         return answers
+
+    def _of_the_model(self, answer: ValidateAnswer, _) -> ValidateAnswer:
+        """Raises Refused for a site that was not there when the others agreed, and has another base model."""
+        if self._base_model not in (None, answer.base_model):
+            raise Refused(f"base model differs: most sites have {self._base_model}, this one {answer.base_model}")
+        return answer
 
     def _ask_all(self, request: Request, check, optional: bool = False) -> dict:
         return self.sites.ask({site: Message(request) for site in self.sites.active}, check, optional)
