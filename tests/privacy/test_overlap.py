@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedrlvr.privacy.overlap import PrivateIndex
-from fedrlvr.privacy.text import words
+from fedrlvr.privacy.text import spelt_out, words
 from fedrlvr.types import Message, Problem
 
 STORY = "A woman of 54 with a rash on both shins came back from Lisbon last week"
@@ -100,6 +100,7 @@ DISGUISES = {
 def test_a_private_text_is_found_in_disguise(disguise, private):
     text = " ".join(private)
     assume(len(words(text)) >= 5)
+    assume(not spelt_out(text))  # four one-letter words in a row count as one word, unless commands are between them
     assert index(text).shared(f"Hence: {disguise(text)}. So 11.") >= 1
 
 
