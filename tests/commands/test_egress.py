@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fedrlvr.cli import main
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, epsilon
@@ -133,6 +134,18 @@ def test_a_dry_run_says_what_the_worker_cannot_do(site):
         "nothing would leave this site for this job: ValueError: lora.target_modules: no linear layer of "
     )
     assert not site.ledger.path.exists()
+
+
+def test_a_dry_run_takes_only_an_adapter_of_the_sites_model(site, tmp_path):
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({"x": torch.zeros(2)}, file)
+    code, out, _ = site("dry-run", "--config", site.preset, "--adapter", str(tmp_path))
+    assert code == 1
+    assert "nothing would leave this site for this job: " in out
+    assert "is missing" in out
+    file.write_bytes(b"no tensors")
+    code, _, err = site("dry-run", "--config", site.preset, "--adapter", str(tmp_path))
+    assert (code, err.partition(" (")[0]) == (2, f"error: {file}: not a safetensors file")
 
 
 def test_a_dry_run_under_differential_privacy_spends_nothing(site):

@@ -1,5 +1,6 @@
 """Bad input on the command line ends with one message and code 2, before anything starts."""
 
+import json
 import subprocess
 import sys
 from argparse import Namespace
@@ -15,6 +16,7 @@ from fedrlvr.launch.prepared_run import PreparedRun, load_run
 from fedrlvr.launch.stages import follow
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import claim
+from fedrlvr.site_config import SiteConfig
 
 DEMO = Path(__file__).parents[2] / "app_configs" / "demo.yaml"
 TINY = ["base_model.steps=1", "base_model.batch_size=4"]
@@ -109,6 +111,17 @@ def test_only_a_runs_folder_can_be_resumed(tmp_path, capsys):
             (tmp_path / "run.json").write_text(content)
         assert launch(tmp_path, env=None, resume_from=tmp_path) == 2
         assert "not a run's folder, such as workspace/demo-pubswap-seed0" in capsys.readouterr().err
+
+
+def test_a_copied_run_is_not_resumed_in_the_originals_files(tmp_path, capsys):
+    a_run(tmp_path)
+    values = json.loads((tmp_path / "run.json").read_text())
+    site = SiteConfig(model="tiny", model_path="m", private_problems="p", public_problems="q", test_problems="t",
+                      deepspeed_config="d", state_dir=tmp_path / "original" / "sites" / "site-1")  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(values | {"sites": {"site-1": site.model_dump(mode="json")}}))
+    assert launch(tmp_path, env=None, set=[], resume_from=tmp_path) == 2
+    said = f"--resume-from {tmp_path}: the run was made as {tmp_path / 'original'}, where its sites' files are"
+    assert said in capsys.readouterr().err
 
 
 def test_a_run_that_another_command_uses_is_not_changed(tmp_path, capsys):

@@ -54,6 +54,14 @@ def test_reading_writes_nothing(log):
     assert set(log.path.parent.iterdir()) == files
 
 
+def test_a_file_that_is_somebody_elses_is_not_cut_off(log):
+    log.path.parent.mkdir()
+    log.path.write_text("notes of somebody, without a line's end")
+    with pytest.raises(BrokenLog, match="it is not a log"), log.locked():
+        log.append({"text": "a"})
+    assert log.path.read_text() == "notes of somebody, without a line's end"
+
+
 def edited(lines: list[bytes], number: int) -> list[bytes]:
     return [line.replace(b'"text": "', b'"text": "not ') if n == number else line for n, line in enumerate(lines)]
 

@@ -71,6 +71,11 @@ def test_a_rule_that_cannot_be_kept_is_an_error(policy_of, values, said):
     assert said in str(error.value)
 
 
+def test_log_and_ledger_are_two_files(policy_of):
+    with pytest.raises(SettingsError, match="log and ledger are one file"):
+        policy_of(log="fedrlvr-ledger.jsonl")
+
+
 def test_answers_may_leave_beside_noisy_steps_where_no_private_problem_decides_which(policy_of):
     assert policy_of(training=DP, metrics=QUIET, responses={"pii": ["email"]}).responses.share
     assert not policy_of(training=DP, metrics=QUIET, responses={"share": False, "ngram": 5}).responses.share

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fedrlvr.launch.experiment import site_job, spec_on
@@ -20,6 +21,7 @@ from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.dry_run import Outgoing, dry_run
 from fedrlvr.site.trial import TrialFailed
 from fedrlvr.site_config import SiteConfig
+from fedrlvr.types import Adapter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,12 +101,19 @@ def _show_ledger(policy: SitePolicy, seen: str, console: Console) -> int:
     return 0
 
 
+def _adapter(file: Path) -> Adapter:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise SettingsError(f"{file}: not a safetensors file ({error}); expected a PEFT adapter's folder") from None
+
+
 def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePolicy, console: Console) -> int:
     config.check_paths()
+    job = site_job(config, arguments.config, arguments.set, arguments.tiny)
+    adapter = _adapter(arguments.adapter / "adapter_model.safetensors") if arguments.adapter else None
     if arguments.full:
         arguments.full.mkdir(parents=True)
-    job = site_job(config, arguments.config, arguments.set, arguments.tiny)
-    adapter = load_file(arguments.adapter / "adapter_model.safetensors") if arguments.adapter else None
     try:
         with console.status("the worker evaluates, trains one segment, proposes and submits"):
             sent, costs = dry_run(spec_on(config.public_problems, job), config, policy, adapter)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,7 +28,7 @@ class PreparedRun(Settings):
     spec: RunSpec
     base_model: str  # what the run's adapter will name as its base: a directory, or in production perhaps only a name
     sites: dict[str, SiteConfig] = Field({})  # those whose files were written here
-    environment: str = "sim"  # where the run takes place
+    environment: Literal["local", "sim", "poc", "prod"] = "sim"  # where the run takes place
     place: str = ""  # the folder of the proof of concept, or the lead's startup kit in production
 
     def save(self) -> None:
@@ -47,6 +48,12 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
             f"--resume-from {folder}: not a run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that "
             f"says what ran ({error})"
         ) from None
+    made = {config.state_dir.parent.parent for config in prepared.sites.values()}
+    if made - {prepared.folder}:
+        raise SettingsError(
+            f"--resume-from {folder}: the run was made as {made.pop()}, where its sites' files are; it can only be "
+            "resumed there, so move it back, or name that folder"
+        )
     spec = prepared.spec
     changed = spec.job.model_dump(mode="json")
     for text in overrides:

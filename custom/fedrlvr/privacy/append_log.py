@@ -111,6 +111,8 @@ class AppendLog:
                 raise self.broken(f"its last line is not the one that {self.head.name} knows")
             self._write_head(count, newest)
             sync(self.path.parent)  # else a power cut could leave the file two lines ahead
+        if torn and not whole and torn[:7] != b'{"n": 0'[: len(torn)]:
+            raise self.broken("it is not a log")
         if torn:
             file.truncate(file.seek(0, os.SEEK_END) - len(torn))
         return count, newest

@@ -115,6 +115,8 @@ class SitePolicy(Settings):
     @model_validator(mode="after")
     def _no_side_door(self) -> Self:
         """Where every private problem is to be covered, nothing may leave that was made of them without noise."""
+        if self.log == self.ledger:
+            raise ValueError(f"log and ledger are one file, {self.log.name}: give each its own")
         if self.training.require != "dp_grpo":
             return self
         for key, open_, value in (

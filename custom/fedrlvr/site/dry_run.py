@@ -8,6 +8,7 @@ from fedrlvr.data.problems import read_problems
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.protocol.adapters import check_adapter
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
@@ -58,7 +59,8 @@ def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter:
     public = spec.public_ids[: job.exchange.prompts_per_step]
     tests = len(read_problems(egress.config.test_problems, task_named(job.task, job.verifier)))
     segment = Segment(0, job.federation.local_steps, public)
-    adapter = initial_adapter(ready.adapter_spec, job.seed) if adapter is None else adapter
+    shapes = ready.adapter_spec
+    adapter = initial_adapter(shapes, job.seed) if adapter is None else check_adapter(adapter, shapes)
     sent: list[Outgoing] = []
 
     def send(request: Request, tensors: Adapter | None = None) -> None:
@@ -70,8 +72,8 @@ def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter:
     samples = job.evaluation.samples
     send(ValidateRequest(envelope=here, samples=samples, share=(0, tests), name="dry run"), adapter)
     egress.charge_steps(segment.private_steps, ready.private_problems)
-    shapes = spec_hash(ready.adapter_spec, job.lora)
-    train = {"segments": [segment], "exchange": True, "begin_round": True, "adapter_spec": shapes}
+    expected = spec_hash(shapes, job.lora)
+    train = {"segments": [segment], "exchange": True, "begin_round": True, "adapter_spec": expected}
     send(TrainRequest(envelope=here, **train), adapter)
     egress.asked = set(public)
     send(ProposeRequest(envelope=here, segment=segment))
