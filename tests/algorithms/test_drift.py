@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedrlvr.algorithms.drift import drift
+from fedrlvr.algorithms.aggregate import drift
 from fedrlvr.types import Adapter
 
 A, B = "x.lora_A.weight", "x.lora_B.weight"

@@ -1,4 +1,5 @@
-"""From the sites' adapters to one: AGGREGATORS maps a name to a function of (start, updates).
+"""From the sites' adapters to one: AGGREGATORS maps a name to a function of (start, updates). `drift` measures what was
+averaged: how far the updates pull apart, and what averaging the factors loses.
 
 Every aggregator takes the adapter the round started from and the sites' updates, which are differences to it, in the
 order of the sites. It returns the next adapter. Every site takes equally many steps a round, so all weigh the same.
@@ -67,6 +68,25 @@ def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tupl
 
 
 AGGREGATORS: dict[str, Callable[[Adapter, Sequence[Adapter]], Adapter]] = {"fedit": fedit, "svd": svd}
+
+
+def drift(start: Adapter, updates: Sequence[Adapter]) -> dict[str, float]:
+    """drift/cosine: mean pairwise cosine of the updates. drift/norm: their mean L2 norm. drift/product_gap: the share
+    of the product that fedit loses, ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||."""
+    flat = torch.stack([torch.cat([u[n].flatten().double() for n in sorted(start)]) for u in updates])
+    norms = flat.norm(dim=1)
+    unit = flat / norms.clamp(min=1e-30).unsqueeze(1)
+    count = len(updates)
+    cosine = float(((unit @ unit.T).sum() - (unit * unit).sum()) / (count * (count - 1))) if count > 1 else 1.0
+    gap = total = 0.0
+    for name_a, name_b in factor_pairs(start):
+        factors_a = torch.stack([start[name_a].double() + u[name_a].double() for u in updates])
+        factors_b = torch.stack([start[name_b].double() + u[name_b].double() for u in updates])
+        mean_product = (factors_b @ factors_a).mean(0)
+        gap += float((mean_product - factors_b.mean(0) @ factors_a.mean(0)).square().sum())
+        total += float(mean_product.square().sum())
+    ratio = (gap / total) ** 0.5 if total > 0 else 0.0
+    return {"drift/cosine": cosine, "drift/norm": float(norms.mean()), "drift/product_gap": ratio}
 
 
 def _weight(updates: Sequence[Adapter]) -> float:

@@ -26,10 +26,8 @@ def report(events: list[dict], seconds: float, server_folder: Path, prepared: Pr
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     if summary["base"]:
         draw_run(events, summary, folder / "pass_at_1.png")
-    if summary["final"]:
-        print_summary(summary, console)
-    else:
-        print_incidents(summary, console)
+    show = print_summary if summary["final"] else print_incidents
+    show(summary, console)
     for adapter in _final_adapters(server_folder, prepared):
         console.print(f"adapter:  {adapter}", markup=False, highlight=False, soft_wrap=True)
     for name in ("summary.json", EVENTS_FILE, "pass_at_1.png"):

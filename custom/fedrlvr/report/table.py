@@ -61,10 +61,8 @@ def _print_matrix(summary: dict, console: Console) -> None:
 def _print_cost(summary: dict, console: Console) -> None:
     sent, seconds, swap = summary["bytes"], summary["seconds"], summary["swap"]
     asking = f"{seconds['waiting']:.0f} s waiting"
-    if seconds["compute"]:
-        asking = f"{seconds['compute']:.0f} s a site at work + {asking}"
-    else:
-        asking += " for sites that do not report how long they worked"
+    at_work = f"{seconds['compute']:.0f} s a site at work + {asking}"
+    asking = at_work if seconds["compute"] else f"{asking} for sites that do not report how long they worked"
     console.print(
         f"sent: adapters {_kilobytes(sent['adapter'])}, responses {_kilobytes(sent['responses'])}\n"
         f"swap: {swap['fraction']:.0%} of public completions, {swap['rescued_groups']} of {swap['all_wrong_groups']} "

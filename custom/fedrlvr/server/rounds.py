@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedrlvr.algorithms.aggregate import AGGREGATORS
-from fedrlvr.algorithms.drift import drift
+from fedrlvr.algorithms.aggregate import AGGREGATORS, drift
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for

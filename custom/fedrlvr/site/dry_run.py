@@ -72,8 +72,7 @@ def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter:
     samples = job.evaluation.samples
     send(ValidateRequest(envelope=here, samples=samples, share=(0, tests), name="dry run"), adapter)
     egress.charge_steps(segment.private_steps, ready.private_problems)
-    expected = spec_hash(shapes, job.lora)
-    train = {"segments": [segment], "exchange": True, "begin_round": True, "adapter_spec": expected}
+    train = {"segments": [segment], "exchange": True, "begin_round": True, "adapter_spec": spec_hash(shapes, job.lora)}
     send(TrainRequest(envelope=here, **train), adapter)
     egress.asked = set(public)
     send(ProposeRequest(envelope=here, segment=segment))

@@ -18,13 +18,8 @@ def rehearse(spec: RunSpec, config: SiteConfig) -> Finding:
     job, here = _small(spec.job, config.processes), Envelope.here(spec.public_sha256, 0)
     with trial(spec.model_copy(update={"job": job}), config) as (ready, ask):
         adapter = initial_adapter(ready.adapter_spec, job.seed)
-        train = TrainRequest(
-            envelope=here,
-            segments=[Segment(0, 1, ())],
-            exchange=False,
-            begin_round=True,
-            adapter_spec=spec_hash(ready.adapter_spec, job.lora),
-        )
+        asked = {"segments": [Segment(0, 1, ())], "exchange": False, "begin_round": True}
+        train = TrainRequest(envelope=here, **asked, adapter_spec=spec_hash(ready.adapter_spec, job.lora))
         step = ask(train, adapter)[0].steps[0].metrics
         _, delta = ask(SubmitRequest(envelope=here))
         if step["optimizer_steps"] < 1:
