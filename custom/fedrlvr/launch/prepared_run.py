@@ -49,10 +49,9 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
             f"says what ran ({error})"
         ) from None
     made = {config.state_dir.parent.parent for config in prepared.sites.values()}
-    if made - {prepared.folder}:
+    if prepared.environment in ("local", "sim") and made - {prepared.folder}:
         raise SettingsError(
-            f"--resume-from {folder}: the run was made as {made.pop()}, where its sites' files are; it can only be "
-            "resumed there, so move it back, or name that folder"
+            f"--resume-from {folder}: the run was made as {made.pop()}, where its sites' files are; resume it there"
         )
     spec = prepared.spec
     changed = spec.job.model_dump(mode="json")

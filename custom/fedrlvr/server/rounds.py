@@ -88,10 +88,11 @@ class Rounds:
 
     def _agree(self, answers: Mapping[str, ValidateAnswer]) -> None:
         self._adapter_spec, dissenters = agree_on_model(answers)
-        for site, reason in dissenters.items():
-            self.sites.exclude(site, "validate", reason)
-        self.sites.check_quorum()
         self._base_model = next((a.base_model for site, a in answers.items() if site not in dissenters), None)
+        for site, reason in dissenters.items():
+            leave_out = self.sites.fail if answers[site].base_model == self._base_model else self.sites.exclude
+            leave_out(site, "validate", reason)
+        self.sites.check_quorum()
 
     def _last_segment(self, number: int) -> int:
         return (number + 1) * self.config.federation.segments_per_round - 1
