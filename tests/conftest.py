@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items):
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         longest = ("test_poc_jobs.py", "test_when_things_die.py", "test_stress.py", "test_poc.py", "test_demo.py")
-        items.sort(key=lambda i: (longest.index(i.path.name) if i.path.name in longest else 9, i.path not in slow))
+        first = {name: number for number, name in enumerate(longest)}
+        items.sort(key=lambda item: (first.get(item.path.name, len(first)), item.path not in slow))
 
 
 @pytest.fixture(scope="session", autouse=True)

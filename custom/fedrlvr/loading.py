@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Collect no garbage during the block. Libraries and models are a million objects that stay: looking for garbage
-    among them takes a sixth of the time, and later collections need not look at them either."""
+    """Collect no garbage during the block, as what is loaded stays: looking for garbage among so many objects costs
+    seconds, and later collections need not look at them either."""
     gc.disable()
     try:
         yield

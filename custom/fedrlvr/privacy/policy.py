@@ -21,7 +21,7 @@ class AdapterRules(Settings):
 
     clip_norm: float | None = Field(None, gt=0, description="A larger L2 norm is scaled down to this; null: no limit.")
     noise_multiplier: float = Field(0.0, ge=0, le=MOST_NOISE, description="Gaussian noise, in units of `clip_norm`.")
-    max_epsilon: float | None = Field(None, gt=0, description="Over all jobs; more is refused; null: no limit.")
+    max_epsilon: float | None = Field(None, gt=0, description="What releases may cost in all jobs; null: no limit.")
     delta: Delta = Field(1e-5, description="The delta at which epsilon is counted.")
 
     @model_validator(mode="after")
@@ -88,7 +88,7 @@ class TrainingRules(Settings):
     """What a job must bring. The unit of this differential privacy is one private problem (add/remove)."""
 
     require: Literal["none", "dp_grpo"] = Field("none", description="`dp_grpo`: a job without it is refused.")
-    max_epsilon: float | None = Field(None, gt=0, description="Over all jobs on the site's model; more is refused.")
+    max_epsilon: float | None = Field(None, gt=0, description="What steps may cost in all jobs; null: no limit.")
     delta: Delta = Field(1e-5, description="The delta at which epsilon is counted.")
 
     @model_validator(mode="after")

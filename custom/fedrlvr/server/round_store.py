@@ -88,10 +88,8 @@ class RoundStore:
 
 
 def runs_folder(root: Path) -> Path:
-    """Where the server with this FLARE workspace keeps its runs: as its own file says, else in the workspace.
-
-    Raises SettingsError.
-    """
+    """Where the server with this FLARE workspace keeps its runs: as its own file says, else in the workspace. Raises
+    SettingsError."""
     for name in ("fedrlvr.server.yaml", "fedrlvr.yaml"):
         path = root / "local" / name
         if path.is_file():

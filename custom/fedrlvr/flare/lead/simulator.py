@@ -52,10 +52,11 @@ class Simulation:
         """As `Run`: `hear` gets the server's event log as it grows."""
         command = [sys.executable, "-m", "fedrlvr.flare.lead.simulator", str(self.folder)]
         self._process = start(command, self.log_path, mark=self._mark, stdin=subprocess.PIPE)
-        heard, reason, alive = 0, None, True
+        log, size, heard, reason, alive = self.server_folder / EVENTS_FILE, 0, 0, None, True
         while alive:
             alive = running(self._process)  # before the log is read, so that nothing of it is missed
-            for event in read_events(self.server_folder / EVENTS_FILE, heard, limited=False):
+            before, size = size, log.stat().st_size if log.exists() else 0
+            for event in read_events(log, heard, limited=False) if size > before else ():
                 heard += 1
                 reason = event.get("reason") if event["event"] == "stopped" else reason
                 hear(event)
