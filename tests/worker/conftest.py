@@ -13,6 +13,7 @@ from fedrlvr.protocol.requests import ProposeRequest, SubmitRequest, SwapRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.tasks import TASKS
 from fedrlvr.worker.setup import SetUp
+from fedrlvr.worker.supervisor import Supervisor
 
 MODEL = "0" * 16  # the site's process works out its fingerprint; a worker repeats it
 
@@ -92,3 +93,19 @@ def right_answers():
         return [(site, PublicResponse(p.id, gold(p))) for p in problems for site in sites]
 
     return make
+
+
+@pytest.fixture
+def supervised(left):
+    """supervised(set-up) -> (supervisor, what it said when it started, requests). At the end no process is left."""
+    supervisors = []
+
+    def make(setup: SetUp, aborted=lambda: False):
+        supervisor = Supervisor(setup, aborted)
+        supervisors.append(supervisor)
+        return supervisor, supervisor.start(), Requests(setup.spec)
+
+    yield make
+    for supervisor in supervisors:
+        supervisor.stop()
+    assert not left()

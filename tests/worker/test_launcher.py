@@ -91,21 +91,13 @@ def test_a_worker_that_was_given_no_place_is_alone_unless_it_is_one_of_several(m
 
 
 @pytest.fixture
-def start(set_up, small_job, requests_of, left):
-    """Start supervised workers by `launch`, with keys of the job changed: (supervisor, what it said, requests). At the
-    end no process is left."""
-    supervisors = []
+def start(set_up, small_job, supervised):
+    """start(launch, keys of the job changed): as `supervised`."""
 
     def make(launch: str, site: str = "site-1", processes: int = 1, **changes):
-        setup = set_up(small_job(**changes), site, worker={"launch": launch}, processes=processes)
-        supervisor = Supervisor(setup)
-        supervisors.append(supervisor)
-        return supervisor, supervisor.start(), requests_of(setup.spec)
+        return supervised(set_up(small_job(**changes), site, worker={"launch": launch}, processes=processes))
 
-    yield make
-    for supervisor in supervisors:
-        supervisor.stop()
-    assert not left()
+    return make
 
 
 def begin(supervisor: Supervisor, ready: Ready, requests):

@@ -24,21 +24,13 @@ PRIVATE = Segment(0, 1, ())
 
 
 @pytest.fixture
-def start(set_up, job, requests_of, left):
-    """start(job, site's settings) -> (supervisor, what it said when it started, requests). At the end no worker is
-    left."""
-    supervisors = []
+def start(set_up, job, supervised):
+    """start(job, site's settings): as `supervised`."""
 
     def make(job=job, aborted=lambda: False, **changes):
-        setup = set_up(job, **changes)
-        supervisor = Supervisor(setup, aborted)
-        supervisors.append(supervisor)
-        return supervisor, supervisor.start(), requests_of(setup.spec)
+        return supervised(set_up(job, **changes), aborted)
 
-    yield make
-    for supervisor in supervisors:
-        supervisor.stop()
-    assert not left()
+    return make
 
 
 def train(supervisor: Supervisor, ready: Ready, requests, segment=PRIVATE):
