@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tests.runs import shipped_policy
 
 from fedrlvr.cli import main
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, epsilon
@@ -21,7 +21,6 @@ PRESET = {
     "exchange": {"prompts_per_step": 8},
     "evaluation": {"samples": 1},
 }
-POLICIES = Path(__file__).parents[2] / "app_configs" / "site"
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def site(site_files, tmp_path, capsys, monkeypatch):
     local.mkdir()
     config = configs["site-1"].model_dump(mode="json") | {"policy": "policy.yaml"}
     (local / "fedrlvr.yaml").write_text(yaml.safe_dump(config))
-    (local / "policy.yaml").write_text((POLICIES / "clinical.yaml").read_text())
+    (local / "policy.yaml").write_text(yaml.safe_dump(shipped_policy("clinical")))
     (tmp_path / "preset.yaml").write_text(yaml.safe_dump(PRESET))
 
     def call(action: str, *arguments: str) -> tuple[int, str, str]:
@@ -120,7 +119,7 @@ def test_a_dry_run_shows_exactly_what_would_leave_and_touches_nothing(site, tmp_
 
 
 def test_a_dry_run_says_why_a_job_would_not_be_let_in(site):
-    (site.local / "policy.yaml").write_text((POLICIES / "sealed.yaml").read_text())
+    (site.local / "policy.yaml").write_text(yaml.safe_dump(shipped_policy("sealed")))
     code, out, _ = site("dry-run", "--config", site.preset)
     assert code == 1
     assert "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none" in out
@@ -149,7 +148,7 @@ def test_a_dry_run_takes_only_an_adapter_of_the_sites_model(site, tmp_path):
 
 
 def test_a_dry_run_under_differential_privacy_spends_nothing(site):
-    (site.local / "policy.yaml").write_text((POLICIES / "sealed.yaml").read_text())
+    (site.local / "policy.yaml").write_text(yaml.safe_dump(shipped_policy("sealed")))
     noise = ["--set", "privacy={mode: dp_grpo, noise_multiplier: 2.0}", "--set", "federation.rounds=1"]
     code, out, _ = site("dry-run", "--config", site.preset, *noise)
     assert code == 0

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
-from tests.runs import adapter_of
+from tests.runs import adapter_of, shipped_policy
 from transformers import AutoModelForCausalLM
 
 pytestmark = pytest.mark.slow
-
-CLINICAL = Path(__file__).parents[2] / "app_configs" / "site" / "clinical.yaml"
 
 
 def folder_of(out: str) -> Path:
@@ -22,9 +21,16 @@ def folder_of(out: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pubswap(run_demo) -> Path:
+def clinical(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("policy") / "clinical.yaml"
+    path.write_text(yaml.safe_dump(shipped_policy("clinical")))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def pubswap(run_demo, clinical) -> Path:
     """The folder of one finished run that several tests look at."""
-    code, out, err = run_demo("--env", "local", "--seed", "1", "--policy", str(CLINICAL))
+    code, out, err = run_demo("--env", "local", "--seed", "1", "--policy", clinical)
     assert code == 0, err
     assert "test, type A" in out
     return folder_of(out)
@@ -64,9 +70,9 @@ def test_the_final_adapter_loads_with_peft_and_changes_the_model(pubswap):
     assert not torch.allclose(before, after)
 
 
-def test_flares_simulator_ends_in_the_same_bytes_by_the_same_events(run_demo, pubswap):
-    """Under a policy, so that the gate is a FLARE filter there."""
-    code, out, err = run_demo("--env", "sim", "--seed", "1", "--policy", str(CLINICAL))
+def test_flares_simulator_ends_in_the_same_bytes_by_the_same_events(run_demo, pubswap, clinical):
+    """Under a policy, so that the gate is a FLARE filter there. Its `secret_draws` are none in a simulation."""
+    code, out, err = run_demo("--env", "sim", "--seed", "1", "--policy", clinical)
     assert code == 0, err
     folder = folder_of(out)
     assert folder != pubswap  # an earlier run's results are not overwritten

@@ -12,7 +12,7 @@ import yaml
 from nvflare.apis.dxo import DataKind, from_shareable
 from nvflare.apis.shareable import Shareable
 from tests.integration.hostile import SpoilingTransport
-from tests.runs import run_here, spec_of
+from tests.runs import run_here, shipped_policy, spec_of
 
 from fedrlvr.data.problems import write_problems
 from fedrlvr.privacy.egress_log import EgressLog
@@ -30,12 +30,11 @@ from fedrlvr.worker.setup import SetUp
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-POLICIES = HERE.parents[1] / "app_configs" / "site"
 
 
 def policy_file(config, name: str, changes: dict | None = None) -> Path:
     """A shipped policy in the site's own folder, with what else the test wants in it."""
-    values = yaml.safe_load((POLICIES / f"{name}.yaml").read_text()) | (changes or {})
+    values = shipped_policy(name) | (changes or {})
     config.state_dir.mkdir(parents=True, exist_ok=True)
     path = config.state_dir / "policy.yaml"
     path.write_text(yaml.safe_dump(values))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment
-from fedrlvr.streams import stream
+from fedrlvr.streams import epoch_batch, seed_of, stream
 from fedrlvr.tasks import TASKS
 
 
@@ -219,6 +219,46 @@ def test_a_round_repeats_byte_for_byte(make_trainer, job):
         deltas.append(trainer.submit())
     assert any(bool(tensor.any()) for tensor in deltas[0].values())
     assert same(*deltas)
+
+
+def a_segment_of(trainer) -> dict[str, torch.Tensor]:
+    segment = public_segment(trainer)
+    trainer.train([segment], exchange=True)
+    trainer.propose(segment)
+    trainer.swap(segment, gold_answers(trainer, segment))
+    return trainer.submit()
+
+
+def test_with_a_key_a_sites_steps_repeat_at_the_site_alone(make_trainer, job):
+    other, plain, mine, again = (
+        a_segment_of(replace(make_trainer(job), draws_key=key)) for key in ("other", "", "mine", "mine")
+    )
+    assert same(mine, again)
+    assert not same(mine, other)
+    assert not same(mine, plain)
+
+
+def test_with_a_key_no_draw_of_the_site_follows_from_the_jobs_seed_alone(make_trainer, job, monkeypatch):
+    drawn = []  # (seed, names)
+
+    def spied(draw):
+        def spy(*arguments):
+            first = arguments[3:] if draw is epoch_batch else arguments
+            drawn.append((first[0], first[1:]))
+            return draw(*arguments)
+
+        return spy
+
+    trainer = replace(make_trainer(job), draws_key="mine")
+    for draw in (seed_of, stream, epoch_batch):
+        monkeypatch.setattr(f"fedrlvr.learning.trainer.{draw.__name__}", spied(draw))
+    a_segment_of(trainer)
+    trainer.validate(None, samples=1, share=(0, 1), name="global 1")
+    by_the_job = [names for seed, names in drawn if seed == job.seed]
+    assert by_the_job == [("evaluation", "global 1", 0, 1)]  # of the test set, which all sites share
+    assert {"private", "private rollout", "public rollout", "public update", "global 1"} <= {
+        name for _, names in drawn for name in names
+    }
 
 
 def test_validation_leaves_adapter_and_optimizer_as_they_were(make_trainer, job):

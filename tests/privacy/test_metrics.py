@@ -30,3 +30,11 @@ def test_held_out_scores_by_label_overall_or_not_at_all():
     assert allowed == SiteScores(test=TEST)
     assert dropped == {"heldout": 2}
     assert SCORES.heldout == HELDOUT  # the site's own copy is as it was
+
+
+def test_scores_of_few_held_out_problems_stay():
+    allowed, dropped = allowed_scores(SCORES, MetricRules(min_heldout=2))
+    assert (allowed.heldout, dropped) == ({"scurvy": HELDOUT["scurvy"]}, {"heldout": 1})
+    overall = {least: allowed_scores(SCORES, MetricRules(heldout="overall", min_heldout=least)) for least in (4, 5)}
+    assert overall[4][0].heldout["all"]["problems"] == 4.0
+    assert overall[5] == (SiteScores(test=TEST), {"heldout": 2})

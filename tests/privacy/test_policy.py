@@ -81,6 +81,27 @@ def test_answers_may_leave_beside_noisy_steps_where_no_private_problem_decides_w
     assert not policy_of(training=DP, metrics=QUIET, responses={"share": False, "ngram": 5}).responses.share
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"grpo__num_generations": 65}, "limits.num_generations is 64, the job asks for 65"),
+        ({"grpo__max_completion_length": 10**5}, "limits.max_completion_length is 16384, the job asks for 100000"),
+        ({"exchange__prompts_per_step": 513}, "limits.prompts_per_step is 512, the job asks for 513"),
+        ({"evaluation__curve_samples": 2000}, "limits.evaluation_samples is 64, the job asks for 2000"),
+        # The base model, and in each round the site's own adapter and the averaged one.
+        ({"federation__rounds": 100}, "limits.evaluations is 200, the job asks for 201"),
+        ({"federation__step_deadline": 1e5}, "limits.step_deadline is 86400, the job asks for 100000"),
+        ({"verifier__deadline": 60}, "limits.verifier_deadline is 10, the job asks for 60"),
+        ({"verifier__memory_mb": 10**5}, "limits.memory_mb is 4096, the job asks for 100000"),
+        ({}, None),
+    ],
+)
+def test_a_job_that_asks_for_more_than_the_clinical_limits(small_job, changes, said):
+    clinical = load_settings(SitePolicy, SHIPPED / "clinical.yaml")
+    assert clinical.limits.exceeded(small_job(**changes)) == said
+    assert SitePolicy().limits.exceeded(small_job(**changes)) is None
+
+
 def test_paths_are_taken_from_the_policys_folder(policy_of, tmp_path):
     policy = policy_of(log="logs/out.jsonl", ledger="/srv/ledger.jsonl", responses={"names": "names.txt"})
     assert policy.log == tmp_path / "logs/out.jsonl"

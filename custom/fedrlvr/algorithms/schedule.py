@@ -50,6 +50,15 @@ def planned_private_steps(config: JobConfig) -> int:
     return config.total_segments * (config.federation.local_steps + (not public))
 
 
+def planned_evaluations(config: JobConfig) -> int:
+    """How often pass@k is measured at a site over the whole job: the base model, and in each round the site's own
+    adapter, the averaged one, and what `every_segments` adds."""
+    per_round, every = config.federation.segments_per_round, config.evaluation.every_segments
+    ends = {(number + 1) * per_round for number in range(config.federation.rounds)}
+    between = 0 if every is None else len(set(range(every, config.total_segments, every)) - ends)
+    return 1 + config.federation.rounds * (1 + METHODS[config.method].average) + between
+
+
 def _segment(config: JobConfig, index: int, public_ids: list[str]) -> Segment:
     if not METHODS[config.method].public_step:
         return Segment(index, steps_per_segment(config), ())

@@ -131,7 +131,8 @@ def site_config(name: str, experiment: ExperimentConfig, folder: Path, model_pat
 
 def _with_policy(config: SiteConfig, policy: SitePolicy) -> SiteConfig:
     """Give a simulated site its own copy of the policy, with its log and ledger in the site's own folder."""
-    own = policy.model_copy(update={"log": Path("egress.jsonl"), "ledger": Path("ledger.jsonl")})
+    training = policy.training.model_copy(update={"secret_draws": False})  # a simulated run must repeat
+    own = policy.model_copy(update={"log": Path("egress.jsonl"), "ledger": Path("ledger.jsonl"), "training": training})
     path = config.state_dir / "policy.yaml"
     own.write(path)
     return config.model_copy(update={"policy": path})

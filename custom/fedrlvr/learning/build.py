@@ -18,7 +18,9 @@ from fedrlvr.tasks import Task, task_named
 from fedrlvr.types import Problem
 
 
-def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, propose_from: str = "local") -> Trainer:
+def build_trainer(
+    spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, propose_from: str = "local", draws_key: str = ""
+) -> Trainer:
     """Check the input, load the model and start DeepSpeed. Raises ValueError where the job and the site's file,
     problems or model do not fit together."""
     job, grpo = spec.job, spec.job.grpo
@@ -37,7 +39,7 @@ def build_trainer(spec: RunSpec, site: str, config: SiteConfig, ranks: Ranks, pr
     rollouts = Rollouts(policy, sampler, task, ranks, grpo.max_completion_length, grpo.temperature, keep_logprobs=exact)
     step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size)
     dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
-    return Trainer(job, site, problems, rollouts, step, dp_step, propose_from)
+    return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key)
 
 
 def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> SiteProblems:

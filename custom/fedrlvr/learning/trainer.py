@@ -61,7 +61,8 @@ class TrainerState:
 @dataclass(eq=False)
 class Trainer:
     """One site's learner. `dp_step` takes the private steps where the job asks for differential privacy. With
-    `propose_from` "global", answers are sampled from the adapter that the server sent."""
+    `propose_from` "global", answers are sampled from the adapter that the server sent. With a `draws_key`, nobody who
+    knows the job's seed can repeat the site's draws."""
 
     job: JobConfig
     site: str
@@ -70,9 +71,11 @@ class Trainer:
     step: GrpoStep
     dp_step: DpStep | None = None
     propose_from: str = "local"
+    draws_key: str = ""
 
     def __post_init__(self):
         self.engine, self.method = self.step.engine, METHODS[self.job.method]
+        self._own_seed = seed_of(self.job.seed, self.draws_key) if self.draws_key else self.job.seed
         self.pool = ResponsePool(self.job.exchange.keep_pool, self.job.exchange.max_per_prompt)
         self._start: Adapter = self.engine.adapter()
         self._given = False
@@ -160,7 +163,8 @@ class Trainer:
         if share is not None:
             block, blocks = share
             test = test[len(test) * block // blocks : len(test) * (block + 1) // blocks]
-        seed, own_seed = (seed_of(self.job.seed, "evaluation", name, *more) for more in (share or (), (self.site,)))
+        seed = seed_of(self.job.seed, "evaluation", name, *(share or ()))
+        own_seed = seed_of(self._own_seed, "evaluation", name, self.site)
         with self.engine.borrowed(adapter) if adapter is not None else nullcontext():
             scores, heldout = evaluate(self.rollouts, test, samples, ks, seed), None
             if share is not None and self.problems.heldout:
@@ -172,9 +176,9 @@ class Trainer:
         if self.dp_step is not None:
             return _record("private", segment, began, self._dp_step(self.dp_step))
         number = segment.index * segment.private_steps + k
-        own, names = self.problems.private, (self.job.seed, self.site, "private")
+        own, names = self.problems.private, (self._own_seed, self.site, "private")
         problems = epoch_batch(own, number, grpo.prompts_per_step, *names)
-        problems = self._shown(problems, stream(self.job.seed, self.site, "private variants", number))
+        problems = self._shown(problems, stream(self._own_seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
         metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number)
         return _record("private", segment, began, metrics)
@@ -194,7 +198,7 @@ class Trainer:
         return _record("public", segment, began, metrics)
 
     def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
-        random = stream(self.job.seed, self.site, f"{purpose} variants", segment.index)
+        random = stream(self._own_seed, self.site, f"{purpose} variants", segment.index)
         problems = self._shown([self.problems.public[i] for i in segment.public_ids], random)
         seed = self._seed(f"{purpose} rollout", segment.index)
         return self.rollouts.groups(problems, self.job.grpo.num_generations, seed)
@@ -212,7 +216,7 @@ class Trainer:
 
     def _swapped(self, segment: Segment, groups: list[Group]) -> list[Group]:
         rule = replace_all if self.method.replace_all else swap_incorrect
-        random = stream(self.job.seed, self.site, "pool draw", segment.index)
+        random = stream(self._own_seed, self.site, "pool draw", segment.index)
         mixed = []
         for group in groups:
             pooled = self.pool.draw(group.problem.id, random)
@@ -244,10 +248,10 @@ class Trainer:
         }
 
     def _update(self, groups: list[Group], purpose: str, number: int) -> dict[str, float]:
-        return self.step(self._with_old_logprobs(groups), stream(self.job.seed, self.site, purpose, number))
+        return self.step(self._with_old_logprobs(groups), stream(self._own_seed, self.site, purpose, number))
 
     def _seed(self, purpose: str, number: int) -> int:
-        return seed_of(self.job.seed, self.site, purpose, number)
+        return seed_of(self._own_seed, self.site, purpose, number)
 
 
 def _record(kind: str, segment: Segment, began: float, metrics: dict[str, float]) -> StepRecord:

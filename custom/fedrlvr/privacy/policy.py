@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fedrlvr.config import MOST_NOISE, Settings
+from fedrlvr.algorithms.schedule import planned_evaluations
+from fedrlvr.config import MOST_NOISE, JobConfig, Settings
 
 PII = ("birth_date", "email", "iban", "mrn", "nhs", "phone", "ssn")
 
@@ -23,6 +24,7 @@ class AdapterRules(Settings):
     noise_multiplier: float = Field(0.0, ge=0, le=MOST_NOISE, description="Gaussian noise, in units of `clip_norm`.")
     max_epsilon: float | None = Field(None, gt=0, description="What releases may cost in all jobs; null: no limit.")
     delta: Delta = Field(1e-5, description="The delta at which epsilon is counted.")
+    min_problems: int = Field(0, ge=0, description="Private problems that a round must train on, or nothing leaves.")
 
     @model_validator(mode="after")
     def _noise_needs_a_scale(self) -> Self:
@@ -81,6 +83,7 @@ class MetricRules(Settings):
     heldout: Literal["by_label", "overall", "none"] = Field(
         "by_label", description="What leaves of pass@k on the site's own held-out problems."
     )
+    min_heldout: int = Field(0, ge=0, description="A score of fewer held-out problems stays here.")
     error_text: bool = Field(True, description="false: the server learns that a task failed, and not why.")
 
 
@@ -90,6 +93,9 @@ class TrainingRules(Settings):
     require: Literal["none", "dp_grpo"] = Field("none", description="`dp_grpo`: a job without it is refused.")
     max_epsilon: float | None = Field(None, gt=0, description="What steps may cost in all jobs; null: no limit.")
     delta: Delta = Field(1e-5, description="The delta at which epsilon is counted.")
+    secret_draws: bool = Field(
+        False, description="Mix a secret of this site into its draws: who knows the seed cannot repeat its steps."
+    )
 
     @model_validator(mode="after")
     def _limit_needs_noise(self) -> Self:
@@ -102,6 +108,36 @@ class TrainingRules(Settings):
         return self
 
 
+class JobLimits(Settings):
+    """The most that a job may ask of this site, by the names of its own settings; null: no limit."""
+
+    num_generations: int | None = Field(None, ge=2, description="Of `grpo.num_generations`.")
+    max_completion_length: int | None = Field(None, ge=1, description="Of `grpo.max_completion_length`.")
+    prompts_per_step: int | None = Field(None, ge=1, description="Of `grpo` and `exchange`, each.")
+    evaluation_samples: int | None = Field(None, ge=1, description="Of `evaluation.samples` and `curve_samples`, each.")
+    evaluations: int | None = Field(None, ge=1, description="Measurements of pass@k that the whole job plans.")
+    step_deadline: float | None = Field(None, gt=0, description="Of `federation.step_deadline`, in seconds.")
+    verifier_deadline: float | None = Field(None, gt=0, description="Of `verifier.deadline`, in CPU-seconds.")
+    memory_mb: int | None = Field(None, ge=512, description="Of `verifier.memory_mb`, in MiB.")
+
+    def exceeded(self, job: JobConfig) -> str | None:
+        """In words, the first limit that the job exceeds; None if it keeps all."""
+        asked = {
+            "num_generations": job.grpo.num_generations,
+            "max_completion_length": job.grpo.max_completion_length,
+            "prompts_per_step": max(job.grpo.prompts_per_step, job.exchange.prompts_per_step),
+            "evaluation_samples": max(job.evaluation.samples, job.evaluation.curve_samples),
+            "evaluations": planned_evaluations(job),
+            "step_deadline": job.federation.step_deadline,
+            "verifier_deadline": job.verifier.deadline,
+            "memory_mb": job.verifier.memory_mb,
+        }
+        for name, value in asked.items():
+            if (limit := getattr(self, name)) is not None and value > limit:
+                return f"limits.{name} is {limit:g}, the job asks for {value:g}"
+        return None
+
+
 class SitePolicy(Settings):
     """A site's `policy.yaml`. Relative paths are taken from the folder of that file."""
 
@@ -111,6 +147,7 @@ class SitePolicy(Settings):
     responses: ResponseRules = ResponseRules()
     metrics: MetricRules = MetricRules()
     training: TrainingRules = TrainingRules()
+    limits: JobLimits = JobLimits()
 
     @model_validator(mode="after")
     def _no_side_door(self) -> Self:

@@ -15,11 +15,13 @@ from fedrlvr.protocol.adapters import check_adapter
 from fedrlvr.protocol.answers import Failure, Reply
 from fedrlvr.protocol.records import Envelope
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import ProposeRequest, Request, TrainRequest
+from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, TrainRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.draws_key import draws_key
 from fedrlvr.site.egress import Egress
 from fedrlvr.site.fingerprint import model_fingerprint
+from fedrlvr.site.plan import SitePlan
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
 from fedrlvr.worker.setup import Ready, SetUp, Worker
@@ -43,6 +45,9 @@ class SiteAgent:
     _ready: Ready | None = None
     _refusal: Refused | None = None
 
+    def __post_init__(self):
+        self._plan = SitePlan(self.spec)
+
     def open(self) -> None:
         """Read the site's file and its policy, once, and see that the job brings what the policy requires.
 
@@ -61,13 +66,15 @@ class SiteAgent:
         own = model_fingerprint(config.model_path)
         if self.spec.base_model not in (None, own):
             raise Refused(f"base model differs: the job is for {self.spec.base_model}, this site has {own}")
+        rules = self.egress.policy if self.egress else SitePolicy()
         self._worker = self.new_worker(
             SetUp(
                 spec=self.spec,
                 site=self.site,
                 site_config=config,
                 base_model=own,
-                propose_from=self.egress.policy.responses.propose_from if self.egress else "local",
+                propose_from=rules.responses.propose_from,
+                draws_key=draws_key(config.state_dir) if rules.training.secret_draws else "",
                 recover=self.spec.resume,
             )
         )
@@ -79,6 +86,7 @@ class SiteAgent:
             self.open()
             place = request.envelope
             Envelope.here(self.spec.public_sha256, place.round, place.segment).check_same(place)
+            self._plan.admit(request, adapter is not None)
             answer, tensors = self._started(), None
             if isinstance(answer, Ready):
                 self._check_adapter(request, adapter, answer)
@@ -89,6 +97,7 @@ class SiteAgent:
         if isinstance(answer, Failure):
             LOGGER.error("%s: %s: %s", self.site, request.task, answer.reason)
             return answer, None
+        self._plan.count(request)
         return answer.model_copy(update={"seconds": time.monotonic() - began}), tensors
 
     def stop(self, grace: float = 0.0) -> None:
@@ -139,6 +148,8 @@ class SiteAgent:
         self.egress.asked = set(request.segment.public_ids) if isinstance(request, ProposeRequest) else set()
         if isinstance(request, TrainRequest):
             self.egress.charge_steps(sum(s.private_steps for s in request.segments), ready.private_problems)
+        if isinstance(request, SubmitRequest):
+            self.egress.check_update(self._plan.private_steps, ready.private_problems)
         return self.egress.ledger.last_hash()
 
 

@@ -79,6 +79,7 @@ class Egress:
         with self._written("error", task=task) as entry:
             told = failure.reason if failure.would_not or self.policy.metrics.error_text else WITHHELD
             entry |= {"count": 1, "rules": {}, **fingerprint(told.encode())}
+            entry["reason"] = failure.reason if failure.would_not else ""
         return failure.model_copy(update={"reason": told})
 
     def _answer(self, answer: Answer, tensors: Adapter | None, task: str) -> tuple[Answer, Adapter | None]:
@@ -122,10 +123,20 @@ class Egress:
             self.ledger.charge(self.config.model, self._place["job"], charge, rules.delta, rules.max_epsilon)
 
     def check_plan(self, private_problems: int, rounds_done: int = 0) -> None:
-        """Raises Refused if the noisy steps and releases that the job plans would exceed the budgets. Rounds that an
-        earlier job of the same run has done do not count."""
+        """Raises Refused if the job plans updates of too few problems, or if its noisy steps and releases would exceed
+        the budgets. Rounds that an earlier job of the same run has done do not count."""
+        self.check_update(planned_private_steps(self.job) // self.job.federation.rounds, private_problems)
         for charge, rules in self._planned(self.job.federation.rounds - rounds_done, private_problems):
             check_budget(self.ledger, self.config.model, charge, rules)
+
+    def check_update(self, private_steps: int, private_problems: int) -> None:
+        """Raises Refused where so few problems are behind a round's update that it would tell of single ones."""
+        least, drawn = self.policy.adapters.min_problems, private_steps * self.job.grpo.prompts_per_step
+        if min(private_problems, drawn) < least:
+            raise Refused(
+                f"a round's update would come from too few private problems: adapters.min_problems is {least}, and "
+                + (f"its private steps draw only {drawn}" if drawn < least else "this site has fewer")
+            )
 
     def planned_costs(self, private_problems: int) -> list[str]:
         """In words, how much of each budget would be spent after everything that the job plans."""
@@ -152,6 +163,8 @@ class Egress:
         required, mode = self.policy.training.require, self.job.privacy.mode
         if required == "dp_grpo" and mode != "dp_grpo":
             raise Refused(f"this site requires privacy.mode: dp_grpo; the job has privacy.mode: {mode}")
+        if (exceeded := self.policy.limits.exceeded(self.job)) is not None:
+            raise Refused(exceeded)
 
     def _steps(self, steps: int, private_problems: int) -> ExampleNoise:
         rate = min(1.0, self.job.grpo.prompts_per_step / private_problems)

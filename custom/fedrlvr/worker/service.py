@@ -34,7 +34,7 @@ class Service:
         spec, config = setup.spec, setup.site_config
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        self.trainer = build_trainer(spec, setup.site, config, ranks, setup.propose_from)
+        self.trainer = build_trainer(spec, setup.site, config, ranks, setup.propose_from, setup.draws_key)
         shapes = adapter_spec(self.trainer.engine.adapter())
         cut = {"processes": ranks.world_size, "optimizer": self.trainer.engine.optimizer_shapes()}
         identity = run_identity(spec.job, spec.public_sha256, site=setup.site, spec=shapes, **cut)

@@ -13,13 +13,15 @@ from fedrlvr.types import Adapter
 
 class SetUp(Strict):
     """`base_model` is the fingerprint of this site's model; with `recover` the worker goes on from its newest
-    checkpoint of this run; with `propose_from` global it samples answers from the adapter that the server sent."""
+    checkpoint of this run; with `propose_from` global it samples answers from the adapter that the server sent;
+    `draws_key` is mixed into all draws of this site ("": they follow from the job's seed alone)."""
 
     spec: RunSpec
     site: str
     site_config: SiteConfig
     base_model: Fingerprint
     propose_from: Literal["local", "global"] = "local"
+    draws_key: str = ""
     recover: bool = False
 
 

@@ -1,0 +1,92 @@
+"""What a server may ask of a site: what the job that the site was shown plans, in its order, and each thing once.
+
+It is the site's own copy of what `server/rounds.py` asks. Without it, a server could have one private problem trained
+on forty times, or collect three adapters a round and learn from their differences.
+"""
+
+from collections.abc import Hashable
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.algorithms.schedule import plan_round
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
+from fedrlvr.protocol.run_spec import RunSpec
+
+
+class SitePlan:
+    """`private_steps` are those of the current round that the site has taken."""
+
+    def __init__(self, spec: RunSpec):
+        self._spec = spec
+        self._round, self._planned, self._next = -1, _before_the_first_round(spec), 0
+        self.private_steps = 0
+
+    def admit(self, request: Request, with_adapter: bool) -> None:
+        """Go on to this request, beside which an adapter came or not. A site may miss a part of the plan, so requests
+        may be left out, but none comes twice or late. Raises Refused for one that is not planned, or whose turn has
+        passed."""
+        number, wanted = request.envelope.round, _wanted(request, with_adapter)
+        if number < self._round:
+            raise Refused(f"round {number}: this site is in round {self._round} already")
+        planned, first = (self._planned, self._next) if number == self._round else (self._plan(number), 0)
+        if wanted not in planned:
+            raise Refused(f"{_in_words(request)} is not in the plan of this job")
+        if wanted not in planned[first:]:
+            raise Refused(f"{_in_words(request)} was asked for already, or something that comes after it")
+        if number != self._round:
+            self.private_steps = 0
+        self._round, self._planned, self._next = number, planned, planned.index(wanted) + 1
+
+    def count(self, request: Request) -> None:
+        """The site has done what the request asked."""
+        if isinstance(request, TrainRequest):
+            self.private_steps += sum(segment.private_steps for segment in request.segments)
+
+    def _plan(self, number: int) -> list[Hashable]:
+        """All requests of one round, as `_wanted` describes them."""
+        job, average = self._spec.job, METHODS[self._spec.job.method].average
+        if number >= job.federation.rounds:
+            raise Refused(f"round {number}: the job has {job.federation.rounds} rounds, counted from 0")
+        planned: list[Hashable] = []
+        for index, phase in enumerate(plan_round(job, number, list(self._spec.public_ids))):
+            last = phase.last
+            planned.append(("train", last.index, phase.segments, phase.exchange, index == 0))
+            if phase.exchange:
+                planned += [("propose", last.index, last), ("swap", last.index, last)]
+            if phase.evaluate:
+                planned.append(_measure("local", last.index, job.evaluation.curve_samples))
+        planned.append(_measure("local", last.index, job.evaluation.samples))
+        if average:
+            planned += [("submit", last.index), _measure("global", last.index, job.evaluation.samples, True)]
+        elif self._spec.resume:  # a server that goes on after this round begins with what it kept of it
+            planned.append(_measure("base", 0, job.evaluation.samples, True))
+        return planned
+
+
+def _before_the_first_round(spec: RunSpec) -> list[Hashable]:
+    return [_measure("base", 0, spec.job.evaluation.samples)]
+
+
+def _measure(which: str, segment: int, samples: int, with_adapter: bool = False) -> Hashable:
+    return "validate", segment, f"{which} {segment}", samples, which != "local", with_adapter
+
+
+def _wanted(request: Request, with_adapter: bool) -> Hashable:
+    """What the plan decides about a request; the rest is data that travels with it. Raises Refused."""
+    place = request.task, request.envelope.segment
+    if with_adapter and not isinstance(request, TrainRequest | ValidateRequest):
+        raise Refused(f"an adapter came beside {request.task}, which takes none")
+    match request:
+        case TrainRequest():
+            return *place, tuple(request.segments), request.exchange, request.begin_round
+        case ProposeRequest() | SwapRequest():
+            return *place, request.segment
+        case ValidateRequest():
+            return *place, request.name, request.samples, request.share is not None, with_adapter
+        case SubmitRequest():
+            return place
+    raise Refused(f"unknown task {request.task!r}")
+
+
+def _in_words(request: Request) -> str:
+    return f"{request.task} of round {request.envelope.round}, segment {request.envelope.segment},"

@@ -1,0 +1,216 @@
+"""What a server may ask of a site: all that the real rounds ask, and nothing else."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.algorithms.schedule import plan_round, planned_evaluations
+from fedrlvr.protocol.answers import ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
+from fedrlvr.protocol.records import Envelope, PublicResponse, Segment, SiteScores
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.protocol.requests import ProposeRequest, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
+from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.server.client_manager import ClientManager, Patience
+from fedrlvr.server.event_log import EventLog
+from fedrlvr.server.round_store import CompletedRound, RoundStore
+from fedrlvr.server.rounds import Rounds
+from fedrlvr.site.plan import SitePlan
+
+SHAPES = {"a.lora_A.weight": [8, 64], "a.lora_B.weight": [64, 8]}
+IDS = tuple(f"public-{i}" for i in range(8))
+
+
+@dataclass
+class Answered:
+    answer: Reply
+    fetched: bool = True
+    ended: str = "answered"
+    site_died: bool = False
+
+    def reply(self) -> Reply:
+        return self.answer
+
+
+class Sites:
+    """Sites that admit by their plan, and answer at once."""
+
+    sites, aborted = ("site-1", "site-2"), False
+
+    def __init__(self, spec: RunSpec):
+        self.plans = {site: SitePlan(spec) for site in self.sites}
+        self.measured = 0
+
+    def send(self, site, message, timeout, changed) -> Answered:
+        request = message.request
+        self.plans[site].admit(request, message.adapter is not None)
+        here = {"envelope": request.envelope}
+        match request:
+            case TrainRequest() | SwapRequest():
+                return Answered((StepsAnswer(**here, steps=[]), None))
+            case ProposeRequest():
+                response = PublicResponse(request.segment.public_ids[0], f"of {site}")
+                return Answered((ProposeAnswer(**here, responses=[response]), None))
+            case SubmitRequest():
+                return Answered((SubmitAnswer(**here), initial_adapter(SHAPES, 1)))
+        self.measured += site == "site-1"
+        scores = SiteScores(test={"A": {"problems": 4.0, "pass@1": 0.5}})
+        about = {"adapter_spec": SHAPES, "base_model": "0123456789abcdef"}
+        return Answered((ValidateAnswer(**here, scores=scores, **about), None))
+
+    def is_gone(self, site) -> bool:
+        return False
+
+
+def spec(job, **more) -> RunSpec:
+    return RunSpec(job=job, public_ids=IDS, public_sha256="hash", **more)
+
+
+def run(folder, spec: RunSpec, kept: CompletedRound | None = None) -> Sites:
+    sites, failures = Sites(spec), []
+    manager = ClientManager(sites, 1, Patience(10, 10, 10), lambda **failure: failures.append(failure))
+    store = RoundStore(folder / "state", spec.run, "identity")
+    Rounds(spec, manager, EventLog(folder / "job"), store, folder / "job").run(kept)
+    assert failures == []
+    return sites
+
+
+JOBS = [
+    {},
+    {"federation__segments_per_round": 6, "exchange__schedule": (0, 3, 7, 11), "evaluation__every_segments": 2},
+    {"federation__segments_per_round": 5, "federation__segments_per_task": 3, "evaluation__curve_samples": 3},
+]
+
+
+@pytest.mark.parametrize("changes", JOBS)
+@pytest.mark.parametrize("method", METHODS)
+def test_all_that_the_real_rounds_ask_is_in_the_plan(tmp_path, small_job, method, changes):
+    job = small_job(method=method, federation__rounds=2, evaluation__samples=2, **changes)
+    whole = run(tmp_path / "whole", spec(job))
+    assert whole.measured == planned_evaluations(job)
+    rest = CompletedRound(0, initial_adapter(SHAPES, 2), tmp_path / "whole" / "job" / "metrics.jsonl", [])
+    run(tmp_path / "rest", spec(job, resume=True), kept=rest)
+
+
+HERE = Envelope.here("hash", 0, 0)
+
+
+@pytest.fixture
+def plan(small_job) -> SitePlan:
+    """Two rounds of two segments, with an exchange at each."""
+    return SitePlan(spec(small_job(federation__rounds=2, evaluation__samples=2)))
+
+
+def train(plan: SitePlan, number: int, phase: int, **changes) -> TrainRequest:
+    planned = plan_round(plan._spec.job, number, list(IDS))[phase]
+    values = {
+        "envelope": HERE.model_copy(update={"round": number, "segment": planned.last.index}),
+        "segments": list(planned.segments),
+        "exchange": planned.exchange,
+        "begin_round": phase == 0,
+        "adapter_spec": "ab",
+    }
+    return TrainRequest(**values | changes)
+
+
+def at(number: int, segment: int) -> Envelope:
+    return HERE.model_copy(update={"round": number, "segment": segment})
+
+
+def measure(number: int, segment: int, name: str, samples: int = 2, share=(0, 2)) -> ValidateRequest:
+    return ValidateRequest(envelope=at(number, segment), samples=samples, share=share, name=name)
+
+
+def test_each_thing_is_done_once_and_none_late(plan):
+    first = train(plan, 0, 0)
+    plan.admit(first, True)
+    with pytest.raises(Refused, match=r"^train of round 0, segment 0, was asked for already"):
+        plan.admit(first, True)
+    plan.admit(train(plan, 0, 1), False)
+    with pytest.raises(Refused, match="was asked for already, or something that comes after it"):
+        plan.admit(ProposeRequest(envelope=at(0, 0), segment=first.segments[0]), False)
+    plan.admit(SubmitRequest(envelope=at(0, 1)), False)
+    with pytest.raises(Refused, match=r"^submit of round 0, segment 1, was asked for already"):
+        plan.admit(SubmitRequest(envelope=at(0, 1)), False)
+    plan.admit(train(plan, 1, 1), True)  # it missed something: no harm
+    with pytest.raises(Refused, match="round 0: this site is in round 1 already"):
+        plan.admit(SubmitRequest(envelope=at(0, 1)), False)
+
+
+@pytest.mark.parametrize("task", ["train", "propose", "swap", "submit"])
+def test_a_segment_that_the_job_has_not_is_refused(plan, task):
+    far = Segment(99_999, 1, IDS[:4])
+    requests = {
+        "train": train(plan, 0, 0, segments=[far], envelope=at(0, 99_999)),
+        "propose": ProposeRequest(envelope=at(0, 99_999), segment=far),
+        "swap": SwapRequest(envelope=at(0, 99_999), segment=far, responses=[]),
+        "submit": SubmitRequest(envelope=at(0, 99_999)),
+    }
+    with pytest.raises(Refused, match=rf"^{task} of round 0, segment 99999, is not in the plan of this job$"):
+        plan.admit(requests[task], False)
+
+
+def test_a_segment_with_other_steps_or_problems_is_refused(plan):
+    planned = train(plan, 0, 0).segments[0]
+    for changed in (
+        Segment(0, 50, planned.public_ids),
+        Segment(0, planned.private_steps, IDS[:1]),
+        Segment(0, planned.private_steps, planned.public_ids[::-1]),
+    ):
+        with pytest.raises(Refused, match="is not in the plan"):
+            plan.admit(train(plan, 0, 0, segments=[changed]), True)
+        with pytest.raises(Refused, match="is not in the plan"):
+            plan.admit(ProposeRequest(envelope=at(0, 0), segment=changed), False)
+    for changes in ({"segments": [planned] * 2}, {"exchange": False}, {"begin_round": False}):
+        with pytest.raises(Refused, match="is not in the plan"):
+            plan.admit(train(plan, 0, 0, **changes), True)
+
+
+def test_measurements_are_the_planned_ones(plan):
+    for wrong, with_adapter in (
+        (measure(-1, 0, "base 0", samples=2000), False),
+        (measure(-1, 0, "base 1"), False),
+        (measure(0, 0, "local 0", share=None), False),  # not evaluated there
+        (measure(0, 1, "local 1"), False),  # its own adapter, on its own held-out problems
+        (measure(0, 1, "global 1"), False),  # the same, under another name
+        (measure(0, 1, "local 1", share=None), True),  # an adapter that nobody planned
+    ):
+        with pytest.raises(Refused, match="is not in the plan"):
+            plan.admit(wrong, with_adapter)
+    for right, with_adapter in (
+        (measure(-1, 0, "base 0"), False),
+        (measure(0, 1, "local 1", share=None), False),
+        (measure(0, 1, "global 1"), True),
+    ):
+        plan.admit(right, with_adapter)
+        with pytest.raises(Refused, match="was asked for already"):
+            plan.admit(right, with_adapter)
+
+
+def test_a_round_that_the_job_has_not_is_refused(plan):
+    with pytest.raises(Refused, match="round 2: the job has 2 rounds, counted from 0"):
+        plan.admit(SubmitRequest(envelope=at(2, 5)), False)
+
+
+@pytest.mark.parametrize("task", ["propose", "swap", "submit"])
+def test_an_adapter_comes_only_beside_what_takes_one(plan, task):
+    segment = plan_round(plan._spec.job, 0, list(IDS))[0].last
+    request = {
+        "propose": ProposeRequest(envelope=at(0, 0), segment=segment),
+        "swap": SwapRequest(envelope=at(0, 0), segment=segment, responses=[]),
+        "submit": SubmitRequest(envelope=at(0, 1)),
+    }[task]
+    with pytest.raises(Refused, match=f"^an adapter came beside {task}, which takes none$"):
+        plan.admit(request, True)
+    plan.admit(request, False)
+
+
+def test_private_steps_are_counted_within_a_round(plan):
+    for number, phase in ((0, 0), (0, 1)):
+        request = train(plan, number, phase)
+        plan.admit(request, phase == 0)
+        plan.count(request)
+    assert plan.private_steps == 2
+    plan.admit(train(plan, 1, 0), True)
+    assert plan.private_steps == 0
