@@ -90,6 +90,14 @@ def test_warm_starting_lowers_the_loss():
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
+@pytest.mark.parametrize("steps", [1, 2, 19, 20, 21])
+def test_any_number_of_steps_will_do(steps):
+    """At 20, the learning rate once rose within a step, and PyTorch divided by the time that this took."""
+    losses = []
+    warm_start(TASK, TASK, TINY.model_copy(update={"steps": steps}), lambda *told: losses.append(told[2]))
+    assert len(losses) == steps
+
+
 def test_warm_starting_leaves_threads_and_global_randomness_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state(), torch.get_num_threads()

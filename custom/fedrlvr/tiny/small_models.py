@@ -64,8 +64,9 @@ def warm_start(
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=settings.learning_rate, total_steps=max(settings.steps, 2), pct_start=0.05
+        total = max(settings.steps, 3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(  # with a rise of one step it would divide by zero
+            optimizer, max_lr=settings.learning_rate, total_steps=total, pct_start=max(0.05, 2 / total)
         )
         model.train()
         for step in range(settings.steps):
