@@ -1,14 +1,17 @@
 """What sampling and a training step cost beside transformers' `generate` and a plain torch loop.
 
     python tests/benchmarks/rollout.py
+    python tests/benchmarks/rollout.py --gpu
 
-CPU-seconds of this process on one thread, medians of several rounds in which the two sides take turns. The model is
-random and Qwen3-shaped, 4 layers x 256, LoRA r 16; 8 prompts x 8 completions x 64 tokens. "Ends early": every token
-ends its completion with a chance of 1 in 17, as a trained model's short answers do.
+Medians of several rounds in which the two sides take turns: CPU-seconds of this process on one thread, or with `--gpu`
+seconds of a GPU. The model is random and Qwen3-shaped, LoRA r 16: 4 layers x 256 in float32, or with `--gpu` the shape
+of Qwen3-0.6B in bfloat16. 8 prompts x 8 completions x 64 (with `--gpu` 256) tokens. "Ends early": every token ends its
+completion with a chance of 1 in 17, as a trained model's short answers do.
 """
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -24,29 +27,42 @@ from fedrlvr.learning.model import Policy
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.tiny.small_tokenizers import character_tokenizer
 
-VOCABULARY, PROMPTS, GROUP, LENGTH, ROUNDS = 512, 8, 8, 64, 5
+GPU = "--gpu" in sys.argv[1:]
+DEVICE, DTYPE = ("cuda", torch.bfloat16) if GPU else ("cpu", torch.float32)
+VOCABULARY, LENGTH = (151_936, 256) if GPU else (512, 64)
+SHAPE = {
+    "num_hidden_layers": 28 if GPU else 4,
+    "hidden_size": 1024 if GPU else 256,
+    "intermediate_size": 3072 if GPU else 704,
+    "num_attention_heads": 16 if GPU else 4,
+    "num_key_value_heads": 8 if GPU else 4,
+    "head_dim": 128 if GPU else 64,
+}
+PROMPTS, GROUP, ROUNDS = 8, 8, 3 if GPU else 5
 EARLY = tuple(range(VOCABULARY - VOCABULARY // 17, VOCABULARY))  # ending tokens, about 1 in 17 of all
 
 
 def policy(eos_ids: tuple[int, ...]) -> Policy:
     torch.manual_seed(0)
-    shape = {"num_hidden_layers": 4, "hidden_size": 256, "intermediate_size": 704}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64}
-    config = Qwen3Config(vocab_size=VOCABULARY, **shape, **heads, tie_word_embeddings=True, pad_token_id=0)
+    config = Qwen3Config(vocab_size=VOCABULARY, **SHAPE, tie_word_embeddings=True, pad_token_id=0)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     tokenizer: PreTrainedTokenizerFast = character_tokenizer("x")
-    return Policy(get_peft_model(Qwen3ForCausalLM(config), lora).eval(), tokenizer, eos_ids)
+    model = Qwen3ForCausalLM(config).to(DEVICE, DTYPE)
+    return Policy(get_peft_model(model, lora, autocast_adapter_dtype=False).eval(), tokenizer, eos_ids)
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    began = time.process_time()
+def seconds(work: Callable[[], object]) -> float:
+    clock = time.perf_counter if GPU else time.process_time
+    began = clock()
     work()
-    return time.process_time() - began
+    if GPU:
+        torch.cuda.synchronize()
+    return clock() - began
 
 
 def compare(title: str, ours: Callable[[], object], theirs: Callable[[], object]) -> None:
     ours(), theirs()  # warm-up
-    times = [(cpu_seconds(ours), cpu_seconds(theirs)) for _ in range(ROUNDS)]
+    times = [(seconds(ours), seconds(theirs)) for _ in range(ROUNDS)]
     mine, other = (statistics.median(side) for side in zip(*times, strict=True))
     ratio = statistics.median(b / a for a, b in times)
     print(f"| {title} | {mine:.2f} | {other:.2f} | {ratio:.2f} |")
@@ -55,10 +71,10 @@ def compare(title: str, ours: Callable[[], object], theirs: Callable[[], object]
 def compare_sampling(title: str, eos_ids: tuple[int, ...]) -> None:
     subject = policy(eos_ids)
     prompts = [tuple(torch.randint(3, VOCABULARY // 2, (24 + i,)).tolist()) for i in range(PROMPTS)]
-    uniforms = torch.rand(PROMPTS * GROUP, LENGTH)
+    uniforms = torch.rand(PROMPTS * GROUP, LENGTH)  # on the CPU, as the trainer draws them
     width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=DEVICE)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=DEVICE)
 
     def generate():
         # Log-probabilities are part of the job: the loss needs them.
@@ -84,7 +100,7 @@ def compare_step() -> None:
     plain = policy((1,)).model
     optimizer = torch.optim.AdamW([p for p in plain.parameters() if p.requires_grad], lr=1e-5)
     tokens = torch.randint(3, VOCABULARY, (PROMPTS * GROUP, 32 + LENGTH)).tolist()
-    batch = collate([Row(tuple(row[:32]), tuple(row[32:])) for row in tokens], 0, torch.device("cpu"))
+    batch = collate([Row(tuple(row[:32]), tuple(row[32:])) for row in tokens], 0, torch.device(DEVICE))
 
     def ours():
         engine.backward(-engine.logprobs(batch).mean(), last=True)
@@ -101,9 +117,11 @@ def compare_step() -> None:
 
 
 if __name__ == "__main__":
+    if GPU:
+        print(torch.cuda.get_device_name())
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     torch.set_num_threads(1)
     print("| | fedrlvr | beside it | times as fast |\n| --- | --- | --- | --- |")
-    compare_sampling("sampling, all 64 tokens, beside `generate`", ())
+    compare_sampling(f"sampling, all {LENGTH} tokens, beside `generate`", ())
     compare_sampling("sampling, completions end early, beside `generate`", EARLY)
     compare_step()
