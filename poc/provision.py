@@ -6,10 +6,10 @@ python poc/provision.py --server-host flare.example.org --hospitals north south 
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from fedrlvr.flare.deploy.project import FIRST_PORT, LOOPBACK, provision
+from fedrlvr.printable import print_error
 
 TEMPLATE = Path(__file__).resolve().parent / "project.yml"
 
@@ -24,7 +24,7 @@ def main() -> int:
     try:
         kits = provision(TEMPLATE, args.out.resolve(), args.server_host, args.port, args.hospitals)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     for kit in sorted(path for path in kits.iterdir() if path.is_dir()):
         print(kit)

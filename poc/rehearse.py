@@ -21,8 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 import transformers
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from fedrlvr import __version__
 from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
@@ -34,6 +33,7 @@ from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
 from fedrlvr.launch.simulated import synthetic_task
 from fedrlvr.launch.submitted import deal_labels
 from fedrlvr.privacy.egress_log import EgressLog
+from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.tiny.base_model import base_model
@@ -65,7 +65,7 @@ def lend_packages(python: Path, folders: Sequence[str]) -> None:
 class Rehearsal:
     """The steps in order. Each returns the sentence that is printed."""
 
-    def __init__(self, out: Path, settings: list[str], port: int | None, console: Console):
+    def __init__(self, out: Path, settings: list[str], port: int | None, console: Screen):
         self.out, self.port, self.console = out, port, console
         self.settings = [*settings, f"federation.min_sites={len(HOSPITALS)}"]
         self.experiment: ExperimentConfig = deal_labels(
@@ -210,7 +210,7 @@ class Rehearsal:
         with subprocess.Popen([str(part) for part in command], **pipe, env=CLEAN | {"PYTHONUNBUFFERED": "1"}) as job:
             for text in job.stdout:
                 live += text.startswith("round ")
-                self.console.print(f"    {text.rstrip()}", style="dim", markup=False, highlight=False, soft_wrap=True)
+                self.console.print(f"    {text.rstrip()}", style="dim", soft_wrap=True)
         expect(job.returncode == 0, f"the job ended with code {job.returncode}")
         return live
 
@@ -236,7 +236,7 @@ def main() -> int:
     )
     parser.add_argument("--port", type=int, help="default: the first free one from 8002 on")
     args = parser.parse_args()
-    out, console = args.workspace.resolve(), Console()
+    out, console = args.workspace.resolve(), Screen()
     logging.disable(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
     if out.exists():
@@ -249,7 +249,7 @@ def main() -> int:
     return rehearse(rehearsal, console)
 
 
-def rehearse(rehearsal: Rehearsal, console: Console) -> int:
+def rehearse(rehearsal: Rehearsal, console: Screen) -> int:
     """Take the steps until one is not as expected. In any case stop what was started."""
     began, failed = time.monotonic(), False
     try:
@@ -262,20 +262,21 @@ def rehearse(rehearsal: Rehearsal, console: Console) -> int:
     finally:
         if rehearsal.deployment is not None:
             failed |= not _step("stop", rehearsal.stopped, console)
-    what = "[bold red]not as expected[/]" if failed else "[bold green]as expected[/]"
-    console.print(f"\n{what}, {time.monotonic() - began:.0f} s; everything is in {rehearsal.out}", soft_wrap=True)
+    what = ("not as expected", "bold red") if failed else ("as expected", "bold green")
+    rest = f", {time.monotonic() - began:.0f} s; everything is in {rehearsal.out}"
+    console.print(Text.assemble("\n", what, rest), soft_wrap=True)
     return int(failed)
 
 
-def _step(name: str, act: Callable[[], str], console: Console) -> bool:
-    console.print(f"[bold]{name}[/]")
+def _step(name: str, act: Callable[[], str], console: Screen) -> bool:
+    console.print(name, style="bold")
     began = time.monotonic()
     try:
-        result, mark = act(), "[green]✓[/]"
+        result, mark = act(), ("✓", "green")
     except (NotAsExpected, ValueError, OSError, RuntimeError) as error:
-        result, mark = str(error), "[red]✗[/]"
-    console.print(f"  {mark} {time.monotonic() - began:6.1f} s  {escape(result)}", highlight=False, soft_wrap=True)
-    return mark == "[green]✓[/]"
+        result, mark = str(error), ("✗", "red")
+    console.print(Text.assemble("  ", mark, f" {time.monotonic() - began:6.1f} s  {result}"), soft_wrap=True)
+    return mark[1] == "green"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from fedrlvr.flare.deploy.deployment import DeploymentError
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.site.site_kit import POLICIES
+from fedrlvr.printable import print_error
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,10 +33,10 @@ def main() -> int:
         finally:
             _down(poc)
     except (ValueError, DeploymentError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        print_error("interrupted")
         return 130
 
 

@@ -15,6 +15,7 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Run
 from fedrlvr.site_config import SiteConfig
 
+PROBLEMS = {"public_ids": ("p",), "public_sha256": "hash", "test_labels": ("A",), "test_sha256": "hash"}
 SHIPPED = Path(__file__).parents[1] / "app_configs" / "site"
 
 
@@ -28,7 +29,13 @@ def shipped_policy(name: str) -> dict:
 
 def spec_of(job: JobConfig, sites: Mapping[str, SiteConfig], **more) -> RunSpec:
     """A run of `job` on these sites' public problems; `more` are further fields of the spec, and go over the others."""
-    return RunSpec(**dict(spec_on(next(iter(sites.values())).public_problems, job)) | more)
+    first = next(iter(sites.values()))
+    return RunSpec(**dict(spec_on(first.public_problems, first.test_problems, job)) | more)
+
+
+def some_spec(job: JobConfig, **more) -> RunSpec:
+    """A run on problems that there are not."""
+    return RunSpec(job=job, **PROBLEMS | more)
 
 
 def run_here(folder: Path, spec: RunSpec, sites: Mapping[str, SiteConfig], **how) -> tuple[list[dict], LocalRun]:

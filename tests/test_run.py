@@ -4,13 +4,13 @@ import os
 import re
 
 import pytest
+from tests.runs import some_spec
 
-from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import KEPT_RUNS, RUN, forget_old_runs, run_identity
 
 
 def test_new_names_are_valid_and_unique(small_job):
-    names = {RunSpec(job=small_job(), public_ids=["p"], public_sha256="hash").run for _ in range(100)}
+    names = {some_spec(small_job()).run for _ in range(100)}
     assert len(names) == 100
     assert all(re.fullmatch(RUN, name) for name in names)
 

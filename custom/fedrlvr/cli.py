@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from fedrlvr.printable import print_error
+
 COMMANDS = {
     "prepare": "make site files, public set and test set from a data set",
     "site": "set up a FLARE site's folder, or the server's",
@@ -30,17 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return module.run(arguments)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except RuntimeError as error:
         from fedrlvr.tasks.math_verify_client import VerifierFault
 
         if not isinstance(error, VerifierFault):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        print_error("interrupted")
         return 130
 
 

@@ -46,7 +46,8 @@ class Run(Protocol):
     server_folder: Path
 
     def run(self, hear: Hear) -> None:
-        """Start it and call `hear` with its events, in order, until it is over. Raises RunFailed."""
+        """Start it and call `hear` with its events, in order, until it is over. Raises RunFailed, and Refused where its
+        event log cannot be read."""
 
     def close(self) -> None:
         """End what still runs, and fetch the results."""

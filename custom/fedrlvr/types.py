@@ -7,6 +7,7 @@ prompt, T = completion tokens, P = prompt tokens, V = vocabulary.
 from dataclasses import dataclass, field
 
 VARIANTS = 24  # presentations of one problem that may be told apart: the orders of four options
+MAX_LABELS = 1_000  # that the results of one set of problems may be broken down by
 
 Adapter = dict  # PEFT state-dict name -> torch.Tensor, always in the names' sorted order
 

@@ -4,7 +4,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 
 @cache

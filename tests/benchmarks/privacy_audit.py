@@ -126,7 +126,9 @@ def site(seed: int, model: Path, folder: Path) -> SiteConfig:
 def trained(setting: Setting, subjects: Subjects, seed: int, model: Path, folder: Path) -> Trainer:
     """The site's trainer, under the adapter that left."""
     config = site(seed, model, folder)
-    trainer = build_trainer(spec_on(config.public_problems, job(setting, seed)), "site", config, Ranks())
+    trainer = build_trainer(
+        spec_on(config.public_problems, config.test_problems, job(setting, seed)), "site", config, Ranks()
+    )
     # In memory only: a canary's answer is not the right one, and no problem file may hold it.
     private = [*subjects.inside, *(problem for problem, _ in subjects.canaries_inside)]
     trainer.problems = replace(trainer.problems, private=private)

@@ -13,6 +13,7 @@ from fedrlvr.data.problems import (
     manifest_hash,
     parse_problem,
     problem_hash,
+    read_measured,
     read_problems,
     task_in,
     write_problems,
@@ -73,6 +74,11 @@ def test_a_label_may_be_left_out(tmp_path):
         (GOOD | {"id": "b", "label": "Z"}, ["field label"]),
         (GOOD | {"id": "b", "label": ""}, ["field label"]),
         (GOOD | {"id": "b", "prompt": "B3725?"}, ["field"]),  # the prompt says B, the label A
+        (GOOD | {"id": "b", "label": "\x1b[2JA"}, ["field label", "character 1 is a control"]),
+        (GOOD | {"id": "b", "label": "A\nB"}, ["field label", "character 2 is a control"]),
+        (GOOD | {"id": "b", "label": "x" * 201}, ["field label", "201 characters long, expected at most 200"]),
+        (GOOD | {"id": "b", "label": "overall"}, ["field label", "results of all labels together are called overall"]),
+        (GOOD | {"id": "b\u202e"}, ["field id", "character 2 is a control"]),
         (GOOD | {"id": "\ud800"}, ["field id"]),  # half a surrogate pair: no text that could be hashed or sent
     ],
     ids=lambda value: repr(value)[:40],
@@ -82,6 +88,26 @@ def test_a_bad_line_is_refused_with_file_line_and_field(tmp_path, bad, said):
     message = refusal(tmp_path, GOOD | {"id": "first"}, "", bad)
     assert "line 3" in message
     assert all(words in message for words in said), message
+
+
+UNUSUAL = ["Counting & Probability", "Präalgebra", "数学", "[/foo]", "$\\frac{$", "all", "Overall", "none", "x" * 200]
+
+
+@pytest.mark.parametrize("label", UNUSUAL)
+def test_an_unusual_label_is_a_label(tmp_path, label):
+    (problem,) = read(tmp_path, {"id": "a", "prompt": "1+1?", "answer": "2", "label": label}, task="arithmetic")
+    assert problem.label == label
+
+
+def test_results_are_told_of_a_thousand_labels_and_no_more(tmp_path):
+    lines = [json.dumps({"id": str(n), "prompt": "?", "answer": "2", "label": str(n)}) for n in range(1001)]
+    path = tmp_path / "test.jsonl"
+    path.write_text("\n".join(lines[:1000]))
+    assert len(read_measured(path, TASKS["arithmetic"])) == 1000
+    path.write_text("\n".join(lines))
+    assert len(read_problems(path, TASKS["arithmetic"])) == 1001  # nobody is told of private problems' labels
+    with pytest.raises(ProblemFileError, match=r"test.jsonl: has 1,001 labels; results are told of at most 1,000"):
+        read_measured(path, TASKS["arithmetic"])
 
 
 def test_a_repeated_id_is_refused(tmp_path):
@@ -108,8 +134,12 @@ def test_a_file_that_is_missing_or_a_folder_or_not_utf8_is_refused_by_name(tmp_p
             read_problems(tmp_path / name, TASKS["protocol"])
 
 
+# Printable text that is not the one word which results use themselves.
+LABELS = st.text(max_size=8).filter(lambda label: label.isprintable() and label != "overall")
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.text(min_size=1, max_size=8), st.text(max_size=8)), min_size=1, max_size=4))
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=8), LABELS), min_size=1, max_size=4))
 def test_whatever_is_written_is_read_back(tmp_path, texts):
     path = tmp_path / "deep" / "er" / "round.jsonl"
     written = [Problem(f"id {i}", f"?{prompt}", "1/2", label) for i, (prompt, label) in enumerate(texts)]

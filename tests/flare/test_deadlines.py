@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from tests.runs import some_spec
 
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.recipe import PubSwapRecipe
-from fedrlvr.protocol.run_spec import RunSpec
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_all_follows_from_a_steps_deadline(small_job, step, start, task, first_t
 
 def test_the_exported_job_holds_them(small_job, tmp_path):
     job = small_job(federation__step_deadline=7200.0)
-    PubSwapRecipe(RunSpec(job=job, public_ids=["p"], public_sha256="hash")).export(str(tmp_path))
+    PubSwapRecipe(some_spec(job)).export(str(tmp_path))
     server, client = (
         json.loads(next(tmp_path.rglob(f"config_fed_{side}.json")).read_text()) for side in ("server", "client")
     )

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.runs import some_spec
 
 from fedrlvr.flare.recipe import PubSwapRecipe
 from fedrlvr.flare.site.site_kit import JOB_CLASSES
@@ -11,7 +12,7 @@ from fedrlvr.protocol.run_spec import RunSpec
 
 @pytest.fixture
 def spec(job) -> RunSpec:
-    return RunSpec(job=job, public_ids=["p1", "p2"], public_sha256="hash")
+    return some_spec(job, public_ids=["p1", "p2"])
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from tests.runs import some_spec
 
 from fedrlvr.config import JobConfig
 from fedrlvr.launch import stages
 from fedrlvr.launch.job import run
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
 from fedrlvr.launch.stages import follow
-from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.report.screen import Screen
 from fedrlvr.run import claim
 from fedrlvr.site_config import SiteConfig
 
@@ -86,7 +86,7 @@ def test_what_another_environment_needs(tmp_path, capsys, env, given, message):
 
 def a_run(folder: Path) -> Path:
     job = JobConfig(task="protocol", model="tiny")
-    spec = RunSpec(job=job, public_ids=["p1"], public_sha256="hash")
+    spec = some_spec(job, public_ids=["p1"])
     PreparedRun(folder=folder, spec=spec, base_model="models/tiny").save()
     return folder
 
@@ -189,7 +189,7 @@ def test_deadlines_are_one_line_in_the_simulator_and_all_that_follow_from_it_els
     tmp_path, capsys, environment, lines
 ):
     prepared = load_run(a_run(tmp_path)).model_copy(update={"environment": environment})
-    assert follow(Nothing(), prepared, Console(width=200)) == 0
+    assert follow(Nothing(), prepared, Screen(width=200)) == 0
     _, *deadlines = capsys.readouterr().out.splitlines()
     assert len(deadlines) == lines
     assert any("federation.step_deadline" in line for line in deadlines) is (lines > 0)

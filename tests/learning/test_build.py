@@ -30,10 +30,12 @@ def test_a_site_file_that_points_nowhere(site_files, job, changes, reason):
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
-def test_another_public_set_than_agreed(site_files, job):
+@pytest.mark.parametrize("name", ["public", "test"])
+def test_another_public_or_test_set_than_agreed(site_files, job, name):
     _, configs = site_files({"site-1": ("A",)})
-    with pytest.raises(ValueError, match=r"public_problems: .* has manifest hash .*, the job says 0000"):
-        build_trainer(spec_of(job, configs, public_sha256="0000"), "site-1", configs["site-1"], Ranks())
+    said = rf"{name}_problems: .*{name}.jsonl has manifest hash .*, the job says 0000; get the {name} file that the"
+    with pytest.raises(ValueError, match=said):
+        build_trainer(spec_of(job, configs, **{f"{name}_sha256": "0000"}), "site-1", configs["site-1"], Ranks())
 
 
 def test_a_malformed_problem_file_names_line_and_field(site_files, job):
@@ -87,6 +89,7 @@ def edit_line(path, number: int, **changes) -> None:
 def test_a_prompt_that_is_too_long_for_the_model_is_named_by_its_place(arithmetic_site, name, number):
     spec, config = arithmetic_site
     edit_line(getattr(config, f"{name}_problems"), number, prompt="z" * 490 + "?")
+    spec = spec_of(spec.job, {"site-1": config})
     with pytest.raises(ValueError) as caught:
         build_trainer(spec, "site-1", config, Ranks())
     said = (

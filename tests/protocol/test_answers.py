@@ -11,7 +11,6 @@ from fedrlvr.protocol.answers import (
     StepsAnswer,
     SubmitAnswer,
     ValidateAnswer,
-    printable,
 )
 from fedrlvr.protocol.records import Envelope, PublicResponse, StepRecord
 from fedrlvr.protocol.refused import Refused
@@ -182,7 +181,3 @@ def test_folders_of_a_site_stay_at_the_site(text, sent):
 
 def test_a_failure_is_not_too_long():
     assert len(Failure.of("x" * 9999).reason) == MAX_FAILURE
-
-
-def test_a_text_from_elsewhere_cannot_steer_a_terminal():
-    assert printable("\x1b[2Jall\x07\x9b is\nwell") == " [2Jall   is\nwell"

@@ -2,17 +2,18 @@
 
 import pytest
 from pydantic import ValidationError
+from tests.runs import PROBLEMS, some_spec
 
 from fedrlvr.protocol.run_spec import RunSpec
 
 
 def test_it_says_the_same_on_the_other_side(job):
-    spec = RunSpec(job=job, public_ids=["p1", "p2"], public_sha256="hash", resume=True, base_model="ab")
+    spec = some_spec(job, public_ids=["p1", "p2"], resume=True, base_model="ab")
     assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_a_run_without_a_name_gets_one_of_its_own(job):
-    one, other = (RunSpec(job=job, public_ids=["p"], public_sha256="hash").run for _ in range(2))
+    one, other = (some_spec(job).run for _ in range(2))
     assert one != other
 
 
@@ -22,10 +23,12 @@ def test_a_run_without_a_name_gets_one_of_its_own(job):
 )  # fmt: skip
 def test_a_name_that_could_lead_out_of_the_folder_is_refused(job, name):
     with pytest.raises(ValidationError, match=r"(?s)run\n.*(pattern|valid string)"):
-        RunSpec.model_validate({"job": job, "public_ids": ["p"], "public_sha256": "hash", "run": name})
+        RunSpec.model_validate({"job": job, "run": name} | PROBLEMS)
 
 
-@pytest.mark.parametrize("changes", [{"public_ids": []}, {"workspace": "/srv"}])
+@pytest.mark.parametrize(
+    "changes", [{"public_ids": []}, {"test_labels": []}, {"test_labels": ["\x1b[2J"]}, {"workspace": "/srv"}]
+)
 def test_what_is_no_run(job, changes):
     with pytest.raises(ValidationError):
-        RunSpec.model_validate({"job": job, "public_ids": ["p"], "public_sha256": "hash"} | changes)
+        RunSpec.model_validate({"job": job} | PROBLEMS | changes)

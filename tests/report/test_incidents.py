@@ -2,9 +2,8 @@
 
 from io import StringIO
 
-from rich.console import Console
-
 from fedrlvr.report.incidents import MOST_LINES, incident_lines, incidents
+from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import summarise
 from fedrlvr.report.table import print_summary
 
@@ -77,5 +76,5 @@ def test_they_are_printed_below_the_table():
         for which in ("base", "local")
     )
     out = StringIO()
-    print_summary(summarise([start, base, final, *EVENTS], 1.0), Console(file=out, width=200))
+    print_summary(summarise([start, base, final, *EVENTS], 1.0), Screen(file=out, width=200))
     assert out.getvalue().splitlines()[-6:] == lines(EVENTS)

@@ -4,9 +4,9 @@ import io
 
 import pytest
 from matplotlib.image import imread
-from rich.console import Console
 
 from fedrlvr.report.partition import draw_partition, label_counts, print_partition
+from fedrlvr.report.screen import Screen
 from fedrlvr.types import Problem
 
 
@@ -53,7 +53,7 @@ def test_beyond_twenty_labels_the_smallest_are_other(labels, shown, other):
 def test_the_table_has_sizes_and_the_largest_labels(heldout):
     text = io.StringIO()
     sets = SETS | {"site-2": problems(**{"a[b]": 5, "c": 3, "d": 2, "e": 1, "f": 1})}
-    print_partition(label_counts(sets), heldout, Console(file=text, width=120))
+    print_partition(label_counts(sets), heldout, Screen(file=text, width=120))
     (line,) = (line for line in text.getvalue().splitlines() if "site-2" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells == ["site-2", "12", *(["8"] if heldout else []), "a[b] 5, c 3, d 2 and 2 more"]

@@ -4,10 +4,10 @@ import io
 from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
 from fedrlvr.report import progress as module
 from fedrlvr.report.progress import Progress
+from fedrlvr.report.screen import Screen
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ START = {"event": "start", "rounds": 2, "segments": 8, "sites": ["site-1", "site
 @pytest.fixture
 def progress(clock) -> Progress:
     """Two rounds, eight segments of two steps, two sites: 32 steps in all."""
-    progress = Progress(Console(file=io.StringIO(), width=40), steps_per_segment=2)
+    progress = Progress(Screen(file=io.StringIO(), width=40), steps_per_segment=2)
     assert progress.line() == "starting sites"
     progress.feed(START)
     return progress
@@ -136,14 +136,14 @@ def test_a_line_is_not_broken_by_a_narrow_console(progress):
 
 
 def test_a_failure_is_printed_at_once_and_word_for_word(clock):
-    console = Console(file=io.StringIO(), width=200)
+    console = Screen(file=io.StringIO(), width=200)
     progress = Progress(console, steps_per_segment=2)
     progress.feed({"event": "failure", "site": "north", "task": "train", "reason": "[bold]no[/bold] such key 'x'"})
     assert printed(progress) == ["north failed in train: [bold]no[/bold] such key 'x'"]
 
 
 def test_on_a_terminal_the_line_is_redrawn_and_gone_at_the_end(clock):
-    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    console = Screen(file=io.StringIO(), width=120, force_terminal=True)
     progress = Progress(console, steps_per_segment=2)
     with progress.display:
         progress.feed(START)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.runs import some_spec
 
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.schedule import plan_round
@@ -13,7 +14,6 @@ from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer, Validat
 from fedrlvr.protocol.records import Envelope, SiteScores
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import SubmitRequest, TrainRequest, ValidateRequest
-from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.agent import SiteAgent, site_file
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.worker.setup import Ready
@@ -75,7 +75,7 @@ def site(site_files, small_job):
     configs["site-1"].write(local / "fedrlvr.yaml")
 
     def make(check_way_out=lambda: None, **values) -> SiteAgent:
-        spec = RunSpec(**{"job": small_job(), "public_ids": ["p"], "public_sha256": "hash"} | values)
+        spec = some_spec(**{"job": small_job()} | values)
 
         def new_worker(setup):
             agent.worker = ScriptedWorker(setup)

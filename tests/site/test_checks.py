@@ -9,9 +9,11 @@ import psutil
 import pytest
 import torch
 
-from fedrlvr.data.problems import ProblemFileError
+from fedrlvr.data.manifest import SHARED_SETS, Manifest, SetManifest
+from fedrlvr.data.problems import ProblemFileError, read_problems
 from fedrlvr.site import checks
 from fedrlvr.site.checks import GIB, check_deepspeed, check_machine, check_problems, check_versions, model_bytes
+from fedrlvr.tasks import task_named
 
 
 @pytest.fixture
@@ -123,6 +125,20 @@ def test_it_says_how_deepspeed_will_run(config, monkeypatch):
     config.deepspeed_config.write_text(json.dumps({"zero_optimization": {"stage": 2}}))
     two = config.model_copy(update={"processes": 2, "dtype": "bfloat16"})
     assert check_deepspeed(two).text == "ZeRO 2, 2 ranks under torchrun, gloo on CPU, nothing is compiled, bfloat16"
+
+
+def test_the_sets_that_all_sites_share_are_compared_with_the_manifest(config, small_job, tmp_path):
+    task = task_named("protocol")
+    sets = {name: SetManifest.of(read_problems(getattr(config, f"{name}_problems"), task)) for name in SHARED_SETS}
+    about = {"dataset": "d", "source": "s", "task": "protocol", "seed": 0, "counts": {}, "removed": {}, "versions": {}}
+    path = tmp_path / "manifest.json"
+    path.write_text(Manifest(**about, **sets).model_dump_json())
+    agreed = found(check_problems(config, small_job(), path))["manifest"]
+    assert (agreed.status, sets["test"].sha256[:16] in agreed.text) == ("ok", True)
+    lines = config.test_problems.read_text().splitlines(keepends=True)
+    config.test_problems.write_text("".join(lines[1:]))
+    with pytest.raises(ProblemFileError, match=r"test.jsonl: record .* of the manifest is missing"):
+        list(check_problems(config, small_job(), path))
 
 
 def test_problem_files_are_counted_and_their_labels(config, small_job):

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from fedrlvr.flare.site.site_checks import check_privacy
 from fedrlvr.launch.experiment import site_job, spec_on
+from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
 from fedrlvr.site.fingerprint import model_fingerprint
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    console = Console()
+    console = Screen()
     failed = 0
     for finding in _check_up(arguments, console):
         _print(finding, console)
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _check_up(arguments, console: Console) -> Iterator[Finding]:
+def _check_up(arguments, console: Screen) -> Iterator[Finding]:
     """The findings of each check. If one fails, the later checks that do not depend on it still run."""
     if arguments.constraints and not arguments.constraints.is_file():
         raise FileNotFoundError(f"--constraints: no such file: {arguments.constraints}")
@@ -62,8 +62,8 @@ def _check_up(arguments, console: Console) -> Iterator[Finding]:
             yield finding
     if sound:
         with console.status("rehearsing: the worker starts, samples and takes a step"):
-            spec = spec_on(config.public_problems, site_job(config, preset))
-            yield from _guarded("rehearsal", lambda: [rehearse(spec, config)])
+            shared = config.public_problems, config.test_problems
+            yield from _guarded("rehearsal", lambda: [rehearse(spec_on(*shared, site_job(config, preset)), config)])
     else:
         yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")
 
@@ -75,7 +75,7 @@ def _guarded(about: str, check: Callable) -> Iterator[Finding]:
         yield Finding(about, "failed", str(error) or type(error).__name__)
 
 
-def _print(finding: Finding, console: Console) -> None:
+def _print(finding: Finding, console: Screen) -> None:
     line = Text(f"{finding.status:<8}", style=COLOURS[finding.status])
     line.append(f"{finding.about:<12}", style="bold").append(finding.text, style="default")
     console.print(line, soft_wrap=True)

@@ -5,18 +5,19 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fedrlvr.launch.experiment import site_job, spec_on
+from fedrlvr.printable import one_line
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import budget_in_words
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.refused import Refused
+from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.dry_run import Outgoing, dry_run
 from fedrlvr.site.trial import TrialFailed
@@ -43,25 +44,25 @@ def run(arguments: argparse.Namespace) -> int:
     if config.policy is None:
         raise SettingsError(f"{path}: names no policy, so nothing is filtered or logged; set policy: FILE")
     policy = load_settings(SitePolicy, config.policy)
-    console = Console()
+    console = Screen()
     if arguments.action == "show":
         return _show(policy, console)
     return _dry_run(arguments, config, policy, console)
 
 
-def _show(policy: SitePolicy, console: Console) -> int:
+def _show(policy: SitePolicy, console: Screen) -> int:
     """Exit code 1 where the ledger cannot be trusted. Raises BrokenLog."""
     log = EgressLog(policy.log)
     entries = list(log.entries())
-    console.print(f"log: {policy.log}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"log: {policy.log}", soft_wrap=True)
     if not entries:
         console.print("nothing has left, and nothing was refused")
     else:
-        console.print(f"{len(entries)} messages, {entries[0]['time']} to {entries[-1]['time']}", highlight=False)
+        console.print(f"{len(entries)} messages, {entries[0]['time']} to {entries[-1]['time']}")
         console.print(_table(entries))
         refused = Counter((entry["kind"], entry["reason"]) for entry in entries if entry["decision"] != RELEASED)
         for (kind, reason), times in refused.items():
-            console.print(f"refused {times} x {kind}: {reason}", soft_wrap=True, markup=False, highlight=False)
+            console.print(one_line(f"refused {times} x {kind}: {reason}"), soft_wrap=True)
     return _show_ledger(policy, log.last_ledger(), console)
 
 
@@ -82,11 +83,11 @@ def _table(entries: Iterable[dict]) -> Table:
     return table
 
 
-def _show_ledger(policy: SitePolicy, seen: str, console: Console) -> int:
+def _show_ledger(policy: SitePolicy, seen: str, console: Screen) -> int:
     """`seen`: the hash of the ledger's last line that the log knows."""
     if not policy.ledger.exists() and not seen:
         return 0
-    console.print(f"ledger: {policy.ledger}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"ledger: {policy.ledger}", soft_wrap=True)
     ledger = Ledger(policy.ledger, site=None)
     try:
         ledger.check_knows(seen)
@@ -94,9 +95,9 @@ def _show_ledger(policy: SitePolicy, seen: str, console: Console) -> int:
             for kind, rules in ((SiteNoise, policy.adapters), (ExampleNoise, policy.training)):
                 spent = ledger.spent(model, kind, rules.delta)
                 if spent is not None:
-                    console.print(f"{model}: {budget_in_words(spent, rules, kind)}", markup=False, highlight=False)
+                    console.print(f"{model}: {budget_in_words(spent, rules, kind)}")
     except Refused as reason:
-        console.print(f"{reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{reason}", style="red", soft_wrap=True)
         return 1
     return 0
 
@@ -108,27 +109,28 @@ def _adapter(file: Path) -> Adapter:
         raise SettingsError(f"{file}: not a safetensors file ({error}); expected a PEFT adapter's folder") from None
 
 
-def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePolicy, console: Console) -> int:
+def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePolicy, console: Screen) -> int:
     config.check_paths()
     job = site_job(config, arguments.config, arguments.set, arguments.tiny)
+    spec = spec_on(config.public_problems, config.test_problems, job)
     adapter = _adapter(arguments.adapter / "adapter_model.safetensors") if arguments.adapter else None
     if arguments.full:
         arguments.full.mkdir(parents=True)
     try:
         with console.status("the worker evaluates, trains one segment, proposes and submits"):
-            sent, costs = dry_run(spec_on(config.public_problems, job), config, policy, adapter)
+            sent, costs = dry_run(spec, config, policy, adapter)
     except (Refused, TrialFailed) as reason:
-        console.print(f"nothing would leave this site for this job: {reason}", markup=False, soft_wrap=True)
+        console.print(f"nothing would leave this site for this job: {reason}", soft_wrap=True)
         return 1
     console.print(_would_leave(sent))
     for cost in costs:
-        console.print(f"the whole job would bring {config.model} to {cost}", markup=False, highlight=False)
+        console.print(f"the whole job would bring {config.model} to {cost}")
     if arguments.full:
         for number, (entry, payload) in enumerate(sent):
             if payload is not None:
                 ending = "safetensors" if entry["kind"] == "adapter" else "json"
                 (arguments.full / f"{number}-{entry['task']}-{entry['kind']}.{ending}").write_bytes(payload)
-        console.print(f"written to {arguments.full}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"written to {arguments.full}", soft_wrap=True)
     console.print("nothing was sent, and log and ledger are unchanged")
     return 0
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import transformers
 from accelerate.utils.memory import should_reduce_batch_size
-from rich.console import Console
 from rich.progress import Progress
 
 from fedrlvr.algorithms.scores import scores_with_intervals
@@ -22,6 +21,7 @@ from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
+from fedrlvr.report.screen import Screen
 from fedrlvr.report.table import print_scores
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site.fingerprint import weights_fingerprint
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     transformers.utils.logging.disable_progress_bar()
-    console = Console()
+    console = Screen()
     ks = _ks(arguments)
     prompt, verifier, sampling = _job_part(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = file.settings | {"scores": scores}
     (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     print_scores(scores, ks, f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}", console)
-    console.print(f"evaluation.json: {arguments.out / 'evaluation.json'}", highlight=False, soft_wrap=True)
+    console.print(f"evaluation.json: {arguments.out / 'evaluation.json'}", soft_wrap=True)
     return 0
 
 
@@ -93,7 +93,7 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
     sampler = CachedSampler(policy, max(rows, arguments.samples))
     rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature)
     left = [problem for problem in problems if problem.id not in file.done]
-    with file, Progress(console=Console(stderr=True), transient=True) as progress:
+    with file, Progress(console=Screen(stderr=True), transient=True) as progress:
         bar = progress.add_task("problems", total=len(left))
         try:
             for part in measure(rollouts, left, arguments.samples, arguments.seed, rows):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import datasets
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from fedrlvr import __version__
@@ -19,6 +19,7 @@ from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.problems import task_in, write_problems
 from fedrlvr.data.sources import SOURCES, Pool, jsonl_files, read_jsonl, read_source
 from fedrlvr.report.partition import Counts, draw_partition, label_counts, print_partition
+from fedrlvr.report.screen import Screen
 from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
 from fedrlvr.tasks import Task, task_named
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     made = prepare_sets(pool, plan, shared)
     with new_folder(arguments.out) as folder:
         _write(folder, arguments, made, task, pool)
-    _print(made, pool, arguments, Console(highlight=False))
+    _print(made, pool, arguments, Screen())
     return 0
 
 
@@ -84,11 +85,12 @@ def _shared(folder: Path, task: Task) -> dict:
 
 
 def _read(arguments: argparse.Namespace, task: Task) -> Pool:
-    console = Console(stderr=True)
+    console = Screen(stderr=True)
     datasets.disable_progress_bars()  # the library would show one for every split of every file
 
     def watch(rows: Sequence, what: str):
-        return track(rows, f"reading {what}", console=console, transient=True, disable=not console.is_terminal)
+        what = escape(f"reading {what}")  # here rich reads markup, whatever the console says
+        return track(rows, what, console=console, transient=True, disable=not console.is_terminal)
 
     with_test = arguments.shared is None
     if arguments.dataset == "jsonl":
@@ -165,15 +167,14 @@ def _sizes(made: Prepared) -> tuple[Counts, dict[str, int]]:
     return counts, {site: len(problems) for site, problems in made.heldout.items()}
 
 
-def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: Console) -> None:
+def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: Screen) -> None:
     print_partition(*_sizes(made), console)
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(made.removed.items()))
-    console.print(f"left out: {reasons or 'nothing'}", markup=False)
+    console.print(f"left out: {reasons or 'nothing'}")
     if pool.test is None and not arguments.shared:
         console.print("test: taken from train, as there is no test split")
     site = next(iter(made.private))
     console.print(
         f"next: give each site its own file ({arguments.out}/{site}.jsonl is {site}'s) with public.jsonl, test.jsonl "
-        f"and {MANIFEST}, name them in its local/fedrlvr.yaml, and run `fedrlvr doctor` there",
-        markup=False,
+        f"and {MANIFEST}, name them in its local/fedrlvr.yaml, and run `fedrlvr doctor` there"
     )

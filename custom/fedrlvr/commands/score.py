@@ -65,7 +65,7 @@ def _problem(record: object, task: Task, where: str) -> Problem:
     if not isinstance(record["completion"], str):
         raise ProblemFileError(f"{where}, field completion: expected text, found {type(record['completion']).__name__}")
     asked = {name: record[name] for name in ("answer", "choices") if name in record}
-    problem = parse_problem({"id": where, "prompt": "-"} | asked, where)
+    problem = parse_problem({"id": "-", "prompt": "-"} | asked, where)
     try:
         task.gold_completion(problem)
     except NotOfThisTask as error:

@@ -4,11 +4,10 @@ import argparse
 import shlex
 from pathlib import Path
 
-from rich.console import Console
-
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
 from fedrlvr.flare.site.site_kit import POLICIES, SITE_FILE, server_kit, site_kit, write_new
 from fedrlvr.launch.prepared_problems import sites_in
+from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError
 
 FILLED_BY = {
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    folder, console = arguments.folder, Console(highlight=False, markup=False, soft_wrap=True)
+    folder, console = arguments.folder, Screen(soft_wrap=True)
     _check_folder(folder)
     settings = _settings(arguments)
     if arguments.server and settings:

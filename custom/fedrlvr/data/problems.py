@@ -2,15 +2,17 @@
 
 | field | |
 | --- | --- |
-| `id` | text, unique in the file |
+| `id` | a name, unique in the file |
 | `prompt` or `messages` | the question as text, or as a list of {"role", "content"} that ends with the user's turn |
 | `answer` | text; the letter where there are choices |
 | `task` | optional: the task it is for |
 | `choices` | optional: the options of a multiple-choice question in their order, as a list of texts |
-| `label` | optional: what results are broken down by |
+| `label` | optional, a name: what results are broken down by |
 | `meta` | optional: an object of the owner's notes, which nothing reads |
 
-Every error names file, line and field, and never quotes their content: errors reach the server, problems must not.
+A name has at most 200 characters, none of them a control or otherwise not shown: names come to stand in other
+people's tables and pictures. Every error names file, line and field, and never quotes their content: errors reach the
+server, problems must not.
 """
 
 import hashlib
@@ -20,13 +22,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from fedrlvr.printable import check_name
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import NotOfThisTask
-from fedrlvr.types import Message, Problem
+from fedrlvr.types import MAX_LABELS, Message, Problem
 
 FIELDS = ("id", "prompt", "messages", "answer", "task", "choices", "label", "meta")
 ROLES = ("system", "user", "assistant")
 MAX_CHOICES = 26  # letters
+OVERALL = "overall"  # among the scores by label, those of all together
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -44,6 +48,15 @@ def read_problems(path: Path, task: Task) -> list[Problem]:
         check_gold(problem, task, where)
         problems[problem.id] = problem
     return list(problems.values())
+
+
+def read_measured(path: Path, task: Task) -> list[Problem]:
+    """As `read_problems`, of a file that results are told of: also raises ProblemFileError for too many labels."""
+    problems = read_problems(path, task)
+    labels = len({problem.label for problem in problems})
+    if labels > MAX_LABELS:
+        raise ProblemFileError(f"{path}: has {labels:,} labels; results are told of at most {MAX_LABELS:,}")
+    return problems
 
 
 def task_in(path: Path) -> str | None:
@@ -122,6 +135,10 @@ def parse_problem(record: object, where: str) -> Problem:
             _check_text(record[name], f"{where}, field {name}", name in required)
         elif name in required:
             raise ProblemFileError(f"{where}, field {name}: missing")
+    for name in ("id", "label", "task"):
+        _check_name(record.get(name, ""), f"{where}, field {name}")
+    if record.get("label") == OVERALL:
+        raise ProblemFileError(f"{where}, field label: results of all labels together are called {OVERALL}")
     if not isinstance(record.get("meta", {}), dict):
         raise ProblemFileError(f"{where}, field meta: expected an object, found {type(record['meta']).__name__}")
     parsed = {
@@ -165,6 +182,13 @@ def _check_text(value: object, where: str, required: bool) -> None:
         raise ProblemFileError(f"{where}: empty")
     if _SURROGATE.search(value):
         raise ProblemFileError(f"{where}: holds half a surrogate pair, which is no text")
+
+
+def _check_name(value: str, where: str) -> None:
+    try:
+        check_name(value)
+    except ValueError as error:
+        raise ProblemFileError(f"{where}: {error}") from None
 
 
 def check_gold(problem: Problem, task: Task, where: str) -> None:

@@ -116,7 +116,7 @@ def _read_table(table: Table, dataset: str, task: Task, pool: Pool, problems: li
     for number, row in enumerate(watch(table.rows.select_columns(columns), f"{dataset} {table.name}")):
         where = f"{table.name}, row {number}"
         with pool.noting(where):
-            problem = parse_problem(layout.record(row) | {"id": where, "task": layout.task}, where)
+            problem = parse_problem(layout.record(row) | {"id": dataset, "task": layout.task}, where)
             problem = replace(problem, id=rows.problem_id(dataset, problem))
             check_gold(problem, task, where)
             problems.append(problem)

@@ -25,17 +25,18 @@ def serve_events(engine, path: Path) -> None:
 
 
 def read_events(path: Path, first: int = 0, limited: bool = True) -> list[dict]:
-    """The event log's complete lines from number `first` on; with `limited` only as many as one answer may hold."""
+    """The event log's complete lines from number `first` on; with `limited` only as many as one answer may hold. Raises
+    Refused for a line that is no event."""
     events, size = [], 0
     if not path.exists():
         return events
-    with open(path, encoding="utf-8") as file:
-        for line in islice(file, first, None):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(islice(file, first, None), start=first + 1):
             size += len(line)
             full = limited and (len(events) == MAX_EVENTS or (events and size > MAX_BYTES))
             if full or not line.endswith("\n"):
                 break
-            events.append(json.loads(line))
+            events.append(_event(line, f"{path.name}, line {number}"))
     return events
 
 
@@ -48,7 +49,20 @@ def check_answer(answer: object, first: int) -> list[dict]:
     events = answer.get("events")
     if not isinstance(events, list) or len(events) > MAX_EVENTS or answer.get("next") != first + len(events):
         raise Refused(f"the server's answer on {TOPIC} is not events from line {first} on and the next line's number")
-    for event in events:
-        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise Refused(f"the server's answer on {TOPIC} holds something that is not an event")
+    if not all(map(_is_event, events)):
+        raise Refused(f"the server's answer on {TOPIC} holds something that is not an event")
     return events
+
+
+def _event(line: str, where: str) -> dict:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        raise Refused(f"{where}: not valid JSON") from None
+    if not _is_event(event):
+        raise Refused(f"{where}: not an event")
+    return event
+
+
+def _is_event(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("event"), str)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig, LoraSettings
-from fedrlvr.data.problems import manifest_hash, read_problems, task_in
+from fedrlvr.data.problems import manifest_hash, read_measured, read_problems, task_in
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError, apply_override, read_yaml, validate_settings
 from fedrlvr.site_config import Hardware, SiteConfig
@@ -79,11 +79,18 @@ def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] =
     return experiment.as_job()
 
 
-def spec_on(public_problems: Path, job: JobConfig, base_model: str | None = None) -> RunSpec:
-    """A run of this job on these public problems. Raises ProblemFileError."""
-    public = read_problems(public_problems, task_named(job.task, job.verifier))
-    ids, digest = [problem.id for problem in public], manifest_hash(public)
-    return RunSpec(job=job, public_ids=ids, public_sha256=digest, base_model=base_model)
+def spec_on(public_problems: Path, test_problems: Path, job: JobConfig, base_model: str | None = None) -> RunSpec:
+    """A run of this job on these public problems, measured on these test problems. Raises ProblemFileError."""
+    task = task_named(job.task, job.verifier)
+    public, test = read_problems(public_problems, task), read_measured(test_problems, task)
+    return RunSpec(
+        job=job,
+        public_ids=[problem.id for problem in public],
+        public_sha256=manifest_hash(public),
+        test_labels=[problem.label for problem in test],
+        test_sha256=manifest_hash(test),
+        base_model=base_model,
+    )
 
 
 def _merged(values: dict, over: dict) -> dict:

@@ -2,12 +2,12 @@
 
 import argparse
 import logging
-import sys
 from functools import partial
 from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.loading import loading
+from fedrlvr.printable import print_error
 
 
 def arguments(description: str, config: Path) -> argparse.Namespace:
@@ -39,22 +39,22 @@ def _only_errors() -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one experiment. The exit code is 2 for bad input, 1 for a failed run and 130 for an interruption."""
+    """Run one experiment. The exit code is 2 for bad input, 1 for a failed run, 3 for a run that is done and whose
+    adapter or report is not written, and 130 for an interruption."""
     try:
         with loading():
-            from rich.console import Console
+            from fedrlvr.launch.stages import follow, prepare, start
+            from fedrlvr.report.screen import Screen
 
-            from fedrlvr.launch.stages import PLAIN, follow, prepare, start
-
-            console = Console()
+            console = Screen()
             _only_errors()
-            say = partial(console.print, **PLAIN)
+            say = partial(console.print, soft_wrap=True)
             prepared = prepare(args, say)
             started = start(prepared, say)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except KeyboardInterrupt:
-        print("error: interrupted before the run began", file=sys.stderr)
+        print_error("interrupted before the run began")
         return 130
     return follow(started, prepared, console)

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.data.manifest import HELDOUT
+from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
 from fedrlvr.launch.experiment import ExperimentConfig, spec_on
 from fedrlvr.launch.prepared_problems import copy_prepared
@@ -56,7 +56,8 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: S
             names = ["pooled"]
         model_path = site_model(experiment, task, args, say)
         sites = {name: site_config(name, experiment, folder, model_path) for name in names}
-        spec = spec_on(folder / "data" / "public.jsonl", job, model_fingerprint(model_path))
+        shared = (folder / "data" / f"{name}.jsonl" for name in SHARED_SETS)
+        spec = spec_on(*shared, job, model_fingerprint(model_path))
         return PreparedRun(folder=folder, spec=spec, base_model=str(model_path), sites=sites)
 
 

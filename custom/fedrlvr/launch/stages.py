@@ -2,22 +2,21 @@
 
 import argparse
 import shutil
-import sys
 import time
 from collections.abc import Callable
-
-from rich.console import Console
 
 from fedrlvr.algorithms.schedule import steps_per_segment
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
+from fedrlvr.printable import one_line, print_error
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.report.progress import Progress
+from fedrlvr.report.screen import Screen
 from fedrlvr.run import Run, RunFailed
 from fedrlvr.settings_file import SettingsError
 
-PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}  # how rich prints a line as it is
 FIXED = ("method", "seed", "env", "data", "model", "policy", "poc")  # arguments that a resumed run has already
 
 
@@ -62,15 +61,15 @@ def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[Prep
     }[environment]
 
 
-def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
+def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
     job, began = prepared.spec.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
-    console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", **PLAIN)
+    console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", soft_wrap=True)
     deadlines = Deadlines.of(job).describe()
     for line in {"local": [], "sim": deadlines[:1]}.get(prepared.environment, deadlines[:-1]):
-        console.print(f"  {line}", style="dim", **PLAIN)
-    events, failure = [], None
+        console.print(f"  {line}", style="dim", soft_wrap=True)
+    events, failure, told = [], None, True
     progress = Progress(console, steps_per_segment(job))
 
     def hear(event: dict | None) -> None:
@@ -83,19 +82,18 @@ def follow(started: Run, prepared: PreparedRun, console: Console) -> int:
 
         with progress.display:
             started.run(hear)
-    except RunFailed as error:
-        failure = str(error)
+    except (RunFailed, Refused) as error:
+        failure = one_line(str(error))
     except KeyboardInterrupt:
         failure = "interrupted"
     finally:
         started.close()
         if events:
-            report(events, time.monotonic() - began, started.server_folder, prepared, console)
+            told = report(events, time.monotonic() - began, started.server_folder, prepared, console)
     if failure:
-        print(
-            f"error: the run did not finish: {failure}\nlog: {started.log_path}\n"
-            f"To resume after its last completed round: --resume-from {prepared.folder}",
-            file=sys.stderr,
+        print_error(
+            f"the run did not finish: {failure}\nlog: {started.log_path}\n"
+            f"To resume after its last completed round: --resume-from {prepared.folder}"
         )
         return 130 if failure == "interrupted" else 1
-    return 0
+    return 0 if told else 3

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.data.manifest import check_manifest
-from fedrlvr.data.problems import read_problems
+from fedrlvr.data.manifest import SHARED_SETS, check_manifest
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.lead.submission import Submission
@@ -19,7 +18,6 @@ from fedrlvr.launch.simulated import prepare_sites
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import LocalModel
-from fedrlvr.tasks import task_named
 
 
 def prepare_for_poc(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
@@ -65,12 +63,12 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
     kit = args.kit.resolve()
     open_kit(kit)
     check_manifest(args.data)
-    read_problems(args.data / "test.jsonl", task_named(experiment.task, experiment.verifier))  # only to check it
     model, fingerprint = experiment.model, None
     if args.model:
         LocalModel(model_path=args.model).check_model()
         model, fingerprint = str(args.model.resolve()), model_fingerprint(args.model)
-    spec = spec_on(args.data / "public.jsonl", experiment.as_job(), fingerprint)
+    shared = (args.data / f"{name}.jsonl" for name in SHARED_SETS)
+    spec = spec_on(*shared, experiment.as_job(), fingerprint)
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
         return PreparedRun(folder=folder, spec=spec, base_model=model, environment="prod", place=str(kit))
 

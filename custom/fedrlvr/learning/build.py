@@ -1,8 +1,10 @@
 """Build a site's trainer from the job's settings, the site's own file, and the problem files that it names."""
 
+from pathlib import Path
+
 import torch
 
-from fedrlvr.data.problems import manifest_hash, read_problems
+from fedrlvr.data.problems import manifest_hash, read_measured, read_problems
 from fedrlvr.data.tokenizer import PromptError
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine, read_deepspeed_config
@@ -28,7 +30,7 @@ def build_trainer(
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
     config.check_paths()
     task = task_named(job.task, job.verifier)
-    problems = read_site_problems(config, task, spec.public_sha256)
+    problems = read_site_problems(config, task, spec)
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
     device = choose_device(config, ranks)
     policy = load_policy(config, job.lora, job.prompt, device)
@@ -42,21 +44,27 @@ def build_trainer(
     return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key)
 
 
-def read_site_problems(config: SiteConfig, task: Task, public_sha256: str) -> SiteProblems:
-    """Read the site's problem files, and check that the public set is the agreed one. Raises ProblemFileError for a
-    file that cannot be used, and ValueError for another public set."""
+def read_site_problems(config: SiteConfig, task: Task, spec: RunSpec) -> SiteProblems:
+    """Read the site's problem files, and check that the public and the test set are the agreed ones. Raises
+    ProblemFileError for a file that cannot be used, and ValueError for another public or test set."""
     public = read_problems(config.public_problems, task)
-    if manifest_hash(public) != public_sha256:
-        raise ValueError(
-            f"public_problems: {config.public_problems} has manifest hash {manifest_hash(public)}, "
-            f"the job says {public_sha256}; get the public file that the consortium agreed on"
-        )
+    _check_agreed("public", config.public_problems, public, spec.public_sha256)
+    test = read_measured(config.test_problems, task)
+    _check_agreed("test", config.test_problems, test, spec.test_sha256)
     return SiteProblems(
         private=read_problems(config.private_problems, task),
         public={problem.id: problem for problem in public},
-        test=read_problems(config.test_problems, task),
-        heldout=read_problems(config.heldout_problems, task) if config.heldout_problems else [],
+        test=test,
+        heldout=read_measured(config.heldout_problems, task) if config.heldout_problems else [],
     )
+
+
+def _check_agreed(name: str, path: Path, problems: list[Problem], sha256: str) -> None:
+    if (own := manifest_hash(problems)) != sha256:
+        raise ValueError(
+            f"{name}_problems: {path} has manifest hash {own}, the job says {sha256}; get the {name} file that the "
+            "consortium agreed on"
+        )
 
 
 def check_prompts(name: str, problems: list[Problem], policy: Policy, task: Task, max_completion_length: int) -> int:

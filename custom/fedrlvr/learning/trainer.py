@@ -21,6 +21,7 @@ from fedrlvr.learning.evaluation import evaluate
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
+from fedrlvr.protocol.requests import share_of
 from fedrlvr.streams import epoch_batch, seed_of, stream
 from fedrlvr.types import VARIANTS, Adapter, Completion, Group, Problem
 
@@ -159,10 +160,7 @@ class Trainer:
         the work. Held-out problems are measured only with a `share`. Afterwards the current adapter and optimizer are
         as before.
         """
-        test, ks = self.problems.test, self.job.evaluation.k
-        if share is not None:
-            block, blocks = share
-            test = test[len(test) * block // blocks : len(test) * (block + 1) // blocks]
+        test, ks = share_of(self.problems.test, share), self.job.evaluation.k
         seed = seed_of(self.job.seed, "evaluation", name, *(share or ()))
         own_seed = seed_of(self._own_seed, "evaluation", name, self.site)
         with self.engine.borrowed(adapter) if adapter is not None else nullcontext():

@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from fedrlvr.printable import one_line
 from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, SiteScores, StepRecord
 from fedrlvr.protocol.strict import Strict
 from fedrlvr.types import Adapter
@@ -64,18 +65,13 @@ class Failure(Strict):
     """In place of an answer. `would_not`: the site refuses, for a reason that lies in the request or the job;
     otherwise it tried and could not, and may be able to do the next thing."""
 
-    reason: Annotated[str, Field(max_length=MAX_FAILURE)]
+    reason: Annotated[str, Field(max_length=MAX_FAILURE), AfterValidator(one_line)]
     would_not: bool = False
 
     @classmethod
     def of(cls, reason: object, would_not: bool = False) -> Self:
-        """The reason without folders, which are the site's business, and not too long."""
+        """The reason without folders, which are the site's business, on one line and not too long."""
         return cls(reason=FOLDERS.sub("", str(reason))[:MAX_FAILURE], would_not=would_not)
 
 
 Reply = tuple[Answer | Failure, Adapter | None]
-
-
-def printable(text: str) -> str:
-    """Without what would move a terminal's cursor or colour it: for text that comes from elsewhere and is shown."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

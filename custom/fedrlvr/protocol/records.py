@@ -8,18 +8,22 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 import fedrlvr
+from fedrlvr.printable import check_name
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.strict import STRICT, Strict
-from fedrlvr.types import VARIANTS
+from fedrlvr.types import MAX_LABELS, VARIANTS
 from fedrlvr.version import PROTOCOL, source_hash
 
 MAX_TEXT = 100_000  # characters of one answer
-MAX_LABELS = 1_000
+MAX_PROBLEMS = 10_000_000  # of one label
+MAX_METRICS = 200  # of one step
+MAX_TENSORS = 100_000
 MAX_DIMENSION = 2**24  # of a tensor: well above any vocabulary
 MAX_METRIC = 1e30  # beyond it, sums over steps and sites would overflow
 
-Name = Annotated[str, Field(max_length=1000)]
-Word = Annotated[str, Field(max_length=128)]
+# Of a site, a problem, a label, a tensor: whatever is quoted in errors, shown in tables and drawn in pictures.
+Name = Annotated[str, AfterValidator(check_name)]
+Word = Annotated[str, Field(max_length=128), AfterValidator(check_name)]
 Count = Annotated[int, Field(ge=0, le=100_000)]
 
 _METRIC = re.compile(r"[a-z_]+(/[a-z_]+)?")
@@ -100,7 +104,9 @@ class StepRecord(Strict):
 
     kind: Literal["private", "public"]
     segment: Count
-    metrics: dict[str, Annotated[float, Field(ge=-MAX_METRIC, le=MAX_METRIC)]]
+    metrics: Annotated[
+        dict[Word, Annotated[float, Field(ge=-MAX_METRIC, le=MAX_METRIC)]], Field(max_length=MAX_METRICS)
+    ]
 
     @field_validator("metrics")
     @classmethod
@@ -122,8 +128,9 @@ class StepRecord(Strict):
 
 
 def _check_label_scores(scores: dict[str, float]) -> dict[str, float]:
-    if "pass@1" not in scores or not scores.get("problems", 0) > 0:
-        raise ValueError("a label's scores must hold pass@1 and a positive number of problems")
+    problems = scores.get("problems", 0.0)
+    if "pass@1" not in scores or not (1 <= problems <= MAX_PROBLEMS and problems == int(problems)):
+        raise ValueError("a label's scores must hold pass@1 and a whole number of problems")
     for name in set(scores) - {"problems"}:
         if not _PASS.fullmatch(name) or not 0 <= scores[name] <= 1:
             raise ValueError("a label's scores must be pass@k between 0 and 1")
@@ -145,10 +152,11 @@ class SiteScores(Strict):
     """pass@k of one adapter at one site, by label: on its part of the test set, and on its own held-out problems."""
 
     test: Scores
-    heldout: Scores | None = None
+    heldout: Annotated[Scores, Field(min_length=1)] | None = None
 
 
 Dimension = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
 AdapterSpec = Annotated[
-    dict[Name, Annotated[list[Dimension], Field(min_length=2, max_length=2)]], Field(min_length=1)
+    dict[Name, Annotated[list[Dimension], Field(min_length=2, max_length=2)]],
+    Field(min_length=1, max_length=MAX_TENSORS),
 ]  # tensor name -> its shape

@@ -1,6 +1,11 @@
 """How anybody says no to something that came from elsewhere."""
 
+from fedrlvr.printable import one_line
+
 
 class Refused(ValueError):
     """Something from another participant that will not be used, with the reason. Whole or not at all: nothing is
-    repaired."""
+    repaired. The reason may quote what came, so it is made one line without what would steer a terminal."""
+
+    def __init__(self, reason: str):
+        super().__init__(one_line(reason))

@@ -4,12 +4,15 @@ What a task costs is worked out from these numbers, so each of them must mean on
 says which answer belongs to which request.
 """
 
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field, field_validator
 
 from fedrlvr.protocol.records import Count, Envelope, Name, PooledResponse, Segment
 from fedrlvr.protocol.strict import Strict
+
+T = TypeVar("T")
 
 
 class Request(Strict):
@@ -68,6 +71,12 @@ class ValidateRequest(Request):
         if share is not None and share[0] >= share[1]:
             raise ValueError("there is no such block")
         return share
+
+
+def share_of(test: Sequence[T], share: tuple[int, int] | None) -> Sequence[T]:
+    """What of the test set a `ValidateRequest` asks for."""
+    block, blocks = share or (0, 1)
+    return test[len(test) * block // blocks : len(test) * (block + 1) // blocks]
 
 
 REQUESTS: dict[str, type[Request]] = {

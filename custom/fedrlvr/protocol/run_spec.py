@@ -6,14 +6,16 @@ from typing import Annotated
 from pydantic import Field
 
 from fedrlvr.config import JobConfig, Settings
-from fedrlvr.protocol.records import Word
+from fedrlvr.protocol.records import Name, Word
 from fedrlvr.run import RUN
 
 
 class RunSpec(Settings):
     job: JobConfig  # the algorithm's settings; nothing about any site's files or hardware
-    public_ids: Annotated[tuple[str, ...], Field(min_length=1)]  # in their file's order
+    public_ids: Annotated[tuple[Name, ...], Field(min_length=1)]  # in their file's order
     public_sha256: Word  # every site checks that its own public problems have this hash
+    test_labels: Annotated[tuple[Name, ...], Field(min_length=1)]  # one for each test problem, in their file's order
+    test_sha256: Word  # as for the public problems
     run: str = Field(default_factory=lambda: token_hex(8), pattern=RUN)  # server and sites keep their files under it
     resume: bool = False  # go on after the run's last completed round, in place of a job that did not end well
     base_model: Word | None = None  # the fingerprint that every site's model must have; None: the same at most sites

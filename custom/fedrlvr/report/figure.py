@@ -4,17 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from fedrlvr.algorithms.scores import overall, pass_at_1
+from fedrlvr.report.pictures import AS_WRITTEN, short
 from fedrlvr.report.summary import at_the_end, evaluations, merged_test
 
+MOST_LABELS = 60  # of the most problems
 SITE_COLOUR, MEAN_COLOUR, GLOBAL_COLOUR = "#9fb4c7", "#2c5f8a", "#c44e2b"
 
 
+@rc_context(AS_WRITTEN)
 def draw_run(events: Sequence[dict], summary: dict, path: Path) -> None:
     """Write a PNG of a run that was evaluated at least once."""
-    labels = [label for label in summary["base"]["test"] if label != "overall"]
+    problems = {label: part["problems"] for label, part in summary["base"]["test"].items() if label != "overall"}
+    largest = sorted(problems, key=problems.get, reverse=True)[:MOST_LABELS]
+    labels = [label for label in problems if label in largest]
     as_rows = sum(max(len(label), 6) for label in labels) > 40
     figure = Figure(figsize=(11, max(4.2, 1.2 + 0.3 * len(labels)) if as_rows else 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
@@ -57,10 +63,10 @@ def _curves(axes, events, summary) -> None:
 
 def _matrix(axes, summary, labels: list[str], as_rows: bool) -> None:
     """pass@1 of base, sites and average by label; `as_rows`: the labels are the rows, else the columns."""
-    scores = {"base": pass_at_1(summary["base"]["test"])} | at_the_end(summary)
-    names = [f"type {label}" if len(label) == 1 else label or "(none)" for label in labels]
-    values = np.array([[part.get(label, np.nan) for label in labels] for part in scores.values()])
-    columns, rows = names, list(scores)
+    scores = [("base", pass_at_1(summary["base"]["test"])), *at_the_end(summary)]
+    names = [f"type {label}" if len(label) == 1 else short(label) or "(none)" for label in labels]
+    values = np.array([[part.get(label, np.nan) for label in labels] for _, part in scores])
+    columns, rows = names, [short(name) for name, _ in scores]
     if as_rows:
         values, columns, rows = values.T, rows, columns
     axes.imshow(values, vmin=0, vmax=1, cmap="YlGnBu", aspect="auto")

@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
+from fedrlvr.report.pictures import AS_WRITTEN, short
+from fedrlvr.report.screen import Screen
 from fedrlvr.types import Problem
 
 BAR_COLOUR, HELDOUT_COLOUR, SHARED_COLOUR = "#2c5f8a", "#9fb4c7", "#c44e2b"
 MOST_LABELS, OTHER, NO_LABEL = 20, "other", "no label"
 Counts = dict[str, Counter]  # set -> label -> problems: the sites' private sets, then public and test
 SHARED = 2
-MAX_LABEL = 26  # characters
 
 
 def label_counts(sets: Mapping[str, Sequence[Problem]]) -> Counts:
@@ -33,7 +33,7 @@ def label_counts(sets: Mapping[str, Sequence[Problem]]) -> Counts:
     return counts
 
 
-def print_partition(counts: Counts, heldout: Mapping[str, int], console: Console) -> None:
+def print_partition(counts: Counts, heldout: Mapping[str, int], console: Screen) -> None:
     """Every set's size and its largest labels; `heldout` sizes by site, empty if there are none."""
     sizes = (Column(name, justify="right") for name in ("problems", *(["held out"] if heldout else [])))
     table = Table("set", *sizes, "largest labels", title="problems by set", title_justify="left")
@@ -44,10 +44,11 @@ def print_partition(counts: Counts, heldout: Mapping[str, int], console: Console
         more = sum(number > 0 for number in labels.values()) - len(largest)
         text = ", ".join(f"{label} {number:,}" for label, number in largest) + (f" and {more} more" if more else "")
         size = [f"{heldout[name]:,}" if name in heldout else ""] if heldout else []
-        table.add_row(name, f"{labels.total():,}", *size, escape(text))
+        table.add_row(name, f"{labels.total():,}", *size, text)
     console.print(table)
 
 
+@rc_context(AS_WRITTEN)
 def draw_partition(counts: Counts, heldout: Mapping[str, int], title: str, path: Path) -> None:
     """Write a PNG: the size of each set, and its count by label if there are several labels."""
     labels = list(next(iter(counts.values())))
@@ -61,7 +62,7 @@ def draw_partition(counts: Counts, heldout: Mapping[str, int], title: str, path:
         _cells(named, counts, labels)
         bars.tick_params(axis="y", labelleft=False, length=0)
     rows = _rows(len(counts))
-    named.set_yticks(rows, list(counts))
+    named.set_yticks(rows, [short(name) for name in counts])
     named.set_ylim(rows[-1] + 0.55, -0.55)
     named.tick_params(length=0)
     _bars(bars, counts, heldout)
@@ -93,7 +94,7 @@ def _cells(axes, counts: Counts, labels: list[str]) -> None:
         axes.axhline(y - 0.5, color="white", linewidth=1)
     axes.set_xlim(-0.5, len(labels) - 0.5)
     slanted = {"rotation": 38, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(labels)), [_short(label) for label in labels], fontsize=9, **slanted)
+    axes.set_xticks(range(len(labels)), [short(label) for label in labels], fontsize=9, **slanted)
     axes.spines[:].set_visible(False)
     axes.set_title("problems by label", fontsize=10, loc="left")
 
@@ -111,8 +112,3 @@ def _bars(axes, counts: Counts, heldout: Mapping[str, int]) -> None:
     axes.spines[:].set_visible(False)
     axes.set_title("problems in all", fontsize=10, loc="left")
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, -0.02), handlelength=1)
-
-
-def _short(label: str) -> str:
-    label = label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…"
-    return label.replace("$", r"\$")  # matplotlib would read a formula

@@ -2,28 +2,37 @@
 
 import time
 
-from rich.console import Console
 from rich.live import Live
-from rich.text import Text
+
+from fedrlvr.printable import one_line
+from fedrlvr.report.screen import Screen
 
 
 class Progress:
     """Takes the run's events. On a terminal it redraws one line; elsewhere it prints a line as each segment ends."""
 
-    def __init__(self, console: Console, steps_per_segment: int):
+    def __init__(self, console: Screen, steps_per_segment: int):
         self.console, self.steps_per_segment = console, steps_per_segment
         self.steps = self._before = 0
         self._began: float | None = None
         self._recent: list[dict] = []  # steps, the last four of a site
         self._printed = -1
         self._note = "starting sites"
+        self._lost = False
         # Whoever feeds enters this. Without a terminal it shows nothing.
         self.display = Live(console=console, auto_refresh=False, transient=True)
 
     def feed(self, event: dict | None) -> None:
-        if event is not None:
-            self._take(event)
-        self.display.update(Text(self.line()), refresh=True)
+        """Never raises: an event that a server has written in another way must not end the run that it tells of."""
+        if self._lost:
+            return
+        try:
+            if event is not None:
+                self._take(event)
+            self.display.update(self.line(), refresh=True)
+        except Exception as error:
+            self._lost = True
+            self.console.print(f"progress is shown no more: an event cannot be read ({type(error).__name__}: {error})")
 
     def line(self) -> str:
         if not self._recent:
@@ -54,14 +63,14 @@ class Progress:
             self._note = f"{event['offered']} answers exchanged"
             self._print_once(event["segment"])
         elif event["event"] == "failure":
-            self.console.print(f"{event['site']} failed in {event['task']}: {event['reason']}", markup=False)
+            self.console.print(one_line(f"{event['site']} failed in {event['task']}: {event['reason']}"))
         elif event["event"] == "back":
-            self.console.print(f"back: {', '.join(event['sites'])}", markup=False, highlight=False)
+            self.console.print(f"back: {', '.join(event['sites'])}")
 
     def _print_once(self, segment: int) -> None:
         if not self.console.is_terminal and self._recent and segment > self._printed:
             self._printed = segment
-            self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
+            self.console.print(self.line(), soft_wrap=True)
 
     def _done(self) -> int:
         """The steps reported, or all steps of the finished segments if that is more: a site may not report some."""

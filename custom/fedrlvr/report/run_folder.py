@@ -1,38 +1,61 @@
-"""What a run leaves in its folder: metrics, summary, picture and adapter."""
+"""What a run leaves in its folder: first its adapter, then metrics, summary and picture."""
 
 import json
 import shutil
+import traceback
 from pathlib import Path
 
-from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.launch.prepared_run import PreparedRun
+from fedrlvr.printable import one_line, print_error
 from fedrlvr.report.figure import draw_run
+from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import summarise
 from fedrlvr.report.table import print_incidents, print_summary
 from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.server.event_log import EVENTS_FILE
 
+SUMMARY, PICTURE, WHY_NOT = "summary.json", "pass_at_1.png", "report.log"
 
-def report(events: list[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Console) -> None:
-    """Write metrics, summary, picture and adapter into the run's folder, and print the table."""
+
+def report(events: list[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Screen) -> bool:
+    """Write the adapter, then metrics, summary and picture into the run's folder, print the table, and say where all
+    of it is. What cannot be done is one line on stderr and costs nothing that came before it. Returns whether all
+    could be done."""
+    folder, done = prepared.folder, True
+    try:
+        adapters = _final_adapters(server_folder, prepared)
+    except (OSError, ValueError, SafetensorError) as error:
+        print_error(f"the adapter was not written ({one_line(str(error))}); the server's is in {server_folder}/rounds")
+        adapters, done = [], False
+    try:
+        _tell(events, seconds, server_folder, folder, console)
+    except (Exception, KeyboardInterrupt) as error:  # whatever is wrong with a report, the run is over
+        why = one_line(f"{type(error).__name__}: {error}")
+        print_error(f"the report of this run is not complete: {why}; {folder / WHY_NOT} has the details")
+        (folder / WHY_NOT).write_text(traceback.format_exc(), encoding="utf-8")
+        done = False
+    for adapter in adapters:
+        console.print(f"adapter:  {adapter}", soft_wrap=True)
+    for name in (SUMMARY, EVENTS_FILE, PICTURE):
+        if (folder / name).exists():
+            console.print(f"{name + ':':<14} {folder / name}", soft_wrap=True)
+    return done
+
+
+def _tell(events: list[dict], seconds: float, server_folder: Path, folder: Path, console: Screen) -> None:
     if not any(event["event"] == "start" for event in events):
         return  # the server stopped before it asked any site
-    folder = prepared.folder
     shutil.copyfile(server_folder / EVENTS_FILE, folder / EVENTS_FILE)
     summary = summarise(events, seconds)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    if summary["base"]:
-        draw_run(events, summary, folder / "pass_at_1.png")
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     show = print_summary if summary["final"] else print_incidents
     show(summary, console)
-    for adapter in _final_adapters(server_folder, prepared):
-        console.print(f"adapter:  {adapter}", markup=False, highlight=False, soft_wrap=True)
-    for name in ("summary.json", EVENTS_FILE, "pass_at_1.png"):
-        if (folder / name).exists():
-            console.print(f"{name + ':':<14} {folder / name}", markup=False, highlight=False, soft_wrap=True)
+    if summary["base"]:
+        draw_run(events, summary, folder / PICTURE)
 
 
 def _final_adapters(server_folder: Path, prepared: PreparedRun) -> list[Path]:

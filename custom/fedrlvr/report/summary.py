@@ -21,10 +21,12 @@ def merged_test(evaluation: dict) -> Scores:
     return merge_scores(part["test"] for part in evaluation["scores"].values())
 
 
-def at_the_end(summary: dict) -> dict[str, dict[str, float]]:
-    """pass@1 by label: of every site's own adapter after the last round that was measured, and of the average."""
+def at_the_end(summary: dict) -> list[tuple[str, dict[str, float]]]:
+    """Whose, and pass@1 by label: of every site's own adapter after the last round that was measured, and of the
+    average."""
     own = summary["before_averaging"][-1]["pass@1"] if summary["before_averaging"] else {}
-    return own | ({"averaged": summary["after_averaging"][-1]["pass@1"]} if summary["after_averaging"] else {})
+    average = [("averaged", last["pass@1"]) for last in summary["after_averaging"][-1:]]
+    return [*own.items(), *average]
 
 
 def summarise(events: Sequence[dict], wall_seconds: float) -> dict:

@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 
 from rich.box import SIMPLE
-from rich.console import Console
+from rich.cells import cell_len
 from rich.table import Column, Table
 
 from fedrlvr.algorithms.scores import Scores
 from fedrlvr.report.incidents import incident_lines
+from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import at_the_end
 
 
-def print_summary(summary: dict, console: Console) -> None:
+def print_summary(summary: dict, console: Screen) -> None:
     """Base and final pass@1 by label and on each site's held-out problems; then bytes, swaps, time and incidents."""
     table = _table(f"{summary['method']}, seed {summary['seed']}: pass@1", "measured on", "base", "final")
     base, final = summary["base"], summary["final"]
@@ -25,12 +26,12 @@ def print_summary(summary: dict, console: Console) -> None:
     _print_cost(summary, console)
 
 
-def print_incidents(summary: dict, console: Console) -> None:
+def print_incidents(summary: dict, console: Screen) -> None:
     for line in incident_lines(summary):
-        console.print(line, markup=False)
+        console.print(line)
 
 
-def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Console) -> None:
+def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Screen) -> None:
     """Print what `scores_with_intervals` returned, one row per label."""
     names = ("problems", *(f"pass@{k}" for k in ks), "tokens", "cut off")
     numbers = (Column(name, justify="right", no_wrap=True) for name in names)
@@ -46,19 +47,26 @@ def _table(title: str, rows: str, *columns: str) -> Table:
     return Table(rows, *numbers, title=title, title_justify="left")
 
 
-def _print_matrix(summary: dict, console: Console) -> None:
-    """One row per label: there may be many, and their names may be long."""
+def _print_matrix(summary: dict, console: Screen) -> None:
+    """One row per label: there may be many, and their names may be long. Where the sites do not fit beside each other,
+    they are in several tables."""
     if not summary["before_averaging"]:
         return
     columns = at_the_end(summary)
-    table = _table("every site's own adapter at the end of its last round, by type", "type", *columns)
-    for label in sorted({label for scores in columns.values() for label in scores} - {"overall"}):
-        values = (scores.get(label) for scores in columns.values())
-        table.add_row(label or "(none)", *("-" if value is None else f"{value:.2f}" for value in values))
-    console.print(table)
+    labels = sorted({label for _, scores in columns for label in scores} - {"overall"})
+    labels_width = min(max(4, *map(cell_len, labels)), console.width // 2)
+    fitting = max(1, (console.width - labels_width - 4) // (max(cell_len(name) for name, _ in columns) + 3))
+    for start in range(0, len(columns), fitting):
+        part = columns[start : start + fitting]
+        title = "every site's own adapter at the end of its last round, by type" if start == 0 else ""
+        table = _table(title, "type", *(name for name, _ in part))
+        for label in labels:
+            values = (scores.get(label) for _, scores in part)
+            table.add_row(label or "(none)", *("-" if value is None else f"{value:.2f}" for value in values))
+        console.print(table)
 
 
-def _print_cost(summary: dict, console: Console) -> None:
+def _print_cost(summary: dict, console: Screen) -> None:
     sent, seconds, swap = summary["bytes"], summary["seconds"], summary["swap"]
     asking = f"{seconds['waiting']:.0f} s waiting"
     at_work = f"{seconds['compute']:.0f} s a site at work + {asking}"

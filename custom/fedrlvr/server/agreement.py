@@ -27,7 +27,7 @@ def agree_on_model(answers: Mapping[str, ValidateAnswer]) -> tuple[AdapterSpec, 
 
 
 def _difference(spec: AdapterSpec, agreed: AdapterSpec) -> str:
-    """Of the first tensor that differs. Its name may come from that site, so it is cut."""
+    """Of the first tensor that differs."""
     name = min(name for name in spec.keys() | agreed.keys() if spec.get(name) != agreed.get(name))
     has, usual = (shapes.get(name, "missing") for shapes in (spec, agreed))
-    return f"adapter differs: {name[:200]!r} is {usual} at most sites, {has} at this one"
+    return f"adapter differs: {name!r} is {usual} at most sites, {has} at this one"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from fedrlvr.protocol.answers import Failure, Reply, printable
+from fedrlvr.protocol.answers import Failure, Reply
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
@@ -18,7 +18,7 @@ GONE = "the site is gone: FLARE has not heard of its job for too long"
 
 
 class QuorumLost(RuntimeError):
-    """Fewer sites than `federation.min_sites` are left in this round; the message says who failed and why."""
+    """Fewer sites than `federation.min_sites` are left in this round; the message says who failed, and why at last."""
 
 
 class RunAborted(RuntimeError):
@@ -104,10 +104,10 @@ class ClientManager:
         self.active = [name for name in self.names if name in self.active or name in back]
         return back
 
-    def ask(self, messages: Mapping[str, Message], check: Callable = lambda answer, _: answer, optional=False) -> dict:
-        """Send each site its message and wait for all. Returns {site: check(answer, tensors)} of the good answers, in
-        the order of `names`. A site that fails, or whose answer is refused by its form or by `check`, is out of the
-        segment or the round; where the answer is `optional` the failure is counted, and the site stays.
+    def ask(self, messages: Mapping[str, Message], check: Callable, optional: bool = False) -> dict:
+        """Send each site its message and wait for all. Returns {site: check(request, answer, tensors)} of the good
+        answers, in the order of `names`. A site that fails, or whose answer is refused by its form or by `check`, is
+        out of the segment or the round; where the answer is `optional` the failure is counted, and the site stays.
 
         Raises:
             QuorumLost: too few sites are left, even with those that may come back.
@@ -121,20 +121,22 @@ class ClientManager:
                 timeout = self.patience.task if site in self._at_work else self.patience.first_task
                 pending[site] = self.transport.send(site, messages[site], timeout, self._changed.set)
         self._wait(pending, began)
-        self.asking_seconds += time.monotonic() - began
+        waited = time.monotonic() - began
+        self.asking_seconds += waited
         answers = {}
         for site in (name for name in self.names if name in messages):
-            task = messages[site].request.task
+            request = messages[site].request
+            task = request.task
             try:
-                answer, tensors = self._answer(site, messages[site].request, pending.get(site))
+                answer, tensors = self._answer(site, request, pending.get(site))
                 if isinstance(answer, Failure):
-                    self.fail(site, task, printable(answer.reason), not optional, may_return=not answer.would_not)
+                    self.fail(site, task, answer.reason, not optional, may_return=not answer.would_not)
                     continue
-                answers[site] = check(answer, tensors)
+                answers[site] = check(request, answer, tensors)
                 self._at_work.add(site)
-                self.seconds[site] = self.seconds.get(site, 0.0) + answer.seconds
+                self.seconds[site] = self.seconds.get(site, 0.0) + min(answer.seconds, waited)
             except Refused as reason:
-                self.fail(site, task, printable(str(reason)), out=not optional)
+                self.fail(site, task, str(reason), out=not optional)
             except Exception as error:
                 # What no check foresaw in one site's answer must not end the others' run; the fault may be ours.
                 LOGGER.exception("the answer of %s to %s", site, task)
@@ -156,7 +158,8 @@ class ClientManager:
         """Raises QuorumLost if fewer than `min_sites` are active (`with_returning`: active or returning)."""
         left = len(self.active) + (len(self.returning) if with_returning else 0)
         if left < self.min_sites:
-            reasons = "; ".join(f"{f['site']} failed in {f['task']}: {f['reason']}" for f in self.failures)
+            last = {failure["site"]: failure for failure in self.failures}
+            reasons = "; ".join(f"{f['site']} failed in {f['task']}: {f['reason']}" for f in last.values())
             raise QuorumLost(
                 f"only {left} of {len(self.names)} sites are left, federation.min_sites is {self.min_sites}. {reasons}"
             )

@@ -23,6 +23,7 @@ from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, Sw
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.server.agreement import agree_on_model
+from fedrlvr.server.answer_checks import check_scores, check_steps
 from fedrlvr.server.client_manager import ClientManager, Message
 from fedrlvr.server.event_log import EventLog
 from fedrlvr.server.round_store import CompletedRound, RoundStore
@@ -140,14 +141,14 @@ class Rounds:
         )
         given = self.sites.active if begin_round and (self._method.average or self._round == 0) else back
         messages = {s: self._message(s, request, start if s in given else None) for s in self.sites.active}
-        self._write_steps(self.sites.ask(messages))
+        self._write_steps(self.sites.ask(messages, self._fitting_steps))
 
     def _exchange(self, phase: Phase) -> None:
         """Collect right answers, pool them for each receiver, and let every site take its public step on the mix."""
         segment, envelope = phase.last, self._envelope(phase.last.index)
         limit = self.config.exchange.max_per_site * len(segment.public_ids)
 
-        def check(answer: ProposeAnswer, _) -> list[PublicResponse]:
+        def check(request: ProposeRequest, answer: ProposeAnswer, _) -> list[PublicResponse]:
             if len(answer.responses) > limit:
                 raise Refused(f"{len(answer.responses)} responses, at most {limit} are allowed")
             for response in answer.responses:
@@ -159,7 +160,8 @@ class Rounds:
         offers = self._ask_all(ProposeRequest(envelope=envelope, segment=segment), check, optional=True)
         pools = {site: pool_for(site, offers, self.config.exchange) for site in self.sites.active}
         requests = {s: SwapRequest(envelope=envelope, segment=segment, responses=pool) for s, pool in pools.items()}
-        self._write_steps(self.sites.ask({site: Message(request) for site, request in requests.items()}))
+        messages = {site: Message(request) for site, request in requests.items()}
+        self._write_steps(self.sites.ask(messages, self._fitting_steps))
         self.log.write(
             "exchange",
             segment=segment.index,
@@ -174,7 +176,7 @@ class Rounds:
         self._take_back(segment)
         deltas = self._ask_all(
             SubmitRequest(envelope=self._envelope(segment)),
-            lambda _, delta: check_adapter(delta or {}, self._adapter_spec, limit),
+            lambda request, answer, delta: check_adapter(delta or {}, self._adapter_spec, limit),
         )
         self.sites.check_quorum()
         updates = list(deltas.values())
@@ -197,17 +199,19 @@ class Rounds:
         for i, site in enumerate(active):
             share = None if which == "local" else (i, len(active))
             messages[site] = self._message(site, ValidateRequest(**about, share=share), adapter)
-        answers = self.sites.ask(messages, self._of_the_model)
+        answers = self.sites.ask(messages, self._fitting_scores)
         scores = {site: answer.scores.model_dump(exclude_none=True) for site, answer in answers.items()}
         if scores:
             place = {"round": self._round, "segment": segment}
             self.log.write("evaluation", which=which, **place, samples=samples, scores=scores)
         return answers
 
-    def _of_the_model(self, answer: ValidateAnswer, _) -> ValidateAnswer:
-        """Raises Refused for a site that was not there when the others agreed, and has another base model."""
+    def _fitting_scores(self, request: ValidateRequest, answer: ValidateAnswer, _) -> ValidateAnswer:
+        """Raises Refused for scores that do not fit the share, and for a site that was not there when the others
+        agreed, and has another base model."""
         if self._base_model not in (None, answer.base_model):
             raise Refused(f"base model differs: most sites have {self._base_model}, this one {answer.base_model}")
+        check_scores(answer.scores, request, self.spec.test_labels, self.config.evaluation.k)
         return answer
 
     def _ask_all(self, request: Request, check, optional: bool = False) -> dict:
@@ -220,6 +224,10 @@ class Rounds:
 
     def _envelope(self, segment: int) -> Envelope:
         return Envelope.here(self.spec.public_sha256, self._round, segment)
+
+    def _fitting_steps(self, request: TrainRequest | SwapRequest, answer: StepsAnswer, _) -> StepsAnswer:
+        check_steps(answer.steps, request, self.config)
+        return answer
 
     def _write_steps(self, answers: Mapping[str, StepsAnswer]) -> None:
         for site, answer in answers.items():

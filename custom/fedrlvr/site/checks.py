@@ -91,7 +91,7 @@ def check_deepspeed(config: SiteConfig) -> Finding:
 
 
 def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:
-    """Every problem file, and whether the public one fits the manifest. Raises ProblemFileError."""
+    """Every problem file, and whether those that all sites share fit the manifest. Raises ProblemFileError."""
     task = task_named(job.task, job.verifier)
     for name in ("private", "public", "test", "heldout"):
         path = getattr(config, f"{name}_problems")
@@ -100,12 +100,14 @@ def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) ->
             labels = len({problem.label for problem in problems})
             yield Finding(name, "ok", f"{len(problems)} {task.name} problems, {labels} labels, golds verified")
     if manifest is None:
-        remedy = "give --manifest with the consortium's manifest.json to have the public set compared"
+        remedy = "give --manifest with the consortium's manifest.json to have public and test set compared"
         yield Finding("manifest", "warning", "not compared", remedy)
     else:
         agreed = read_manifest(manifest)
         check_set(config.public_problems, agreed.public)
-        yield Finding("manifest", "ok", f"public set as agreed, {agreed.public.sha256[:16]}...")
+        check_set(config.test_problems, agreed.test)
+        agreed_on = f"public set as agreed, {agreed.public.sha256[:16]}..., test set {agreed.test.sha256[:16]}..."
+        yield Finding("manifest", "ok", agreed_on)
 
 
 def model_bytes(config: SiteConfig) -> float:

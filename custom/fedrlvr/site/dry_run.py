@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
-from fedrlvr.data.problems import read_problems
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
@@ -16,7 +15,6 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.egress import Egress, as_bytes
 from fedrlvr.site.trial import Ask, trial
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter
 from fedrlvr.worker.setup import Ready
 
@@ -57,7 +55,6 @@ def dry_run(
 def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter: Adapter | None) -> list[Outgoing]:
     job, here = spec.job, Envelope.here(spec.public_sha256, 0)
     public = spec.public_ids[: job.exchange.prompts_per_step]
-    tests = len(read_problems(egress.config.test_problems, task_named(job.task, job.verifier)))
     segment = Segment(0, job.federation.local_steps, public)
     shapes = ready.adapter_spec
     adapter = initial_adapter(shapes, job.seed) if adapter is None else check_adapter(adapter, shapes)
@@ -70,7 +67,7 @@ def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter:
 
     # One test problem stands for all: what leaves of them are scores either way.
     samples = job.evaluation.samples
-    send(ValidateRequest(envelope=here, samples=samples, share=(0, tests), name="dry run"), adapter)
+    send(ValidateRequest(envelope=here, samples=samples, share=(0, len(spec.test_labels)), name="dry run"), adapter)
     egress.charge_steps(segment.private_steps, ready.private_problems)
     train = {"segments": [segment], "exchange": True, "begin_round": True, "adapter_spec": spec_hash(shapes, job.lora)}
     send(TrainRequest(envelope=here, **train), adapter)

@@ -13,12 +13,11 @@ from nvflare.fuel.flare_api.api_spec import (
     NoConnection,
     NoReply,
 )
-from tests.runs import heard
+from tests.runs import heard, some_spec
 
 from fedrlvr.flare.lead import submission
 from fedrlvr.flare.lead.session import FlareSession, Unreachable
 from fedrlvr.flare.lead.submission import Submission
-from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import RunFailed
 
 EVENTS = [{"event": "start"}, {"event": "step", "site": "site-1"}, {"event": "end"}]
@@ -80,7 +79,7 @@ def submit(tmp_path, job, monkeypatch):
     monkeypatch.setattr(submission, "POLL", 0.0)
 
     def make(server: Server, notes: list | None = None, **more) -> Submission:
-        spec = RunSpec(job=job, public_ids=["p"], public_sha256="0" * 64, **more)
+        spec = some_spec(job, **more)
         note = [].append if notes is None else notes.append
         made = Submission(tmp_path / "run", spec, server.connect, note)
         made._session._pause = 0.0

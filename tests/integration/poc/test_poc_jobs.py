@@ -24,7 +24,7 @@ from tests.integration.poc.deployed import (
     wait_until,
     workers,
 )
-from tests.runs import adapter_of, spec_of
+from tests.runs import adapter_of, some_spec, spec_of
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.flare.deploy.poc import Poc
@@ -33,7 +33,6 @@ from fedrlvr.flare.recipe import PubSwapRecipe
 from fedrlvr.flare.site.site_kit import template
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.mechanism import l2_norm
-from fedrlvr.protocol.run_spec import RunSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -111,7 +110,7 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
 
 def test_a_job_with_code_of_its_own_is_let_in_nowhere(poc, small_job, tmp_path):
     job = small_job()
-    PubSwapRecipe(RunSpec(job=job, public_ids=["p1"], public_sha256="hash")).export(str(tmp_path))
+    PubSwapRecipe(some_spec(job)).export(str(tmp_path))
     app = next((tmp_path / job.name).glob("app*"))
     (app / "custom").mkdir()
     (app / "custom" / "smuggled.py").write_text("")
