@@ -47,7 +47,7 @@ def site(site_files, tmp_path, capsys, monkeypatch):
 
 
 def write(log: EgressLog, kind: str, count: int, **entry) -> None:
-    place = {"site": "ward-7", "job": "job-1", "kind": kind}
+    place = {"site": "ward-7", "job": entry.pop("job", "job-1"), "kind": kind}
     with log.written(**place) as line:
         line |= {"count": count, "bytes": 10 * count, "sha256": "0", "rules": {}} | entry
 
@@ -74,6 +74,18 @@ def test_a_summary_of_log_and_ledger(site):
     assert "refused 1 x adapter: tensor x is missing (1 in all)" in out
     assert "tiny: epsilon 4.377 (no limit) at delta 1e-05; unit: one site" in out
     assert "unit: one private problem" in out
+
+
+def test_what_the_log_quotes_is_shown_as_it_is(site):
+    """A job's name and a reason may come from elsewhere."""
+    write(site.log, "[/red]", 1, job="[bold]\x1b[2Jjob", rules={"[/x]": 1})
+    site.log.refused("no\nledger: /elsewhere\x9b [/x]", site="ward-7", job="j", kind="adapter")
+    code, out, _ = site("show")
+    assert code == 0
+    assert "│ [bold] [2Jjob " in out
+    assert "│ [/red] " in out
+    assert "│ [/x] 1 " in out
+    assert "refused 1 x adapter: no ledger: /elsewhere [/x]\n" in out
 
 
 def test_nothing_yet(site):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedrlvr.flare.live_events import MAX_BYTES, MAX_EVENTS, check_answer, serve_events
+from fedrlvr.flare.live_events import MAX_BYTES, MAX_EVENTS, check_answer, read_events, serve_events
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.server.event_log import EventLog
 
@@ -78,6 +78,15 @@ def test_a_malformed_question_is_refused(served, question):
 def test_a_malformed_answer_is_refused(answer):
     with pytest.raises(Refused):
         check_answer(answer, 0)
+
+
+@pytest.mark.parametrize("line", ["", "{", "7", "[]", '{"time": 1}', '{"event": 1}', "[" * 100_000, "\x1b[2J"])
+def test_a_line_that_is_no_event_is_refused_with_its_number(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"event": "start"}\n' + line + '\n{"event": "end"}\n')
+    with pytest.raises(Refused, match=r"^metrics.jsonl, line 2: not (valid JSON|an event)$"):
+        read_events(path)
+    assert [event["event"] for event in read_events(path, 2)] == ["end"]
 
 
 def test_a_lines_content_is_unchanged(served):

@@ -14,6 +14,7 @@ from fedrlvr.launch import stages
 from fedrlvr.launch.job import run
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
 from fedrlvr.launch.stages import follow
+from fedrlvr.protocol.refused import Refused
 from fedrlvr.report.screen import Screen
 from fedrlvr.run import claim
 from fedrlvr.site_config import SiteConfig
@@ -173,12 +174,16 @@ def test_a_bad_setting_is_reported_before_anything_large_is_imported(tmp_path):
 
 
 class Nothing:
-    """A run in which nothing happens."""
+    """A run in which nothing happens but these events."""
 
     log_path = server_folder = Path("nowhere")
 
+    def __init__(self, *events: dict):
+        self.events = events
+
     def run(self, hear):
-        pass
+        for event in self.events:
+            hear(event)
 
     def close(self) -> None:
         pass
@@ -193,6 +198,24 @@ def test_deadlines_are_one_line_in_the_simulator_and_all_that_follow_from_it_els
     _, *deadlines = capsys.readouterr().out.splitlines()
     assert len(deadlines) == lines
     assert any("federation.step_deadline" in line for line in deadlines) is (lines > 0)
+
+
+def test_a_run_whose_report_cannot_be_made_ends_with_a_code_of_its_own(tmp_path, capsys):
+    """It did not fail, and the report's own test shows that its adapter is there."""
+    started = {"event": "start", "method": "pubswap", "sites": [], "rounds": 1, "segments": 1, "seed": 0}
+    assert follow(Nothing(started), load_run(a_run(tmp_path)), Screen(width=200)) == 3
+    assert "the report of this run is not complete: FileNotFoundError" in capsys.readouterr().err
+
+
+def test_an_event_log_that_cannot_be_read_is_a_failed_run(tmp_path, capsys):
+    run = Nothing()
+
+    def refuse(hear):
+        raise Refused("metrics.jsonl, line 7: not an event")
+
+    run.run = refuse
+    assert follow(run, load_run(a_run(tmp_path)), Screen(width=200)) == 1
+    assert "the run did not finish: metrics.jsonl, line 7: not an event\n" in capsys.readouterr().err
 
 
 def test_a_run_is_found_again_as_it_was_with_what_may_change_changed(tmp_path):

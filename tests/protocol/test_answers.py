@@ -1,6 +1,7 @@
 """What a server refuses to take from a site: anything that is not exactly an answer."""
 
 import math
+from string import ascii_lowercase
 
 import pytest
 
@@ -73,6 +74,8 @@ def test_an_impossible_time_is_refused(seconds):
         [STEP | {"metrics": NUMBERS | {"a patient's name": 1.0}}],
         *([STEP | {"metrics": NUMBERS | {name: 1.0}}] for name in ("event", "time", "round", "site", "self", "kind")),
         [STEP | {"metrics": {k: v for k, v in NUMBERS.items() if k != "reward"}}],
+        [STEP | {"metrics": NUMBERS | {"a" * 129: 1.0}}],
+        [STEP | {"metrics": NUMBERS | {a + "/" + b: 1.0 for a in ascii_lowercase for b in ascii_lowercase}}],
         [STEP] * 10_001,
     ],
     ids=lambda value: repr(value)[:40],
@@ -102,6 +105,13 @@ def test_numbers_that_are_not_finite_are_counted_in_place_of_told():
         {"test": {"A": {"problems": 4, "pass@1": 0.5, "note": "text"}}},
         {"test": {"A": {"problems": 4, "pass@1": 0.5, "pass@0": 0.5}}},
         {"test": {"overall": {"problems": 4, "pass@1": 0.5}}},
+        {"test": {"A": {"problems": 1e308, "pass@1": 0.5}}},
+        {"test": {"A": {"problems": 0.5, "pass@1": 0.5}}},
+        {"test": {"\x1b[2J": {"problems": 4, "pass@1": 0.5}}},
+        {"test": {"x" * 201: {"problems": 4, "pass@1": 0.5}}},
+        SCORES | {"heldout": {}},
+        SCORES | {"heldout": {"A": {"problems": 1e308, "pass@1": 0.5}}},
+        SCORES | {"heldout": {"A\n": {"problems": 4, "pass@1": 0.5}}},
         {"test": {str(i): {"problems": 1, "pass@1": 0.0} for i in range(1001)}},
     ],
     ids=lambda value: repr(value)[:40],
@@ -112,7 +122,20 @@ def test_scores_that_are_refused(scores):
 
 
 @pytest.mark.parametrize(
-    "spec", [None, {}, {"x": [2]}, {"x": [2, 0]}, {"x": [2, 2.5]}, {"x": [2, 9**5000]}, {"x": "2x2"}, {"x": [1, 1, 1]}]
+    "spec",
+    [
+        None,
+        {},
+        {"x": [2]},
+        {"x": [2, 0]},
+        {"x": [2, 2.5]},
+        {"x": [2, 9**5000]},
+        {"x": "2x2"},
+        {"x": [1, 1, 1]},
+        {"\x1b[2J": [2, 3]},
+        {"x\u202e": [2, 3]},
+        {"x" * 201: [2, 3]},
+    ],
 )
 def test_adapter_shapes_that_are_refused(spec):
     with pytest.raises(Refused):
@@ -140,6 +163,7 @@ def test_a_base_model_is_named_by_its_fingerprint_and_nothing_else(told):
         [RESPONSE | {"site": "site-9"}],
         [RESPONSE | {"text": 7}],
         [RESPONSE | {"problem_id": ["p1"]}],
+        [RESPONSE | {"problem_id": "p1\x9b"}],
         [RESPONSE | {"variant": 24}],
         [RESPONSE | {"variant": -1}],
         [RESPONSE | {"variant": True}],
@@ -177,6 +201,19 @@ def test_an_envelope_from_elsewhere_is_refused_with_both_values(field):
 )
 def test_folders_of_a_site_stay_at_the_site(text, sent):
     assert Failure.of(text).reason == sent
+
+
+def test_what_a_refusal_quotes_cannot_steer_a_terminal():
+    with pytest.raises(Refused) as caught:
+        validate(scores={"test": {"\x1b[2J\nerror: none\u202e": {"problems": 4, "pass@1": 2}}})
+    assert str(caught.value).startswith("the answer, scores.test. [2J error: none")
+    assert str(caught.value).isprintable()
+
+
+def test_a_failure_is_one_line_however_it_came():
+    reason = "\x1b[2Jno\r\n  such file\u2028"
+    assert Failure.of(reason + "\ud800").reason == "[2Jno such file"  # half a surrogate pair: of a file's odd name
+    assert Failure.model_validate({"reason": reason}).reason == "[2Jno such file"
 
 
 def test_a_failure_is_not_too_long():

@@ -142,6 +142,21 @@ def test_a_failure_is_printed_at_once_and_word_for_word(clock):
     assert printed(progress) == ["north failed in train: [bold]no[/bold] such key 'x'"]
 
 
+def test_a_failure_is_one_line_and_steers_nothing(clock):
+    progress = Progress(Screen(file=io.StringIO(), width=200), steps_per_segment=2)
+    reason = "\x1b[2Jno\nadapter:  /elsewhere\u202e"
+    progress.feed({"event": "failure", "site": "north", "task": "train", "reason": reason})
+    assert printed(progress) == ["north failed in train: [2Jno adapter: /elsewhere"]
+
+
+@pytest.mark.parametrize("event", [{"event": "start"}, {"event": "exchange"}, {"event": "failure"}, step(reward="")])
+def test_an_event_of_another_form_ends_the_progress_and_not_the_run(progress, event):
+    for told in (event, step(), None, exchange(0)):
+        progress.feed(told)
+    (line,) = progress.console.file.getvalue().splitlines()
+    assert line.startswith("progress is shown no more: an event")
+
+
 def test_on_a_terminal_the_line_is_redrawn_and_gone_at_the_end(clock):
     console = Screen(file=io.StringIO(), width=120, force_terminal=True)
     progress = Progress(console, steps_per_segment=2)

@@ -6,7 +6,8 @@ import pytest
 
 from fedrlvr.algorithms.scores import ProblemResult, scores_with_intervals
 from fedrlvr.report.screen import Screen
-from fedrlvr.report.table import print_scores
+from fedrlvr.report.summary import summarise
+from fedrlvr.report.table import print_scores, print_summary
 
 
 @pytest.mark.parametrize("label", ["anatomy", "a subject with a very long name, longer than any terminal would show"])
@@ -33,3 +34,39 @@ def test_a_score_without_an_interval_is_shown_without_one():
     assert "1.000" in out.getvalue()
     assert "(" not in out.getvalue()
     assert "nan" not in out.getvalue()
+
+
+def of_sites(scores: dict[str, float], average: float) -> dict:
+    """A summary of one round with one label."""
+
+    def evaluation(which: str, by_site: dict[str, float]) -> dict:
+        told = {site: {"test": {"A": {"problems": 1, "pass@1": value}}} for site, value in by_site.items()}
+        return {"event": "evaluation", "which": which, "round": 0, "segment": 0, "scores": told}
+
+    start = {"event": "start", "method": "pubswap", "sites": list(scores), "rounds": 1, "segments": 1, "seed": 0}
+    told = [
+        evaluation("base", scores),
+        evaluation("local", scores),
+        evaluation("global", dict.fromkeys(scores, average)),
+    ]
+    return summarise([start, *told], 1.0)
+
+
+@pytest.mark.parametrize(("sites", "tables"), [(4, 1), (6, 2), (30, 6)])
+def test_many_sites_are_in_several_tables_that_fit_a_terminal(sites, tables):
+    """Of 80 characters the label's column takes 8; site-00 takes 11 with its borders, as `averaged` does."""
+    out = io.StringIO()
+    print_summary(of_sites({f"site-{n:02}": n / 100 for n in range(sites)}, 0.9), Screen(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if line.startswith("│ A ")]
+    values = [cell.strip() for row in rows for cell in row.strip("│").split("│")[1:]]
+    assert len(rows) == tables
+    assert values == [*(f"{n / 100:.2f}" for n in range(sites)), "0.90"]
+
+
+def test_a_site_may_be_called_what_the_average_is_called():
+    out = io.StringIO()
+    print_summary(of_sites({"averaged": 0.25, "base": 0.5}, 0.75), Screen(file=out, width=80))
+    (row,) = (line for line in out.getvalue().splitlines() if line.startswith("│ A "))
+    assert row.split() == ["│", "A", "│", "0.25", "│", "0.50", "│", "0.75", "│"]

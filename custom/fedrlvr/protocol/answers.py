@@ -71,7 +71,7 @@ class Failure(Strict):
     @classmethod
     def of(cls, reason: object, would_not: bool = False) -> Self:
         """The reason without folders, which are the site's business, on one line and not too long."""
-        return cls(reason=FOLDERS.sub("", str(reason))[:MAX_FAILURE], would_not=would_not)
+        return cls(reason=one_line(FOLDERS.sub("", str(reason)))[:MAX_FAILURE], would_not=would_not)
 
 
 Reply = tuple[Answer | Failure, Adapter | None]

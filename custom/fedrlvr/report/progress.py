@@ -32,7 +32,8 @@ class Progress:
             self.display.update(self.line(), refresh=True)
         except Exception as error:
             self._lost = True
-            self.console.print(f"progress is shown no more: an event cannot be read ({type(error).__name__}: {error})")
+            why = one_line(f"{type(error).__name__}: {error}")
+            self.console.print(f"progress is shown no more: an event cannot be read ({why})", soft_wrap=True)
 
     def line(self) -> str:
         if not self._recent:

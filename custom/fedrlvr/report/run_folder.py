@@ -3,6 +3,7 @@
 import json
 import shutil
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -34,9 +35,10 @@ def report(events: list[dict], seconds: float, server_folder: Path, prepared: Pr
     try:
         _tell(events, seconds, server_folder, folder, console)
     except (Exception, KeyboardInterrupt) as error:  # whatever is wrong with a report, the run is over
-        why = one_line(f"{type(error).__name__}: {error}")
+        why = one_line(f"{type(error).__name__}: {error}").rstrip(":")
         print_error(f"the report of this run is not complete: {why}; {folder / WHY_NOT} has the details")
-        (folder / WHY_NOT).write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(OSError):  # it may be the disk that is full
+            (folder / WHY_NOT).write_text(traceback.format_exc(), encoding="utf-8")
         done = False
     for adapter in adapters:
         console.print(f"adapter:  {adapter}", soft_wrap=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from fedrlvr.printable import printable
 
@@ -15,7 +16,11 @@ class Screen(Console):
     def __init__(self, **options):
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
+    def render_str(self, text: str, **options) -> Text:
+        """As rich's, which makes a `Text` of every string by this, before it measures it."""
+        return super().render_str(printable(text), **options)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich's, which calls it for every part of a table, too."""
+        """As rich's, by which everything is shown at last, also a `Text` that somebody else has made."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
