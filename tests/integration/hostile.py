@@ -103,5 +103,18 @@ class Spoil:
             scores["pass@1"] = 2.0
 
     @staticmethod
+    def a_million_problems(data):
+        for scores in data["scores"]["test"].values():
+            scores["problems"] = 1e6
+
+    @staticmethod
+    def a_moving_label(data):
+        data["scores"]["test"]["\x1b[2J[/x]"] = {"problems": 1, "pass@1": 1.0}
+
+    @staticmethod
+    def more_steps(data):
+        data["steps"] *= 3
+
+    @staticmethod
     def other_shapes(data):
         data["adapter_spec"] = {name: [1, 1] for name in data["adapter_spec"]}

@@ -12,7 +12,7 @@ from fedrlvr.report.summary import summarise
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 9
+ROUNDS = 12
 # The task, its round (a proposal's segment), the trick, and what the server says to it.
 TRICKS = [
     ("validate", 0, "other_shapes", " at most sites, [1, 1] at this one"),
@@ -30,6 +30,9 @@ TRICKS = [
     ("train", 6, "an_events_word", "steps.0.metrics: a metric's name must be plain"),
     ("validate", 7, "better_than_all", "a label's scores must be pass@k between 0 and 1"),
     ("swap", 8, "eternity", "seconds: Input should be a finite number"),
+    ("validate", 9, "a_million_problems", "the test scores are of 1000000 problems with label "),
+    ("validate", 10, "a_moving_label", "scores.test. [2J[/x]: character 1 is a control"),
+    ("train", 11, "more_steps", "3 private steps of segment 22, 1 were asked for"),
 ]
 
 
@@ -72,7 +75,7 @@ def test_every_trick_is_refused_counted_and_shown_and_the_honest_end_as_without_
     # The lies passed the server, which has no verifier; every receiver dropped them, and only them.
     public = [e for e in of(events, "step") if e["kind"] == "public" and e["site"] != "site-3"]
     lied = {e["segment"] for e in of(events, "exchange") if e["bytes_up"].get("site-3")}
-    assert lied == {5, 6, 7, 8, 9, 14, 15, 16}  # all that no other trick spoiled
+    assert lied == {5, 6, 7, 8, 9, 14, 15, 16, 18, 19, 20, 21}  # all that no other trick spoiled
     assert all((e["exchange/wrong"] > 0) == (e["segment"] in lied) for e in public)
     assert sum(e["swap/completions"] for e in public) > 0  # the honest do learn from each other
 
