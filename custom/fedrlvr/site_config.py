@@ -82,7 +82,7 @@ class SiteConfig(LocalModel):
     model: str = Field(description="The name by which jobs ask for the model.")
     private_problems: Path = Field(description="The site's own problems; they never leave.")
     public_problems: Path = Field(description="The consortium's public set; it must have the hash that the job names.")
-    test_problems: Path = Field(description="The consortium's test set.")
+    test_problems: Path = Field(description="The consortium's test set; as for the public set.")
     heldout_problems: Path | None = Field(None, description="The site's own test set, kept from training; null: none.")
     deepspeed_config: Path = Field(description="A DeepSpeed file: ZeRO stage 0, 1 or 2.")
     state_dir: Path = Field(description="For checkpoints, the site's adapter and the worker's log.")

@@ -136,7 +136,7 @@ def parse_problem(record: object, where: str) -> Problem:
         elif name in required:
             raise ProblemFileError(f"{where}, field {name}: missing")
     for name in ("id", "label", "task"):
-        _check_name(record.get(name, ""), f"{where}, field {name}")
+        check_named(record.get(name, ""), f"{where}, field {name}")
     if record.get("label") == OVERALL:
         raise ProblemFileError(f"{where}, field label: results of all labels together are called {OVERALL}")
     if not isinstance(record.get("meta", {}), dict):
@@ -184,7 +184,8 @@ def _check_text(value: object, where: str, required: bool) -> None:
         raise ProblemFileError(f"{where}: holds half a surrogate pair, which is no text")
 
 
-def _check_name(value: str, where: str) -> None:
+def check_named(value: str, where: str) -> None:
+    """Raises ProblemFileError, which begins with `where`, for what is no name."""
     try:
         check_name(value)
     except ValueError as error:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS, check_manifest
-from fedrlvr.data.problems import ProblemFileError, read_problems, write_problems
+from fedrlvr.data.problems import ProblemFileError, check_named, read_problems, write_problems
 from fedrlvr.tasks import Task
 from fedrlvr.tiny.generated import GeneratedData
 
@@ -28,11 +28,14 @@ def copy_prepared(source: Path, task: Task, folder: Path, pooled: bool, limit: G
 
 
 def sites_in(source: Path) -> list[str]:
-    """The names of the sites whose problems are in `source`. Raises ProblemFileError if there are none."""
+    """The names of the sites whose problems are in `source`. Raises ProblemFileError if there are none, or one is no
+    name."""
     names = sorted(path.name.removesuffix(".jsonl") for path in source.glob("*.jsonl"))
     sites = [name for name in names if name not in SHARED_SETS and not name.endswith(HELDOUT)]
     if not sites:
         raise ProblemFileError(f"{source}: holds no site's problems (site-1.jsonl, ...)")
+    for name in sites:
+        check_named(name, f"{source}, file {name!r}")
     return sites
 
 

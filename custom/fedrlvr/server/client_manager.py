@@ -3,10 +3,12 @@
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from fedrlvr.printable import printable
 from fedrlvr.protocol.answers import Failure, Reply
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import Request
@@ -139,7 +141,7 @@ class ClientManager:
                 self.fail(site, task, str(reason), out=not optional)
             except Exception as error:
                 # What no check foresaw in one site's answer must not end the others' run; the fault may be ours.
-                LOGGER.exception("the answer of %s to %s", site, task)
+                LOGGER.error("the answer of %s to %s: %s", site, task, printable(traceback.format_exc()))
                 self.fail(site, task, f"its answer cannot be read: {type(error).__name__}", out=not optional)
         self.check_quorum(with_returning=True)
         return answers
