@@ -4,7 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+from fedrlvr.printable import printable
 from fedrlvr.report.compare import comparison
 
 if __name__ == "__main__":
-    print(comparison([json.loads(Path(path).read_text()) for path in sys.argv[1:]]))
+    print(printable(comparison([json.loads(Path(path).read_text()) for path in sys.argv[1:]])))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedrlvr.data.problems import read_problems
+from fedrlvr.data.problems import ProblemFileError, read_problems
 from fedrlvr.launch.experiment import ExperimentConfig
+from fedrlvr.launch.prepared_problems import sites_in
 from fedrlvr.launch.simulated import site_config, site_model, site_problems, synthetic_task
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import SYNTHETIC, TASKS
@@ -33,6 +34,14 @@ def model_for(preset: ExperimentConfig, source: Path | None, tiny: bool, folder:
 
 def problems_for(preset: ExperimentConfig, folder: Path) -> list[str]:
     return site_problems(preset, TASK, Namespace(data=None, tiny=False), folder)
+
+
+def test_a_site_is_called_by_its_file_which_must_be_a_name(tmp_path):
+    (tmp_path / "north [ward].jsonl").write_text("")
+    assert sites_in(tmp_path) == ["north [ward]"]
+    (tmp_path / "a\x1b[2J.jsonl").write_text("")
+    with pytest.raises(ProblemFileError, match=r"file 'a.x1b.2J': character 2 is a control"):
+        sites_in(tmp_path)
 
 
 def test_a_preset_for_real_problems_says_which_flags_give_some(tmp_path):

@@ -199,6 +199,19 @@ def test_below_the_quorum_every_failure_is_named():
         ask(sites)
 
 
+def test_below_the_quorum_a_site_that_failed_often_is_named_once():
+    """A site that fails at every exchange would otherwise fill the lead's screen."""
+    reasons = [f"no {number}" for number in range(50)]
+    transport = Transport(site_1=lambda m: Pending(answer=Failure.of(reasons.pop(0))), site_2=answers)
+    sites, failures = manager(transport, min_sites=2)
+    for _ in range(49):
+        ask(sites, optional=True)
+    ask(sites)
+    with pytest.raises(QuorumLost, match=r"min_sites is 2\. site-1 failed in train: no 49$"):
+        sites.check_quorum()
+    assert len(failures) == 50
+
+
 def test_a_reason_cannot_steer_the_leads_terminal():
     sites, failures = manager(
         Transport(site_1=lambda m: Pending(answer=Failure.of("\x1b[2Jall\x07 is well;\nerror: none")))

@@ -7,5 +7,5 @@ class Refused(ValueError):
     """Something from another participant that will not be used, with the reason. Whole or not at all: nothing is
     repaired. The reason may quote what came, so it is made one line without what would steer a terminal."""
 
-    def __init__(self, reason: str):
-        super().__init__(one_line(reason))
+    def __init__(self, reason: object):
+        super().__init__(one_line(str(reason)))
