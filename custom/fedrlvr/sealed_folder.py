@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedrlvr.json_text import from_json
+
 SEAL, UNFINISHED = "seal.json", ".tmp"
 
 
@@ -55,7 +57,7 @@ def sweep(parent: Path) -> None:
 def check_seal(path: Path) -> None:
     """Raises BrokenSeal where a file is missing, truncated, altered or new, or there is no seal."""
     try:
-        sealed = json.loads((path / SEAL).read_text())
+        sealed = from_json((path / SEAL).read_bytes())
         for name in {file.name for file in path.iterdir()} - {*sealed, SEAL}:
             raise BrokenSeal(f"{path / name} was not there when the folder was sealed")
         for name, digest in sealed.items():

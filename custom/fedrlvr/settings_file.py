@@ -4,10 +4,13 @@ import difflib
 from pathlib import Path
 from typing import TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from fedrlvr.json_text import not_utf8, shown
+from fedrlvr.yaml_text import MAX_BYTES, YamlError, from_yaml
+
 S = TypeVar("S", bound=BaseModel)
+_LISTED = 20  # of the errors in one file
 
 
 class SettingsError(ValueError):
@@ -26,17 +29,24 @@ def validate_settings(model: type[S], values: dict, source: str, folder: Path | 
     try:
         return model.model_validate(values, context={"folder": folder})
     except ValidationError as error:
-        lines = [_explain(model, item) for item in error.errors()]
+        items = error.errors()
+        lines = [_explain(model, item) for item in items[:_LISTED]]
+        if len(items) > _LISTED:
+            lines.append(f"and {len(items) - _LISTED} more errors")
         raise SettingsError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
 def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file. Raises SettingsError."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            values = from_yaml(file.read(MAX_BYTES + 1).decode())
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not valid YAML: {not_utf8(error)}") from None
+    except YamlError as error:
+        raise SettingsError(f"{path}: {error}") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
     return values
@@ -53,9 +63,9 @@ def apply_override(values: dict, text: str) -> None:
         if not isinstance(values, dict):
             raise SettingsError(f"--set {text}: {parent} is a value, not a group of settings")
     try:
-        values[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set {text}: {value!r} is not valid YAML: {error}") from None
+        values[leaf] = from_yaml(value)
+    except YamlError as error:
+        raise SettingsError(f"--set {shown(text)}: {error}") from None
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -71,14 +81,14 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 def _explain(model: type[BaseModel], item: dict) -> str:
     # For a setting of several types pydantic adds the type that it tried to the key, such as "tuple[str, ...]".
-    key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
+    key = shown(".".join(str(part) for part in item["loc"] if "[" not in str(part)))
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown setting; did you mean {_nearest(key, known_keys(model))}?"
     if item["type"] == "missing":
         return f"{key}: required setting is missing"
     if not key:
         return item["msg"].removeprefix("Value error, ")
-    return f"{key}: {item['msg']} (found {item['input']!r})"
+    return f"{key}: {item['msg']} (found {item['input']!r:.80})"
 
 
 def _nearest(key: str, known: list[str]) -> str:

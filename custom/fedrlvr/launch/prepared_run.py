@@ -1,6 +1,5 @@
 """Create, save and reload a run's folder."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from fedrlvr.config import JobConfig, Settings
+from fedrlvr.json_text import from_json
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import MAY_CHANGE, run_identity
@@ -41,8 +41,8 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
     setting that may not change during a run."""
     path = folder / RUN_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        prepared = PreparedRun.model_validate(values | {"folder": folder.resolve()})
+        values = from_json(path.read_bytes())
+        prepared = validate_settings(PreparedRun, values | {"folder": folder.resolve()}, RUN_FILE)
     except (OSError, ValueError, TypeError) as error:
         raise SettingsError(
             f"--resume-from {folder}: not a run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that "

@@ -1,6 +1,5 @@
 """The DeepSpeed engine around the policy: log-probabilities, optimizer steps, adapters in and out."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -10,6 +9,7 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
 from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.config import OptimizerSettings
+from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.batch import Batch, Row, collate
 from fedrlvr.learning.model import Policy
 from fedrlvr.types import Adapter
@@ -23,9 +23,9 @@ def read_deepspeed_config(path: Path) -> dict:
     for what is not JSON, for a key that belongs to the job, and for ZeRO stage 3 (parameters split over ranks, which
     the sampling loop here does not support)."""
     try:
-        config = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error.msg}, line {error.lineno})") from None
+        config = from_json(path.read_bytes())
+    except JsonError as error:
+        raise ValueError(f"{path}: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
         raise ValueError(f"{path}: expected a JSON object, with an object for zero_optimization if there is one")
     for key in JOB_OWNED:

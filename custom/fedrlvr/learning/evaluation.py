@@ -13,6 +13,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from transformers import PreTrainedConfig
 
 from fedrlvr.algorithms.scores import ProblemResult, Scores, scores_by_label
+from fedrlvr.json_text import from_json
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.streams import seed_of
@@ -79,7 +80,7 @@ class ResultsFile:
         self._whole = "".join(line + "\n" for line in lines[:-1])
         if self._whole:
             try:
-                found, *rest = map(json.loads, lines[:-1])
+                found, *rest = map(from_json, lines[:-1])
                 differing = [name for name, value in settings.items() if found.get(name) != value]
                 self.done = {result.id: result for result in (ProblemResult(**values) for values in rest)}
             except (ValueError, TypeError, AttributeError):

@@ -1,6 +1,5 @@
 """Checks of a site before a job comes: versions, machine, DeepSpeed, problems."""
 
-import json
 import os
 import platform
 import re
@@ -17,7 +16,9 @@ from packaging.requirements import Requirement
 from fedrlvr.config import JobConfig
 from fedrlvr.data.manifest import check_set, read_manifest
 from fedrlvr.data.problems import read_problems
+from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.engine import read_deepspeed_config
+from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 
@@ -112,7 +113,13 @@ def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) ->
 
 def model_bytes(config: SiteConfig) -> float:
     """Memory of the loaded weights: their bytes on disk, scaled from the stored type to `dtype`."""
-    settings = json.loads((config.model_path / "config.json").read_text())
+    path = config.model_path / "config.json"
+    try:
+        settings = from_json(path.read_bytes())
+    except JsonError as error:
+        raise SettingsError(f"{path}: {error}; fetch the model again") from None
+    if not isinstance(settings, dict):
+        raise SettingsError(f"{path}: expected an object, found {type(settings).__name__}; fetch the model again")
     stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
     on_disk = sum(path.stat().st_size for path in config.model_path.glob("*.safetensors"))
     return on_disk * BYTES[config.dtype] / BYTES.get(stored, 4)

@@ -1,10 +1,10 @@
 """Fingerprints that tell model directories apart, in a short time however large the models are."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fedrlvr.json_text import from_json
 from fedrlvr.settings_file import SettingsError
 
 PIECE = 1 << 12  # bytes read from the middle of each tensor
@@ -42,7 +42,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
             if length > path.stat().st_size:
                 raise ValueError
             header = file.read(length)
-            entries = [entry["data_offsets"] for name, entry in json.loads(header).items() if name != "__metadata__"]
+            entries = [entry["data_offsets"] for name, entry in from_json(header).items() if name != "__metadata__"]
             places = sorted((int(begin), int(end)) for begin, end in entries)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SettingsError(f"{path}: not a safetensors file; fetch the model again") from None

@@ -8,7 +8,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
-import yaml
 from nvflare.fuel.flare_api.api_spec import TargetType
 from nvflare.fuel.flare_api.flare_api import Session
 
@@ -16,7 +15,7 @@ from fedrlvr.flare.deploy.project import is_free
 from fedrlvr.flare.lead.session import FlareSession, abort_anyway, open_kit
 from fedrlvr.processes import end_marked, marked, start, wait_until
 from fedrlvr.run import RunFailed
-from fedrlvr.settings_file import SettingsError
+from fedrlvr.settings_file import SettingsError, read_yaml
 
 # Seconds to wait
 READY_WITHIN = 180.0  # from start until every site is registered
@@ -37,7 +36,7 @@ class Deployment:
     ):
         """Raises SettingsError if the file does not name one server, its sites, a project admin and a lead."""
         try:
-            values = yaml.safe_load(project.read_text())
+            values = read_yaml(project)
             people = values["participants"]
             ((self.server, self.port),) = [(p["name"], p["fed_learn_port"]) for p in people if p["type"] == "server"]
             self.sites = [p["name"] for p in people if p["type"] == "client"]
@@ -45,7 +44,7 @@ class Deployment:
             self.admin = next(p["name"] for p in people if p.get("role") == "project_admin")
             self.lead = next(p["name"] for p in people if p.get("role") == "lead")
             self._folder = out / values["name"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration):
+        except (KeyError, TypeError, ValueError, StopIteration):
             reason = "not a project file with a server, sites, a project admin and a lead"
             raise SettingsError(f"{project}: {reason}") from None
         self._environment = environment | {"PATH": f"{python.parent}{os.pathsep}{environment.get('PATH', '')}"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from fedrlvr.settings_file import SettingsError
+from fedrlvr.settings_file import SettingsError, read_yaml
 
 LOOPBACK = "localhost"  # a server of this name listens on loopback only
 FIRST_PORT = 8002
@@ -21,7 +21,7 @@ def provision(template: Path, out: Path, server: str, port: int, sites: Sequence
     project = out / "project.yml"
     if project.exists():
         raise SettingsError(f"--out: {out} has startup kits already, which are not made twice; choose another folder")
-    filled = fill_project(yaml.safe_load(template.read_text()), server, port, sites)
+    filled = fill_project(read_yaml(template), server, port, sites)
     out.mkdir(parents=True, exist_ok=True)
     project.write_text(yaml.safe_dump(filled, sort_keys=False))
     command = [str(Path(sys.executable).parent / "nvflare"), "provision", "-p", str(project), "-w", str(out)]

@@ -1,7 +1,6 @@
 """A session with a FLARE server that reconnects after a network failure and prints nothing on the console."""
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api import api_spec
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
+from fedrlvr.json_text import from_json
 from fedrlvr.run import RunFailed, log_to
 from fedrlvr.settings_file import SettingsError
 
@@ -116,7 +116,7 @@ def open_kit(kit: Path) -> Callable[[], Session]:
     Raises SettingsError for a folder that is no such kit."""
     path = kit / "startup" / "fed_admin.json"
     try:
-        admin: Any = json.loads(path.read_bytes())["admin"]
+        admin: Any = from_json(path.read_bytes())["admin"]
         user, from_certificate = admin.get("username"), admin.get("uid_source") == "cert"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise SettingsError(

@@ -1,6 +1,5 @@
 """FLARE's other ways out of a site. Before a job runs, this checks that those which a job could use are closed."""
 
-import json
 from pathlib import Path
 
 from nvflare.apis.fl_constant import FilterKey, FLContextKey
@@ -11,6 +10,7 @@ from nvflare.security.security import COMMAND_CATEGORIES
 
 from fedrlvr.flare.site.gate import SiteGate
 from fedrlvr.flare.site.site_kit import JOB_CLASSES
+from fedrlvr.json_text import from_json
 from fedrlvr.protocol.refused import Refused
 
 STREAMING = "FLARE would send its logs to the server: set allow_log_streaming: false in its resources.json"
@@ -58,7 +58,7 @@ def read_local(local: Path, name: str) -> object:
     if path is None:
         raise Refused(f"{local} has no {name}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(path.read_bytes())
     except (OSError, ValueError):
         raise Refused(f"{path}: cannot be read") from None
 

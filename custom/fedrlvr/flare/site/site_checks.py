@@ -1,6 +1,5 @@
 """Privacy checks of `fedrlvr doctor`: the site's policy, log and ledger, and whether FLARE will apply the policy."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from fedrlvr.flare.site.gate import SiteGate
 from fedrlvr.flare.site.lockdown import check_authorization, check_resources, read_local
 from fedrlvr.flare.workarounds import NoRemoteShell
+from fedrlvr.json_text import from_json
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
@@ -68,7 +68,7 @@ def _records(policy: SitePolicy) -> Finding:
 
 def _switch(path: Path) -> Finding:
     try:
-        switch = json.loads(path.read_text(encoding="utf-8"))
+        switch = from_json(path.read_bytes())
         scopes = {scope["name"]: scope for scope in switch["scopes"]}
         filters = scopes[switch["default_scope"]]["task_result_filters"]
         on = len(scopes) == 1 and any(f["path"] == GATE and f["direction"] == "out" for f in filters)

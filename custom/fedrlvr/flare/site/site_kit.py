@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.settings_file import SettingsError
 
 POLICIES = ("clinical", "open", "sealed")
@@ -126,11 +127,11 @@ def _default(local: Path, name: str) -> dict | None:
     if not path.exists() and not path.is_symlink():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = from_json(path.read_bytes())
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SettingsError(f"{path}: not valid JSON: {error}; provision the site again") from None
+    except JsonError as error:
+        raise SettingsError(f"{path}: {error}; provision the site again") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected a mapping; provision the site again")
     return values
