@@ -3,7 +3,8 @@
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
@@ -25,7 +26,7 @@ from fedrlvr.settings_file import validate_settings
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.version import source_hash
 
-SHOWN = 5  # refused rows that are listed
+SHOWN = 5  # places that are listed for each reason
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heldout", type=int, default=0, metavar="N", help="problems of each site not to train on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overlap", type=float, default=0.5, help="share of 8-word sequences that makes a duplicate")
-    parser.add_argument("--allow-bad-golds", action="store_true", help="leave out problems whose gold answer fails")
+    parser.add_argument("--allow-bad-golds", action="store_true", help="leave out rows that cannot be used")
+    parser.add_argument(
+        "--first-option", type=int, choices=(0, 1), help="its number in the data, where they do not show it"
+    )
     parser.add_argument("--shared", type=Path, metavar="DIR", help="use public and test set of an earlier prepare")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
@@ -95,18 +99,30 @@ def _read(arguments: argparse.Namespace, task: Task) -> Pool:
     with_test = arguments.shared is None
     if arguments.dataset == "jsonl":
         return read_jsonl(arguments.source, task, with_test, watch)
-    return read_source(arguments.dataset, _source(arguments), task, with_test, watch)
+    return read_source(arguments.dataset, _source(arguments), task, with_test, watch, arguments.first_option)
 
 
 def _source(arguments: argparse.Namespace) -> str:
     return arguments.source or SOURCES[arguments.dataset].hub_id
 
 
-def _refusal(refused: list[str]) -> str:
-    lines = [f"rows whose gold cannot be used: {len(refused)}", *refused[:SHOWN]]
-    if len(refused) > SHOWN:
-        lines.append(f"and {len(refused) - SHOWN} more")
+def _refusal(refused: list[tuple[str, str]]) -> str:
+    lines = [f"rows that cannot be used: {len(refused)}", *_by_reason(refused)]
     return "\n  ".join([*lines, "nothing was written; --allow-bad-golds leaves them out"])
+
+
+def _by_reason(refused: Iterable[tuple[str, str]]) -> list[str]:
+    """One line for each reason, the most frequent first, with the first places."""
+    places = defaultdict(list)
+    for where, reason in refused:
+        places[reason].append(where)
+    ordered = sorted(places.items(), key=lambda item: -len(item[1]))
+    return [f"{len(there):,}: {reason} ({_listed(there)})" for reason, there in ordered]
+
+
+def _listed(places: Sequence[str]) -> str:
+    more = f"; and {len(places) - SHOWN:,} more" if len(places) > SHOWN else ""
+    return "; ".join(places[:SHOWN]) + more
 
 
 def _write(folder: Path, arguments: argparse.Namespace, made: Prepared, task: Task, pool: Pool) -> None:
@@ -136,7 +152,9 @@ def _report(arguments: argparse.Namespace, made: Prepared, pool: Pool) -> dict:
         "labels": {name: dict(labels) for name, labels in _sizes(made)[0].items()},
         "removed": dict(made.removed),
         "duplicates": [{"id": name, "set": m.set_name, "of": m.id, "share": m.share} for name, m in made.matches],
-        "refused": pool.refused,
+        "refused": [f"{where}, {reason}" for where, reason in pool.refused],
+        "conflicts": made.conflicts,
+        "notes": pool.notes,
     }
 
 
@@ -170,7 +188,10 @@ def _sizes(made: Prepared) -> tuple[Counts, dict[str, int]]:
 def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: Screen) -> None:
     print_partition(*_sizes(made), console)
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(made.removed.items()))
-    console.print(f"left out: {reasons or 'nothing'}")
+    lines = [f"left out: {reasons or 'nothing'}", *(f"  {line}" for line in _by_reason(pool.refused))]
+    if made.conflicts:
+        lines.append(f"  the same question with other answers: {_listed([' and '.join(q) for q in made.conflicts])}")
+    console.print("\n".join([*lines, *(f"note: {note}" for note in pool.notes)]), soft_wrap=True)
     if pool.test is None and not arguments.shared:
         console.print("test: taken from train, as there is no test split")
     site = next(iter(made.private))

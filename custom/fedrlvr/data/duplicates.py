@@ -11,8 +11,8 @@ import re
 import string
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Callable, Iterable
+from itertools import chain, combinations
 from typing import NamedTuple
 
 from fedrlvr.types import Problem
@@ -52,16 +52,27 @@ def question_text(problem: Problem) -> str:
     return "\n".join([*map(normalised, turns), *sorted(map(normalised, problem.choices))])
 
 
-def without_repeats(problems: Iterable[Problem]) -> tuple[dict[str, Problem], int, int]:
-    """Problems by question text, how many repeated another, and how many were dropped because the same question has
-    different answers. The order of `problems` does not change what remains."""
+def without_repeats(
+    problems: Iterable[Problem], same_answer: Callable[[Problem, str], bool]
+) -> tuple[dict[str, Problem], int, list[list[Problem]]]:
+    """Problems by question text, how many repeated another, and those that were dropped because the same question has
+    different answers, question by question. The order of `problems` does not change what remains.
+
+    `same_answer` says whether a problem's answer and another text are equal, such as 1 and 1.0.
+    """
     groups: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
         groups[question_text(problem)].append(problem)
-    agreed = {text: group for text, group in groups.items() if len({_answer(problem) for problem in group}) == 1}
-    kept = {text: min(group, key=lambda p: (p.id, p.label)) for text, group in agreed.items()}
-    conflicting = sum(map(len, groups.values())) - sum(map(len, agreed.values()))
-    return kept, sum(map(len, agreed.values())) - len(kept), conflicting
+    agreed = {text: group for text, group in groups.items() if _agree(group, same_answer)}
+    kept = {text: min(group, key=lambda p: (p.id, p.label, len(p.answer), p.answer)) for text, group in agreed.items()}
+    conflicts = [group for text, group in groups.items() if text not in agreed]
+    return kept, sum(map(len, agreed.values())) - len(kept), conflicts
+
+
+def _agree(group: list[Problem], same_answer: Callable[[Problem, str], bool]) -> bool:
+    if len({_answer(problem) for problem in group}) == 1:
+        return True
+    return not any(p.choices for p in group) and all(same_answer(p, q.answer) for p, q in combinations(group, 2))
 
 
 def _answer(problem: Problem) -> str:

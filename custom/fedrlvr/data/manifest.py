@@ -8,11 +8,13 @@ from pydantic import ValidationError
 
 from fedrlvr.config import Settings
 from fedrlvr.data.problems import ProblemFileError, manifest_hash, problem_hash, problems_in
+from fedrlvr.json_text import JsonError, from_json, shown
 from fedrlvr.types import Problem
 
 MANIFEST = "manifest.json"
 SHARED_SETS = ("public", "test")
 HELDOUT = ".heldout"  # ends the name of a site's held-out set
+_EXPECTED = "expected it as `fedrlvr prepare` wrote it"
 _REMEDY = "get the file again from where the manifest comes from"
 
 
@@ -46,15 +48,17 @@ def read_manifest(place: Path) -> Manifest:
     """The manifest at `place`, which is the file or its folder. Raises ProblemFileError."""
     path = place / MANIFEST if place.is_dir() else place
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate(from_json(path.read_bytes()))
     except OSError as error:
         raise ProblemFileError(
             f"{path}: cannot be read ({error.strerror or error}); expected the folder of an earlier `fedrlvr prepare`"
         ) from None
+    except JsonError as error:
+        raise ProblemFileError(f"{path}: {error}; {_EXPECTED}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "whole file"
-        raise ProblemFileError(f"{path}, {key}: {first['msg']}; expected it as `fedrlvr prepare` wrote it") from None
+        key = shown(".".join(map(str, first["loc"]))) or "whole file"
+        raise ProblemFileError(f"{path}, {key}: {first['msg']}; {_EXPECTED}") from None
 
 
 def check_manifest(folder: Path) -> dict[str, list[Problem]]:

@@ -50,7 +50,7 @@ class Plan(Settings):
 @dataclass
 class Prepared:
     """`private` and `heldout` are by site, `removed` counts by reason. `matches` has (id, the similar problem) of each
-    problem that was removed for one in another set."""
+    problem that was removed for one in another set, `conflicts` the places of each question with several answers."""
 
     test: list[Problem] = field(default_factory=list)
     public: list[Problem] = field(default_factory=list)
@@ -58,6 +58,7 @@ class Prepared:
     heldout: dict[str, list[Problem]] = field(default_factory=dict)
     removed: Counter = field(default_factory=Counter)
     matches: list[tuple[str, Match]] = field(default_factory=list)
+    conflicts: list[list[str]] = field(default_factory=list)
 
     def files(self) -> dict[str, list[Problem]]:
         """The sets by the names of their files."""
@@ -73,7 +74,7 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
     PreparationError if there are fewer problems than asked for, and as `partition`."""
     made = Prepared()
     made.removed.update({"bad gold": len(pool.refused), "no single right option": pool.skipped})
-    train, test = (_distinct(problems or (), plan.seed, made) for problems in (pool.train, pool.test))
+    train, test = (_distinct(problems or (), pool, plan.seed, made) for problems in (pool.train, pool.test))
     seen = Seen(plan.overlap)
     if shared:
         made.test, made.public = list(shared["test"]), list(shared["public"])
@@ -88,7 +89,7 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
     texts, problems = list(rest), list(rest.values())
     parts = partition([problem.label for problem in problems], plan.sites, plan.partition, plan.seed, plan.alpha)
     _divide(made, plan, {f"site-{k}": {texts[i]: problems[i] for i in part} for k, part in enumerate(parts, start=1)})
-    _check_ids(made)
+    _check_ids(made, pool)
     made.removed = +made.removed
     return made
 
@@ -111,9 +112,10 @@ def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
             raise PreparationError(f"{site}: all its problems are like held-out ones; try a smaller --heldout")
 
 
-def _distinct(problems: Iterable[Problem], seed: int, made: Prepared) -> Texts:
-    kept, repeated, conflicting = without_repeats(problems)
-    made.removed.update({"repeats another": repeated, "conflicting answers": conflicting})
+def _distinct(problems: Iterable[Problem], pool: Pool, seed: int, made: Prepared) -> Texts:
+    kept, repeated, conflicts = without_repeats(problems, pool.same_answer)
+    made.removed.update({"repeats another": repeated, "conflicting answers": sum(map(len, conflicts))})
+    made.conflicts += [[pool.places.get(problem, problem.id) for problem in group] for group in conflicts]
     return dict(sorted(kept.items(), key=lambda item: hashlib.sha256(f"{seed}\n{item[0]}".encode()).digest()))
 
 
@@ -154,11 +156,14 @@ def _is_seen(text: str, problem: Problem, seen: Seen, made: Prepared) -> bool:
     return match is not None
 
 
-def _check_ids(made: Prepared) -> None:
+def _check_ids(made: Prepared, pool: Pool) -> None:
     """In files of our own format the owner chose the ids, and each file was checked alone. Check all of them here."""
-    counts = Counter(problem.id for problems in made.files().values() for problem in problems)
-    repeated = sum(count > 1 for count in counts.values())
+    places: dict[str, list[str]] = {}
+    for problem in (problem for problems in made.files().values() for problem in problems):
+        places.setdefault(problem.id, []).append(pool.places.get(problem, "the shared sets"))
+    repeated = [" and ".join(there[:2]) for there in places.values() if len(there) > 1]
     if repeated:
         raise PreparationError(
-            f"{repeated} ids belong to more than one problem; expected a different id for each; rename them"
+            f"{len(repeated)} ids belong to more than one problem; expected a different id for each; rename them; the "
+            f"first is that of {repeated[0]}"
         )

@@ -15,13 +15,17 @@ people's tables and pictures. Every error names file, line and field, and never 
 server, problems must not.
 """
 
+import codecs
+import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from fedrlvr.json_text import JsonError, from_json, shown
 from fedrlvr.printable import check_name
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import NotOfThisTask
@@ -31,7 +35,10 @@ FIELDS = ("id", "prompt", "messages", "answer", "task", "choices", "label", "met
 ROLES = ("system", "user", "assistant")
 MAX_CHOICES = 26  # letters
 OVERALL = "overall"  # among the scores by label, those of all together
+MAX_LINE = 2**26  # bytes
 
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))  # soft hyphens, blanks without a width
+_BLANKS = re.compile(r"(?<!\d) | (?!\d)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -101,23 +108,32 @@ def problems_in(path: Path) -> Iterator[tuple[str, Problem]]:
 def read_records(path: Path) -> Iterator[tuple[str, object]]:
     """(where, value) of each line that is not blank, read one by one. Raises ProblemFileError for a file that cannot be
     read, and a line that is not JSON."""
+    for number, line in lines_in(path):
+        where = f"{path}, line {number}"
+        if line.strip():
+            try:
+                yield where, from_json(line)
+            except JsonError as error:
+                raise ProblemFileError(f"{where}: {error}") from None
+
+
+def lines_in(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of each line, without the byte order mark that some editors write first; a file whose
+    name ends in .gz is unpacked. Raises ProblemFileError for a file that cannot be read, and a line that is longer than
+    MAX_LINE bytes."""
+    number = 0
     try:
-        with open(path, "rb") as lines:  # as text, it would also be split inside JSON texts
-            for number, line in enumerate(lines, start=1):
-                where = f"{path}, line {number}"
-                if line.strip():
-                    yield where, _json_value(line, where)
-    except OSError as error:
+        # Not as text: it would also be split inside JSON texts.
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            while line := file.readline(MAX_LINE + 1):
+                number += 1
+                if len(line) > MAX_LINE:
+                    raise ProblemFileError(
+                        f"{path}, line {number}: longer than {MAX_LINE:,} bytes; write one row a line"
+                    )
+                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+    except (OSError, EOFError, zlib.error) as error:
         raise ProblemFileError(f"{path}: cannot be read: {error}") from None
-
-
-def _json_value(line: bytes, where: str) -> object:
-    try:
-        return json.loads(line.decode())
-    except json.JSONDecodeError as error:
-        raise ProblemFileError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:
-        raise ProblemFileError(f"{where}: JSON that cannot be read ({error})") from None
 
 
 def parse_problem(record: object, where: str) -> Problem:
@@ -126,7 +142,7 @@ def parse_problem(record: object, where: str) -> Problem:
         raise ProblemFileError(f"{where}: expected a JSON object, found {type(record).__name__}")
     unknown = sorted(set(record) - set(FIELDS))
     if unknown:
-        raise ProblemFileError(f"{where}, field {unknown[0]}: unknown; known are {', '.join(FIELDS)}")
+        raise ProblemFileError(f"{where}, field {shown(unknown[0])}: unknown; known are {', '.join(FIELDS)}")
     if "prompt" in record and "messages" in record:
         raise ProblemFileError(f"{where}, field messages: a problem has a prompt or messages, not both")
     required = {"id", "answer"} | (set() if "messages" in record else {"prompt"})
@@ -156,9 +172,14 @@ def _choices(values: object, where: str) -> tuple[str, ...]:
         _check_text(value, f"{where}, option {number}", required=True)
     if values and not 2 <= len(values) <= MAX_CHOICES:
         raise ProblemFileError(f"{where}: expected 2 to {MAX_CHOICES} options, found {len(values)}")
-    if len(set(values)) < len(values):
-        raise ProblemFileError(f"{where}: two options are the same")
+    if len(set(map(folded, values))) < len(values):
+        raise ProblemFileError(f"{where}: two options are the same, but for blanks and capitals")
     return tuple(values)
+
+
+def folded(text: str) -> str:
+    """A text without what no reader sees: blanks of any kind (but between digits) and the case of its letters."""
+    return _BLANKS.sub("", " ".join(text.translate(_INVISIBLE).split())).casefold()
 
 
 def _messages(values: object, where: str) -> tuple[Message, ...]:
@@ -202,3 +223,16 @@ def check_gold(problem: Problem, task: Task, where: str) -> None:
         raise ProblemFileError(f"{where}, field {error.field}: not a {task.name} problem: {error}") from None
     if task.verify(problem, gold).reward != 1.0:
         raise ProblemFileError(f"{where}, field answer: the gold does not score 1.0 against itself")
+
+
+def same_answer(task: Task, problem: Problem, other: str) -> bool:
+    """Whether a problem's gold and another text are the same answer to the task's verifier, each in the other's place.
+    Only for a problem whose gold was checked."""
+    if other.strip() == problem.answer.strip():
+        return True
+    changed = replace(problem, answer=other)
+    try:
+        golds = task.gold_completion(problem), task.gold_completion(changed)
+    except NotOfThisTask:
+        return False
+    return task.verify(changed, golds[0]).reward == task.verify(problem, golds[1]).reward == 1.0

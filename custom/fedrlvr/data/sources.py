@@ -4,11 +4,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from fedrlvr.data import rows
-from fedrlvr.data.problems import ProblemFileError, check_gold, parse_problem, problems_in
-from fedrlvr.data.tables import INTEGER, NUMBER, OPTIONS, TEXT, SourceError, Table, load_tables
+from fedrlvr.data.cells import ANSWER, INTEGER, LABEL, NUMBER, OPTION, OPTIONS, TEXT, TEXTS
+from fedrlvr.data.options import check_text, first_number, right_letter
+from fedrlvr.data.problems import ProblemFileError, check_gold, parse_problem, problems_in, same_answer
+from fedrlvr.data.table import SourceError, Table, cells
+from fedrlvr.data.tables import Wanted, load_tables
 from fedrlvr.tasks import Task
 from fedrlvr.types import Problem
 
@@ -16,49 +20,72 @@ Watch = Callable[[Sequence, str], Iterable]  # yields the rows and shows the pro
 
 
 @dataclass(frozen=True)
-class Source:
-    """The layout of a data set. `record` makes a problem's record from a row, without `id` and `task`.
+class Layout:
+    """The columns of a data set with their kinds: `columns` must exist, `optional` ones may. `record` makes a problem's
+    record from a row. `right` is the column with the number or letter of the right option, "" if there are none."""
 
-    `columns` must exist, `optional` ones may, each with its kind. `configs` are the configurations to load, () = all.
-    `test` is the split for the test set; "" = none, so that the test set is taken from `train`.
+    record: Callable[[dict], dict]
+    columns: Mapping[str, str]
+    optional: Mapping[str, str] = field(default_factory=dict)
+    right: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set is, and its layouts: that of the hub first, then others under which it is around.
+
+    `configs` are the configurations to load, () = all. `test` is the split for the test set; "" = none, so that the
+    test set is taken from `train`.
     """
 
     hub_id: str
     task: str
-    record: Callable[[dict], dict]
-    columns: Mapping[str, str]
-    optional: Mapping[str, str] = field(default_factory=dict)
+    layouts: tuple[Layout, ...]
     configs: tuple[str, ...] = ()
+    train: str = "train"
     test: str = "test"
 
+    @property
+    def columns(self) -> set[str]:
+        return {name for layout in self.layouts for name in (*layout.columns, *layout.optional)}
+
+    def layout_of(self, table: Table) -> Layout:
+        """The layout that this table has; the first if it has none."""
+        return next((layout for layout in self.layouts if set(layout.columns) <= set(table.columns)), self.layouts[0])
+
+
+MATH = Layout(rows.math, {"problem": TEXT, "level": LABEL, "type": TEXT, "solution": TEXT})
+DEEPMATH = Layout(rows.deepmath, {"question": TEXT, "final_answer": ANSWER, "difficulty": NUMBER, "topic": TEXT})
+GSM8K = Layout(rows.gsm8k, {"question": TEXT, "answer": TEXT})
+SVAMP = Layout(rows.svamp, {"Body": TEXT, "Question": TEXT, "Answer": ANSWER}, {"Type": LABEL})
+ASDIV = Layout(rows.asdiv, {"body": TEXT, "question": TEXT, "answer": ANSWER}, {"solution_type": LABEL})
+MAWPS_NAMES = (("question", "result"), ("sQuestion", "lSolutions"), ("original_text", "ans"), ("Question", "Answer"))
+MAWPS = tuple(Layout(rows.mawps(*names), dict(zip(names, (TEXT, ANSWER), strict=True))) for names in MAWPS_NAMES)
+MEDQA = Layout(
+    rows.medqa,
+    {"question": TEXT, "options": OPTIONS, "answer_idx": OPTION},
+    {"answer": ANSWER, "meta_info": LABEL},
+    right="answer_idx",
+)
+MEDMCQA = Layout(
+    rows.medmcqa,
+    {"question": TEXT, **dict.fromkeys(("opa", "opb", "opc", "opd"), ANSWER), "cop": INTEGER, "subject_name": LABEL},
+    {"choice_type": LABEL},
+    right="cop",
+)
+MMLU = Layout(rows.mmlu, {"question": TEXT, "choices": TEXTS, "answer": OPTION}, {"subject": LABEL}, right="answer")
 
 SOURCES = {
-    "math": Source(
-        "EleutherAI/hendrycks_math", "math", rows.math, dict.fromkeys(("problem", "level", "type", "solution"), TEXT)
-    ),
-    "deepmath": Source(
-        "zwhe99/DeepMath-103K",
-        "math",
-        rows.deepmath,
-        {"question": TEXT, "final_answer": TEXT, "difficulty": NUMBER, "topic": TEXT},
-        test="",
-    ),
-    "gsm8k": Source("openai/gsm8k", "math", rows.gsm8k, dict.fromkeys(("question", "answer"), TEXT), configs=("main",)),
-    "medqa": Source(
-        "GBaker/MedQA-USMLE-4-options",
-        "choice",
-        rows.medqa,
-        {"question": TEXT, "options": OPTIONS, "answer_idx": TEXT},
-        optional={"meta_info": TEXT},
-    ),
-    "medmcqa": Source(
-        "openlifescienceai/medmcqa",
-        "choice",
-        rows.medmcqa,
-        dict.fromkeys(("question", "opa", "opb", "opc", "opd", "subject_name"), TEXT) | {"cop": INTEGER},
-        optional={"choice_type": TEXT},
-        test="validation",  # the labels of its test split are hidden
-    ),
+    "math": Source("EleutherAI/hendrycks_math", "math", (MATH,)),
+    "deepmath": Source("zwhe99/DeepMath-103K", "math", (DEEPMATH,), test=""),
+    "gsm8k": Source("openai/gsm8k", "math", (GSM8K,), configs=("main",)),
+    "svamp": Source("ChilleD/SVAMP", "math", (SVAMP,)),
+    "asdiv": Source("EleutherAI/asdiv", "math", (ASDIV,), train="validation", test=""),
+    "mawps": Source("MU-NLPC/Calc-mawps", "math", MAWPS),
+    "medqa": Source("GBaker/MedQA-USMLE-4-options", "choice", (MEDQA,)),
+    # The labels of its test split are hidden.
+    "medmcqa": Source("openlifescienceai/medmcqa", "choice", (MEDMCQA,), test="validation"),
+    "mmlu": Source("cais/mmlu", "choice", (MMLU,), configs=("all",), train="auxiliary_train"),
 }
 
 
@@ -66,14 +93,18 @@ SOURCES = {
 class Pool:
     """A data set's problems as read; `test` is None if it has no test split.
 
-    `refused` has, for each row that cannot be used, its place and the reason. `skipped` counts rows that are left out
-    by design. `revision` is the hub's commit, "" for local files.
+    `refused` has (place, reason) of each row that cannot be used. `skipped` counts rows that are left out by design.
+    `places` says where each problem was found first, `notes` what the owner should know. `same_answer` says whether the
+    answer of a problem and another text are equal. `revision` is the hub's commit, "" for local files.
     """
 
     train: list[Problem] = field(default_factory=list)
     test: list[Problem] | None = None
-    refused: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
     skipped: int = 0
+    places: dict[Problem, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    same_answer: Callable[[Problem, str], bool] = lambda problem, other: problem.answer == other
     revision: str = ""
 
     @contextmanager
@@ -83,43 +114,81 @@ class Pool:
             yield
         except rows.RowSkipped:
             self.skipped += 1
-        except rows.RowError as error:
-            self.refused.append(f"{where}, {error}")
-        except ProblemFileError as error:
-            self.refused.append(str(error))
+        except (rows.RowError, ProblemFileError) as error:
+            self.refused.append((where, str(error).removeprefix(f"{where}, ")))
+
+    def add(self, problem: Problem, split: str, where: str) -> None:
+        (self.train if split == "train" else self.test).append(problem)
+        self.places.setdefault(problem, where)
+
+    def note_unread(self, files: Sequence[str]) -> None:
+        if files:
+            self.notes.append(f"not read: {', '.join(files[:5])}{' and others' if files[5:] else ''}")
 
 
-def read_source(dataset: str, source: str, task: Task, with_test: bool, watch: Watch = lambda rows, what: rows) -> Pool:
-    """The problems of one of SOURCES, read by the `datasets` library from a directory, a file or a hub id.
+def read_source(
+    dataset: str,
+    source: str,
+    task: Task,
+    with_test: bool,
+    watch: Watch = lambda rows, what: rows,
+    first: int | None = None,
+) -> Pool:
+    """The problems of one of SOURCES, from a directory, a file or a hub id.
 
-    Without `with_test` the test split is not read. No copy of local files stays in the library's cache. Raises
-    SourceError as `load_tables` and `check_columns`, and where there is no train split.
+    Without `with_test` the test split is not read. `first` is the number of the first option, where the rows do not
+    show it. No copy of local files stays in the cache of the `datasets` library. Raises SourceError and
+    ProblemFileError as `load_tables`, `check_columns` and `first_number`, and where there is no train split.
     """
-    layout = SOURCES[dataset]
+    known = SOURCES[dataset]
+    splits = {known.train, "train", *([known.test] if with_test else [])} - {""}
     with tempfile.TemporaryDirectory(prefix="fedrlvr-") as cache:
-        tables, revision = load_tables(source, layout.configs, cache)
-        if "train" not in tables:
-            raise SourceError(f"{source}: no split train of {dataset}; found {', '.join(sorted(tables))}")
-        pool = Pool(test=[] if with_test and layout.test in tables else None, revision=revision)
-        for table in tables["train"]:
-            _read_table(table, dataset, task, pool, pool.train, watch)
-        if pool.test is not None:
-            for table in tables[layout.test]:
-                _read_table(table, dataset, task, pool, pool.test, watch)
+        loaded = load_tables(source, Wanted(known.configs, splits, known.columns), cache)
+        train = known.train if known.train in loaded.splits else "train"
+        if train not in loaded.splits:
+            found = ", ".join(sorted(loaded.splits))
+            raise SourceError(f"{source}: no split {train} of {dataset}; found {found}; a file is read as that split")
+        pool = Pool(revision=loaded.revision, same_answer=partial(same_answer, task))
+        pool.test = [] if with_test and known.test in loaded.splits else None
+        for split, name in (("train", train), *([("test", known.test)] if pool.test is not None else [])):
+            for table in loaded.splits[name]:
+                _read_table(table, dataset, task, pool, split, watch, first)
+    pool.note_unread(loaded.unread)
     return pool
 
 
-def _read_table(table: Table, dataset: str, task: Task, pool: Pool, problems: list[Problem], watch: Watch) -> None:
-    layout = SOURCES[dataset]
+def _read_table(
+    table: Table, dataset: str, task: Task, pool: Pool, split: str, watch: Watch, first: int | None
+) -> None:
+    layout = SOURCES[dataset].layout_of(table)
     table.check_columns(dataset, layout.columns, layout.optional)
-    columns = [name for name in table.rows.column_names if name in {*layout.columns, *layout.optional}]
-    for number, row in enumerate(watch(table.rows.select_columns(columns), f"{dataset} {table.name}")):
-        where = f"{table.name}, row {number}"
+    records = []
+    for number, row in enumerate(watch(table.rows, f"{dataset} {table.name}")):
+        with pool.noting(where := table.place(number)):
+            records.append((where, layout.record(cells(row, layout.columns, layout.optional))))
+    if layout.right:
+        first = first_number(records, layout.right, table, first, pool.notes)
+    for where, record in records:
         with pool.noting(where):
-            problem = parse_problem(layout.record(row) | {"id": dataset, "task": layout.task}, where)
+            problem = _problem(record | {"id": dataset, "task": task.name}, layout, first, where)
             problem = replace(problem, id=rows.problem_id(dataset, problem))
             check_gold(problem, task, where)
-            problems.append(problem)
+            if not all(pool.same_answer(problem, gold) for gold in record.get("golds", ())):
+                raise rows.RowError("two final answers that differ; expected one")
+            pool.add(problem, split, where)
+
+
+def _problem(record: dict, layout: Layout, first: int | None, where: str) -> Problem:
+    """A record with the letter of the right option, or the last of its golds, as its answer. Raises as
+    `parse_problem` and `right_letter`."""
+    fields = {name: value for name, value in record.items() if name not in ("golds", "text")}
+    if layout.right:
+        fields["answer"] = right_letter(record["answer"], len(record["choices"]), first, layout.right)
+        if "text" in record:
+            check_text(record["text"], record["choices"], fields["answer"], layout.right)
+    else:
+        fields["answer"] = record["golds"][-1]
+    return parse_problem(fields, where)
 
 
 def jsonl_files(source: str) -> dict[str, Path]:
@@ -136,10 +205,12 @@ def read_jsonl(source: str, task: Task, with_test: bool, watch: Watch = lambda r
     and ProblemFileError as `problems_in`; a gold that fails its verifier is only noted."""
     files = jsonl_files(source)
     wanted = files if with_test else {"train": files["train"]}
-    pool = Pool(test=[] if "test" in wanted else None)
+    pool = Pool(test=[] if "test" in wanted else None, same_answer=partial(same_answer, task))
     for split, file in wanted.items():
         for where, problem in watch(list(problems_in(file)), file.name):
             with pool.noting(where):
                 check_gold(problem, task, where)
-                getattr(pool, split).append(problem)
+                pool.add(problem, split, where)
+    others = sorted(set(Path(source).glob("*.jsonl")) - set(wanted.values())) if Path(source).is_dir() else []
+    pool.note_unread([file.name for file in others])
     return pool

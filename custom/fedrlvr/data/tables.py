@@ -5,19 +5,21 @@ quote cells.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+from datasets.data_files import FILES_TO_IGNORE
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
+from pyarrow import parquet
 
-from fedrlvr.data.rows import LETTERS
+from fedrlvr.data.problems import ProblemFileError
+from fedrlvr.data.table import SourceError, Table
+from fedrlvr.data.text_tables import TEXT_FILES, read_text_table
 
-TEXT, INTEGER, NUMBER = "text", "an integer", "a number"
-OPTIONS = f"an object of the texts {', '.join(LETTERS)}"
-READERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv"}
+READERS = (".parquet", ".arrow", *TEXT_FILES)
 HUB_TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -25,63 +27,76 @@ _BEGINNINGS = {".parquet": (b"PAR1",), ".arrow": (b"ARROW1", b"\xff\xff\xff\xff"
 _EXPECTED = f"a directory or a file with one of {', '.join(READERS)}, or a hub id such as openai/gsm8k"
 
 
-class SourceError(ValueError):
-    """Data that cannot be read, or that are not the expected data set."""
+@dataclass
+class Loaded:
+    """The tables by split; a split that was not asked for has none. `unread` names the data files in the directory that
+    no split has, or only one that was not asked for. `revision` is the hub's commit, "" for local files."""
+
+    splits: dict[str, list[Table]]
+    unread: list[str]
+    revision: str = ""
 
 
 @dataclass(frozen=True)
-class Table:
-    """One split of one configuration; `name` names both in errors."""
+class Wanted:
+    """What to load of a data set: its configurations (all if empty), splits and columns."""
 
-    name: str
-    rows: datasets.Dataset
-
-    def check_columns(self, dataset: str, columns: Mapping[str, str], optional: Mapping[str, str]) -> None:
-        """Raises SourceError for no rows, a missing column, or one of another kind than expected."""
-        features = self.rows.features
-        where, found = f"{dataset}, split {self.name}", f"found {', '.join(sorted(features))}"
-        for column in columns:
-            if column not in features:
-                raise SourceError(f"{where}: no column {column}; {found}; expected {', '.join(columns)}")
-        for column, kind in (columns | optional).items():
-            if column in features and not _is_of(features[column], kind):
-                kinds = getattr(features[column], "dtype", None) or type(features[column]).__name__
-                raise SourceError(f"{where}, column {column}: expected {kind}, found {kinds}")
-        if len(self.rows) == 0:
-            raise SourceError(f"{where}: holds no row; expected at least one problem")
+    configs: Collection[str]
+    splits: Collection[str]
+    columns: Collection[str]
 
 
-def load_tables(source: str, configs: tuple[str, ...], cache: str) -> tuple[dict[str, list[Table]], str]:
-    """The tables of `configs` (all if empty) by split, and the hub's commit ("" for local files). Raises SourceError
-    where nothing is there, or it cannot be reached or read."""
-    path = Path(source)
-    revision = ""
+def load_tables(source: str, wanted: Wanted, cache: str) -> Loaded:
+    """The tables of a directory, a file or a hub id. Raises SourceError and ProblemFileError where nothing is there, or
+    it cannot be reached or read."""
+    path, revision = Path(source), ""
     if not path.exists():
         if not _HUB_ID.fullmatch(source) or path.suffix in READERS:
             raise SourceError(f"{source}: no such file or directory; expected {_EXPECTED}")
         revision = _hub_revision(source)
-    elif path.is_file():
-        check_file(path)
-    else:
-        _check_folder(path)
+    files = _checked_files(path) if path.exists() else []
+    splits: dict[str, list[Table]] = {}
     try:
-        tables = list(_local(path, configs, cache) if path.exists() else _hub(source, configs, revision))
-    except SourceError:
+        for split, table in _local(path, wanted, cache) if files else _hub(source, wanted, revision):
+            splits.setdefault(split, []).extend([table] if table else [])
+    except (SourceError, ProblemFileError):
         raise
     except Exception as error:  # from whatever `datasets` uses: arrow, pandas, the file system, the network
-        raise SourceError(
-            f"{source}: the datasets library cannot read it ({_kinds(error)}); expected {_EXPECTED}"
-        ) from None
-    splits: dict[str, list[Table]] = {}
-    for split, table in tables:
-        splits.setdefault(split, []).append(table)
-    return splits, revision
+        several = len({kind_of(file) for file in files}) > 1
+        remedy = "; put files of one kind alone into a directory" if several else ""
+        reason = f"the datasets library cannot read it ({_kinds(error)})"
+        raise SourceError(f"{source}: {reason}; expected {_EXPECTED}{remedy}") from None
+    read = {table.name for tables in splits.values() for table in tables}
+    there = [] if not path.is_dir() or _saved_in(path) else sorted(path.rglob("*"))
+    data = [file for file in there if set(file.suffixes) & {*READERS} and file.name not in FILES_TO_IGNORE]
+    names = [file.relative_to(path).as_posix() for file in data if file.is_file()]
+    return Loaded(splits, [name for name in names if name not in read], revision)
+
+
+def kind_of(path: Path) -> str:
+    """The suffix of a file; of a packed text file that of its content."""
+    inner = Path(path.stem).suffix
+    return inner if path.suffix == ".gz" and inner in TEXT_FILES else path.suffix
+
+
+def _checked_files(path: Path) -> list[Path]:
+    """The data files that a path is or has. Raises SourceError as `check_file`, and where there is none."""
+    if path.is_file():
+        files = [path]
+    else:
+        files = [file for file in sorted(path.rglob("*")) if kind_of(file) in READERS and file.is_file()]
+        files = [file for file in files if file.name not in FILES_TO_IGNORE]
+    if not files:
+        raise SourceError(f"{path}: no data in this directory; expected files with one of {', '.join(READERS)}")
+    for file in files:
+        check_file(file)
+    return files
 
 
 def check_file(path: Path) -> None:
     """Raises SourceError for an unknown kind of file, an empty file, and what a failed download leaves: a web page, a
     git-lfs pointer, or a part of the file."""
-    if path.suffix not in READERS:
+    if kind_of(path) not in READERS:
         raise SourceError(f"{path}: cannot be read; expected {_EXPECTED}")
     with path.open("rb") as file:
         start = file.read(64)
@@ -101,38 +116,51 @@ def check_file(path: Path) -> None:
         raise SourceError(f"{path}: the end of this parquet file is missing; download it again")
 
 
-def _check_folder(folder: Path) -> None:
-    files = [file for file in sorted(folder.rglob("*")) if file.suffix in READERS and file.is_file()]
-    if not files:
-        raise SourceError(f"{folder}: no data in this directory; expected files with one of {', '.join(READERS)}")
-    for file in files:
-        check_file(file)
-
-
-def _local(path: Path, configs: tuple[str, ...], cache: str) -> Iterator[tuple[str, Table]]:
+def _local(path: Path, wanted: Wanted, cache: str) -> Iterator[tuple[str, Table | None]]:
+    """(split, table) of each file; (split, None) of one that is not wanted."""
     if path.is_file():
-        for _, rows in _built(READERS[path.suffix], data_files={"train": str(path)}, cache_dir=cache):
-            yield "train", Table(path.name, rows)
-    elif _is_saved(path):
-        yield from _named("", _saved(path))
-    elif saved := [child for child in sorted(path.iterdir()) if _is_saved(child)]:
+        yield "train", _file_table(path, path.name, wanted, cache)
+    elif saved := _saved_in(path):
         for child in saved:
-            if not configs or child.name in configs:
-                yield from _named(child.name, _saved(child))
+            if child == path or not wanted.configs or child.name in wanted.configs:
+                yield from _named("" if child == path else child.name, _saved(child), wanted)
     else:
-        names = datasets.get_dataset_config_names(str(path))
-        if names == ["default"] and configs and all((path / config).is_dir() for config in configs):
-            for config in configs:  # a directory for each configuration, but no README.md that names them
-                yield from _named(config, _built(str(path), data_dir=config, cache_dir=cache))
-        else:
-            for config in _chosen(names, configs, str(path)):
-                yield from _named(config, _built(str(path), config, cache_dir=cache))
+        for builder in _builders(path, wanted.configs, cache):
+            for split, files in builder.config.data_files.items():
+                for file in map(Path, files):
+                    name = file.relative_to(path.resolve()).as_posix()
+                    yield str(split), _file_table(file, name, wanted, cache) if split in wanted.splits else None
 
 
-def _hub(source: str, configs: tuple[str, ...], revision: str) -> Iterator[tuple[str, Table]]:
+def _builders(path: Path, configs: Collection[str], cache: str) -> Iterator[datasets.DatasetBuilder]:
+    """One for each configuration. They only say which files belong to which split."""
+    names = datasets.get_dataset_config_names(str(path))
+    if names == ["default"] and configs and all((path / config).is_dir() for config in configs):
+        for config in configs:  # a directory for each configuration, but no README.md that names them
+            yield datasets.load_dataset_builder(str(path), data_dir=config, cache_dir=cache)
+    else:
+        for config in _chosen(names, configs, str(path)):
+            yield datasets.load_dataset_builder(str(path), config, cache_dir=cache)
+
+
+def _file_table(path: Path, name: str, wanted: Wanted, cache: str) -> Table:
+    """The wanted columns of one file."""
+    kind = kind_of(path)
+    if kind in TEXT_FILES:
+        return read_text_table(path, name, kind, wanted.columns)
+    if kind == ".arrow":
+        ((_, rows),) = _built("arrow", data_files={"train": str(path)}, cache_dir=cache)
+        return _table(name, rows, wanted)
+    names = parquet.read_schema(path).names
+    chosen = [column for column in names if column in wanted.columns]
+    rows = datasets.Dataset(parquet.read_table(path, columns=chosen))
+    return Table(name, rows, dict.fromkeys(names) | rows.features)
+
+
+def _hub(source: str, wanted: Wanted, revision: str) -> Iterator[tuple[str, Table]]:
     at = {"revision": revision or None}
-    for config in _chosen(datasets.get_dataset_config_names(source, **at), configs, source):
-        yield from _named(config, _built(source, config, **at))
+    for config in _chosen(datasets.get_dataset_config_names(source, **at), wanted.configs, source):
+        yield from _named(config, _built(source, config, **at), wanted)
 
 
 def _built(*names: str, **where) -> Iterator[tuple[str, datasets.Dataset]]:
@@ -152,9 +180,17 @@ def _saved(path: Path) -> Iterable[tuple[str, datasets.Dataset]]:
     return {"train": loaded}.items() if isinstance(loaded, datasets.Dataset) else loaded.items()
 
 
-def _named(config: str, splits: Iterable[tuple[str, datasets.Dataset]]) -> Iterator[tuple[str, Table]]:
+def _named(
+    config: str, splits: Iterable[tuple[str, datasets.Dataset]], wanted: Wanted
+) -> Iterator[tuple[str, Table | None]]:
     prefix = "" if config in ("", "default") else f"{config}/"
-    return ((split, Table(prefix + split, rows)) for split, rows in splits)
+    for split, rows in splits:
+        yield str(split), _table(prefix + split, rows, wanted) if split in wanted.splits else None
+
+
+def _table(name: str, rows: datasets.Dataset, wanted: Wanted) -> Table:
+    chosen = [column for column in rows.column_names if column in wanted.columns]
+    return Table(name, rows.select_columns(chosen), rows.features)
 
 
 def _hub_revision(source: str) -> str:
@@ -176,7 +212,7 @@ def _hub_revision(source: str) -> str:
         ) from None
 
 
-def _chosen(names: list[str], configs: tuple[str, ...], source: str) -> list[str]:
+def _chosen(names: list[str], configs: Collection[str], source: str) -> list[str]:
     """The configurations to load: those asked for, else the one called default (it holds all), else all."""
     if configs and set(configs) <= set(names):
         return list(configs)
@@ -187,18 +223,13 @@ def _chosen(names: list[str], configs: tuple[str, ...], source: str) -> list[str
     return names
 
 
+def _saved_in(path: Path) -> list[Path]:
+    """The directories that `save_to_disk` wrote: this one, or those in it."""
+    return [folder for folder in (path, *sorted(path.iterdir())) if _is_saved(folder)]
+
+
 def _is_saved(path: Path) -> bool:
-    """Whether `save_to_disk` wrote this directory."""
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
-
-
-def _is_of(feature: object, kind: str) -> bool:
-    if kind == OPTIONS:
-        named = isinstance(feature, dict) and set(feature) == set(LETTERS)
-        return named and all(_is_of(text, TEXT) for text in feature.values())
-    dtype = str(getattr(feature, "dtype", ""))
-    endings = {TEXT: ("string", "large_string", "string_view"), INTEGER: ("int",), NUMBER: ("int", "float")}[kind]
-    return dtype in endings if kind == TEXT else dtype.removeprefix("u").startswith(endings)
 
 
 def _kinds(error: BaseException) -> str:
