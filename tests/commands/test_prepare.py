@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -151,23 +152,72 @@ def test_sets_of_another_task_are_refused(tmp_path, source, capsys):
 def test_bad_golds_are_listed_and_left_out_only_on_request(tmp_path, capsys):
     source = save_math(tmp_path / "math", solution="So SECRET.")
     said = refusal(capsys, source, tmp_path / "out", "--sites", "2")
-    assert "rows whose gold cannot be used: 1\n" in said
-    assert "train, row 5, column solution: no \\boxed{} in it" in said
+    assert "rows that cannot be used: 1\n" in said
+    assert "  1: column solution: no \\boxed{} in it (train-00000-of-00001.parquet, row 5)\n" in said
     assert "nothing was written; --allow-bad-golds leaves them out" in said
     assert prepare(source, tmp_path / "out", "--sites", "2", "--allow-bad-golds") == 0
     report = (tmp_path / "out" / "report.json").read_text()
     assert json.loads(report)["removed"]["bad gold"] == 1
     assert len(json.loads(report)["refused"]) == 1
-    assert "SECRET" not in said + report + capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "left out: bad gold 1, left over" in printed
+    assert "  1: column solution: no \\boxed{} in it (train-00000-of-00001.parquet, row 5)\n" in printed
+    assert "SECRET" not in said + report + printed
 
 
 def test_of_many_bad_golds_some_are_listed_and_the_others_counted(tmp_path, capsys):
     own = own_problems(tmp_path / "own.jsonl", 9, choices=("a", "b"), task="math")
     said = refusal(capsys, own, tmp_path / "out", "--sites", "2", dataset="jsonl")
-    assert "rows whose gold cannot be used: 9\n" in said
-    assert "own.jsonl, line 5, field choices" in said
+    assert "rows that cannot be used: 9\n" in said
+    assert "  9: field choices: not a math problem" in said
+    assert "own.jsonl, line 5; and 4 more)" in said
     assert "line 6" not in said
-    assert "and 4 more" in said
+
+
+def test_questions_with_other_answers_are_named_and_equal_answers_are_none(tmp_path, capsys):
+    own = own_problems(tmp_path / "own.jsonl", 20, task="math")
+    problems = read_problems(own, task_named("math"))
+    more = [("17", "8.5"), ("18", "18.0"), ("19", "\\frac{38}{2}"), ("16", "1"), ("16", "2")]
+    again = [replace(problems[int(n)], id=f"again-{n}-{k}", answer=answer) for k, (n, answer) in enumerate(more)]
+    write_problems(own, [*problems, *again])
+    assert prepare(own, tmp_path / "out", "--sites", "2", dataset="jsonl") == 0
+    said = capsys.readouterr().out
+    assert "left out: conflicting answers 5, repeats another 2\n" in said
+    places = [[f"{own}, line {n}" for n in lines] for lines in ((17, 24, 25), (18, 21))]
+    first, second = (" and ".join(there) for there in places)
+    assert f"  the same question with other answers: {first}; {second}\n" in said
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["conflicts"] == places
+
+
+def test_ids_of_several_problems_are_refused_with_their_places(tmp_path, capsys):
+    own = own_problems(tmp_path / "own.jsonl", 20, task="math")
+    own.write_text(own.read_text().replace('"own-7"', '"own-3"'))
+    said = refusal(capsys, own, tmp_path / "out", "--sites", "1", dataset="jsonl")
+    assert "1 ids belong to more than one problem" in said
+    assert "own.jsonl, line 4" in said
+    assert "own.jsonl, line 8" in said
+
+
+def test_how_options_are_counted_is_printed_or_asked_for(tmp_path, capsys):
+    def rows(numbers: list[int]) -> Path:
+        made = [
+            {"question": f"{NAMES[n % 5]} of ward {n}?", "choices": [f"dose {k}{n}" for k in "abcd"], "answer": number}
+            for n, number in enumerate(numbers * 8)
+        ]
+        (tmp_path / "mmlu.json").write_text(json.dumps(made))
+        return tmp_path / "mmlu.json"
+
+    assert prepare(rows([1, 2, 4]), tmp_path / "a", "--sites", "2", dataset="mmlu") == 0
+    said = capsys.readouterr().out
+    assert "note: mmlu.json, column answer: counts the options from 1, as it has the number of a last option" in said
+    said = refusal(capsys, rows([1, 2, 3]), tmp_path / "b", "--sites", "2", dataset="mmlu")
+    assert "say it with --first-option 0 or --first-option 1" in said
+    assert prepare(rows([1, 2, 3]), tmp_path / "b", "--sites", "2", "--first-option", "0", dataset="mmlu") == 0
+    assert (
+        "note: mmlu.json, column answer: counts the options from 0, as --first-option says" in capsys.readouterr().out
+    )
+    problems = [json.loads(line) for line in (tmp_path / "b" / "site-1.jsonl").read_text().splitlines()]
+    assert {problem["answer"] for problem in problems} == {"B", "C", "D"}
 
 
 def test_our_own_files_need_a_task(tmp_path, capsys):

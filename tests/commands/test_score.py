@@ -76,7 +76,7 @@ def test_an_empty_file_has_no_mean(tmp_path, capsys):
     [
         (b"{", "line 2: not valid JSON"),
         (b"[1]", "line 2: expected a JSON object, found list"),
-        (b"\xff", "line 2: JSON that cannot be read ('utf-8' codec can't decode byte 0xff"),
+        (b"\xff", "line 2: cannot be read as UTF-8 (byte 1 is 0xff)"),
         (b"[" * 100_000, "line 2: JSON that cannot be read"),
         (b'{"completion": "x", "answer": ' + b"9" * 5000 + b"}", "line 2: JSON that cannot be read"),
         ({"completion": "x"}, "line 2, field answer: missing"),

@@ -20,6 +20,10 @@ FEATURES = {
         r1_solution_3=TEXT,
     ),
     "gsm8k": Features(question=TEXT, answer=TEXT),
+    "svamp": Features(ID=TEXT, Body=TEXT, Question=TEXT, Equation=TEXT, Answer=TEXT, Type=TEXT),
+    "asdiv": Features(body=TEXT, question=TEXT, solution_type=TEXT, answer=TEXT, formula=TEXT),
+    "mawps": Features(id=TEXT, question=TEXT, chain=TEXT, result=TEXT, result_float=Value("float64")),
+    "mmlu": Features(question=TEXT, subject=TEXT, choices=List(TEXT), answer=ClassLabel(names=["A", "B", "C", "D"])),
     "medqa": Features(
         question=TEXT, answer=TEXT, options=OPTION, meta_info=TEXT, answer_idx=TEXT, metamap_phrases=List(TEXT)
     ),
@@ -41,8 +45,12 @@ SPLITS = {  # data set -> splits that the hub has
     "math": ("train", "test"),
     "deepmath": ("train",),
     "gsm8k": ("train", "test"),
+    "svamp": ("train", "test"),
+    "asdiv": ("validation",),
+    "mawps": ("train", "test"),
     "medqa": ("train", "test"),
     "medmcqa": ("train", "validation", "test"),
+    "mmlu": ("auxiliary_train", "test"),
 }
 TYPES = ("Algebra", "Geometry", "Number Theory")
 SUBJECTS = ("Anatomy", "Surgery", "Pharmacology")
@@ -68,6 +76,34 @@ def row(dataset: str, split: str, number: int, **changes) -> dict:
             **{f"r1_solution_{k}": "<think>long</think>" for k in (1, 2, 3)},
         },
         "gsm8k": {"question": text, "answer": f"Count <<1+1=2>>.\n#### 1,{number:03d}"},
+        "svamp": {
+            "ID": f"chal-{number}",
+            "Body": f"There are {number} pens in {split}",
+            "Question": text,
+            "Equation": f"( {number}.0 + 0.0 )",
+            "Answer": f"{number}.0",
+            "Type": ("Addition", "Subtraction", "Division")[kind],
+        },
+        "asdiv": {
+            "body": f"There are {number} pens in {split}.",
+            "question": text,
+            "solution_type": ("Addition", "Sum", "Ratio")[kind],
+            "answer": f"{number} (pens)",
+            "formula": f"{number}+0={number}",
+        },
+        "mawps": {
+            "id": f"mawps__{number}",
+            "question": text,
+            "chain": "<result>1</result>",
+            "result": str(number),
+            "result_float": float(number),
+        },
+        "mmlu": {
+            "question": text,
+            "subject": ("anatomy", "virology", "nutrition")[kind],
+            "choices": [*options.values()],
+            "answer": number % 4,
+        },
         "medqa": {
             "question": text,
             "answer": options[letter],
@@ -116,7 +152,7 @@ def save_hub(folder: Path, configs: dict[str, dict[str, Dataset]], readme: bool 
 def save(dataset: str, folder: Path, how: str, count: int = 24) -> Path:
     """Save the whole data set in one of the ways in which it may be on a disk."""
     splits = tables(dataset, count)
-    config = {"gsm8k": "main", "math": "algebra"}.get(dataset, "")
+    config = {"gsm8k": "main", "math": "algebra", "mmlu": "all"}.get(dataset, "")
     if how in ("hub", "bare"):
         return save_hub(folder, {config: splits}, readme=how == "hub")
     if how == "saved":

@@ -76,11 +76,33 @@ def test_one_of_several_repeats_is_kept_and_none_of_a_conflict():
         asked("how many", "3", "f"),
         asked("how many?", "4", "g"),
         asked("How many?", "4", "h"),
+        asked("what", "1.0", "i"),
+        asked("what?", "1", "i"),
+        asked("What", "1.00", "i"),
+        asked("where", "1", "j"),
+        asked("where", "1.5", "k"),
+        asked("where", "1.0", "l"),
+        asked("whom", "A", "m", choices=("tea", "wine")),
+        asked("whom", "B", "n", choices=("tea", "wine")),
     ]
+
+    def same(problem: Problem, other: str) -> bool:
+        return float(problem.answer) == float(other)
+
     for order in (problems, problems[::-1]):
-        kept, repeated, conflicting = without_repeats(order)
-        assert {problem.id for problem in kept.values()} == {"a", "c", "d"}
-        assert (repeated, conflicting) == (2, 3)
+        kept, repeated, conflicts = without_repeats(order, same)
+        assert {(problem.id, problem.answer) for problem in kept.values()} == {
+            ("a", "2"),
+            ("c", "0"),
+            ("d", "A"),
+            ("i", "1"),
+        }
+        assert repeated == 1 + 1 + 2
+        assert sorted(sorted(p.id for p in group) for group in conflicts) == [
+            ["f", "g", "h"],
+            ["j", "k", "l"],
+            ["m", "n"],
+        ]
 
 
 def match(added: str, text: str, overlap: float = 0.5):

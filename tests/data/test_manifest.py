@@ -74,13 +74,17 @@ def test_a_manifest_that_cannot_be_read_is_refused_by_name_and_key(folder):
     path = folder / "manifest.json"
     values = json.loads(path.read_text())
     for text, said in (
-        ("not json", "whole file: Invalid JSON"),
+        ("not json", r"not valid JSON \(Expecting value at column 1\); "),
+        ('{"seed": 1, "seed": 2}', r"JSON that cannot be read \(the key seed stands twice in one object\); "),
+        ("[" * 100_000, r"JSON that cannot be read \(nested too deeply\); "),
+        ('{"seed": ' + "9" * 100_000, r"JSON that cannot be read \(a number of too many digits\); "),
+        ("[]", "whole file: Input should be a valid dictionary"),
         (json.dumps(values | {"seed": "x"}), "seed: Input should be a valid integer"),
         (json.dumps(values | {"public": {"sha256": "0"}}), r"public\.records: Field required"),
         (json.dumps(values | {"extra": 1}), "extra: Extra inputs are not permitted"),
     ):
         path.write_text(text)
-        with pytest.raises(ProblemFileError, match=rf"manifest\.json, {said}.*expected it as"):
+        with pytest.raises(ProblemFileError, match=rf"manifest\.json[,:] {said}.*expected it as"):
             read_manifest(folder)
     path.unlink()
     with pytest.raises(ProblemFileError, match=r"cannot be read.*expected the folder of an earlier"):

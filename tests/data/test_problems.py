@@ -43,6 +43,12 @@ def test_a_good_file_is_read_in_order_and_blank_lines_do_not_matter(tmp_path):
     assert read(tmp_path, GOOD, "", "   ", second) == [Problem(**GOOD), Problem(**second)]
 
 
+def test_a_byte_order_mark_and_other_line_ends_do_not_matter(tmp_path):
+    second = GOOD | {"id": "b", "prompt": "B3725?", "answer": "43", "label": "B"}
+    lines = ["\ufeff" + json.dumps(GOOD) + "\r", "\r", json.dumps(second) + "\r"]
+    assert read(tmp_path, *lines) == [Problem(**GOOD), Problem(**second)]
+
+
 def test_a_label_may_be_left_out(tmp_path):
     (problem,) = read(tmp_path, {"id": "a", "prompt": "how many?", "answer": "3"}, task="arithmetic")
     assert problem.label == ""
@@ -55,7 +61,9 @@ def test_a_label_may_be_left_out(tmp_path):
         ("not json", ["not valid JSON"]),
         ("\ufeff" + json.dumps(GOOD), ["JSON"]),
         ("[" * 200_000, ["JSON"]),  # deeper than the parser recurses
-        ('{"id": ' + "1" * 5000 + "}", []),  # longer than Python turns into an int
+        ('{"id": ' + "1" * 5000 + "}", ["a number of too many digits"]),
+        (json.dumps(GOOD)[:-1] + ', "answer": "08"}', ["the key answer stands twice in one object"]),
+        (json.dumps(GOOD)[:-1] + ', "meta": {"x": NaN}}', ["NaN is no JSON number"]),
         ("[1, 2]", ["expected a JSON object, found list"]),
         ('"text"', ["expected a JSON object, found str"]),
         ("null", ["expected a JSON object, found NoneType"]),
@@ -201,7 +209,16 @@ def test_choices_messages_and_notes_are_read_and_written_back(tmp_path):
         (CHOICE | {"choices": [str(i) for i in range(27)]}, "field choices: expected 2 to 26 options, found 27"),
         (CHOICE | {"choices": ["one", 2]}, "field choices, option 2: expected text, found int"),
         (CHOICE | {"choices": ["one", " "]}, "field choices, option 2: empty"),
-        (CHOICE | {"choices": ["one", "one"]}, "field choices: two options are the same"),
+        *(
+            (CHOICE | {"choices": [one, other]}, "field choices: two options are the same")
+            for one, other in (
+                ("one", "one"),
+                ("one", " One "),
+                ("5 mg", "5\u00a0mg"),
+                ("5 mg", "5mg"),
+                ("in  vitro", "in vi\u00adtro\u200b"),
+            )
+        ),
         (CHOICE | {"meta": "2020"}, "field meta: expected an object, found str"),
         (CHOICE | TALK, "field messages: a problem has a prompt or messages, not both"),
         (TALK | {"messages": []}, "field messages: expected a list of at least one message"),
@@ -217,6 +234,11 @@ def test_choices_messages_and_notes_are_read_and_written_back(tmp_path):
 def test_ill_formed_choices_and_messages_are_refused(bad, said):
     with pytest.raises(ProblemFileError, match=f"^here, .*{said}"):
         parse_problem(bad, "here")
+
+
+def test_options_that_only_look_alike_are_options():
+    choices = ["1 1/2", "11/2", "10\u00b2", "102", "x.", "x"]
+    assert parse_problem(CHOICE | {"choices": choices}, "here").choices == tuple(choices)
 
 
 def test_another_tasks_problem_is_refused(tmp_path):

@@ -21,7 +21,7 @@ from fedrlvr.types import Problem
     ],
 )
 def test_the_last_box_is_the_answer(solution, answer):
-    assert rows.boxed_answer(solution) == answer
+    assert rows.boxed_answers(solution)[-1] == answer
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_the_last_box_is_the_answer(solution, answer):
 )
 def test_a_solution_without_a_closed_box_has_no_answer(solution):
     with pytest.raises(rows.RowError, match=r"^column solution: "):
-        rows.boxed_answer(solution)
+        rows.boxed_answers(solution)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_topics_first_part_is_the_label(topic, label):
 
 
 def test_thousands_commas_are_no_part_of_a_number():
-    assert rows.gsm8k({"question": "q", "answer": "20 * 100 = <<20*100=2000>>\n#### 2,000"})["answer"] == "2000"
+    assert rows.gsm8k({"question": "q", "answer": "20 * 100 = <<20*100=2000>>\n#### 2,000"})["golds"] == ["2000"]
     with pytest.raises(rows.RowError, match="####"):
         rows.gsm8k({"question": "q", "answer": "2000"})
 

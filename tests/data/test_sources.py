@@ -28,13 +28,18 @@ SEVENTH = {  # of train: answer, label, options, meta
     "math": ("7", "Geometry", (), {"level": "Level 3"}),
     "deepmath": ("7", "Geometry", (), {"topic": "Mathematics -> Geometry -> Lines", "difficulty": 4.5}),
     "gsm8k": ("1007", "", (), {}),
+    "svamp": ("7.0", "Subtraction", (), {}),
+    "asdiv": ("7", "Sum", (), {}),
+    "mawps": ("7", "", (), {}),
+    "mmlu": ("D", "virology", ("a drug 7 train", "b drug 7 train", "c drug 7 train", "d drug 7 train"), {}),
     "medqa": ("D", "step1", ("a drug 7 train", "b drug 7 train", "c drug 7 train", "d drug 7 train"), {}),
     "medmcqa": ("D", "Surgery", ("a drug 7 train", "b drug 7 train", "c drug 7 train", "d drug 7 train"), {}),
 }
 
 
 PLACES = [(dataset, how) for dataset in SOURCES for how in ("hub", "bare", "saved", "json", "csv")]
-PLACES.remove(("medqa", "csv"))  # which has no column of objects
+PLACES.remove(("medqa", "csv"))  # as the library writes it there, with the objects of Python
+PLACES.remove(("mmlu", "csv"))
 
 
 @pytest.mark.parametrize(("dataset", "how"), PLACES)
@@ -42,20 +47,18 @@ def test_every_data_set_is_read_from_every_kind_of_directory(tmp_path, hub, data
     if how == "csv":
         (tmp_path / "csv").mkdir()
         for split, rows in hub.tables(dataset).items():
-            columns = [c for c in rows.column_names if c in {*SOURCES[dataset].columns, *SOURCES[dataset].optional}]
-            texts = rows.select_columns(columns)
-            if dataset == "deepmath":
-                texts = texts.map(lambda row: {"final_answer": f"${row['final_answer']}$"})  # all digits were integers
-            texts.to_csv(tmp_path / "csv" / f"{split}.csv")
+            columns = [column for column in rows.column_names if column in SOURCES[dataset].columns]
+            rows.select_columns(columns).to_csv(tmp_path / "csv" / f"{split}.csv")
     else:
         hub.save(dataset, tmp_path / how, how)
     pool = read(dataset, tmp_path / how)
     assert (pool.refused, pool.skipped, pool.revision) == ([], 0, "")
     assert len(pool.train) == 24
-    assert (pool.test is None) if dataset == "deepmath" else len(pool.test) == 24
-    (problem,) = (p for p in pool.train if p.prompt == "What is the number 7 of train?")
-    answer = problem.answer.strip("$")
-    assert (answer, problem.label, problem.choices, problem.meta) == SEVENTH[dataset]
+    assert (pool.test is None) if SOURCES[dataset].test == "" else len(pool.test) == 24
+    train = SOURCES[dataset].train
+    (problem,) = (p for p in pool.train if p.prompt.endswith(f"What is the number 7 of {train}?"))
+    choices = tuple(choice.replace(train, "train") for choice in problem.choices)
+    assert (problem.answer, problem.label, choices, problem.meta) == SEVENTH[dataset]
     assert problem.task == SOURCES[dataset].task
     assert problem.id.startswith(f"{dataset}-")
     assert len({p.id for p in [*pool.train, *(pool.test or [])]}) == len(pool.train) + len(pool.test or [])
@@ -116,19 +119,31 @@ def test_hidden_labels_of_medmcqa_are_not_read_and_other_kinds_of_question_are_c
     [
         ("medmcqa", {"cop": -1}, "column cop: out of range: expected 0 to 3"),
         ("medmcqa", {"opb": "a drug 2 train"}, "field choices: two options are the same"),
-        ("medmcqa", {"opc": None}, "field choices, option 3: expected text, found NoneType"),
-        ("medqa", {"answer_idx": "E"}, "column answer_idx: out of range: expected A, B, C, D"),
-        ("medqa", {"options": None}, "field choices, option 1"),
-        ("medqa", {"question": " "}, "field prompt: empty"),
+        ("medmcqa", {"opb": "a  DRUG 2\u00a0train "}, "field choices: two options are the same"),
+        ("medmcqa", {"opc": None}, "column opc: empty"),
+        ("medqa", {"answer_idx": "E"}, "column answer_idx: out of range: expected A to D"),
+        ("medqa", {"options": None}, "column options: empty"),
+        ("medqa", {"options": {"A": "a", "B": None, "C": "c", "D": "d"}}, "one option for each of the letters"),
+        ("medqa", {"answer": "b drug 2 train"}, "column answer: is not the text of the option that column answer_idx"),
+        ("medqa", {"question": " "}, "column question: empty"),
         ("math", {"solution": "It is 2."}, "column solution: no \\boxed{} in it"),
         ("math", {"solution": "$\\boxed{2"}, "column solution: its last \\boxed{ is never closed"),
         ("math", {"solution": "$\\boxed{}$"}, "field answer: empty"),
-        ("math", {"problem": None}, "field prompt: expected text, found NoneType"),
-        ("math", {"type": None}, "field label: expected text, found NoneType"),
+        ("math", {"solution": "$\\boxed{2}$ or $\\boxed{-2}$"}, "two final answers that differ; expected one"),
+        ("math", {"problem": None}, "column problem: empty"),
+        ("math", {"type": None}, "column type: empty"),
         ("gsm8k", {"answer": "It is 2."}, "column answer: no ####"),
         ("gsm8k", {"answer": None}, "column answer: empty"),
+        ("gsm8k", {"answer": "#### 1,2"}, "column answer: commas that do not separate thousands"),
+        ("gsm8k", {"answer": "#### 12\n#### 13"}, "two final answers that differ; expected one"),
+        ("gsm8k", {"answer": "#### 12\nWell done!"}, "column answer: more than one line after ####"),
+        ("asdiv", {"answer": "2 (cups); 3 (pens)"}, "column answer: several answers, expected one"),
+        ("mawps", {"question": "How many are N_00 and N_01?"}, "column question: has placeholders"),
+        ("mmlu", {"choices": ["a", "b", "c", " "]}, "column choices: empty"),
+        ("mmlu", {"choices": ["a", "b", "A", "c"]}, "field choices: two options are the same"),
+        ("mmlu", {"choices": ["a", "b"]}, "column answer: out of range: expected 0 to 1"),
         ("deepmath", {"topic": None}, "column topic: empty"),
-        ("deepmath", {"final_answer": None}, "field answer: expected text, found NoneType"),
+        ("deepmath", {"final_answer": None}, "column final_answer: empty"),
     ],
 )
 def test_a_row_without_a_usable_gold_is_noted_with_split_and_number(tmp_path, hub, dataset, changes, said):
@@ -136,10 +151,10 @@ def test_a_row_without_a_usable_gold_is_noted_with_split_and_number(tmp_path, hu
     hub.table(dataset, rows).to_parquet(tmp_path / "rows.parquet")
     pool = read(dataset, tmp_path / "rows.parquet")
     assert len(pool.train) == 3
-    (message,) = pool.refused
-    assert message.startswith("rows.parquet, row 2, ")
-    assert said in message
-    assert "What is" not in message
+    ((place, reason),) = pool.refused
+    assert place == "rows.parquet, row 2"
+    assert said in reason
+    assert "What is" not in reason
 
 
 def test_nothing_of_local_files_stays_in_the_librarys_cache(tmp_path, hub, monkeypatch):
@@ -166,7 +181,8 @@ def test_a_line_that_is_no_problem_stops_and_a_bad_gold_is_noted(tmp_path):
     write_problems(file, [*GOOD, Problem("c", "which?", "A", choices=("a", "b"), task="math")])
     pool = read_jsonl(str(file), task_named("math"), True)
     assert pool.train == GOOD
-    assert pool.refused[0].startswith(f"{file}, line 5, field ")
+    ((place, reason),) = pool.refused
+    assert (place, reason[:14]) == (f"{file}, line 5", "field choices:")
     file.write_text('{"id": "a", "prompt": "how many?"}\n')
     with pytest.raises(ProblemFileError, match=r"own\.jsonl, line 1, field answer: missing"):
         read_jsonl(str(file), task_named("math"), True)

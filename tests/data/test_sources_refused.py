@@ -20,15 +20,14 @@ def refusal(dataset: str, source: Path | str) -> str:
 
 @pytest.mark.parametrize("dataset", SOURCES)
 def test_a_missing_column_is_named_with_those_there_and_those_expected(tmp_path, hub, dataset):
-    for column in SOURCES[dataset].columns:
-        rows = hub.tables(dataset, 2)["train"].remove_columns(column)
+    columns = SOURCES[dataset].layouts[0].columns
+    for column in columns:
+        rows = hub.tables(dataset, 2)[SOURCES[dataset].train].remove_columns(column)
         file = tmp_path / f"{column}.parquet"
         rows.to_parquet(file)
         message = refusal(dataset, file)
-        assert (
-            f"{dataset}, split {file.name}: no column {column}; found {', '.join(sorted(rows.column_names))}" in message
-        )
-        assert message.endswith(f"expected {', '.join(SOURCES[dataset].columns)}")
+        assert f"{dataset}, {file.name}: no column {column}; found {', '.join(sorted(rows.column_names))}" in message
+        assert message.endswith(f"expected {', '.join(columns)}")
 
 
 @pytest.mark.parametrize(
@@ -38,25 +37,28 @@ def test_a_missing_column_is_named_with_those_there_and_those_expected(tmp_path,
         ("deepmath", "difficulty", ["5", "6"], "expected a number, found string"),
         ("medmcqa", "cop", ["a", "b"], "expected an integer, found string"),
         ("medmcqa", "cop", [0.5, 1.0], "expected an integer, found float64"),
-        ("medmcqa", "choice_type", [1, 2], "expected text, found int64"),
-        ("medqa", "options", ["a", "b"], "expected an object of the texts A, B, C, D, found string"),
-        ("medqa", "options", [{"A": "a", "B": "b"}] * 2, "expected an object of the texts A, B, C, D, found dict"),
-        ("medqa", "options", [dict.fromkeys("ABCDE", "a")] * 2, "expected an object of the texts A, B, C, D"),
+        ("medmcqa", "choice_type", [1, 2], "expected text or nothing, found int64"),
+        ("medqa", "options", ["a", "b"], "expected an object of the texts A, B, ..., found string"),
+        ("medqa", "options", [{"A": ["a"], "B": ["b"]}] * 2, "expected an object of the texts A, B, ..., found dict"),
+        ("mmlu", "choices", ["a", "b"], "expected a list of texts, found string"),
+        ("mmlu", "choices", [[["a"]], [["b"]]], "expected a list of texts, found List"),
+        ("mmlu", "answer", [0.0, 1.0], "expected an integer or a letter, found float64"),
+        ("svamp", "Answer", [True, False], "expected text or a number, found bool"),
         ("gsm8k", "question", [None, None], "expected text, found null"),
         ("gsm8k", "question", [["a"], ["b"]], "expected text, found List"),
     ],
 )
 def test_a_column_of_another_kind_is_refused(tmp_path, hub, dataset, column, values, said):
-    columns = hub.tables(dataset, 2)["train"].remove_columns(column).to_dict()
+    columns = hub.tables(dataset, 2)[SOURCES[dataset].train].remove_columns(column).to_dict()
     Dataset.from_dict(columns | {column: values}).to_parquet(tmp_path / "rows.parquet")
-    assert f"{dataset}, split rows.parquet, column {column}: {said}" in refusal(dataset, tmp_path / "rows.parquet")
+    assert f"{dataset}, rows.parquet, column {column}: {said}" in refusal(dataset, tmp_path / "rows.parquet")
 
 
 def test_an_empty_split_is_refused(tmp_path, hub):
     splits = hub.tables("gsm8k", 2)
     splits["test"] = splits["test"].select([])
     hub.save_hub(tmp_path, {"main": splits})
-    assert "gsm8k, split main/test: holds no row" in refusal("gsm8k", tmp_path)
+    assert "gsm8k, main/test-00000-of-00001.parquet: holds no row" in refusal("gsm8k", tmp_path)
 
 
 def test_a_data_set_without_a_train_split_is_refused(tmp_path, hub):
@@ -76,7 +78,7 @@ def test_a_data_set_without_a_train_split_is_refused(tmp_path, hub):
         ("a.arrow", b"something else", "not a arrow file by its first bytes"),
         ("a.parquet", b"PAR1 and half of it", "the end of this parquet file is missing"),
         ("a.parquet", b"PAR1 and nonsense PAR1", "the datasets library cannot read it"),
-        ("a.json", b'{"question": "What is the number', "the datasets library cannot read it"),
+        ("a.json", b'{"question": "What is the number', "a.json, line 1: not valid JSON (Unterminated string"),
         ("a.txt", b"What is the number?", "cannot be read; expected a directory or a file with one of .parquet"),
     ],
 )

@@ -12,7 +12,7 @@ from datasets import ClassLabel, List, Value
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.tasks.choice import LETTERS
 
-TEXT, LABEL, ANSWER, NUMBER = "text", "text", "text or a number", "a number"
+TEXT, LABEL, ANSWER, NUMBER = "text", "text or nothing", "text or a number", "a number"
 INTEGER, OPTION = "an integer", "an integer or a letter"
 OPTIONS, TEXTS = "an object of the texts A, B, ...", "a list of texts"
 
@@ -36,10 +36,14 @@ class CellError(ValueError):
 def is_of(feature: object, kind: str) -> bool:
     """Whether a column with this feature of `datasets` holds cells of the kind."""
     if kind == OPTIONS:
-        return isinstance(feature, dict) and all(is_of(text, ANSWER) for text in feature.values())
+        return isinstance(feature, dict) and all(_is_value(text, ANSWER) for text in feature.values())
     if kind in (TEXTS, ANSWER) and isinstance(feature, List):
-        return is_of(feature.feature, ANSWER)
-    return isinstance(feature, Value | ClassLabel) and feature.dtype.startswith(_DTYPES.get(kind, ()))
+        return _is_value(feature.feature, ANSWER)
+    return kind in _DTYPES and _is_value(feature, kind)
+
+
+def _is_value(feature: object, kind: str) -> bool:
+    return isinstance(feature, Value | ClassLabel) and feature.dtype.startswith(_DTYPES[kind])
 
 
 def cell(value: object, kind: str) -> object:

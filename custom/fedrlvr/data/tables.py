@@ -80,7 +80,7 @@ def kind_of(path: Path) -> str:
 
 
 def _checked_files(path: Path) -> list[Path]:
-    """The data files that a path is or has. Raises SourceError as `check_file`, and where there is none."""
+    """The data files that a path is or has. Raises SourceError where there is none."""
     if path.is_file():
         files = [path]
     else:
@@ -88,8 +88,6 @@ def _checked_files(path: Path) -> list[Path]:
         files = [file for file in files if file.name not in FILES_TO_IGNORE]
     if not files:
         raise SourceError(f"{path}: no data in this directory; expected files with one of {', '.join(READERS)}")
-    for file in files:
-        check_file(file)
     return files
 
 
@@ -123,6 +121,8 @@ def _local(path: Path, wanted: Wanted, cache: str) -> Iterator[tuple[str, Table 
     elif saved := _saved_in(path):
         for child in saved:
             if child == path or not wanted.configs or child.name in wanted.configs:
+                for file in child.rglob("*.arrow"):
+                    check_file(file)
                 yield from _named("" if child == path else child.name, _saved(child), wanted)
     else:
         for builder in _builders(path, wanted.configs, cache):
@@ -144,7 +144,8 @@ def _builders(path: Path, configs: Collection[str], cache: str) -> Iterator[data
 
 
 def _file_table(path: Path, name: str, wanted: Wanted, cache: str) -> Table:
-    """The wanted columns of one file."""
+    """The wanted columns of one file. Raises SourceError as `check_file` for one that the library found."""
+    check_file(path)
     kind = kind_of(path)
     if kind in TEXT_FILES:
         return read_text_table(path, name, kind, wanted.columns)
@@ -225,7 +226,7 @@ def _chosen(names: list[str], configs: Collection[str], source: str) -> list[str
 
 def _saved_in(path: Path) -> list[Path]:
     """The directories that `save_to_disk` wrote: this one, or those in it."""
-    return [folder for folder in (path, *sorted(path.iterdir())) if _is_saved(folder)]
+    return [path] if _is_saved(path) else [folder for folder in sorted(path.iterdir()) if _is_saved(folder)]
 
 
 def _is_saved(path: Path) -> bool:
