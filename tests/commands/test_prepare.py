@@ -216,8 +216,8 @@ def test_how_options_are_counted_is_printed_or_asked_for(tmp_path, capsys):
     assert (
         "note: mmlu.json, column answer: counts the options from 0, as --first-option says" in capsys.readouterr().out
     )
-    problems = [json.loads(line) for line in (tmp_path / "b" / "site-1.jsonl").read_text().splitlines()]
-    assert {problem["answer"] for problem in problems} == {"B", "C", "D"}
+    lines = [line for file in (tmp_path / "b").glob("*.jsonl") for line in file.read_text().splitlines()]
+    assert {json.loads(line)["answer"] for line in lines} == {"B", "C", "D"}
 
 
 def test_our_own_files_need_a_task(tmp_path, capsys):

@@ -20,7 +20,7 @@ FEATURES = {
         r1_solution_3=TEXT,
     ),
     "gsm8k": Features(question=TEXT, answer=TEXT),
-    "svamp": Features(ID=TEXT, Body=TEXT, Question=TEXT, Equation=TEXT, Answer=TEXT, Type=TEXT),
+    "svamp": Features(Body=TEXT, Question=TEXT, Equation=TEXT, Answer=TEXT, Type=TEXT),
     "asdiv": Features(body=TEXT, question=TEXT, solution_type=TEXT, answer=TEXT, formula=TEXT),
     "mawps": Features(id=TEXT, question=TEXT, chain=TEXT, result=TEXT, result_float=Value("float64")),
     "mmlu": Features(question=TEXT, subject=TEXT, choices=List(TEXT), answer=ClassLabel(names=["A", "B", "C", "D"])),
@@ -58,10 +58,14 @@ SUBJECTS = ("Anatomy", "Surgery", "Pharmacology")
 
 def row(dataset: str, split: str, number: int, **changes) -> dict:
     """A row whose question no other has: its answer is `number`, or the option at `number` modulo 4."""
-    kind, letter = number % 3, "ABCD"[number % 4]
-    text = f"What is the number {number} of {split}?"
-    options = {name: f"{name.lower()} drug {number} {split}" for name in "ABCD"}
-    rows = {
+    rows = worked(split, number) | chosen(split, number)
+    return rows[dataset] | changes
+
+
+def worked(split: str, number: int) -> dict[str, dict]:
+    """A row of each data set that has no options."""
+    kind, text = number % 3, question(split, number)
+    return {
         "math": {
             "problem": text,
             "level": "Level 3",
@@ -77,7 +81,6 @@ def row(dataset: str, split: str, number: int, **changes) -> dict:
         },
         "gsm8k": {"question": text, "answer": f"Count <<1+1=2>>.\n#### 1,{number:03d}"},
         "svamp": {
-            "ID": f"chal-{number}",
             "Body": f"There are {number} pens in {split}",
             "Question": text,
             "Equation": f"( {number}.0 + 0.0 )",
@@ -98,6 +101,14 @@ def row(dataset: str, split: str, number: int, **changes) -> dict:
             "result": str(number),
             "result_float": float(number),
         },
+    }
+
+
+def chosen(split: str, number: int) -> dict[str, dict]:
+    """A row of each data set that has options."""
+    kind, letter, text = number % 3, "ABCD"[number % 4], question(split, number)
+    options = {name: f"{name.lower()} drug {number} {split}" for name in "ABCD"}
+    return {
         "mmlu": {
             "question": text,
             "subject": ("anatomy", "virology", "nutrition")[kind],
@@ -123,7 +134,10 @@ def row(dataset: str, split: str, number: int, **changes) -> dict:
             "topic_name": None,
         },
     }
-    return rows[dataset] | changes
+
+
+def question(split: str, number: int) -> str:
+    return f"What is the number {number} of {split}?"
 
 
 def table(dataset: str, rows: list[dict]) -> Dataset:
