@@ -17,6 +17,7 @@ WRONG = [
     ("[" + "7" * 100_000, "a number of too many digits"),
     ("[" * 100_000, "nested too deeply"),
     ('{"a":' * 100_000, "nested too deeply"),
+    ("[" * 101 + "1" + "]" * 101, "nested too deeply"),
     ('{"a": 1,\n "b": }', "Expecting value at line 2, column 7"),
     ("\ufeff{}", "at column 1, a byte order mark"),
     ("", "Expecting value at column 1"),
@@ -33,6 +34,12 @@ def test_what_is_wrong_is_one_short_line(text, said):
     assert said in message
     assert message.isprintable()
     assert len(message) < 250
+
+
+def test_a_hundred_levels_and_any_number_of_brackets_are_read():
+    for text in ("[" * 100 + "1" + "]" * 100, '["[[[[", {"a": "{{{{"}' + ', [], "[{"' * 100 + "]"):
+        assert from_json(text) == json.loads(text)
+        assert [value for _, value in json_array(text)] == json.loads(text)
 
 
 def test_right_json_is_read_as_by_the_standard_library():

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator
 
+MAX_DEPTH = 100  # of lists and objects in each other; later steps, such as copying, hold fewer levels than the parser
 _SHOWN = 80  # characters of a key in a message
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -15,9 +16,12 @@ class JsonError(ValueError):
 
 def from_json(text: str | bytes) -> object:
     """The value of `text`. Raises JsonError, also for a key that stands twice in one object, NaN and infinity, a number
-    that Python does not read (over 4,300 digits), and nesting that its stack does not hold."""
+    that Python does not read (over 4,300 digits), and nesting of more than MAX_DEPTH."""
     try:
-        return _DECODER.decode(text if isinstance(text, str) else text.decode())
+        text = text if isinstance(text, str) else text.decode()
+        value = _DECODER.decode(text)
+        _check_depth(value, text)
+        return value
     except (ValueError, RecursionError) as error:
         raise JsonError(_reason(error)) from None
 
@@ -31,6 +35,7 @@ def json_array(text: str) -> Iterator[tuple[int, object]]:
         line, counted = line + text.count("\n", counted, place), place
         try:
             value, place = _DECODER.raw_decode(text, place)
+            _check_depth(value, text[counted:place])
         except (ValueError, RecursionError) as error:
             raise JsonError(f"line {line}: {_reason(error)}") from None
         yield line, value
@@ -54,6 +59,21 @@ def shown(key: str) -> str:
     return key if key.isprintable() and len(key) <= _SHOWN else f"{key[:_SHOWN]!a}..."
 
 
+def _check_depth(value: object, text: str) -> None:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise RecursionError
+
+
 def _after_blanks(text: str, place: int) -> int:
     return _BLANK.match(text, place).end()
 
@@ -67,7 +87,7 @@ def _reason(error: ValueError | RecursionError) -> str:
         case json.JSONDecodeError():
             at = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
             mark = ", a byte order mark" if error.doc[error.pos : error.pos + 1] == "\ufeff" else ""
-            return f"not valid JSON ({error.msg} at {at}{mark})"
+            return f"not valid JSON ({error.msg.removesuffix(' at')} at {at}{mark})"
         case RecursionError():
             return "JSON that cannot be read (nested too deeply)"
     return "JSON that cannot be read (a number of too many digits)"  # int() says so

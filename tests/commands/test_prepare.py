@@ -253,6 +253,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path, source, capsys):
         (("--sites", "4", "--partition", "label"), "4 sites, but the private problems have 3 labels"),
         (("--sites", "2", "--heldout", "40"), "heldout is 40, but it has 27 problems in all"),
         (("--sites", "2", "--task", "choice"), "--task: math is for task math; leave --task out"),
+        (("--sites", "2", "--first-option", "1"), "--first-option: math has no numbers of options; leave it out"),
         (("--sites", "2", "--shared", "nowhere"), "either a number of problems or a shared set"),
     ],
 )

@@ -78,6 +78,8 @@ def test_a_column_of_named_labels_counts_from_0(tmp_path):
     rows.to_parquet(tmp_path / "a.parquet")
     pool = read_source("mmlu", str(tmp_path / "a.parquet"), task_named("choice"), True)
     assert (letters(pool), pool.notes) == ("BC", [])
+    with pytest.raises(SourceError, match="so it does not count from 1; leave --first-option out"):
+        read_source("mmlu", str(tmp_path / "a.parquet"), task_named("choice"), True, first=1)
 
 
 def test_letters_of_either_case_and_numbers_as_text_are_read(tmp_path):
@@ -112,7 +114,7 @@ def test_options_by_letter_are_read_in_the_order_of_their_letters(tmp_path):
     ]
     pool = read("medqa", tmp_path / "a.jsonl", rows)
     assert [problem.choices for problem in pool.train] == [("one", "two", "three"), ("one", "2")]
-    assert [where[-1] for where, _ in pool.refused] == ["4", "5", "8", "3", "6", "7"]
+    assert [where[-1] for where, _ in pool.refused] == ["4", "5", "7", "8", "3", "6"]
     said = dict(pool.refused)
     assert said["a.jsonl, line 3"] == "column answer: is not the text of the option that column answer_idx names"
     assert "without a gap" in said["a.jsonl, line 4"]

@@ -241,6 +241,15 @@ def test_options_that_only_look_alike_are_options():
     assert parse_problem(CHOICE | {"choices": choices}, "here").choices == tuple(choices)
 
 
+def test_notes_as_deep_as_they_may_be_are_written_and_hashed(tmp_path):
+    notes = json.loads('{"a": ' * 98 + "1" + "}" * 98)
+    (problem,) = read(tmp_path, GOOD | {"meta": notes})
+    write_problems(tmp_path / "again.jsonl", [problem])
+    (again,) = read_problems(tmp_path / "again.jsonl", TASKS["protocol"])
+    assert (again.meta, problem_hash(again)) == (notes, problem_hash(problem))
+    assert "nested too deeply" in refusal(tmp_path, GOOD | {"meta": {"a": {"a": notes}}})
+
+
 def test_another_tasks_problem_is_refused(tmp_path):
     assert "field task: this problem is for another task than protocol" in refusal(tmp_path, GOOD | {"task": "choice"})
     assert read(tmp_path, GOOD | {"task": "protocol"})[0].task == "protocol"

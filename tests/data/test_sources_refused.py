@@ -54,6 +54,15 @@ def test_a_column_of_another_kind_is_refused(tmp_path, hub, dataset, column, val
     assert f"{dataset}, rows.parquet, column {column}: {said}" in refusal(dataset, tmp_path / "rows.parquet")
 
 
+def test_csv_files_on_the_hub_are_refused_as_the_library_would_read_them(tmp_path, hub, monkeypatch):
+    """A directory stands for the hub, which the library would take it from in the same way."""
+    monkeypatch.setattr("fedrlvr.data.tables._hub_revision", lambda source: None)
+    monkeypatch.setattr("fedrlvr.data.tables.Path.exists", lambda path: False)
+    monkeypatch.chdir(tmp_path)
+    hub.save("gsm8k", tmp_path / "some" / "set" / "main", "csv", 2)
+    assert "some/set: is CSV, of which NA and 007 would not stay; download it" in refusal("gsm8k", "some/set")
+
+
 def test_an_empty_split_is_refused(tmp_path, hub):
     splits = hub.tables("gsm8k", 2)
     splits["test"] = splits["test"].select([])

@@ -107,11 +107,13 @@ def test_what_a_resumed_run_cannot_take(tmp_path, capsys, given, message):
 
 
 def test_only_a_runs_folder_can_be_resumed(tmp_path, capsys):
-    for content in (None, "{}", "[]", '{"job": {}, "sites": {}}', "not JSON"):
+    for content in (None, "{}", "[]", '{"job": {}, "sites": {}}', "not JSON", "[" * 10**5, "7" * 10**5):
         if content is not None:
             (tmp_path / "run.json").write_text(content)
         assert launch(tmp_path, env=None, resume_from=tmp_path) == 2
-        assert "not a run's folder, such as workspace/demo-pubswap-seed0" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "not a run's folder, such as workspace/demo-pubswap-seed0" in said
+        assert len(said) < 1500
 
 
 def test_a_copied_run_is_not_resumed_in_the_originals_files(tmp_path, capsys):

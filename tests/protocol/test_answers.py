@@ -218,3 +218,20 @@ def test_a_failure_is_one_line_however_it_came():
 
 def test_a_failure_is_not_too_long():
     assert len(Failure.of("x" * 9999).reason) == MAX_FAILURE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"seconds": ' + "7" * 100_000 + "}",
+        '{"envelope": ' + "[" * 100_000,
+        '{"envelope": ' * 100_000,
+        '{"envelope": {"' + "k" * 100_000 + '": 1}}',
+    ],
+    ids=lambda text: text[:20],
+)
+def test_deep_or_long_json_is_refused_in_one_short_line(text):
+    with pytest.raises(Refused) as caught:
+        parsed(StepsAnswer, text, "the answer")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 500

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     given = vars(arguments) | {"shared": arguments.shared is not None}
     plan = validate_settings(Plan, {name: given[name] for name in Plan.model_fields}, "prepare")
+    _check_first_option(arguments)
     check_free(arguments.out)
     task = task_named(_task_name(arguments))
     shared = _shared(arguments.shared, task) if arguments.shared else None
@@ -63,6 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
         _write(folder, arguments, made, task, pool)
     _print(made, pool, arguments, Screen())
     return 0
+
+
+def _check_first_option(arguments: argparse.Namespace) -> None:
+    numbered = arguments.dataset != "jsonl" and SOURCES[arguments.dataset].layouts[0].right
+    if arguments.first_option is not None and not numbered:
+        raise PreparationError(f"--first-option: {arguments.dataset} has no numbers of options; leave it out")
 
 
 def _task_name(arguments: argparse.Namespace) -> str:

@@ -110,6 +110,8 @@ def _texts(value: object) -> list[str] | None:
     value = _from_text(value)
     if not isinstance(value, list):
         return None
+    if not value:
+        raise CellError("empty")
     found = [None if isinstance(text, list) else cell(text, ANSWER) for text in value]
     return None if None in found else found
 

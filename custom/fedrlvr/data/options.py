@@ -19,14 +19,18 @@ def first_number(
     `notes`. Raises SourceError where the numbers show neither, or both, and `given` does not say it, and where they
     show something else than `given`.
     """
-    if isinstance(table.columns[column], ClassLabel):
-        return 0
     numbers = [(record["answer"], len(record["choices"])) for _, record in records if isinstance(record["answer"], int)]
     from_0, from_1 = any(number == 0 for number, _ in numbers), any(number == count for number, count in numbers)
     where = f"{table.name}, column {column}"
+    if isinstance(table.columns[column], ClassLabel):  # its names are numbered from 0
+        from_0, from_1 = True, False
     if from_0 != from_1:
         found = int(from_1)
-        shows = "the number of a last option and never 0" if from_1 else "0 and never the number of a last option"
+        shows = (
+            "the number of a last option, never 0"
+            if from_1
+            else "0, or named labels, never the number of a last option"
+        )
         if given not in (None, found):
             raise SourceError(f"{where}: has {shows}, so it does not count from {given}; leave --first-option out")
         if from_1:

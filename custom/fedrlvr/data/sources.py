@@ -50,8 +50,8 @@ class Source:
         return {name for layout in self.layouts for name in (*layout.columns, *layout.optional)}
 
     def layout_of(self, table: Table) -> Layout:
-        """The layout that this table has; the first if it has none."""
-        return next((layout for layout in self.layouts if set(layout.columns) <= set(table.columns)), self.layouts[0])
+        """The layout of which this table has the most columns; of several, the first."""
+        return max(self.layouts, key=lambda layout: len(set(layout.columns) & set(table.columns)))
 
 
 MATH = Layout(rows.math, {"problem": TEXT, "level": LABEL, "type": TEXT, "solution": TEXT})

@@ -31,16 +31,16 @@ class Table:
     def check_columns(self, dataset: str, columns: Mapping[str, str], optional: Mapping[str, str]) -> None:
         """Raises SourceError for no rows, a missing column, or one of another kind than expected."""
         where = f"{dataset}, {self.name}"
-        if len(self.rows) == 0:
-            raise SourceError(f"{where}: holds no row; expected at least one problem")
         for column in columns:
-            if column not in self.columns:
+            if self.columns and column not in self.columns:
                 raise SourceError(f"{where}: no column {column}; found {self._found()}; expected {', '.join(columns)}")
         for column, kind in (columns | optional).items():
             feature = self.columns.get(column)
             if feature is not None and not is_of(feature, kind):
                 found = getattr(feature, "dtype", None) or type(feature).__name__
                 raise SourceError(f"{where}, column {column}: expected {kind}, found {found}")
+        if len(self.rows) == 0:
+            raise SourceError(f"{where}: holds no row; expected at least one problem")
 
     def _found(self) -> str:
         names = sorted(self.columns)

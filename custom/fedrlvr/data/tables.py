@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 from datasets.data_files import FILES_TO_IGNORE
+from datasets.packaged_modules.csv.csv import CsvConfig
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 from pyarrow import parquet
@@ -167,6 +168,8 @@ def _hub(source: str, wanted: Wanted, revision: str) -> Iterator[tuple[str, Tabl
 def _built(*names: str, **where) -> Iterator[tuple[str, datasets.Dataset]]:
     """Every split; `load_dataset` itself cannot return one without rows."""
     builder = datasets.load_dataset_builder(*names, **where)
+    if isinstance(builder.config, CsvConfig):
+        raise SourceError(f"{names[0]}: is CSV, of which NA and 007 would not stay; download it and give its directory")
     builder.download_and_prepare()
     for split, info in builder.info.splits.items():
         if info.num_examples:
