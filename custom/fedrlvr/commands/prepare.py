@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_first_option(arguments: argparse.Namespace) -> None:
-    numbered = arguments.dataset != "jsonl" and SOURCES[arguments.dataset].layouts[0].right
+    numbered = arguments.dataset != "jsonl" and SOURCES[arguments.dataset].task == "choice"
     if arguments.first_option is not None and not numbered:
         raise PreparationError(f"--first-option: {arguments.dataset} has no numbers of options; leave it out")
 

@@ -22,12 +22,12 @@ Watch = Callable[[Sequence, str], Iterable]  # yields the rows and shows the pro
 @dataclass(frozen=True)
 class Layout:
     """The columns of a data set with their kinds: `columns` must exist, `optional` ones may. `record` makes a problem's
-    record from a row. `right` is the column with the number or letter of the right option, "" if there are none."""
+    record from a row. `answer` is the column with the final answer, or the letter or number of the right option."""
 
     record: Callable[[dict], dict]
+    answer: str
     columns: Mapping[str, str]
     optional: Mapping[str, str] = field(default_factory=dict)
-    right: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,26 +54,30 @@ class Source:
         return max(self.layouts, key=lambda layout: len(set(layout.columns) & set(table.columns)))
 
 
-MATH = Layout(rows.math, {"problem": TEXT, "level": LABEL, "type": TEXT, "solution": TEXT})
-DEEPMATH = Layout(rows.deepmath, {"question": TEXT, "final_answer": ANSWER, "difficulty": NUMBER, "topic": TEXT})
-GSM8K = Layout(rows.gsm8k, {"question": TEXT, "answer": TEXT})
-SVAMP = Layout(rows.svamp, {"Body": TEXT, "Question": TEXT, "Answer": ANSWER}, {"Type": LABEL})
-ASDIV = Layout(rows.asdiv, {"body": TEXT, "question": TEXT, "answer": ANSWER}, {"solution_type": LABEL})
+MATH = Layout(rows.math, "solution", {"problem": TEXT, "level": LABEL, "type": TEXT, "solution": TEXT})
+DEEPMATH = Layout(
+    rows.deepmath, "final_answer", {"question": TEXT, "final_answer": ANSWER, "difficulty": NUMBER, "topic": TEXT}
+)
+GSM8K = Layout(rows.gsm8k, "answer", {"question": TEXT, "answer": TEXT})
+SVAMP = Layout(rows.svamp, "Answer", {"Body": TEXT, "Question": TEXT, "Answer": ANSWER}, {"Type": LABEL})
+ASDIV = Layout(rows.asdiv, "answer", {"body": TEXT, "question": TEXT, "answer": ANSWER}, {"solution_type": LABEL})
 MAWPS_NAMES = (("question", "result"), ("sQuestion", "lSolutions"), ("original_text", "ans"), ("Question", "Answer"))
-MAWPS = tuple(Layout(rows.mawps(*names), dict(zip(names, (TEXT, ANSWER), strict=True))) for names in MAWPS_NAMES)
+MAWPS = tuple(
+    Layout(rows.mawps(*names), names[1], dict(zip(names, (TEXT, ANSWER), strict=True))) for names in MAWPS_NAMES
+)
 MEDQA = Layout(
     rows.medqa,
+    "answer_idx",
     {"question": TEXT, "options": OPTIONS, "answer_idx": OPTION},
     {"answer": ANSWER, "meta_info": LABEL},
-    right="answer_idx",
 )
 MEDMCQA = Layout(
     rows.medmcqa,
+    "cop",
     {"question": TEXT, **dict.fromkeys(("opa", "opb", "opc", "opd"), ANSWER), "cop": INTEGER, "subject_name": LABEL},
     {"choice_type": LABEL},
-    right="cop",
 )
-MMLU = Layout(rows.mmlu, {"question": TEXT, "choices": TEXTS, "answer": OPTION}, {"subject": LABEL}, right="answer")
+MMLU = Layout(rows.mmlu, "answer", {"question": TEXT, "choices": TEXTS, "answer": OPTION}, {"subject": LABEL})
 
 SOURCES = {
     "math": Source("EleutherAI/hendrycks_math", "math", (MATH,)),
@@ -166,15 +170,15 @@ def _read_table(
     for number, row in enumerate(watch(table.rows, f"{dataset} {table.name}")):
         with pool.noting(where := table.place(number)):
             records.append((where, layout.record(cells(row, layout.columns, layout.optional))))
-    if layout.right:
-        first = first_number(records, layout.right, table, first, pool.notes)
+    if SOURCES[dataset].task == "choice":
+        first = first_number(records, layout.answer, table, first, pool.notes)
     for where, record in records:
         with pool.noting(where):
             problem = _problem(record | {"id": dataset, "task": task.name}, layout, first, where)
             problem = replace(problem, id=rows.problem_id(dataset, problem))
             check_gold(problem, task, where)
             if not all(pool.same_answer(problem, gold) for gold in record.get("golds", ())):
-                raise rows.RowError("two final answers that differ; expected one")
+                raise rows.RowError(f"column {layout.answer}: two final answers that differ; expected one")
             pool.add(problem, split, where)
 
 
@@ -182,12 +186,12 @@ def _problem(record: dict, layout: Layout, first: int | None, where: str) -> Pro
     """A record with the letter of the right option, or the last of its golds, as its answer. Raises as
     `parse_problem` and `right_letter`."""
     fields = {name: value for name, value in record.items() if name not in ("golds", "text")}
-    if layout.right:
-        fields["answer"] = right_letter(record["answer"], len(record["choices"]), first, layout.right)
-        if "text" in record:
-            check_text(record["text"], record["choices"], fields["answer"], layout.right)
-    else:
+    if "golds" in record:
         fields["answer"] = record["golds"][-1]
+    else:
+        fields["answer"] = right_letter(record["answer"], len(record["choices"]), first, layout.answer)
+    if "text" in record:
+        check_text(record["text"], record["choices"], fields["answer"], layout.answer)
     return parse_problem(fields, where)
 
 

@@ -1,7 +1,7 @@
-"""Tables read by the `datasets` library: from the hub, from a directory, from one file.
+"""The tables of a data set: from the hub, from a directory, from one file.
 
-Files are checked before the library reads them. The texts of its errors are not passed on: they are long, and may
-quote cells.
+The `datasets` library says which files of a directory belong to which split, and reads the hub, arrow files and what it
+saved itself. Files are checked before. The texts of its errors are not passed on: they are long, and may quote cells.
 """
 
 import re
@@ -55,7 +55,7 @@ def load_tables(source: str, wanted: Wanted, cache: str) -> Loaded:
         if not _HUB_ID.fullmatch(source) or path.suffix in READERS:
             raise SourceError(f"{source}: no such file or directory; expected {_EXPECTED}")
         revision = _hub_revision(source)
-    files = _checked_files(path) if path.exists() else []
+    files = _data_files(path) if path.exists() else []
     splits: dict[str, list[Table]] = {}
     try:
         for split, table in _local(path, wanted, cache) if files else _hub(source, wanted, revision):
@@ -80,7 +80,7 @@ def kind_of(path: Path) -> str:
     return inner if path.suffix == ".gz" and inner in TEXT_FILES else path.suffix
 
 
-def _checked_files(path: Path) -> list[Path]:
+def _data_files(path: Path) -> list[Path]:
     """The data files that a path is or has. Raises SourceError where there is none."""
     if path.is_file():
         files = [path]
