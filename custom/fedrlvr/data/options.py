@@ -27,9 +27,7 @@ def first_number(
     if from_0 != from_1:
         found = int(from_1)
         shows = (
-            "the number of a last option, never 0"
-            if from_1
-            else "0, or named labels, never the number of a last option"
+            "the number of a last option and never 0" if from_1 else "0 or named labels, and no last option's number"
         )
         if given not in (None, found):
             raise SourceError(f"{where}: has {shows}, so it does not count from {given}; leave --first-option out")
