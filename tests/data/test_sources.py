@@ -129,13 +129,11 @@ def test_hidden_labels_of_medmcqa_are_not_read_and_other_kinds_of_question_are_c
         ("math", {"solution": "It is 2."}, "column solution: no \\boxed{} in it"),
         ("math", {"solution": "$\\boxed{2"}, "column solution: its last \\boxed{ is never closed"),
         ("math", {"solution": "$\\boxed{}$"}, "field answer: empty"),
-        ("math", {"solution": "$\\boxed{2}$ or $\\boxed{-2}$"}, "two final answers that differ; expected one"),
         ("math", {"problem": None}, "column problem: empty"),
         ("math", {"type": None}, "column type: empty"),
         ("gsm8k", {"answer": "It is 2."}, "column answer: no ####"),
         ("gsm8k", {"answer": None}, "column answer: empty"),
         ("gsm8k", {"answer": "#### 1,2"}, "column answer: commas that do not separate thousands"),
-        ("gsm8k", {"answer": "#### 12\n#### 13"}, "two final answers that differ; expected one"),
         ("gsm8k", {"answer": "#### 12\nWell done!"}, "column answer: more than one line after ####"),
         ("asdiv", {"answer": "2 (cups); 3 (pens)"}, "column answer: several answers, expected one"),
         ("mawps", {"question": "How many are N_00 and N_01?"}, "column question: has placeholders"),
@@ -155,6 +153,21 @@ def test_a_row_without_a_usable_gold_is_noted_with_split_and_number(tmp_path, hu
     assert place == "rows.parquet, row 2"
     assert said in reason
     assert "What is" not in reason
+
+
+@pytest.mark.parametrize(
+    ("dataset", "two", "one"),
+    [
+        ("math", {"solution": "$\\boxed{2}$ or $\\boxed{-2}$"}, {"solution": "$\\boxed{\\frac12}$, so $\\boxed{0.5}$"}),
+        ("gsm8k", {"answer": "#### 12\n#### 13"}, {"answer": "#### 12\n#### 12.0"}),
+    ],
+)
+def test_a_row_with_two_final_answers_is_left_out_and_named(tmp_path, hub, dataset, two, one):
+    rows = [hub.row(dataset, "train", n, **changes) for n, changes in enumerate(({}, two, one))]
+    hub.table(dataset, rows).to_parquet(tmp_path / "rows.parquet")
+    pool = read(dataset, tmp_path / "rows.parquet")
+    assert len(pool.train) == 2
+    assert (pool.two_answers, pool.refused) == (["rows.parquet, row 1"], [])
 
 
 def test_nothing_of_local_files_stays_in_the_librarys_cache(tmp_path, hub, monkeypatch):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
+from tests.runs import some_spec
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.algorithms.methods import METHODS
@@ -10,7 +11,14 @@ from fedrlvr.algorithms.schedule import plan_round, planned_evaluations
 from fedrlvr.protocol.answers import ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, PublicResponse, Segment, SiteScores
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import ProposeRequest, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
+from fedrlvr.protocol.requests import (
+    ProposeRequest,
+    SubmitRequest,
+    SwapRequest,
+    TrainRequest,
+    ValidateRequest,
+    share_of,
+)
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.server.client_manager import ClientManager, Patience
 from fedrlvr.server.event_log import EventLog
@@ -40,7 +48,7 @@ class Sites:
 
     def __init__(self, spec: RunSpec):
         self.plans = {site: SitePlan(spec) for site in self.sites}
-        self.measured = 0
+        self.labels, self.measured = spec.test_labels, 0
 
     def send(self, site, message, timeout, changed) -> Answered:
         request = message.request
@@ -55,7 +63,8 @@ class Sites:
             case SubmitRequest():
                 return Answered((SubmitAnswer(**here), initial_adapter(SHAPES, 1)))
         self.measured += site == "site-1"
-        scores = SiteScores(test={"A": {"problems": 4.0, "pass@1": 0.5}})
+        count = len(share_of(self.labels, request.share))
+        scores = SiteScores(test={"A": {"problems": float(count), "pass@1": 0.5}})
         about = {"adapter_spec": SHAPES, "base_model": "0123456789abcdef"}
         return Answered((ValidateAnswer(**here, scores=scores, **about), None))
 
@@ -64,7 +73,7 @@ class Sites:
 
 
 def spec(job, **more) -> RunSpec:
-    return RunSpec(job=job, public_ids=IDS, public_sha256="hash", **more)
+    return some_spec(job, public_ids=IDS, test_labels=("A",) * 8, **more)
 
 
 def run(folder, spec: RunSpec, kept: CompletedRound | None = None) -> Sites:

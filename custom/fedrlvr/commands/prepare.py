@@ -161,6 +161,7 @@ def _report(arguments: argparse.Namespace, made: Prepared, pool: Pool) -> dict:
         "duplicates": [{"id": name, "set": m.set_name, "of": m.id, "share": m.share} for name, m in made.matches],
         "refused": [f"{where}, {reason}" for where, reason in pool.refused],
         "conflicts": made.conflicts,
+        "two_answers": pool.two_answers,
         "notes": pool.notes,
     }
 
@@ -196,6 +197,8 @@ def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: S
     print_partition(*_sizes(made), console)
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(made.removed.items()))
     lines = [f"left out: {reasons or 'nothing'}", *(f"  {line}" for line in _by_reason(pool.refused))]
+    if pool.two_answers:
+        lines.append(f"  two final answers that are not equal: {_listed(pool.two_answers)}")
     if made.conflicts:
         lines.append(f"  the same question with other answers: {_listed([' and '.join(q) for q in made.conflicts])}")
     console.print("\n".join([*lines, *(f"note: {note}" for note in pool.notes)]), soft_wrap=True)

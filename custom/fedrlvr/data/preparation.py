@@ -74,6 +74,7 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
     PreparationError if there are fewer problems than asked for, and as `partition`."""
     made = Prepared()
     made.removed.update({"bad gold": len(pool.refused), "no single right option": pool.skipped})
+    made.removed["two final answers"] = len(pool.two_answers)
     train, test = (_distinct(problems or (), pool, plan.seed, made) for problems in (pool.train, pool.test))
     seen = Seen(plan.overlap)
     if shared:

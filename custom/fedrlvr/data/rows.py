@@ -22,6 +22,10 @@ class RowError(ValueError):
     """A row that cannot become a problem; the message begins with the column."""
 
 
+class TwoAnswers(RowError):
+    """A row with two final answers that are not equal: left out and named, as nobody knows which one counts."""
+
+
 class RowSkipped(RowError):
     """A row with a problem of a kind that has no checkable answer: left out and counted, not an error."""
 

@@ -97,7 +97,8 @@ SOURCES = {
 class Pool:
     """A data set's problems as read; `test` is None if it has no test split.
 
-    `refused` has (place, reason) of each row that cannot be used. `skipped` counts rows that are left out by design.
+    `refused` has (place, reason) of each row that cannot be used. `skipped` counts rows that are left out by design,
+    `two_answers` has the places of those with two final answers.
     `places` says where each problem was found first, `notes` what the owner should know. `same_answer` says whether the
     answer of a problem and another text are equal. `revision` is the hub's commit, "" for local files.
     """
@@ -106,6 +107,7 @@ class Pool:
     test: list[Problem] | None = None
     refused: list[tuple[str, str]] = field(default_factory=list)
     skipped: int = 0
+    two_answers: list[str] = field(default_factory=list)
     places: dict[Problem, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     same_answer: Callable[[Problem, str], bool] = lambda problem, other: problem.answer == other
@@ -118,6 +120,8 @@ class Pool:
             yield
         except rows.RowSkipped:
             self.skipped += 1
+        except rows.TwoAnswers:
+            self.two_answers.append(where)
         except (rows.RowError, ProblemFileError) as error:
             self.refused.append((where, str(error).removeprefix(f"{where}, ")))
 
@@ -178,7 +182,7 @@ def _read_table(
             problem = replace(problem, id=rows.problem_id(dataset, problem))
             check_gold(problem, task, where)
             if not all(pool.same_answer(problem, gold) for gold in record.get("golds", ())):
-                raise rows.RowError(f"column {layout.answer}: two final answers that differ; expected one")
+                raise rows.TwoAnswers(layout.answer)
             pool.add(problem, split, where)
 
 
