@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+OWNER_ONLY = 0o077  # the umask of a site's processes: what they write is for the site's own user
 MARK = "FEDRLVR_RUN"  # in the environment, which every child inherits
 ORPHANED = 3  # exit code
 

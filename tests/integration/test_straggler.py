@@ -9,7 +9,9 @@ from tests.integration.conftest import command_of, processes_of
 from tests.runs import heard, of, simulation_of
 
 from fedrlvr.flare.deadlines import Deadlines
+from fedrlvr.flare.lead import simulator
 from fedrlvr.flare.lead.simulator import Simulation
+from fedrlvr.processes import wait_until
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.summary import summarise
 from fedrlvr.run import RunFailed
@@ -32,12 +34,15 @@ def simulation(site_files, small_job, tmp_path):
 
 def processes_of_site(simulation: Simulation, site: str) -> list[psutil.Process]:
     """FLARE's process of a simulated site, and its worker."""
-    commands = {process: command_of(process) for process in processes_of(simulation.folder)}
-    found = [
-        process for process, command in commands.items() if "simulator_worker" in command and site in command.split()
-    ]
-    assert len(found) == 1, commands.values()
+    found = flare_of_site(simulation, site)
+    assert len(found) == 1
     return [*found, *found[0].children(recursive=True)]
+
+
+def flare_of_site(simulation: Simulation, site: str) -> list[psutil.Process]:
+    """FLARE's process of a simulated site, once it has begun."""
+    commands = {process: command_of(process) for process in processes_of(simulation.folder)}
+    return [process for process, said in commands.items() if "simulator_worker" in said and site in said.split()]
 
 
 def send_all(processes: list[psutil.Process], sent: signal.Signals) -> None:
@@ -81,6 +86,29 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
         assert not list(path.glob("*.tmp"))
         for checkpoint in sealed_folders(path):
             check_seal(checkpoint)
+    assert not processes_of(tmp_path)
+
+
+def test_a_run_ends_although_sites_stand_still_at_their_start_at_work_and_at_the_end(
+    simulation, faults, tmp_path, monkeypatch
+):
+    """None of them ever goes on. site-3 is stopped while its process loads, site-2 amid its second task, and site-1,
+    which did all the work, when the run is over."""
+    monkeypatch.setattr(simulator, "ENDING", 5.0)
+    faults({"site": "site-2", "task": "train", "segment": 1, "act": "freeze site"})
+    run = simulation(federation__rounds=1, federation__min_sites=1, federation__step_deadline=8)
+
+    def stop(event: dict) -> None:
+        site = {"start": "site-3", "end": "site-1"}.get(event["event"])
+        if site:
+            assert wait_until(lambda: flare_of_site(run, site), 60.0)
+            send_all(flare_of_site(run, site), signal.SIGSTOP)
+
+    events = heard(run, stop)
+    assert {e["site"] for e in of(events, "failure")} == {"site-2", "site-3"}
+    assert [e["sites"] for e in of(events, "average")] == [["site-1"]]
+    assert events[-1]["event"] == "end"
+    assert "ended by force: FLARE still waited for a site 5 s after" in run.log_path.read_text()
     assert not processes_of(tmp_path)
 
 

@@ -31,7 +31,7 @@ class StandIn(Supervisor):
     def start(self):
         self.config.state_dir.mkdir(parents=True, exist_ok=True)
         if self.words is not None:
-            self.log_path.write_text(self.words)
+            self.log.path.write_text(self.words)
             return Failure.of("worker died (exit code 1)")
         return Ready(adapter_spec=SPEC, private_problems=16, rounds_done=0, ledger="")
 

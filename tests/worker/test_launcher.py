@@ -186,7 +186,7 @@ def test_a_rank_out_of_reach_does_without_a_lifeline_unless_it_is_the_first(star
     assert one_step(supervisor, ready, requests)[1]
     _, failure, _ = start(launch.replace("BLIND=1", "BLIND=0"), processes=2)
     assert failure.reason.startswith("worker died while starting")
-    log = supervisor.log_path.read_text()
+    log = supervisor.log.path.read_text()
     assert "rank 0 does not reach its supervisor at /nonexistent/worker (No such file or directory)" in log
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
 from fedrlvr.algorithms.loss import token_logprobs
@@ -12,6 +13,7 @@ from fedrlvr.config import OptimizerSettings
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.batch import Batch, Row, collate
 from fedrlvr.learning.model import Policy
+from fedrlvr.learning.ranks import keep_to_loopback
 from fedrlvr.types import Adapter
 
 BATCH_SIZES = ("train_batch_size", "gradient_accumulation_steps", "train_micro_batch_size_per_gpu")
@@ -44,6 +46,8 @@ class Engine:
         import deepspeed  # only now, as the import probes the machine and needs the environment to be set
 
         _forbid_compilation(deepspeed)
+        if not dist.is_initialized():
+            _make_group_of_one(deepspeed.get_accelerator().communication_backend_name())
         self.policy = policy
         self.temperature = temperature
         self.device = next(policy.model.parameters()).device
@@ -207,6 +211,13 @@ def _acts_in_training(name: str, module: torch.nn.Module) -> bool:
     """Whether this is a checkpointed layer or LoRA's dropout (without dropout, PEFT puts an Identity there)."""
     dropout = ".lora_dropout." in name and isinstance(module, torch.nn.Dropout)
     return dropout or getattr(module, "gradient_checkpointing", False)
+
+
+def _make_group_of_one(backend: str) -> None:
+    # DeepSpeed wants a process group even for one rank. By itself it would open a store on every interface of the
+    # machine for it, which unpickles what it receives.
+    keep_to_loopback()
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
 
 
 def _forbid_compilation(deepspeed) -> None:

@@ -1,10 +1,12 @@
-"""The ranks of one site's worker: how they share the work, and how each gets all completions."""
+"""The ranks of one site's worker: how they meet, how they share the work, and how each gets all completions."""
 
 import os
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Self, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -18,16 +20,24 @@ class Ranks:
         self.rank, self.world_size = rank, world_size
 
     @classmethod
-    def from_environment(cls) -> Self:
-        """This process's rank, as its launcher set it.
+    def from_environment(cls, folder: Path) -> Self:
+        """This process's rank, as its launcher set it. Several meet in a file in `folder`, which nobody else may read;
+        only where some are on another machine, they meet over the network, where their launcher says.
 
         The time-out is 30 days, as ranks may wait long for rank 0's next request; the supervisor notices a hanging
         rank by its own deadline.
         """
         rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         if world_size > 1:
+            # The first is torchrun's name for it, the second DeepSpeed's.
+            here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world_size
+            store = None
+            if int(here) == world_size:
+                keep_to_loopback()
+                store = dist.FileStore(str(folder / "ranks"), world_size)
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(days=30))
+            how = {"store": store, "rank": rank, "world_size": world_size}
+            dist.init_process_group(backend, **how, timeout=timedelta(days=30))
         return cls(rank, world_size)
 
     def share(self, items: Sequence[T]) -> list[T]:
@@ -57,3 +67,10 @@ class Ranks:
         box = [item]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+
+def keep_to_loopback() -> None:
+    """Have gloo and NCCL listen where this machine alone can connect: nothing that they receive is authenticated."""
+    addresses = psutil.net_if_addrs().items()
+    loopback = next(name for name, own in addresses if any(one.address == "127.0.0.1" for one in own))
+    os.environ.update(GLOO_SOCKET_IFNAME=loopback, NCCL_SOCKET_IFNAME=loopback)

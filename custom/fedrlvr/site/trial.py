@@ -42,6 +42,6 @@ def trial(spec: RunSpec, config: SiteConfig, propose_from: str = "local") -> Ite
                 raise TrialFailed(ready.reason)
             yield ready, ask
         except TrialFailed as error:
-            raise TrialFailed("\n  ".join([str(error), *(line[:300] for line in worker.last_lines(5))])) from None
+            raise TrialFailed("\n  ".join([str(error), *(line[:300] for line in worker.log.last_lines(5))])) from None
         finally:
             worker.stop()

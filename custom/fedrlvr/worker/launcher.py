@@ -8,26 +8,32 @@ from pathlib import Path
 from fedrlvr.site_config import SiteConfig
 
 MODULE = "fedrlvr.worker.worker"
-# What a launcher sets for each rank. For the only process port 0 will do: it finds a free one by itself.
-ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # what a launcher sets for the only rank
+# What it sets besides; none of it may come from the environment of the site's own process.
+PLACE = {*ALONE, "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+# torchrun's agent would listen on every interface and unpickle what it receives. It needs to meet nobody, and does so in
+# a file, to whose end it writes at every sign of life: once a day will do.
+IN_A_FILE = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file,keep_alive_interval=86400"]
 
 
 def worker_command(config: SiteConfig, address: str) -> list[str]:
-    """What starts every rank; each of them gets `address`, at which the supervisor listens."""
+    """What starts every rank; each of them gets `address`, at which the supervisor listens. Ranks and torchrun meet in
+    the folder of that address."""
     worker = [MODULE, address]
     if config.worker.launch is not None:
         return config.worker.command(worker, config.processes, free_port())
     if config.processes == 1:
         return [sys.executable, "-m", *worker]
-    torchrun = [sys.executable, "-m", "torch.distributed.run"]
-    return [*torchrun, "--standalone", f"--nproc-per-node={config.processes}", "-m", *worker]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *IN_A_FILE, f"--rdzv-endpoint={address}.torchrun"]
+    return [*torchrun, f"--nproc-per-node={config.processes}", "-m", *worker]
 
 
 def worker_environment(config: SiteConfig) -> dict[str, str]:
     """The environment of this process, without its own rank variables. The folder of the running Python comes first in
     PATH, whether or not its virtual environment is active."""
-    environment = {name: value for name, value in os.environ.items() if name not in ALONE}
+    environment = {name: value for name, value in os.environ.items() if name not in PLACE}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # no second store of torchrun's, which nobody would use
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
     if config.threads is not None:
         environment["OMP_NUM_THREADS"] = str(config.threads)

@@ -20,6 +20,7 @@ from fedrlvr.types import Adapter
 from fedrlvr.worker.launcher import worker_command, worker_environment
 from fedrlvr.worker.setup import Ready, SetUp
 from fedrlvr.worker.wire import FAILURE, READY, SET_UP, STOP, Frame, receive, send
+from fedrlvr.worker.worker_log import WorkerLog
 
 LOGGER = logging.getLogger(__name__)
 POLL = 0.05  # seconds between looks at the abort signal and at the process
@@ -35,8 +36,9 @@ class Supervisor:
     def __init__(self, setup: SetUp, aborted: Callable[[], bool] = lambda: False):
         self._setup, self._aborted = setup, aborted
         self._config, self._limits = setup.site_config, setup.spec.job.federation
-        self.log_path = self._config.state_dir / "worker.log"
+        self.log = WorkerLog(self._config.state_dir / "worker.log")
         self._process: subprocess.Popen | None = None
+        self._meeting_place: tempfile.TemporaryDirectory | None = None  # of supervisor and ranks, for its owner only
         self._requests: Connection | None = None
         self._lifelines: list[Connection] = []
         self._ready = False
@@ -51,8 +53,9 @@ class Supervisor:
         limit = self._limits.start_deadline
         deadline, late = time.monotonic() + limit, f"did not start within {limit:g} s"
         self._config.state_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder, socket.socket(socket.AF_UNIX) as server:
-            address = str(Path(folder) / "worker")
+        self._meeting_place = tempfile.TemporaryDirectory(prefix="fedrlvr-", ignore_cleanup_errors=True)
+        with socket.socket(socket.AF_UNIX) as server:
+            address = str(Path(self._meeting_place.name) / "worker")
             server.bind(address)
             server.listen()
             server.settimeout(POLL)
@@ -102,13 +105,17 @@ class Supervisor:
         for connection in filter(None, [*self._lifelines, self._requests]):
             connection.close()
         self._requests, self._lifelines = None, []
-        return end(process)
+        code = end(process)
+        self._meeting_place.cleanup()
+        return code
 
     def _launch(self, address: str) -> Failure | None:
         command = worker_command(self._config, address)
+        self.log.begin()
         try:
-            self._process = start(command, self.log_path, worker_environment(self._config))
+            self._process = start(command, self.log.path, worker_environment(self._config))
         except OSError as error:
+            self._meeting_place.cleanup()
             return Failure.of(f"worker.launch: cannot start {command[0]}: {error.strerror or error}")
         return None
 
@@ -129,18 +136,20 @@ class Supervisor:
         return None
 
     def _failed_start(self, deadline: float, late: str) -> Failure | None:
+        self.log.bound()
         if self._aborted():
             self.stop()
             raise Aborted("aborted while the worker started")
         if not running(self._process):
             # Before its set-up a worker has seen nothing private, so its last log line may be sent.
-            last = next(iter(self.last_lines(1)), "(nothing)")
+            last = next(iter(self.log.last_lines(1)), "(nothing)")
             return Failure.of(self._lost(f"died while starting: {last[-500:]}"))
         return Failure.of(self._lost(late, within=0.0)) if time.monotonic() > deadline else None
 
     def _wait(self, deadline: float, late: str) -> Frame:
         connection = self._requests
         while not connection.poll(POLL):
+            self.log.bound()
             if self._aborted():
                 self.stop()
                 raise Aborted("aborted while the worker was at work")
@@ -156,13 +165,8 @@ class Supervisor:
         ended = wait_until(lambda: not running(self._process), within)  # a connection breaks before its process ends
         code = self.stop()
         reason = f"worker {how}" + (f" (exit code {code})" if ended else "")
-        LOGGER.error("%s; see %s", reason, self.log_path)
-        return f"{reason}; see {self.log_path}"
-
-    def last_lines(self, count: int) -> list[str]:
-        """Of the worker's log."""
-        lines = self.log_path.read_text(errors="replace").strip().splitlines() if self.log_path.exists() else []
-        return lines[-count:]
+        LOGGER.error("%s; see %s", reason, self.log.path)
+        return f"{reason}; see {self.log.path}"
 
 
 def _failed(reason: str) -> Frame:

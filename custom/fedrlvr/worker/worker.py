@@ -8,11 +8,12 @@ import argparse
 import logging
 import os
 from multiprocessing.connection import Client, Connection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.loading import loading
-from fedrlvr.processes import die_with
+from fedrlvr.processes import OWNER_ONLY, die_with
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.requests import REQUESTS
 from fedrlvr.worker.launcher import take_place
@@ -28,9 +29,10 @@ BROKEN = 5  # exit code
 
 def main(address: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # to stderr, which is the worker's log
+    os.umask(OWNER_ONLY)  # again, as a container has its own
     take_place()
     _die_with_supervisor(address)
-    ranks = Ranks.from_environment()
+    ranks = Ranks.from_environment(Path(address).parent)
     ranks.gather([None])  # all ranks have met, so every lifeline is there before the request connection
     connection = _connect(address, b"requests") if ranks.rank == 0 else None
     service = None

@@ -13,7 +13,7 @@ from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.flare.deploy.project import is_free
 from fedrlvr.flare.lead.session import FlareSession, abort_anyway, open_kit
-from fedrlvr.processes import end_marked, marked, start, wait_until
+from fedrlvr.processes import OWNER_ONLY, end_marked, marked, start, wait_until
 from fedrlvr.run import RunFailed
 from fedrlvr.settings_file import SettingsError, read_yaml
 
@@ -76,7 +76,7 @@ class Deployment:
         try:
             for name in self._daemons:
                 command = [str(self.kit(name) / "startup" / "start.sh")]  # it leaves a daemon behind
-                start(command, self._console(name), self._environment, mark, cwd=self.kit(name)).wait()
+                start(command, self._console(name), self._environment, mark, cwd=self.kit(name), umask=OWNER_ONLY).wait()
             self._wait_until_ready()
             self._ready.touch()
         except BaseException:

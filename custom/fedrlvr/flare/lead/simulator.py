@@ -1,11 +1,15 @@
 """Run the recipe in FLARE's simulator, a child process: its output goes to a file, its event log is followed, and no
 process is left behind.
 
+FLARE's simulator ends when all its clients have, and so never where one of them stands still. It gets a little time
+after the run's last event.
+
 The child holds one end of a pipe from its parent. When the pipe breaks because the parent ended or was killed, the
 child ends every process of the run, which it finds by a mark in their environment.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -24,7 +28,8 @@ from fedrlvr.run import Hear, RunFailed, claim, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.site_config import SiteConfig
 
-POLL = 0.2
+POLL = 0.2  # seconds
+ENDING = 60.0  # seconds from the run's last event until FLARE must have ended; a worker saves its adapter meanwhile
 # As at a real site: a job may name only our classes, and logs are not sent to the server.
 RESOURCES = {"format_version": 2, "class_allow_list": sorted(JOB_CLASSES), "allow_log_streaming": False}
 # Makes the simulator apply `local/privacy.json` as a real site does.
@@ -49,21 +54,26 @@ class Simulation:
         (folder / "job.json").write_text(json.dumps({"sites": list(sites), "spec": spec.model_dump(mode="json")}))
 
     def run(self, hear: Hear) -> None:
-        """As `Run`: `hear` gets the server's event log as it grows."""
+        """As `Run`: `hear` gets the server's event log as it grows. What FLARE left running is for `close` to end."""
         command = [sys.executable, "-m", "fedrlvr.flare.lead.simulator", str(self.folder)]
         self._process = start(command, self.log_path, mark=self._mark, stdin=subprocess.PIPE)
         log, size, heard, reason, alive = self.server_folder / EVENTS_FILE, 0, 0, None, True
-        while alive:
+        latest_end = math.inf
+        while alive and time.monotonic() < latest_end:
             alive = running(self._process)  # before the log is read, so that nothing of it is missed
             before, size = size, log.stat().st_size if log.exists() else 0
             for event in read_events(log, heard, limited=False) if size > before else ():
                 heard += 1
-                reason = event.get("reason") if event["event"] == "stopped" else reason
+                if event["event"] in ("end", "stopped"):
+                    reason, latest_end = event.get("reason"), time.monotonic() + ENDING
                 hear(event)
             hear(None)
             time.sleep(POLL)
         code = end(self._process)
-        if reason or code:
+        if alive:
+            with open(self.log_path, "a", encoding="utf-8") as file:
+                file.write(f"ended by force: FLARE still waited for a site {ENDING:g} s after the run was over\n")
+        if reason or (code and not alive):
             raise RunFailed(reason or f"FLARE's simulator ended with code {code}; see {self.log_path}")
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """The site's FLARE executor, which passes tasks to `site/agent.py`. It never uses a GPU itself."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fedrlvr.flare.messages import pack_answer, unpack_request
 from fedrlvr.flare.site.gate import EGRESS
 from fedrlvr.flare.site.lockdown import check_only_way_out
 from fedrlvr.flare.workarounds import outlive_a_killed_site
+from fedrlvr.processes import OWNER_ONLY
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.run_spec import RunSpec
@@ -40,6 +42,7 @@ class SiteExecutor(Executor):
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == EventType.START_RUN:
+            os.umask(OWNER_ONLY)
             fobs.register(TensorDecomposer)
             outlive_a_killed_site(fl_ctx)
         elif event_type == EventType.END_RUN and self._agent is not None:
