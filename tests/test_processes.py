@@ -11,7 +11,7 @@ import uuid
 import psutil
 import pytest
 
-from fedrlvr.processes import MARK, ORPHANED, end, end_marked, marked, running, start, wait_until
+from fedrlvr.processes import MARK, ORPHANED, end, end_marked, marked, reachable_ports, running, start, wait_until
 
 SLEEP = "import time; time.sleep(600)"
 # A process that starts another, says its number, and goes on.
@@ -48,6 +48,27 @@ def test_a_process_prints_to_the_end_of_its_log_reads_nothing_and_leads_a_group_
     assert process.wait(20) == 1
     assert log.read_text() == f"before\n True {mark}\nthe end\n"
     assert os.getpgid(0) != process.pid
+
+
+LISTEN = """
+import socket, sys, time
+where = sys.argv[1]
+listener = socket.create_server((where, 0), family=socket.AF_INET6 if ":" in where else socket.AF_INET)
+print(listener.getsockname()[1], flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "reachable"),
+    [("127.0.0.1", False), ("127.0.0.9", False), ("::1", False), ("0.0.0.0", True), ("::", True)],
+)
+def test_a_port_is_reachable_that_listens_beyond_this_machine(where, reachable):
+    """It is a child's."""
+    with start([*python(LISTEN), where], stdout=subprocess.PIPE, text=True) as process:
+        port = process.stdout.readline().strip()
+        assert reachable_ports(psutil.Process()) == ([f"{where} port {port}"] if reachable else [])
+        end(process)
 
 
 def test_without_a_log_it_prints_to_nowhere_and_options_go_first(capfd):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -59,6 +60,16 @@ def die_with(lifeline: int, last: Callable[[], None] = lambda: None) -> None:
             os._exit(ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def reachable_ports(process: psutil.Process) -> list[str]:
+    """Address and number of each TCP port at which another machine can connect to the process, or to one under it."""
+    found = set()
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            places = [c.laddr for c in one.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+            found |= {f"{place.ip} port {place.port}" for place in places if not ip_address(place.ip).is_loopback}
+    return sorted(found)
 
 
 def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0.1) -> bool:

@@ -91,6 +91,15 @@ def test_a_good_site_is_ready_and_is_left_as_it_was(site, nothing_left):
 
 
 @pytest.mark.slow
+def test_a_launcher_of_the_sites_own_that_listens_to_other_machines_is_a_warning(site, nothing_left):
+    launch = "torchrun --standalone --nproc-per-node={processes} -m {worker}"
+    code, findings = site({"worker": {"launch": launch}, "processes": 2})
+    status, said = findings["rehearsal"]
+    assert (code, status) == (0, "warning")
+    assert "; other machines can connect to the worker: :: port " in said
+
+
+@pytest.mark.slow
 def test_what_only_the_worker_finds_fails_the_rehearsal_with_its_reason(site, nothing_left):
     code, findings = site(preset={"lora": {"target_modules": ["no_such_proj"]}})
     assert code == 1

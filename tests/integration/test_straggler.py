@@ -92,10 +92,10 @@ def test_a_site_that_stands_still_and_one_with_a_full_disk_cost_the_others_nothi
 def test_a_run_ends_although_sites_stand_still_at_their_start_at_work_and_at_the_end(
     simulation, faults, tmp_path, monkeypatch
 ):
-    """None of them ever goes on. site-3 is stopped while its process loads, site-2 amid its second task, and site-1,
-    which did all the work, when the run is over."""
+    """None of them ever goes on. site-3 is stopped while its process loads, site-2 when it is to submit its adapter,
+    and site-1 when the run is over."""
     monkeypatch.setattr(simulator, "ENDING", 5.0)
-    faults({"site": "site-2", "task": "train", "segment": 1, "act": "freeze site"})
+    faults({"site": "site-2", "task": "submit", "round": 0, "act": "freeze site"})
     run = simulation(federation__rounds=1, federation__min_sites=1, federation__step_deadline=8)
 
     def stop(event: dict) -> None:

@@ -7,7 +7,7 @@ from tests.runs import spec_of
 
 from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer
 from fedrlvr.protocol.records import StepRecord
-from fedrlvr.site import trial
+from fedrlvr.site import rehearsal, trial
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.rehearsal import rehearse
 from fedrlvr.site.trial import TrialFailed
@@ -96,6 +96,14 @@ def test_a_step_that_was_not_taken_or_moved_something_is_an_error(rehearsed, att
     with pytest.raises(TrialFailed, match=said):
         rehearsed(attributes)
     assert rehearsed.workers[0].stopped == 1
+
+
+def test_a_worker_that_listens_to_others_is_a_warning(rehearsed, monkeypatch):
+    monkeypatch.setattr(rehearsal, "reachable_ports", lambda process: ["0.0.0.0 port 29400", ":: port 417"])
+    done = rehearsed()
+    assert done.status == "warning"
+    assert done.text.endswith("other machines can connect to the worker: 0.0.0.0 port 29400, :: port 417")
+    assert done.remedy.startswith("worker.launch: leave it out on one machine")
 
 
 def test_of_a_worker_that_died_the_last_five_lines_are_told(rehearsed):

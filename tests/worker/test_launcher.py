@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from tests.reached import reached
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.config import FederationSettings
@@ -18,11 +19,12 @@ from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Segment
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.worker.launcher import take_place, worker_command, worker_environment
+from fedrlvr.worker.launcher import PLACE, take_place, worker_command, worker_environment
 from fedrlvr.worker.setup import Ready
 from fedrlvr.worker.supervisor import Supervisor
 
-TORCHRUN = "torchrun --standalone --nproc-per-node={processes} -m {worker}"
+STANDALONE = "torchrun --standalone --nproc-per-node={processes} -m {worker}"
+TORCHRUN = STANDALONE.replace("--standalone", "--rdzv-backend=c10d --rdzv-conf=store_type=file")
 DEEPSPEED = "deepspeed --num_accelerators {processes} --master_port {port} --module {worker}"
 PATHS = ["model_path", "private_problems", "public_problems", "test_problems", "deepspeed_config", "state_dir"]
 SITE = dict.fromkeys(["model", *PATHS], "x")
@@ -62,28 +64,32 @@ def test_placeholders_are_filled_in():
 
 def test_without_one_a_single_rank_is_started_directly_and_several_by_torchrun():
     assert worker_command(site(None), "a") == [sys.executable, "-m", "fedrlvr.worker.worker", "a"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    assert worker_command(site(None, processes=2), "a") == [*torchrun, "-m", "fedrlvr.worker.worker", "a"]
+    *torchrun, place, ranks, flag, module, address = worker_command(site(None, processes=2), "a/worker")
+    assert torchrun[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert (place, ranks) == ("--rdzv-endpoint=a/worker.torchrun", "--nproc-per-node=2")
+    assert (flag, module, address) == ("-m", "fedrlvr.worker.worker", "a/worker")
 
 
 def test_a_worker_inherits_no_place_among_ranks_and_finds_what_lies_beside_this_python(monkeypatch):
-    monkeypatch.setenv("RANK", "3")
+    for name in PLACE:
+        monkeypatch.setenv(name, "3")
     monkeypatch.setenv("PATH", "/usr/bin")
     environment = worker_environment(site(None, threads=2))
-    assert not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} & environment.keys()
+    assert not PLACE & environment.keys()
+    assert {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"} <= PLACE
     assert environment["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
     assert environment["OMP_NUM_THREADS"] == "2"
 
 
 def test_a_worker_that_was_given_no_place_is_alone_unless_it_is_one_of_several(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+    for name in PLACE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     with pytest.raises(RuntimeError, match="SLURM_STEP_NUM_TASKS is 2, but RANK is not set; let torchrun start"):
         take_place()
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     take_place()
-    assert (os.environ["RANK"], os.environ["WORLD_SIZE"], os.environ["MASTER_PORT"]) == ("0", "1", "0")
+    assert (os.environ["RANK"], os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"]) == ("0", "1", "0")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     take_place()
@@ -94,7 +100,7 @@ def test_a_worker_that_was_given_no_place_is_alone_unless_it_is_one_of_several(m
 def start(set_up, small_job, supervised):
     """start(launch, keys of the job changed): as `supervised`."""
 
-    def make(launch: str, site: str = "site-1", processes: int = 1, **changes):
+    def make(launch: str | None, site: str = "site-1", processes: int = 1, **changes):
         return supervised(set_up(small_job(**changes), site, worker={"launch": launch}, processes=processes))
 
     return make
@@ -128,6 +134,29 @@ def test_launchers_give_the_same_ranks_and_two_are_one(start):
         assert other_metrics["reward"] == metrics["reward"]
         for name, tensor in delta.items():
             torch.testing.assert_close(tensor, other[name], atol=2e-6, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launch", "processes"),
+    [(None, 1), (None, 2), (TORCHRUN, 2), (DEEPSPEED, 2)],
+    ids=["alone", "ranks", "torchrun", "deepspeed"],
+)
+def test_no_other_machine_can_connect_to_a_worker(start, launch, processes):
+    """Neither when it starts nor in a step, in which the ranks form the groups that DeepSpeed wants."""
+    with reached(lambda: [psutil.Process()]) as ports:
+        one_step(*start(launch, processes=processes))
+    assert ports == set()
+
+
+@pytest.mark.slow
+def test_ranks_meet_in_a_folder_that_is_for_its_owner_only_and_goes_with_them(start):
+    supervisor, _, _ = start(None, processes=2)
+    place = Path(supervisor._meeting_place.name)
+    assert {path.name for path in place.iterdir()} == {"worker", "ranks", "worker.torchrun"}
+    assert place.stat().st_mode & 0o077 == 0
+    supervisor.stop()
+    assert not place.exists()
 
 
 @pytest.mark.slow
@@ -173,10 +202,11 @@ def test_ranks_that_a_launcher_puts_into_sessions_of_their_own_die_with_the_supe
 
 @pytest.mark.slow
 def test_a_rank_out_of_reach_does_without_a_lifeline_unless_it_is_the_first(start, tmp_path):
-    """Stands for a launcher over several machines: the second rank sees no socket at the address it is given."""
+    """Stands for a launcher over several machines: the second rank sees no socket at the address it is given, and
+    neither rank is told that the other is on its machine, so that they meet over the network."""
     blind = tmp_path / "blind.py"
     blind.write_text(
-        "import os, sys\nfrom fedrlvr.worker.worker import main\n"
+        "import os, sys\nos.environ['LOCAL_WORLD_SIZE'] = '1'\nfrom fedrlvr.worker.worker import main\n"
         "blind = os.environ['RANK'] in os.environ['BLIND'].split()\n"
         "main('/nonexistent/worker' if blind else sys.argv[-1])\n"
     )

@@ -1,7 +1,10 @@
 """A rehearsal of a job at a site: three tokens, and one step that changes nothing."""
 
+import psutil
+
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.config import JobConfig
+from fedrlvr.processes import reachable_ports
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import SubmitRequest, TrainRequest
 from fedrlvr.protocol.run_spec import RunSpec
@@ -10,11 +13,13 @@ from fedrlvr.site.trial import TrialFailed, trial
 from fedrlvr.site_config import SiteConfig
 
 TOKENS = 3
+REACHABLE = "leave it out on one machine; for several, let a firewall keep all others away (poc/README.md)"
 
 
 def rehearse(spec: RunSpec, config: SiteConfig) -> Finding:
     """Start every rank, load model and problems, sample `TOKENS` tokens a completion, take an optimizer step at
-    learning rate 0, and see that the adapter has not moved. It leaves no file and no process. Raises TrialFailed."""
+    learning rate 0, and see that the adapter has not moved and that the worker listens to this machine only. It leaves
+    no file and no process. Raises TrialFailed."""
     job, here = _small(spec.job, config.processes), Envelope.here(spec.public_sha256, 0)
     with trial(spec.model_copy(update={"job": job}), config) as (ready, ask):
         adapter = initial_adapter(ready.adapter_spec, job.seed)
@@ -22,6 +27,7 @@ def rehearse(spec: RunSpec, config: SiteConfig) -> Finding:
         train = TrainRequest(envelope=here, **asked, adapter_spec=spec_hash(ready.adapter_spec, job.lora))
         step = ask(train, adapter)[0].steps[0].metrics
         _, delta = ask(SubmitRequest(envelope=here))
+        ports = reachable_ports(psutil.Process())
         if step["optimizer_steps"] < 1:
             raise TrialFailed("no optimizer step was taken")
         moved = sum(float(tensor.abs().sum()) for tensor in delta.values())
@@ -31,6 +37,9 @@ def rehearse(spec: RunSpec, config: SiteConfig) -> Finding:
         f"{step['completions']:.0f} completions of {TOKENS} tokens and a step at learning rate 0 in "
         f"{step['step_time']:.1f} s, {sum(tensor.numel() for tensor in adapter.values()):,} LoRA parameters"
     )
+    if ports:
+        done += f"; other machines can connect to the worker: {', '.join(ports)}"
+        return Finding("rehearsal", "warning", done, f"worker.launch: {REACHABLE}")
     return Finding("rehearsal", "ok", done)
 
 

@@ -20,8 +20,8 @@ class WorkerLog:
         self._began = self._size()
 
     def bound(self) -> None:
-        """Once the file is longer than `LIMIT`, keep it under its name with `.1`, and empty it. Who prints to it goes on
-        at its new end; what they print between the two is lost."""
+        """Once the file is longer than `LIMIT`, copy it to its name with `.1`, and empty it. Whoever appends to it goes
+        on at its new end; what is printed between the two is lost."""
         if self._size() > LIMIT:
             with suppress(OSError):  # the disk is full: all the more reason to empty it
                 shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.1"))

@@ -76,7 +76,8 @@ class Deployment:
         try:
             for name in self._daemons:
                 command = [str(self.kit(name) / "startup" / "start.sh")]  # it leaves a daemon behind
-                start(command, self._console(name), self._environment, mark, cwd=self.kit(name), umask=OWNER_ONLY).wait()
+                how = {"cwd": self.kit(name), "umask": OWNER_ONLY}
+                start(command, self._console(name), self._environment, mark, **how).wait()
             self._wait_until_ready()
             self._ready.touch()
         except BaseException:

@@ -1,0 +1,31 @@
+"""Whether another machine could have connected to processes while a test ran."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+
+from fedrlvr.processes import reachable_ports
+
+PAUSE = 0.1  # seconds
+
+
+@contextmanager
+def reached(processes: Callable[[], Iterable[psutil.Process]]) -> Iterator[set[str]]:
+    """Every port at which one could have connected to one of the processes, or to one under them, during the block."""
+    found, over = set(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(PAUSE):
+            for process in processes():
+                with suppress(psutil.NoSuchProcess):
+                    found.update(reachable_ports(process))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        looking.join()
