@@ -8,7 +8,7 @@ import psutil
 
 from fedrlvr.processes import reachable_ports
 
-PAUSE = 0.1  # seconds
+PAUSE = 0.2  # seconds
 
 
 @contextmanager

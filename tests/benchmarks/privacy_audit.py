@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14])
     parser.add_argument("--models", type=Path, default=Path("workspace/models"), help="where base models go")
     arguments = parser.parse_args()
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     torch.set_num_threads(1)
     model = base_model(TASK, TASK, BaseModelSettings(), arguments.models)
     print("| released adapter | epsilon | AUC, ordinary | AUC, canaries | TPR at FPR 5% | exposure, bits | pass@1 |")

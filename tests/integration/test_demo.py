@@ -5,11 +5,13 @@ import json
 import math
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
+from tests.reached import reached
 from tests.runs import adapter_of, shipped_policy
 from transformers import AutoModelForCausalLM
 
@@ -72,20 +74,28 @@ def test_the_final_adapter_loads_with_peft_and_changes_the_model(pubswap):
 
 def test_flares_simulator_ends_in_the_same_bytes_by_the_same_events(run_demo, pubswap, clinical):
     """Under a policy, so that the gate is a FLARE filter there. Its `secret_draws` are none in a simulation."""
-    code, out, err = run_demo("--env", "sim", "--seed", "1", "--policy", clinical)
+    with reached(lambda: [psutil.Process()]) as ports:
+        code, out, err = run_demo("--env", "sim", "--seed", "1", "--policy", clinical)
     assert code == 0, err
+    assert ports == set()
     folder = folder_of(out)
     assert folder != pubswap  # an earlier run's results are not overwritten
     assert adapter_of(folder) == adapter_of(pubswap)
     assert (folder / "flare.log").stat().st_size > 0
     assert happened(folder) == happened(pubswap)
     for site in ("site-1", "site-2"):
+        assert for_others(folder / "sites" / site) == {"policy.yaml"}  # which the lead wrote
         logs = [(place / "sites" / site / "egress.jsonl").read_text().splitlines() for place in (folder, pubswap)]
         here, there = ([json.loads(line) for line in log] for log in logs)
         assert [(e["kind"], e["decision"]) for e in here] == [(e["kind"], e["decision"]) for e in there]
         same = [(a["sha256"], b["sha256"]) for a, b in zip(here, there, strict=True) if a["kind"] != "metrics"]
         assert same
         assert all(one == other for one, other in same)  # metrics hold how long steps took
+
+
+def for_others(folder: Path) -> set[str]:
+    """What in the folder is not for its owner only."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.stat().st_mode & 0o077}
 
 
 def happened(folder: Path) -> list[dict]:

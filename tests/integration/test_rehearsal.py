@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import ROOT, SMALL, processes_of
+from tests.reached import reached
 
 SCRIPT = ROOT / "poc" / "rehearse.py"
 
@@ -19,8 +20,10 @@ def test_everything_is_as_expected_and_nothing_is_left(tmp_path, port):
         if not setting.startswith("data.sites"):
             command += ["--set", setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=580, check=False)
+    with reached(lambda: processes_of(tmp_path)) as ports:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=580, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert ports == set()
     assert done.stdout.count("✓") == 8
     assert "✗" not in done.stdout
     for name in ("hospital-a", "hospital-b"):

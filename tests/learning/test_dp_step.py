@@ -15,7 +15,7 @@ from fedrlvr.config import PrivacySettings
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.protocol.records import Segment, StepRecord
 
-SINGLE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what the fixtures set for one process
+SINGLE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # what the fixtures set for one process
 MIXED = [[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]]
 DP = {"privacy__mode": "dp_grpo"}
 
@@ -184,7 +184,7 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import SiteConfig
 
 spec, config, out = sys.argv[1:]
-spec, ranks = RunSpec.model_validate_json(spec), Ranks.from_environment()
+spec, ranks = RunSpec.model_validate_json(spec), Ranks.from_environment(Path(out))
 trainer = build_trainer(spec, "site-1", SiteConfig.model_validate_json(config), ranks)
 trainer.begin_round(initial_adapter(adapter_spec(trainer.engine.adapter()), 0), 0)
 step = DpStep(trainer.step, spec.job.privacy, np.random.default_rng(7))  # only rank 0's draws may count

@@ -3,12 +3,14 @@ again as that one can."""
 
 from bdb import BdbQuit
 
+import psutil
 import pytest
 import torch
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.data.problems import read_problems
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.processes import reachable_ports
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Envelope, Segment
@@ -36,6 +38,12 @@ def here(set_up, job, requests_of):
     yield make
     for worker in workers:
         worker.stop()
+
+
+def test_it_opens_no_port_to_other_machines(here):
+    worker, _, _ = here()
+    assert isinstance(worker.start(), Ready)
+    assert reachable_ports(psutil.Process()) == []
 
 
 def begin(worker, requests, ready, segment=PRIVATE):

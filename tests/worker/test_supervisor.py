@@ -54,7 +54,11 @@ def test_a_worker_is_ready_serves_a_round_and_leaves_its_adapter(start, tmp_path
     assert answer.scores.test["A"]["problems"] == 4
     assert (answer.adapter_spec, answer.base_model, nothing) == (ready.adapter_spec, "0" * 16, None)
     supervisor.stop(grace=20)
-    assert (tmp_path / "sites" / "site-1" / "adapter" / "adapter_model.safetensors").is_file()
+    state = tmp_path / "sites" / "site-1"
+    assert (state / "adapter" / "adapter_model.safetensors").is_file()
+    made = [*state.glob("adapter/*"), *(state / "checkpoints").rglob("*")]  # by the worker
+    assert len(made) > 5
+    assert {path for path in made if path.stat().st_mode & 0o077} == set()
 
 
 def test_an_error_is_answered_and_the_worker_stays(start):

@@ -6,6 +6,7 @@ import signal
 import socket
 
 import pytest
+from tests.integration.conftest import processes_of
 from tests.integration.poc.deployed import (
     JOB,
     SEED,
@@ -16,6 +17,7 @@ from tests.integration.poc.deployed import (
     run,
     settings,
 )
+from tests.reached import reached
 from tests.runs import adapter_of
 
 from fedrlvr.flare.deploy.poc import Poc
@@ -71,8 +73,10 @@ def test_it_goes_down_and_a_start_that_is_interrupted_takes_everything_down_with
 def test_the_demo_in_one_command_ends_in_the_same_adapter_and_leaves_nothing_behind(folder, arguments, port, calm):
     logs = [folder / "flare" / "fedrlvr" / "prod_00" / name / "local" / "fedrlvr-egress.jsonl" for name in NAMES]
     earlier = [log.read_bytes() if log.exists() else b"" for log in logs]
-    code, out = poc_run("demo", *arguments, *settings(), "--seed", SEED)
+    with reached(lambda: processes_of(folder)) as ports:
+        code, out = poc_run("demo", *arguments, *settings(), "--seed", SEED)
     assert code == 0, out
+    assert ports == set()
     assert "labels dealt: site-1 A, C; site-2 B, D" in out
     assert out.index("proof of concept is up") < out.index("round 1/3") < out.index("proof of concept is down")
     assert nothing_left(folder, port)
