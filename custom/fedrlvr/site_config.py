@@ -66,7 +66,8 @@ class WorkerSettings(Settings):
     `{processes}` for the number of ranks, and `{port}` for a free port of this machine."""
 
     launch: Annotated[str, AfterValidator(_command_template)] | None = Field(
-        None, description="A command, run without a shell; null: plain Python, or torchrun for several ranks."
+        None,
+        description="A command, run without a shell, that opens no port; null: Python, or torchrun for more ranks.",
     )
 
     def command(self, worker: list[str], processes: int, port: int) -> list[str]:

@@ -161,7 +161,7 @@ def test_the_site_files_template_is_a_site_file():
     text = template("fedrlvr.yaml")
     assert validate_settings(SiteConfig, yaml.safe_load(text), "template").worker.launch is None
     uncommented = "\n".join(line.removeprefix("# ") if ": " in line else line for line in text.splitlines()[2:])
-    assert validate_settings(SiteConfig, yaml.safe_load(uncommented), "template").worker.launch.startswith("torchrun ")
+    assert validate_settings(SiteConfig, yaml.safe_load(uncommented), "template").worker.launch.startswith("deepspeed ")
 
 
 @pytest.mark.parametrize(
