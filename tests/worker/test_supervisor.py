@@ -15,6 +15,7 @@ import torch
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Segment
+from fedrlvr.worker import worker_log
 from fedrlvr.worker.setup import Ready
 from fedrlvr.worker.supervisor import Aborted, Supervisor
 
@@ -139,6 +140,24 @@ def test_a_worker_that_dies_at_start_says_so(start, tmp_path, monkeypatch):
     supervisor, failure, _ = start()
     assert failure.reason.startswith("worker died while starting: no torch on this machine (exit code 1)")
     assert not supervisor.running
+
+
+def test_one_that_dies_without_a_word_is_not_given_an_earlier_workers(start, tmp_path, monkeypatch):
+    """That one may have seen problems, and what is said here is sent."""
+    (tmp_path / "torch.py").write_text("import os; os._exit(1)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    log = tmp_path / "sites" / "site-1" / "worker.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("KeyError: 'a patient of 1951'\n")
+    _, failure, _ = start()
+    assert failure.reason.startswith("worker died while starting: (nothing) (exit code 1)")
+
+
+def test_the_log_of_a_worker_at_work_is_bounded(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_log, "LIMIT", 10)
+    supervisor, ready, requests = start()
+    assert train(supervisor, ready, requests).steps
+    assert (tmp_path / "sites" / "site-1" / "worker.log.1").stat().st_size > 10
 
 
 def test_the_worker_dies_with_its_supervisor(set_up, job):

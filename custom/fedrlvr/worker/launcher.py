@@ -9,7 +9,7 @@ from fedrlvr.site_config import SiteConfig
 
 MODULE = "fedrlvr.worker.worker"
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # what a launcher sets for the only rank
-# What it sets besides; none of it may come from the environment of the site's own process.
+# What a launcher may set for a rank; none of it may come from the environment of the site's own process.
 PLACE = {*ALONE, "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 # torchrun's agent would listen on every interface and unpickle what it receives. It has nobody to meet, and a file will
 # do. That grows with every sign of life, of which one a day is enough.
