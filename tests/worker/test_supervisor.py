@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -167,13 +168,14 @@ def test_the_worker_dies_with_its_supervisor(set_up, job):
         from fedrlvr.worker.setup import SetUp
         from fedrlvr.worker.supervisor import Supervisor
         supervisor = Supervisor(SetUp.model_validate_json({set_up(job).model_dump_json()!r}))
-        print(type(supervisor.start()).__name__, supervisor._process.pid, flush=True)
+        print(type(supervisor.start()).__name__, supervisor._process.pid, supervisor._meeting_place.name, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
-    said, worker = done.stdout.split()
+    said, worker, place = done.stdout.split()
     assert said == "Ready", done.stderr
     deadline = time.monotonic() + 10
     while psutil.pid_exists(int(worker)) and psutil.Process(int(worker)).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker outlived its supervisor"
         time.sleep(0.1)
+    assert not Path(place).exists()

@@ -62,6 +62,8 @@ class Supervisor:
             failure = self._launch(address) or self._accept(server, deadline, late)
         if failure is not None:
             return failure
+        if len(self._lifelines) == 1:  # a rank alone has nobody else to meet
+            self._meeting_place.cleanup()
         frame = self._ask(Frame(SET_UP, self._setup.model_dump_json()), deadline, late)
         if frame.kind != READY:
             return Failure.model_validate_json(frame.body)
