@@ -38,6 +38,16 @@ def test_another_public_or_test_set_than_agreed(site_files, job, name):
         build_trainer(spec_of(job, configs, **{f"{name}_sha256": "0000"}), "site-1", configs["site-1"], Ranks())
 
 
+@pytest.mark.parametrize("field", ["public_ids", "test_labels"])
+def test_a_job_that_lists_other_problems_than_the_agreed_ones(site_files, job, field):
+    """Such as one problem many times: its plan would look in order."""
+    _, configs = site_files({"site-1": ("A",)})
+    spec = spec_of(job, configs)
+    first = getattr(spec, field)[:1]
+    with pytest.raises(ValueError, match="public_ids or test_labels are not those of the agreed problems"):
+        build_trainer(spec.model_copy(update={field: first * 8}), "site-1", configs["site-1"], Ranks())
+
+
 def test_a_malformed_problem_file_names_line_and_field(site_files, job):
     _, configs = site_files({"site-1": ("A",)})
     path = configs["site-1"].private_problems

@@ -51,6 +51,8 @@ def read_site_problems(config: SiteConfig, task: Task, spec: RunSpec) -> SitePro
     _check_agreed("public", config.public_problems, public, spec.public_sha256)
     test = read_measured(config.test_problems, task)
     _check_agreed("test", config.test_problems, test, spec.test_sha256)
+    if [p.id for p in public] != [*spec.public_ids] or [p.label for p in test] != [*spec.test_labels]:
+        raise ValueError("the job's public_ids or test_labels are not those of the agreed problems; submit it again")
     return SiteProblems(
         private=read_problems(config.private_problems, task),
         public={problem.id: problem for problem in public},
