@@ -66,6 +66,14 @@ def test_other_tasks_have_answers_too(tmp_path, capsys):
     assert results(capsys.readouterr().out) == [(1.0, "exact")]
 
 
+def test_an_answer_that_nothing_can_be_compared_with_pays_nothing(tmp_path, capsys):
+    lines = [{"answer": gold, "completion": f"\\boxed{{{gold}}}"} for gold in ("see figure", "N/A", "even")]
+    assert score(lines_file(tmp_path, *lines)) == 0
+    out, err = capsys.readouterr()
+    assert results(out) == [(0.0, "no gold"), (0.0, "no gold"), (1.0, "exact")]
+    assert "no gold 2" in err
+
+
 def test_an_empty_file_has_no_mean(tmp_path, capsys):
     assert score(lines_file(tmp_path)) == 0
     assert capsys.readouterr() == ("", "0 completions\n")

@@ -28,12 +28,52 @@ def test_the_prompt_letters_the_options_or_is_the_conversation():
     assert "\\boxed{}" in INSTRUCTION
 
 
-@pytest.mark.parametrize("content", ["C", " C ", "(C)", "\\text{C}", "\\text{(C)}", "C)", "C.", "\\text{ C }"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "C",
+        " C ",
+        "(C)",
+        "\\text{C}",
+        "\\text{(C)}",
+        "C)",
+        "C.",
+        "\\text{ C }",
+        "\\textbf{C}",
+        "\\mathbf{(C)}",
+        "$C$",
+        "\\mathrm{C}",
+        "\\textbf{\\text{C}}",
+        "**C**",
+        "Option C",
+        "Answer: C",
+    ],
+)
 def test_the_letter_counts_in_every_notation(content):
     assert TASK.verify(ASKED, f"A or B? No: \\boxed{{{content}}}.") == Verdict(1.0, "exact")
 
 
-@pytest.mark.parametrize("content", ["Vitamin K", "vitamin  k", "\\text{Vitamin K}", " VITAMIN K "])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Vitamin K",
+        "vitamin  k",
+        "\\text{Vitamin K}",
+        " VITAMIN K ",
+        "Vitamin K.",
+        "\\textit{Vitamin~K}",
+        "C) Vitamin K",
+        "(C) vitamin K.",
+        "C. Vitamin K",
+        "C: Vitamin K",
+        "C, Vitamin K",
+        "C Vitamin K",
+        "Vitamin K (C)",
+        "\\text{C) }\\text{Vitamin K}",
+        "C\\text{. Vitamin K}",
+        "\\textbf{C) Vitamin K}",
+    ],
+)
 def test_the_text_of_exactly_one_option_counts(content):
     assert TASK.verify(ASKED, f"\\boxed{{{content}}}") == Verdict(1.0, "equal")
 
@@ -42,6 +82,43 @@ def test_a_text_that_two_options_share_is_no_answer():
     twice = Problem("x", "?", "A", choices=("5 mg", "5  MG", "6 mg"))
     assert TASK.verify(twice, "\\boxed{5 mg}") == Verdict(0.0, "no option")
     assert TASK.verify(twice, "\\boxed{6 mg}") == Verdict(0.0, "wrong")
+
+
+@pytest.mark.parametrize(
+    ("content", "letter"),
+    [
+        ("50\\%", "A"),
+        ("50%", "A"),
+        ("\\alpha\\text{-amylase}", "B"),
+        ("\u03b1-amylase", "B"),
+        ("$\\alpha$-amylase", "B"),
+        ("a fever", "C"),
+        ("A fever", "C"),
+        ("$x^2$", "D"),
+        ("B \\alpha\\text{-amylase}", "B"),
+    ],
+)
+def test_an_option_may_be_set_in_latex_or_begin_like_a_letter(content, letter):
+    asked = Problem("x", "?", letter, choices=("50%", "\u03b1-amylase", "A fever", "$x^2$"))
+    assert TASK.verify(asked, f"\\boxed{{{content}}}") == Verdict(1.0, "equal")
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "The letter goes within \\boxed{}: \\boxed{C}",
+        "\\boxed{...} \\boxed{C}",
+        "\\boxed{C} and also \\boxed{",
+        "<think>Is it \\boxed{A}? No.</think>\\boxed{C}",
+        "<think>\\boxed{A} \\boxed{B}</think>\n\n\\boxed{C}",
+    ],
+)
+def test_a_box_that_holds_nothing_or_belongs_to_the_thinking_does_not_count(completion):
+    assert TASK.verify(ASKED, completion) == Verdict(1.0, "exact")
+
+
+def test_a_box_in_the_thinking_alone_is_no_answer():
+    assert TASK.verify(ASKED, "<think>\\boxed{C}</think>I do not know.") == Verdict(0.0, "no box")
 
 
 def test_a_letter_wins_over_an_option_with_that_text():
@@ -64,10 +141,19 @@ def test_a_letter_wins_over_an_option_with_that_text():
         ("\\boxed{c}", "no option"),
         ("\\boxed{(C}", "no option"),
         ("\\boxed{\\text{C}", "no box"),
-        ("\\boxed{C) Vitamin K}", "no option"),
+        ("\\boxed{C) Heparin sodium}", "no option"),
+        ("\\boxed{C: Aspirin}", "no option"),
+        ("\\boxed{A. Vitamin K}", "no option"),
+        ("\\boxed{Aspirin (C)}", "no option"),
+        ("\\boxed{C (not D)}", "no option"),
+        ("\\boxed{C Vitamin}", "no option"),
+        ("\\boxed{C:}", "no option"),
+        ("\\boxed{C-reactive protein}", "no option"),
+        ("\\boxed{\\mathbb{C}}", "no option"),
+        ("\\boxed{Vitamin K or Aspirin}", "no option"),
         ("\\boxed{Vitamin}", "no option"),
         ("\\boxed{not C}", "no option"),
-        ("\\boxed{}", "no option"),
+        ("\\boxed{}", "no box"),
         ("\\boxed{\\text{}}", "no option"),
         ("\\boxed{\uff23}", "no option"),
         ("\\boxed{\u0421}", "no option"),  # a Cyrillic letter
@@ -76,12 +162,12 @@ def test_a_letter_wins_over_an_option_with_that_text():
         ("\\boxed{C} \\boxed{C}", "several boxes"),
         ("\\boxed{A}\\boxed{B}\\boxed{C}\\boxed{D}", "several boxes"),
         ("\\boxed{\\boxed{C}}", "several boxes"),
-        ("\\boxed{C} \\boxed{", "several boxes"),
         ("\\boxed{C", "no box"),
         ("The answer is C", "no box"),
         ("A patient needs C", "no box"),
         ("", "no box"),
-        ("\\boxed{" * 20_000, "several boxes"),
+        ("\\boxed{" * 20_000, "no box"),
+        ("\\boxed{C" * 20_000 + "}" * 20_000, "several boxes"),
     ],
     ids=lambda text: ascii(text[:24]),
 )

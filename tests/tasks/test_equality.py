@@ -1,8 +1,11 @@
 """Which answers equal a gold, and which only look like it."""
 
+import time
+
 import pytest
 
 from fedrlvr.tasks import TASKS
+from fedrlvr.tasks.equality import agreement
 from fedrlvr.tasks.task import Verdict
 from fedrlvr.types import Problem
 
@@ -82,7 +85,6 @@ WRONG = {
         "(4,4)",
         "4..",
         "--4",
-        "4e0",
         "4\\ldots 5",
         "4$5",
         "4\\\\5",
@@ -130,3 +132,69 @@ def test_equal_answers_are_right(gold, candidate):
 @pytest.mark.parametrize(("gold", "candidate"), [(gold, text) for gold in WRONG for text in WRONG[gold]])
 def test_what_only_looks_equal_is_wrong(gold, candidate):
     assert verdict(gold, candidate) in (Verdict(0.0, "wrong"), Verdict(0.0, "unevaluated"))
+
+
+def test_a_list_of_any_length_is_compared_and_only_few_of_its_parts_each_with_each():
+    asked = []
+
+    def ask(gold: str, candidate: str) -> str:
+        asked.append((gold, candidate))
+        return "different"
+
+    gold = ",".join(f"x+{n}" for n in range(200))
+    assert agreement(gold, ",".join(f"x+{n}" for n in reversed(range(200))), ask) == "exact"
+    assert agreement(gold, gold.replace("x+7,", "x+700,"), ask) == "wrong"
+    assert len(asked) == 1
+    assert agreement(gold, gold.replace("x", "y"), ask) == "wrong"
+    nested = ",".join(f"\\{{{','.join(f'{m}a^{n}' for n in range(9))}\\}}" for m in range(9))
+    assert agreement(nested, nested.replace("a", "b"), ask) == "wrong"
+    assert len(asked) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 10_000,
+        "(" * 5_000 + ")" * 5_000,
+        "{" * 9_999,
+        "," * 10_000,
+        "1," * 5_000,
+        "\\text{" * 1_600,
+        "1 " * 5_000,
+        "\\frac" * 2_000,
+        "\\frac1" * 1_600,
+        "\\left" * 2_000,
+        "or " * 3_000,
+        "\\pm" * 3_000,
+        "x=" * 5_000,
+        "{a\\choose" * 1_000,
+        "\\{x\\mid" * 1_200,
+        "5 cm" + " cm" * 3_000,
+        "1<x" * 3_000,
+        "9" * 10_000,
+        "$" * 10_000,
+        "\u221a\u00bd" * 5_000,
+        "the limit exists " * 600 + "at 0",
+        "word-" * 2_000 + "!",
+        "a" * 9_999 + "!",
+    ],
+    ids=lambda text: ascii(text[:12]),
+)
+def test_ten_thousand_characters_of_anything_are_read_in_linear_time(text):
+    def seconds(gold: str, candidate: str) -> float:
+        began = time.process_time()
+        agreement(gold, candidate, lambda *pair: "different")
+        return time.process_time() - began
+
+    linear = max(seconds("x+1" * 3_000, "x+2" * 3_000), 0.01)
+    assert seconds(text, "x+1") < 30 * linear
+    assert seconds("x+1", text) < 30 * linear
+    assert seconds(text, text + "2") < 30 * linear
+
+
+def test_words_before_something_else_take_linear_time():
+    """A pattern once took 2 s for this gold, and for ever for a longer one."""
+    began = time.process_time()
+    assert verdict("the limit exists everywhere except at 0", "1").reward == 0.0
+    assert verdict("the function is continuous and differentiable at every point (except 0)", "1").reward == 0.0
+    assert time.process_time() - began < 0.5

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import SYNTHETIC, TASKS, task_named
 from fedrlvr.tasks.candidate import last_box
+from fedrlvr.tasks.latex import normalised
 from fedrlvr.tasks.math import INSTRUCTION
-from fedrlvr.tasks.task import GeneratedTask, NotOfThisTask, Verdict
+from fedrlvr.tasks.task import GeneratedTask, Incomparable, NotOfThisTask, Verdict
+from fedrlvr.tasks.words import is_remark
 from fedrlvr.types import Message, Problem
 
 TASK = TASKS["math"]
@@ -56,7 +58,10 @@ def test_a_gold_is_right_against_itself(gold):
 def test_any_gold_is_refused_or_right_against_itself(text):
     problem = Problem("x", "?", text)
     if last_box(f"\\boxed{{{text}}}") == text.strip():
-        assert TASK.verify(problem, TASK.gold_completion(problem)).reward == 1.0
+        try:
+            assert TASK.verify(problem, TASK.gold_completion(problem)).reward == 1.0
+        except Incomparable:
+            assert is_remark(normalised(text))
     else:
         with pytest.raises(NotOfThisTask, match="braces"):
             TASK.gold_completion(problem)
@@ -90,7 +95,7 @@ def test_lists_are_right_in_any_order_but_with_every_part_once(numbers, random):
         ("4,5", "5,2+2", "unevaluated"),
         ("x+1", "1+x", "math-verify"),
         ("(x+1,0.5)", "(1+x,1/2)", "math-verify"),
-        ("x^{1000}", "(x+1)^{1000}+(x+2)^{1000}", "timeout"),
+        ("x^2", "\\int\\ln(\\sin x+x)dx", "timeout"),
         ("4", "4" + "0" * 300, "too long"),
     ],
 )
@@ -118,6 +123,8 @@ def test_expressions_count_where_they_are_allowed(text):
         ("The answer is 5", "no box", "wrong"),
         ("4", "no box", "no box"),
         ("", "no box", "no box"),
+        ("<think>\\boxed{5}</think>\\boxed{4}", "exact", "exact"),
+        ("<think>\\boxed{4}</think>I cannot tell.", "no box", "no box"),
         ("\\boxed{4", "no box", "no box"),
         ("\\boxed{}", "wrong", "wrong"),
     ],
@@ -145,6 +152,10 @@ def test_the_prompt_is_the_question_and_what_to_do_or_the_conversation():
         (Problem("x", "?", "\\boxed{4}"), "answer"),
         (Problem("x", "?", "1" * 301), "answer"),
         (Problem("x", "?", "A", choices=("1", "2")), "choices"),
+        (Problem("x", "?", "see figure"), "answer"),
+        (Problem("x", "?", "\\text{Proof.}"), "answer"),
+        (Problem("x", "?", "N/A"), "answer"),
+        (Problem("x", "?", "..."), "answer"),
     ],
 )
 def test_problems_that_do_not_fit_the_task(problem, field):

@@ -1,7 +1,9 @@
 """`fedrlvr score`: the rewards of completions, as training would give them.
 
 Each line of the input is a JSON object with `answer` and `completion`, and `choices` for a multiple-choice task. The
-output adds `reward` and `reason`. Lines are scored as they are read, so all lines before a bad one are written.
+output adds `reward` and `reason`. Lines are scored as they are read, so all lines before a bad one are written. An
+answer that nothing can be compared with ("see figure") is no bad line here: its reward is 0, its reason "no gold".
+Training refuses such a problem.
 """
 
 import argparse
@@ -14,8 +16,7 @@ from pathlib import Path
 from fedrlvr.config import VerifierSettings
 from fedrlvr.data.problems import ProblemFileError, parse_problem, read_records
 from fedrlvr.tasks import TASKS, Task, task_named
-from fedrlvr.tasks.task import NotOfThisTask
-from fedrlvr.types import Problem
+from fedrlvr.tasks.task import Incomparable, NotOfThisTask, Verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     total = 0.0
     with arguments.output.open("w") if arguments.output else nullcontext(sys.stdout) as output:
         for where, record in read_records(arguments.input):
-            verdict = task.verify(_problem(record, task, where), record["completion"])
+            verdict = _verdict(record, task, where)
             # json.dumps escapes half a surrogate pair, which may be in a field that is not ours.
             print(json.dumps(record | verdict._asdict()), file=output)
             reasons[verdict.reason] += 1
@@ -56,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _problem(record: object, task: Task, where: str) -> Problem:
-    """What a line asks. Raises ProblemFileError, naming the field, for a line that cannot be scored."""
+def _verdict(record: object, task: Task, where: str) -> Verdict:
+    """A line's reward. Raises ProblemFileError, naming the field, for a line that cannot be scored."""
     if not isinstance(record, dict):
         raise ProblemFileError(f"{where}: expected a JSON object, found {type(record).__name__}")
     if "completion" not in record:
@@ -68,7 +69,9 @@ def _problem(record: object, task: Task, where: str) -> Problem:
     problem = parse_problem({"id": "-", "prompt": "-"} | asked, where)
     try:
         task.gold_completion(problem)
+    except Incomparable:
+        return Verdict(0.0, "no gold")
     except NotOfThisTask as error:
         if error.field in ("answer", "choices"):  # the question is not needed here
             raise ProblemFileError(f"{where}, field {error.field}: not for the task {task.name}: {error}") from None
-    return problem
+    return task.verify(problem, record["completion"])

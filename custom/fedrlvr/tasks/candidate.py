@@ -8,20 +8,31 @@ _TOKEN = re.compile(r"\\boxed\{|\\.|[{}]", re.DOTALL)  # an escaped brace is a c
 _DECLARED = re.compile(r"(?:####|(?:the )?(?:final )?answer(?::| is:?))\s*(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
+def answer_part(completion: str) -> str:
+    """What follows a model's thinking, if `</think>` ends it: a box that the thinking tries out is no answer."""
+    return completion.rpartition("</think>")[2]
+
+
 def last_box(text: str) -> str | None:
     """The content of the last `\\boxed{...}` that is closed, stripped; None if there is none. The
     last is the one that opens last, so of nested boxes the innermost."""
+    start, end = max(boxes(text), default=(0, -1))
+    return text[start:end].strip() if end >= 0 else None
+
+
+def boxes(text: str) -> list[tuple[int, int]]:
+    """Where the content of each `\\boxed{...}` that is closed begins and ends."""
     opened: list[int] = []  # where the content of each open bracket begins; -1 if it is no box
-    best = (-1, -1)
+    found: list[tuple[int, int]] = []
     begin = len(text.partition(BOX)[0].rstrip("\\"))  # no bracket before the first box matters, but a backslash may
     for token in _TOKEN.finditer(text, begin):
         if token.group() == "{":
             opened.append(-1)
         elif token.group() == BOX:
             opened.append(token.end())
-        elif token.group() == "}" and opened:
-            best = max(best, (opened.pop(), token.start()))
-    return text[best[0] : best[1]].strip() if best[0] >= 0 else None
+        elif token.group() == "}" and opened and (start := opened.pop()) >= 0:
+            found.append((start, token.start()))
+    return found
 
 
 def declared_answer(text: str) -> str | None:

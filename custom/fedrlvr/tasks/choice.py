@@ -1,4 +1,4 @@
-"""Multiple-choice questions, answered by exactly one `\\boxed{}` with a letter.
+"""Multiple-choice questions, answered by exactly one `\\boxed{}` with an option's letter, its text, or both.
 
 A looser rule would be ambiguous: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)".
 """
@@ -9,15 +9,21 @@ import unicodedata
 from dataclasses import replace
 
 from fedrlvr.streams import stream
-from fedrlvr.tasks.candidate import BOX, last_box
+from fedrlvr.tasks.candidate import answer_part, boxes
 from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
+from fedrlvr.tasks.unicode_math import greek_letters
 from fedrlvr.types import Problem, Prompt
 
 INSTRUCTION = "Please reason step by step, and put only the letter of the right option within \\boxed{}."
 LETTERS = string.ascii_uppercase
 
-_LETTER = re.compile(r"(?:\\text\{ *)?(?:\(([A-Z])\)|([A-Z])[).]?)(?: *\})?")
-_WRAPPED = re.compile(r"\\text\{([^{}]*)\}")
+# `C`, `(C)`, `C)`, `C.`, `C:`, with or without the option's text; or the text and `(C)` after it.
+_LETTER_FIRST = re.compile(
+    r"(?:Option |Answer: )?(?:\(([A-Z])\)|([A-Z])(?![A-Za-z0-9-])(?:[).]|[:,](?=\s*\S))?)\s*(.*)", re.DOTALL
+)
+_LETTER_LAST = re.compile(r"(.*\S)\s*\(([A-Z])\)", re.DOTALL)
+_STYLE = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:bf|it|rm)|mbox|emph|bm|boldsymbol) ?(\{[^{}]*\})")
+_ESCAPED = re.compile(r"\\([%$&#_ ])|[~$]|\*\*")
 # Options that refer to other options. A false match only means that the question is never reordered.
 _LETTER_NAME = r"(?<!\w)\(?[a-z]\)?(?!\w)"
 _REFERS_TO_OTHERS = re.compile(
@@ -51,18 +57,13 @@ class Choice(Task):
         return problem.messages or f"{question(problem)}\n\n{INSTRUCTION}"
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
-        if completion.count(BOX) > 1:
-            return Verdict(0.0, "several boxes")
-        content = last_box(completion)
-        if content is None:
-            return Verdict(0.0, "no box")
-        if len(content) > self.settings.max_answer_length:
+        contents = _boxed(answer_part(completion))
+        if len(contents) != 1:
+            return Verdict(0.0, "several boxes" if contents else "no box")
+        if len(contents[0]) > self.settings.max_answer_length:
             return Verdict(0.0, "too long")
-        if (match := _LETTER.fullmatch(content)) and content.count("{") == content.count("}"):
-            letter, reason = match.group(1) or match.group(2), "exact"
-        else:
-            letter, reason = _letter_of_text(problem, content), "equal"
-        if letter not in LETTERS[: len(problem.choices)] or not letter:
+        letter, reason = _option(problem, _plain(contents[0]))
+        if not letter:
             return Verdict(0.0, "no option")
         return Verdict(1.0, reason) if letter == problem.answer.strip() else Verdict(0.0, "wrong")
 
@@ -97,13 +98,44 @@ def _refers_to_others(option: str) -> bool:
     return bool(_REFERS_TO_OTHERS.search(" ".join(_MARKUP.sub("", plain).split())))
 
 
-def _letter_of_text(problem: Problem, content: str) -> str:
-    """The letter of the only option whose text is `content`, "" if there is not exactly one."""
-    wrapped = _WRAPPED.fullmatch(content)
-    wanted = _folded(wrapped.group(1) if wrapped else content)
-    found = [letter for letter, text in zip(LETTERS, problem.choices, strict=False) if _folded(text) == wanted]
-    return found[0] if len(found) == 1 and wanted else ""
+def _boxed(text: str) -> list[str]:
+    """The contents of the boxes that hold something; at most two. The instruction's empty `\\boxed{}` may be quoted."""
+    found: list[str] = []
+    for start, end in boxes(text):
+        content = text[start:end].strip()
+        if any(map(str.isalnum, content)):
+            found.append(content)
+        if len(found) == 2:
+            break
+    return found
+
+
+def _option(problem: Problem, content: str) -> tuple[str, str]:
+    """The letter of the option that the content of a box names, and how; "" if it names none, or the letter of one and
+    the text of another."""
+    if (match := _LETTER_FIRST.fullmatch(content)) and not match[3]:
+        letter = match[1] or match[2]
+        return (letter if letter in LETTERS[: len(problem.choices)] else ""), "exact"
+    options = {letter: _folded(_plain(text)) for letter, text in zip(LETTERS, problem.choices, strict=False)}
+    wanted = _folded(content)
+    same = [letter for letter, text in options.items() if text == wanted]
+    if same and wanted:
+        return (same[0] if len(same) == 1 else ""), "equal"
+    if match:
+        letter, text = match[1] or match[2], match[3]
+    elif match := _LETTER_LAST.fullmatch(content):
+        text, letter = match.groups()
+    else:
+        return "", ""
+    return (letter if options.get(letter) == _folded(text) else ""), "equal"
+
+
+def _plain(content: str) -> str:
+    """The text of a box without LaTeX's styles, escapes and commands for Greek letters."""
+    for _ in range(2):  # a style in a style
+        content = _STYLE.sub(lambda match: match[1][1:-1], content)
+    return greek_letters(_ESCAPED.sub(lambda match: match[1] or (" " if match[0] == "~" else ""), content)).strip()
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(text.casefold().split()).removesuffix(".")

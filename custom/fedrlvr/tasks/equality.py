@@ -5,27 +5,36 @@ the shapes are compared here, part by part, and math-verify compares single expr
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from fractions import Fraction
 
-from fedrlvr.tasks.latex import MAX_PARTS, normalised, shape
-from fedrlvr.tasks.numbers import is_calculation, number, quantity
+from fedrlvr.tasks.intervals import interval
+from fedrlvr.tasks.latex import normalised
+from fedrlvr.tasks.numbers import is_calculation, number
+from fedrlvr.tasks.shapes import Shape, assigned, equations, shape
+from fedrlvr.tasks.units import quantity
+from fedrlvr.tasks.words import folded, same_words
 
 EXACT, EQUAL, MATH_VERIFY, WRONG, UNEVALUATED = "exact", "equal", "math-verify", "wrong", "unevaluated"
 RIGHT = (EXACT, EQUAL, MATH_VERIFY)
 MAX_NESTING = 4
+MAX_UNMATCHED = 10  # parts of a list that are compared each with each; those with the same text or value are many more
+MAX_COMPARISONS = 400  # of parts, for one answer
 
 Ask = Callable[[str, str], str]  # (gold, candidate) -> "equal", "different", or why there is no answer
 
-_EQUALS = re.compile(r"(?<![<>!:=])=(?!=)")
-_ASSIGNED = re.compile(
-    r"(\\?[A-Za-z]+(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?'{0,3}(?:\([A-Za-z]\))?)(?:=|\\in(?![A-Za-z]))([^=]+)"
-)
-_WRAPPED = re.compile(r"\\text\{[^{}]*\}")
-_WORD = re.compile(r"[A-Za-z]{3,}(?:[ .'-]?[A-Za-z]+)*")
-_BASED = re.compile(r"([0-9][0-9A-F]*)_(?:\{([0-9]+)\}|([0-9]))")
+_BASED = re.compile(r"\(?([0-9][0-9A-F]*)\)?_(?:\{([0-9]+)\}|([0-9]))")
+_THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
+_SETS = re.compile(r"(?:[(\[]|\\\{|\\mathbb\{|\\emptyset).*(?:[)\]]|\}|\\emptyset)", re.DOTALL)
+_OF_SETS = re.compile(r"\\(?:cup|cap|setminus|mathbb)(?![A-Za-z])")
+_INTEGRAL = re.compile(r"(.+)\+[Cc]", re.DOTALL)
+_IMPROPER = re.compile(r"-?[0-9]+\\frac\{[0-9]+\}\{[0-9]+\}")
+_LETTER = re.compile(r"\\text\{ ?([A-Za-z]) ?\}")
+# What math-verify overlooks, misreads or should not see.
 _NEVER_ASKED = re.compile(
-    r"\$|\\(?:boxed|fbox|text|approx|sim|ldots|dots|cdots|ne|neq|not|input|include)(?![A-Za-z])|[0-9] [0-9.]|:"
+    r"\$|\\(?:boxed|fbox|text|approx|sim|ldots|ne|not|input|include|equiv|pmod|mid|angle|triangle)(?![A-Za-z])"
+    r"|[0-9] [0-9.]|:|!!|(?<!matrix\})\^T|[A-Z] ?[A-Z]\^\{-1\}|[A-Z]\^\{-1\} ?[A-Z]"
 )
 
 
@@ -48,36 +57,64 @@ class _Comparison:
     def __init__(self, ask: Ask, allow_expressions: bool):
         self.ask = ask
         self.allow_expressions = allow_expressions
+        self.left = MAX_COMPARISONS
 
     def compare(self, gold: str, candidate: str, nesting: int = 0) -> str:
+        self.left -= 1
         if gold == candidate:
             return EXACT
-        if not candidate or nesting > MAX_NESTING:
+        if not candidate or nesting > MAX_NESTING or self.left < 0:
             return WRONG
-        if (same := _same_words(gold, candidate)) is not None:
+        if (same := same_words(gold, candidate)) is not None:
             return EQUAL if same else WRONG
         if number(gold) is not None and number(candidate) is not None:  # 1,000 is no list
             return self.expressions(gold, candidate)
         if (values := _values(gold, candidate)) is not None:
             return self.compare(*values, nesting + 1)
         outer, other = shape(gold), shape(candidate)
-        if outer[:2] != other[:2] or len(outer.parts) != len(other.parts) or len(outer.parts) > MAX_PARTS:
+        if (sets := _intervals(gold, candidate, outer, other)) is not None:
+            return self.compare(*sets, nesting + 1)
+        if _OF_SETS.search(gold + candidate) and _SETS.fullmatch(gold) and _SETS.fullmatch(candidate):
+            return self.asked(gold, candidate)
+        if (joined := _without_thousands(gold, candidate, outer, other)) is not None:
+            return self.compare(*joined, nesting + 1)
+        outer, other = _same_kind(outer, other)
+        if outer[:2] != other[:2] or len(outer.parts) != len(other.parts):
             return WRONG
         if len(outer.parts) == 1 and not outer.opening:
             return self.single(outer.parts[0], other.parts[0])
         if outer.opening in ("", "\\{") and not _in_order(outer.parts, other.parts):
-            return self.unordered(outer.parts, list(other.parts), nesting)
-        return _weakest([self.compare(a, b, nesting + 1) for a, b in zip(outer.parts, other.parts, strict=True)])
+            return self.unordered(outer.parts, other.parts, nesting)
+        return self.ordered(outer.parts, other.parts, nesting)
 
-    def unordered(self, golds: tuple[str, ...], candidates: list[str], nesting: int) -> str:
-        """Each part of the gold needs its own part of the candidate."""
+    def ordered(self, golds: tuple[str, ...], candidates: tuple[str, ...], nesting: int) -> str:
         found = []
+        for gold, candidate in zip(golds, candidates, strict=True):
+            found.append(self.compare(gold, candidate, nesting + 1))
+            if found[-1] not in RIGHT:
+                break
+        return _weakest(found)
+
+    def unordered(self, golds: tuple[str, ...], candidates: tuple[str, ...], nesting: int) -> str:
+        """Each part of the gold needs its own part of the candidate. Those of the same text or value find it first."""
+        free: dict[str | Fraction, list[str]] = defaultdict(list)
+        for candidate in candidates:
+            free[_key(candidate)].append(candidate)
+        found, unmatched = [], []
         for gold in golds:
+            if same := free[_key(gold)]:
+                found.append(EXACT if gold == same.pop() else EQUAL)
+            else:
+                unmatched.append(gold)
+        rest = [candidate for same in free.values() for candidate in same]
+        if len(unmatched) > MAX_UNMATCHED:
+            return WRONG
+        for gold in unmatched:
             failure = WRONG
-            for candidate in sorted(candidates, key=lambda part: part != gold):
+            for candidate in rest:
                 reason = self.compare(gold, candidate, nesting + 1)
                 if reason in RIGHT:
-                    candidates.remove(candidate)
+                    rest.remove(candidate)
                     found.append(reason)
                     break
                 if reason not in (WRONG, UNEVALUATED):  # a part that costs too much is not compared with the others
@@ -89,10 +126,10 @@ class _Comparison:
 
     def single(self, gold: str, candidate: str) -> str:
         """Two expressions, or two equations that are not of the form name = value."""
-        equations = len(_EQUALS.findall(gold)), len(_EQUALS.findall(candidate))
-        if equations == (0, 0):
+        counts = equations(gold), equations(candidate)
+        if counts == (0, 0):
             return self.expressions(gold, candidate)
-        return self.asked(gold, candidate) if equations == (1, 1) else WRONG
+        return self.asked(gold, candidate) if counts == (1, 1) else WRONG
 
     def expressions(self, gold: str, candidate: str) -> str:
         (gold, unit), (candidate, other) = quantity(gold), quantity(candidate)
@@ -110,51 +147,76 @@ class _Comparison:
                 return WRONG
             if not self.allow_expressions:
                 return UNEVALUATED
-        # math-verify would compare decimals to six places only, so a numeral is sent as an exact fraction.
         return self.asked(gold, candidate if answer is None else _as_latex(answer))
 
     def asked(self, gold: str, candidate: str) -> str:
-        """What math-verify says; "wrong" for texts that it must not be asked about."""
+        """What math-verify says; "wrong" for texts that it must not be asked about, unless they are the same words."""
+        if (given := _INTEGRAL.fullmatch(gold)) and (stated := _INTEGRAL.fullmatch(candidate)):
+            gold, candidate = given[1], stated[1]  # any constant of integration will do
+        gold, candidate = _LETTER.sub(r"\1", gold), _LETTER.sub(r"\1", candidate)
         if gold == candidate:
             return EQUAL
+        if "\\text" in gold + candidate:
+            return EQUAL if folded(gold) == folded(candidate) else WRONG
         if not (_may_be_asked(gold) and _may_be_asked(candidate)):
             return WRONG
         outcome = self.ask(gold, candidate)
         return {"equal": MATH_VERIFY, "different": WRONG}.get(outcome, outcome)
 
 
-def _same_words(gold: str, candidate: str) -> bool | None:
-    """Whether two answers in words are the same, whatever their case; None if neither is in words.
-
-    math-verify would read the letters as a product of symbols, in any order.
-    """
-    if not (_WRAPPED.fullmatch(gold) or _WORD.fullmatch(gold) or _WRAPPED.fullmatch(candidate)):
-        return None
-    return _folded(gold) == _folded(candidate)
-
-
-def _folded(text: str) -> str:
-    text = text.replace("\\text{", "").replace("}", "").strip()
-    text = text[1:-1] if text.startswith("(") and text.endswith(")") else text
-    return " ".join(text.casefold().rstrip(".").split())
-
-
 def _values(gold: str, candidate: str) -> tuple[str, str] | None:
     """The values alone, where `name=value` is compared with a value or with another value of the same name."""
-    given, stated = _ASSIGNED.fullmatch(gold), _ASSIGNED.fullmatch(candidate)
-    if given and stated and given[1] == stated[1]:
-        return given[2], stated[2]
-    if given and not stated and not _EQUALS.search(candidate):
-        return given[2], candidate
-    if stated and not given and not _EQUALS.search(gold):
-        return gold, stated[2]
+    given, stated = assigned(gold), assigned(candidate)
+    if given and stated and given[0] == stated[0]:
+        return given[1], stated[1]
+    if given and not stated and not equations(candidate):
+        return given[1], candidate
+    if stated and not given and not equations(gold):
+        return gold, stated[1]
     return None
+
+
+def _intervals(gold: str, candidate: str, outer: Shape, other: Shape) -> tuple[str, str] | None:
+    """Intervals, where at least one answer is an inequality and no name differs."""
+    given = interval(outer.parts if not outer.opening else (gold,))
+    stated = interval(other.parts if not other.opening else (candidate,))
+    if given and stated:
+        return (given[1], stated[1]) if given[0] == stated[0] else None
+    if given and _SETS.fullmatch(candidate):
+        return given[1], candidate
+    return (gold, stated[1]) if stated and _SETS.fullmatch(gold) else None
+
+
+def _without_thousands(gold: str, candidate: str, outer: Shape, other: Shape) -> tuple[str, str] | None:
+    """Both without the commas between thousands, where only one would be a list, as 1,200\\pi beside 1200\\pi."""
+    if outer.opening or other.opening or (len(outer.parts) == 1) == (len(other.parts) == 1):
+        return None
+    joined = tuple(_THOUSANDS.sub(lambda match: match[0].replace(",", ""), text) for text in (gold, candidate))
+    return joined if joined != (gold, candidate) else None
+
+
+def _same_kind(gold: Shape, candidate: Shape) -> tuple[Shape, Shape]:
+    """Shapes to compare: a list is the set of its parts, and values in the order of their names are a tuple."""
+    kinds = {gold.opening, candidate.opening}
+    if kinds == {"", "\\{"} and len(gold.parts) > 1:
+        return gold._replace(opening="", closing=""), candidate._replace(opening="", closing="")
+    if gold.opening == "(" and not candidate.opening:
+        named = [assigned(part) for part in candidate.parts]
+        names = [pair[0] for pair in named if pair]
+        if len(names) == len(named) > 1 and names == sorted(set(names)):
+            return gold, Shape("(", gold.closing, tuple(value for _, value in named))
+    return gold, candidate
 
 
 def _in_order(golds: tuple[str, ...], candidates: tuple[str, ...]) -> bool:
     """Whether the order counts: only the gold has names, as in `x=1,y=2`, which `1,2` answers but `2,1` does not."""
-    names = [match[1] for part in golds if (match := _ASSIGNED.fullmatch(part))]
-    return len(set(names)) > 1 and not any(_EQUALS.search(part) for part in candidates)
+    names = {pair[0] for part in golds if (pair := assigned(part))}
+    return len(names) > 1 and not any(map(equations, candidates))
+
+
+def _key(part: str) -> str | Fraction:
+    value = number(part)
+    return part if value is None else value
 
 
 def _same_digits(gold: str, candidate: str) -> bool | None:
@@ -184,4 +246,6 @@ def _weakest(reasons: list[str]) -> str:
 
 
 def _may_be_asked(text: str) -> bool:
-    return text.isascii() and text.isprintable() and not _NEVER_ASKED.search(text)
+    return (
+        text.isascii() and text.isprintable() and not _NEVER_ASKED.search(text) and not _IMPROPER.fullmatch(text)
+    )  # 1\frac{3}{2} may be meant as a sum or a product

@@ -1,117 +1,155 @@
-"""Short mathematical answers in LaTeX: a normal form for what can be written in many ways, and an answer's parts."""
+"""The normal form of a mathematical answer in LaTeX: one way of writing what can be written in many. Values are not
+computed: 1/2 and 0.5 stay different. Everything here is linear in the text's length."""
 
 import re
-from typing import NamedTuple
 
-MAX_PARTS = 10
-MAX_GROUPING = 3  # nested brackets around one expression that are removed
+from fedrlvr.tasks.unicode_math import in_latex
+
+# command -> what it means the same as; "" and " " for commands that only change how the answer looks
+_COMMANDS = {
+    name: meaning
+    for meaning, names in {
+        "": "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm ensuremath limits nolimits",
+        " ": "displaystyle textstyle tiny scriptsize small normalsize large Large LARGE huge Huge bf rm it sf tt"
+        " bfseries quad qquad enspace thinspace",
+        "\\text": "mathrm textrm textbf textit textnormal textsf texttt mathbf mathit mathsf mathtt boldsymbol bm pmb"
+        " emph mbox hbox operatorname",
+        "\\frac": "dfrac tfrac cfrac sfrac",
+        "\\binom": "dbinom tbinom",
+        "\\le": "leq leqslant",
+        "\\ge": "geq geqslant",
+        "<": "lt",
+        ">": "gt",
+        "\\ne": "neq",
+        "\\wedge": "land",
+        "\\vee": "lor",
+        "\\to": "rightarrow longrightarrow",
+        "\\emptyset": "varnothing",
+        "\\setminus": "backslash",
+        "\\ldots": "dots cdots dotsc dotsb",
+        "^\\circ": "degree",
+        "\\overline": "bar",
+        "\\vec": "overrightarrow",
+        "\\hat": "widehat",
+        "\\tilde": "widetilde",
+        "[": "lbrack",
+        "]": "rbrack",
+        "\\{": "lbrace",
+        "\\}": "rbrace",
+        "|": "vert lvert rvert",
+        "\\|": "Vert lVert rVert",
+        "\\mathbb{R}": "R",
+    }.items()
+    for name in names.split()
+}
+_COMMAND = re.compile(r"\\\\(?: ?\[[0-9.]{1,5} ?[a-z]{2}\])?|\\(?:left|right)\.|\\([A-Za-z]+)\*?(?: +(?=\{))?")
+_ARGUMENTS = {"\\frac": 2, "\\binom": 2} | dict.fromkeys(
+    ("\\sqrt", "\\pmod", "\\text", "\\mathbb", "\\mathcal", "\\overline", "\\vec", "\\hat", "\\tilde"), 1
+)
+_BARE_ARGUMENT = re.compile(
+    r"\\(?:frac|binom|sqrt|pmod|text|mathbb|mathcal|overline|vec|hat|tilde)(?![A-Za-z{])", re.DOTALL
+)
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\[[^\[\]]*\]|.", re.DOTALL)
+FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|lcm|gcd|max|det"
 
 # (a part of every match, so that most patterns need not be tried; pattern; replacement)
 _REWRITES = [
-    (sign, re.compile(pattern), replacement)
-    for sign, pattern, replacement in (
-        ("\\displaystyle", r"\\displaystyle(?![A-Za-z])", " "),
-        ("\\left", r"\\left(?:\.|(?![A-Za-z]))", ""),
-        ("\\right", r"\\right(?:\.|(?![A-Za-z]))", ""),
-        ("\\", r"\\[bB]igg?[lr]?(?![A-Za-z])", ""),
-        ("frac", r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        ("binom", r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
-        ("{", r"\\(?:mathrm|textrm|textbf|textit|textnormal|mbox) ?\{", r"\\text{"),
-        (",", r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),
-        (",", r"([0-9])(?:\{,\}|,\\!|\\,)([0-9]{3})(?![0-9])", r"\1\2"),  # again: matches cannot overlap
-        ("\\!", r"\\!", ""),
-        ("\\", r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))", " "),
-        ("~", r"~", " "),
-        ("\\text", r"\\text\{([^A-Za-z{}]*)\}", r"\1"),
-        ("", r"\s+", " "),
-        ("and", r" ?,? ?(?:\\text\{ ?and ?\}|(?<![A-Za-z\\])and(?![A-Za-z])) ?", ","),
-        ("or", r" ?,? ?(?:\\text\{ ?or ?\}|(?<![A-Za-z\\])or(?![A-Za-z])) ?", ","),
-        ("\\frac", r"\\frac ?([0-9]) ?([0-9])(?![0-9])", r"\\frac{\1}{\2}"),
-        ("\\frac", r"\\frac ?([0-9]) ?\{", r"\\frac{\1}{"),
-        ("\\frac", r"(\\frac\{[^{}]*\}) ?([0-9])", r"\1{\2}"),
-        ("\\sqrt", r"\\sqrt ?([0-9])", r"\\sqrt{\1}"),
-        ("^{", r"\^\{(\\circ|[0-9A-Za-z])\}", r"^\1"),
-        ("_{", r"_\{([0-9A-Za-z])\}", r"_\1"),
-        # A space matters only between letters and digits, and after the comma of "100, 200".
-        (" ", r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])", ""),
-        (", ", r", (?![0-9]{3}(?![0-9]))", ","),
-    )
+    (",", r"(?<=[0-9])(?:\{,\}|,\\! ?|\\,)(?=[0-9]{3}(?![0-9]))", ""),  # between the thousands of a number
+    ("\\!", r"\\!", ""),
+    ("\\", r"(?<!\\)\\(?:[,;:> ]|hspace\{[^{}]*\})", " "),
+    ("~", r"~", " "),
+    ("  ", r" +", " "),
+    ("color", r"\\(?:text)?color\{[^{}]*\}", ""),
+    ("pi", r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+    ("\\text", r"\\text(?=\{[^{}]*\\[A-Za-z])", ""),  # a style around mathematics
+    ("\\mu", r"\\mu ?\\text\{ ?(?=[gLlms])", r"\\text{mc"),  # a millionth of a unit
+    ("\\text", r"\\text\{([^A-Za-z{}]*)\}", r"\1"),
+    ("\\text", rf"\\text\{{ ?({FUNCTIONS}) ?\}}", r"\\\1 "),
+    ("\\text", r"(?<![0-9}) ])\\text\{ ?([A-Za-z]) ?\}", r"\1"),  # after a number it may be a unit
+    ("min", r"(?<![0-9}) ])\\text\{ ?min ?\}", r"\\min "),  # and this the minute
+    ("and", r" ?,? ?(?:\\text\{ ?,? ?and ?\}|(?<![A-Za-z\\])and(?![A-Za-z])) ?", ";"),
+    ("or", r" ?,? ?(?:\\text\{ ?,? ?or ?\}|(?<![A-Za-z\\])or(?![A-Za-z])) ?", ";"),
+    ("\\&", r" ?\\& ?", ";"),
+    ("**", r"\*\*", "^"),
+    ("<=", r"<=", r"\\le "),
+    (">=", r">=", r"\\ge "),
+    ("!=", r"!=", r"\\ne "),
+    ("\\not", r"\\not ?=", r"\\ne "),
+    ("\\choose", r"\{([^{}]{1,40})\\choose([^{}]{1,40})\}", r"\\binom{\1}{\2}"),
+    ("\\over", r"\{([^{}]{1,40})\\over([^{}A-Za-z][^{}]{0,40})\}", r"\\frac{\1}{\2}"),
+    ("\\begin", r"[(\[]\\begin\{(?:matrix|array)\}(?:\{[lcr| ]*\})?", r"\\begin{pmatrix}"),
+    ("\\end", r"\\end\{(?:matrix|array)\}[)\]]", r"\\end{pmatrix}"),
+    ("matrix", r"\\(begin|end)\{(?:b|B|small)matrix\}", r"\\\1{pmatrix}"),
+    ("\\end", r"\\\\ ?(?=\\end)", ""),
+    ("\\log_", r"\\log_([0-9]+) ", r"\\log_{\1}"),
+    ("\\log_", r"\\log_([0-9A-Za-z])", r"\\log_{\1}"),
+    ("\\top", r"\^(?:\{\\top\}|\\top(?![A-Za-z]))", "^T"),
+    ("^{", r"\^\{(\\circ|[0-9A-Za-z])\}", r"^\1"),
+    ("_{", r"(?<!\\log)_\{([0-9A-Za-z])\}", r"_\1"),
+    ("{:}", r"\{:\}", ":"),
+    ("\\{", r"^\\\{([^{}\\|: ]{1,10}) ?(?:\\mid(?![A-Za-z])|\||:) ?", r"\\{\1\\mid "),  # the set of those x that ...
+    ("\\{", r"^\\\{ ?\\\}$", r"\\emptyset"),
+    # A space matters only between letters and digits, and after the comma of "100, 200".
+    (" ", r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])", ""),
+    (" ", r"(\\[A-Za-z]+) (?=[0-9])", r"\1"),
+    (", ", r", (?![0-9]{3}(?![0-9]))", ","),
 ]
-_WRAPS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
-_BRACKET = re.compile(r"\\begin(?![A-Za-z])|\\end(?![A-Za-z])|\\.|[()\[\]{},;]", re.DOTALL)
-_OPENING, _CLOSING = ("(", "[", "{", "\\{", "\\begin"), (")", "]", "}", "\\}", "\\end")
-_PLUS_MINUS = re.compile(r"\\pm ?(?![A-Za-z])")
-_AROUND = ("(", "[", "{", "\\{")
-_TRANSLATED = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u00b0": "^\\circ"})
-
-
-class Shape(NamedTuple):
-    """An answer's outer form: the brackets around it ("" for none) and the parts between its commas."""
-
-    opening: str
-    closing: str
-    parts: tuple[str, ...]
+_REWRITES = [(sign, re.compile(pattern), replacement) for sign, pattern, replacement in _REWRITES]
+_WRAPS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 
 
 def normalised(text: str) -> str:
-    """The normal form of an answer: no spacing, sizing or style commands, no `$` around it, no full stop after it.
-
-    Linear in the length. Values are not computed: 1/2 and 0.5 stay different.
-    """
-    text = text.translate(_TRANSLATED).strip().removesuffix(".").rstrip()
+    """The normal form of an answer: no spacing, sizing or style commands, no `$` around it, no full stop after it, one
+    spelling of each symbol, braces around every argument, `;` for "and" and "or"."""
+    text = in_latex(text).strip().removesuffix(".").rstrip()
     for opening, closing in _WRAPS:
         if text.startswith(opening) and text.endswith(closing):
             inner = text[len(opening) : -len(closing)]
             if inner and "$" not in inner:
                 text = inner.strip().removesuffix(".")
                 break
+    text = " ".join(text.split())
+    if "\\" in text:
+        text = _COMMAND.sub(_meaning, text)
+        if _BARE_ARGUMENT.search(text) or text.count("}{") < text.count("\\frac") + text.count("\\binom"):
+            text = _with_braces(text)
+        text = _number_in_words(text)
     for sign, pattern, replacement in _REWRITES:
         if sign in text:
             text = pattern.sub(replacement, text)
     return text.strip()
 
 
-def shape(text: str) -> Shape:
-    """The outer form of an answer in normal form. Parentheses and braces around a single expression are grouping.
-
-    Without brackets, `a\\pm b` counts as two answers, a+b and a-b.
-    """
-    for _ in range(MAX_GROUPING):
-        enclosed, _, inner = _commas(text)
-        if not (enclosed and not inner and text[0] + text[-1] in ("()", "{}")):
-            break
-        text = text[1:-1]
-    enclosed, outer, inner = _commas(text)
-    if not enclosed or (text[0] == "{" and not inner):
-        return Shape("", "", tuple(signed for part in _split_at(text, 0, outer) for signed in _both_signs(part)))
-    width = 2 if text[0] == "\\" else 1
-    opening, closing = text[:width], text[-2:] if text.endswith("\\}") else text[-1:]
-    body = text[: -len(closing)]
-    if opening + closing == "{}":  # people write {1,2} for the set
-        opening, closing = "\\{", "\\}"
-    return Shape(opening, closing, _split_at(body, width, inner))
+def _meaning(match: re.Match[str]) -> str:
+    if match[1] is None:  # the end of a row, of which the spacing does not matter; or no bracket at all
+        return "\\\\" if match[0].startswith("\\\\") else ""
+    return _COMMANDS.get(match[1], "\\" + match[1] + match[0][len(match[1]) + 1 :].rstrip(" "))
 
 
-def _commas(text: str) -> tuple[bool, list[int], list[int]]:
-    """Whether one pair of brackets encloses the whole text; the commas outside all brackets; those inside one pair."""
-    depth, closed_at, places = 0, -1, ([], [])
-    for token in _BRACKET.finditer(text):
-        mark = token.group()
-        if mark in _OPENING:
-            depth += 1
-        elif mark in _CLOSING:
-            depth -= 1
-            if depth == 0 and closed_at < 0:
-                closed_at = token.end()
-        elif mark in ",;" and 0 <= depth <= 1:
-            places[depth].append(token.start())
-    return text.startswith(_AROUND) and closed_at == len(text), *places
+def _number_in_words(text: str) -> str:
+    """What is in a `\\text{...}` around the whole answer, if that has a digit: "1,200 people" is no mere word."""
+    if text.startswith("\\text{") and text.endswith("}") and text.count("{") == 1 and any(map(str.isdigit, text)):
+        return text[len("\\text{") : -1].strip().removesuffix(".")
+    return text
 
 
-def _split_at(text: str, begin: int, commas: list[int]) -> tuple[str, ...]:
-    starts = [begin, *(comma + 1 for comma in commas)]
-    return tuple(text[a:b].strip() for a, b in zip(starts, [*commas, len(text)], strict=True))
-
-
-def _both_signs(part: str) -> tuple[str, ...]:
-    return (part,) if part.count("\\pm") != 1 else tuple(_PLUS_MINUS.sub(sign, part) for sign in "+-")
+def _with_braces(text: str) -> str:
+    """Braces around every argument of a command, as in `\\frac\\pi2` and `\\sqrt[3]2`."""
+    parts, owed = [], [0]  # how many arguments are still to come, in each group that is open
+    root = False  # whether the last token was a root, which may have an index
+    for token in _TOKEN.findall(text):
+        if token == " " and owed[-1]:
+            continue
+        if token == "{":
+            owed.append(0)
+        elif token == "}" and len(owed) > 1:
+            owed.pop()
+            owed[-1] = max(owed[-1] - 1, 0)
+        elif owed[-1] and not (root and token[0] == "["):
+            single = token not in _ARGUMENTS and (token.isalnum() or (token[0] == "\\" and token[1:].isalpha()))
+            owed[-1] = owed[-1] - 1 if single else 0
+            token = f"{{{token}}}" if single else token
+        owed[-1] = _ARGUMENTS.get(token, owed[-1])
+        root = token == "\\sqrt"
+        parts.append(token)
+    return "".join(parts)

@@ -1,9 +1,11 @@
 """Mathematical problems: the answer in `\\boxed{}`, compared with the gold as mathematics and not as text."""
 
-from fedrlvr.tasks.candidate import declared_answer, last_box
+from fedrlvr.tasks.candidate import answer_part, declared_answer, last_box
 from fedrlvr.tasks.equality import RIGHT, agreement
+from fedrlvr.tasks.latex import normalised
 from fedrlvr.tasks.math_verify_client import client_for
-from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
+from fedrlvr.tasks.task import Incomparable, NotOfThisTask, Task, Verdict
+from fedrlvr.tasks.words import is_remark
 from fedrlvr.types import Problem, Prompt
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -17,6 +19,7 @@ class Math(Task):
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
         """Raises VerifierFault if math-verify is needed and cannot be used."""
+        completion = answer_part(completion)
         candidate = last_box(completion)
         if candidate is None and self.settings.fallback == "last_line":
             candidate = declared_answer(completion)
@@ -24,7 +27,8 @@ class Math(Task):
             return Verdict(0.0, "no box")
         if len(candidate) > self.settings.max_answer_length:
             return Verdict(0.0, "too long")
-        reason = agreement(problem.answer.strip(), candidate, self._ask, self.settings.allow_expressions)
+        ask = client_for(self.settings.deadline, self.settings.memory_mb).budget()
+        reason = agreement(problem.answer.strip(), candidate, ask, self.settings.allow_expressions)
         return Verdict(float(reason in RIGHT), reason)
 
     def gold_completion(self, problem: Problem) -> str:
@@ -35,7 +39,6 @@ class Math(Task):
         completion = f"\\boxed{{{problem.answer}}}"
         if last_box(completion) != problem.answer.strip():
             raise NotOfThisTask("answer", "braces that do not balance, or a \\boxed{} of its own")
+        if is_remark(normalised(problem.answer)):
+            raise Incomparable("answer", "a remark or a long sentence, which no completion's answer can equal")
         return completion
-
-    def _ask(self, gold: str, candidate: str) -> str:
-        return client_for(self.settings.deadline, self.settings.memory_mb).compare(gold, candidate)

@@ -14,6 +14,7 @@ from fedrlvr.processes import end, start
 from fedrlvr.tasks.task import DIED, TIMEOUT
 
 START_DEADLINE = 120.0  # seconds until a new process has to be ready; it imports sympy
+LEAST = 0.001  # CPU-seconds that are worth a comparison
 _ROOT = Path(__file__).parents[2]  # the package's folder, which the process must find too
 
 
@@ -28,20 +29,25 @@ class MathVerifyClient:
     """
 
     def __init__(self, deadline: float, memory_mb: int):
-        """`deadline` in CPU-seconds for one comparison, `memory_mb` of address space."""
+        """`deadline` in CPU-seconds for the comparisons of one answer, `memory_mb` of address space."""
         self.deadline, self.memory_mb = deadline, memory_mb
         self._lock = threading.Lock()
         self._process: subprocess.Popen | None = None
         os.register_at_fork(after_in_child=self._after_fork)
         atexit.register(self.close)
 
-    def compare(self, gold: str, candidate: str) -> str:
-        """ "equal" or "different"; else "timeout", "memory", or "died" if the process died twice during it. Raises
-        VerifierFault if the process cannot be started, or fails its self-test."""
-        request = json.dumps({"gold": gold, "candidate": candidate}).encode() + b"\n"
+    def budget(self) -> "Budget":
+        """The comparisons of one answer."""
+        return Budget(self, self.deadline)
+
+    def compare(self, gold: str, candidate: str, seconds: float) -> tuple[str, float]:
+        """ "equal" or "different"; else "timeout" after so many CPU-seconds, "memory", or "died" if the process died
+        twice during it; and the seconds that are left. Raises VerifierFault if the process cannot be started, or fails
+        its self-test."""
+        request = json.dumps({"gold": gold, "candidate": candidate, "seconds": seconds}).encode() + b"\n"
         with self._lock:
             try:
-                return self._exchanged(request) or self._exchanged(request) or DIED
+                return self._exchanged(request, seconds) or self._exchanged(request, seconds) or (DIED, 0.0)
             except BaseException:  # else the next request might read the reply to this one
                 self._stop()
                 raise
@@ -51,29 +57,29 @@ class MathVerifyClient:
         with self._lock:
             self._stop()
 
-    def _exchanged(self, request: bytes) -> str | None:
-        """The outcome of one attempt; None if the process died during it."""
+    def _exchanged(self, request: bytes, seconds: float) -> tuple[str, float] | None:
+        """The outcome of one attempt and the seconds left; None if the process died during it."""
         if self._process is None:
             self._start()
         try:
             self._process.stdin.write(request)
             # This limit is wall time, for a process that is stopped or hangs; the deadline itself is CPU time.
-            reply = self._reply(10 * self.deadline + 10)
+            reply = self._reply(10 * seconds + 10)
         except TimeoutError:
             self._stop()
-            return TIMEOUT
+            return TIMEOUT, 0.0
         except BrokenPipeError:
             reply = None
         if reply is None:
             self._stop()
             return None
-        return reply["outcome"]
+        return reply["outcome"], reply["left"]
 
     def _start(self) -> None:
         # One thread, as a process with several must not fork; a fixed hash seed, as sympy's results depend on it.
         single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
-        limits = [str(self.deadline), str(self.memory_mb), str(os.getpid())]
+        limits = [str(self.memory_mb), str(os.getpid())]
         try:
             self._process = start(
                 [sys.executable, "-P", "-m", "fedrlvr.tasks.math_verify_process", *limits],
@@ -112,6 +118,20 @@ class MathVerifyClient:
             process.stdin.close()
             process.stdout.close()
             process.returncode = 0  # it is the parent's child: do not wait for it
+
+
+class Budget:
+    """Asks whether the parts of one answer are equal. They share its CPU-seconds, so that many parts get no more."""
+
+    def __init__(self, client: MathVerifyClient, seconds: float):
+        self.client, self.seconds = client, seconds
+
+    def __call__(self, gold: str, candidate: str) -> str:
+        """The outcome, as `MathVerifyClient.compare`."""
+        if self.seconds < LEAST:
+            return TIMEOUT
+        outcome, self.seconds = self.client.compare(gold, candidate, self.seconds)
+        return outcome
 
 
 client_for = lru_cache(MathVerifyClient)  # the shared client with these limits

@@ -1,12 +1,13 @@
 """The process that compares expressions with math-verify.
 
-Started as `python -m fedrlvr.tasks.math_verify_process SECONDS MEGABYTES PID`.
+Started as `python -m fedrlvr.tasks.math_verify_process MEGABYTES PID`.
 
 A few characters can keep math-verify busy for ever or make it fill the memory. So this process imports it once and
 forks a child that answers the client: the kernel can end the child at its limit of CPU time, even inside C code, and
 the next child is ready in milliseconds. Requests and replies are JSON lines, one reply per request.
 
-The limit is CPU time, not wall time: on a loaded machine a right answer must not turn into a wrong one.
+Each request brings its limit of CPU-seconds, and the reply says how many of them are left. It is CPU time, not wall
+time: on a loaded machine a right answer must not turn into a wrong one.
 """
 
 import ctypes
@@ -17,21 +18,20 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import IO
 
-from fedrlvr.tasks.quick_parse import install
+from fedrlvr.tasks import exact_math, quick_parse
 from fedrlvr.tasks.task import MEMORY, TIMEOUT
 
-CACHED_GOLDS = 4096
 LIVENESS_INTERVAL = 1.0  # seconds between checks that the client is alive
 REPLACE, FINISHED = 0, 1  # a child's exit codes: the next child should take over, or the client has closed its end
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
-def answer(requests: IO[bytes], replies: IO[bytes], deadline: float, memory_mb: int, client: int) -> None:
+def answer(requests: IO[bytes], replies: IO[bytes], memory_mb: int, client: int) -> None:
     """Fork one child after another, as long as one should take over or the last was ended by its limit of CPU time. A
     child that ends in another way ends this process too: the client starts it again."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # `_exit_code` waits for it
@@ -41,12 +41,12 @@ def answer(requests: IO[bytes], replies: IO[bytes], deadline: float, memory_mb: 
         if child == 0:
             try:
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-                os._exit(_serve(requests, replies, deadline, memory_mb))
+                os._exit(_serve(requests, replies, memory_mb))
             finally:
                 os._exit(FINISHED)  # never return into the caller's code, which would then run twice
         code = _exit_code(child, client)
         if code == -signal.SIGPROF:
-            _reply(replies, {"outcome": TIMEOUT})
+            _reply(replies, {"outcome": TIMEOUT, "left": 0.0})
             code = REPLACE
 
 
@@ -62,18 +62,20 @@ def _exit_code(child: int, client: int) -> int:
         signal.sigtimedwait({signal.SIGCHLD}, LIVENESS_INTERVAL)
 
 
-def _serve(requests: Iterable[bytes], replies: IO[bytes], deadline: float, memory_mb: int) -> int:
+def _serve(requests: Iterable[bytes], replies: IO[bytes], memory_mb: int) -> int:
     """Answer requests in a child; its exit code."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     for line in requests:
         request = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, deadline)  # SIGPROF's default disposition ends the process
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # SIGPROF's default disposition ends the process
+        began = time.process_time()
         outcome = _outcome(request["gold"], request["candidate"])
         signal.setitimer(signal.ITIMER_PROF, 0)
+        left = request["seconds"] - (time.process_time() - began)
         # The caches of the libraries grow. And a child that needed much memory may have reached the limit unnoticed and
         # left something half done.
         spent = outcome == MEMORY or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > memory_mb << 9
-        _reply(replies, {"outcome": outcome})
+        _reply(replies, {"outcome": outcome, "left": left})
         if spent:
             return REPLACE
     return FINISHED
@@ -81,71 +83,20 @@ def _serve(requests: Iterable[bytes], replies: IO[bytes], deadline: float, memor
 
 def _outcome(gold: str, candidate: str) -> str:
     try:
-        return "equal" if _equal(gold, candidate) else "different"
+        return "equal" if exact_math.equal(gold, candidate) else "different"
     except MemoryError:
         return MEMORY
     except Exception:  # math-verify and sympy raise anything for odd input; it has not found them equal
         return "different"
 
 
-def _equal(gold: str, candidate: str) -> bool:
-    from math_verify import verify
-
-    golds, candidates = _parsed_gold(gold), _parsed(candidate)
-    if len(golds) == len(candidates) == 1 and (known := _constants_equal(golds[0], candidates[0])) is not None:
-        return known
-    return bool(verify(golds, candidates, timeout_seconds=None, raise_on_error=True))
-
-
-def _constants_equal(one, other) -> bool | None:
-    """Whether two constants are equal, where that is cheap to see: the same once evaluated, or far apart. Else None.
-
-    math-verify would spend long on simplifying such constants.
-    """
-    from sympy import Expr
-
-    if not all(isinstance(value, Expr) and value.is_number and value.is_finite for value in (one, other)):
-        return None
-    if one == other or one.doit() == other.doit():
-        return True
-    try:
-        a, b = complex(one.evalf()), complex(other.evalf())
-    except TypeError:  # sympy cannot compute its digits; math-verify may still compare it
-        return None
-    return False if abs(a - b) > 1e-5 * (1 + abs(a)) else None
-
-
-def _parsed(text: str) -> list:
-    """The text as one LaTeX expression; an empty list if only a part of it is one."""
-    from math_verify import parse
-
-    return parse(
-        f"${text}$",
-        extraction_config=[_extraction()],
-        fallback_mode="no_fallback",
-        extraction_mode="first_match",
-        parsing_timeout=None,  # math-verify's own limit would use an alarm signal
-    )
-
-
-_parsed_gold = lru_cache(CACHED_GOLDS)(_parsed)
-
-
-@lru_cache(1)
-def _extraction():
-    from latex2sympy2_extended.math_normalization import NormalizationConfig
-    from math_verify import LatexExtractionConfig
-
-    # Units and boxes are handled earlier. Here they would drop letters from expressions, or look for another box.
-    normalization = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
-    return LatexExtractionConfig(boxed_match_priority=-1, normalization_config=normalization)
-
-
 def _self_test() -> str | None:
     """What is wrong with this installation of math-verify, or None. It also warms up the parser."""
     pairs = [("x^2+2x+1", "(x+1)^2", True), ("3\\sqrt{2}", "\\sqrt{18}", True), ("\\frac{\\pi}{2}", "\\pi", False)]
+    pairs += [("\\frac{R}{r}", "1", False), ("e^{i\\pi}", "-1", True), ("\\cos{60^\\circ}", "\\frac{1}{2}", True)]
+    pairs += [("x+y<2", "y+x<2", True), ("x<2", "x>2", False)]
     for gold, candidate, right in pairs:
-        if _equal(gold, candidate) is not right:
+        if exact_math.equal(gold, candidate) is not right:
             return f"math-verify says that {candidate} is {'not ' if right else ''}equal to {gold}"
     return None
 
@@ -165,11 +116,12 @@ def _channels() -> tuple[IO[bytes], IO[bytes]]:
     return requests, replies
 
 
-def main(deadline: float, memory_mb: int, client: int) -> None:
+def main(memory_mb: int, client: int) -> None:
     requests, replies = _channels()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        install()
+        quick_parse.install()
+        exact_math.install()
         fault = _self_test()
     except Exception as error:  # the client must be told, whatever it is
         fault = f"{type(error).__name__}: {error}"
@@ -177,8 +129,8 @@ def main(deadline: float, memory_mb: int, client: int) -> None:
     if fault is None:
         gc.freeze()  # existing objects stay shared with the children
         gc.set_threshold(100_000)  # the parser makes many short-lived objects; collecting them took a third of its time
-        answer(requests, replies, deadline, memory_mb, client)
+        answer(requests, replies, memory_mb, client)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

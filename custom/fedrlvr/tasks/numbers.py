@@ -1,4 +1,4 @@
-"""Plain numerals, and the units around them. Values are exact fractions, and bounded in size."""
+"""Plain numerals. Values are exact fractions, and bounded in size."""
 
 import re
 from fractions import Fraction
@@ -17,40 +17,27 @@ _NUMERAL = re.compile(
     re.VERBOSE,
 )
 
+# 1.5\times10^{-3} and 1.5e-3; a bare 10^6 is a calculation.
+_SCIENTIFIC = re.compile(
+    rf"([-+]?{_D}(?:\.{_D})?)"
+    r"(?:(?:\\times|\\cdot|\*) ?10\^(?:\{([-+]?[0-9]{1,3})\}|([0-9]))|[eE]([-+]?[0-9]{1,3}))"
+)
+
 # Commands of a calculation with known numbers. Any other letter in a text names something unknown.
 _CALCULATION = re.compile(
     r"\\(?:cdot|times|div|frac|binom|sqrt|pi|ln|log|exp|sin|cos|tan|sec|csc|cot|circ|overline|infty)(?![A-Za-z])"
 )
 _LETTER = re.compile(r"[A-Za-z]")
 
-_SIGNS = {
-    "$": re.compile(r"([-+]?)\\?\$([^$]+)"),
-    "%": re.compile(r"(.+?)\\?%", re.DOTALL),
-    "\u00b0": re.compile(r"([-+.0-9]+)\^(?:\\circ|\{\\circ\})"),
-}
-_UNIT = re.compile(r"(?P<rest>.*[^\s,;])\s*\\text\{\s*(?P<unit>[A-Za-z][A-Za-z ./-]*)\}(?P<power>\^[0-9])?", re.DOTALL)
-_BARE_UNIT = re.compile(
-    r"""(?P<rest>[-+]?[0-9.,/]+)\ ?
-    (?P<unit>(?:(?:square|cubic|sq|cu)\ )?(?:mm|cm|km|(?:|centi|kilo|milli)(?:met(?:er|re)s?|grams?|lit(?:er|re)s?)
-    |feet|foot|ft|inch|inches|yards?|miles?|mph|units?|degrees?|percent|dollars?|cents?|mg|kg|ml
-    |seconds?|minutes?|hours?|days?|weeks?|months?|years?))
-    (?P<power>\^[0-9])?""",
-    re.VERBOSE,
-)
-_SAME_UNIT = {"dollar": "$", "percent": "%", "degree": "\u00b0"}
-_NO_UNIT = re.compile(
-    r"or|and|not?|nor|but|n?either|maybe|perhaps|if|then|else|plus|minus|times|over|divided|by|to|about|base|mod"
-    r"|dozen|hundred|(?:thou|mill|bill|trill)[a-z]*|half|third|quarter|squared|cubed|pi"
-    r"|zero|one|two|three|four|five|six|seven|eight|nine|ten"
-)
-
 
 def number(text: str) -> Fraction | None:
     """The value of a plain numeral in normal form: integer, decimal (also with a repeating end), a/b, `\\frac{a}{b}`,
-    a mixed number such as `1\\frac{1}{2}`, thousands set apart by commas. None for anything else."""
+    a mixed number such as `1\\frac{1}{2}`, thousands set apart by commas, `1.5\\times10^3`, 1.5e3. None for anything
+    else."""
     match = _NUMERAL.fullmatch(text)
     if match is None:
-        return None
+        match = _SCIENTIFIC.fullmatch(text)
+        return Fraction(match[1]) * Fraction(10) ** int(match[2] or match[3] or match[4]) if match else None
     part = match.groupdict()
     if decimal := part["decimal"] or part["thousands"]:
         value = Fraction(decimal.replace(",", ""))
@@ -59,23 +46,6 @@ def number(text: str) -> Fraction | None:
     else:
         value = _fraction(part["whole"], int(part["n"] or part["top"]), int(part["d"] or part["low"]))
     return -value if value is not None and part["sign"] == "-" else value
-
-
-def quantity(text: str) -> tuple[str, str]:
-    """An answer in normal form without its unit, and the unit: "" where none is stated, `%`, `$`, a degree sign, or its
-    words. Words that change or hedge the value are no units."""
-    for sign, pattern in _SIGNS.items():
-        if match := pattern.fullmatch(text):
-            return "".join(match.groups()), sign
-    match = _UNIT.fullmatch(text) or _BARE_UNIT.fullmatch(text)
-    if match is None:
-        return text, ""
-    unit = " ".join(match["unit"].lower().split())
-    words = re.split(r"[ ./-]+", unit)
-    if len(words) > 4 or any(map(_NO_UNIT.fullmatch, words)):
-        return text, ""
-    singular = unit.removesuffix("s") if len(unit) > 2 else unit
-    return match["rest"].rstrip(), _SAME_UNIT.get(singular, singular) + (match["power"] or "")
 
 
 def is_calculation(text: str) -> bool:

@@ -20,6 +20,10 @@ class NotOfThisTask(ValueError):
         self.field = field
 
 
+class Incomparable(NotOfThisTask):
+    """A problem whose gold answer fits the task in form, but is none that an answer can be compared with."""
+
+
 class Verdict(NamedTuple):
     """A completion's reward, and why: a short fixed text, never a part of the completion."""
 
