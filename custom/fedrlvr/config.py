@@ -108,7 +108,7 @@ class VerifierSettings(Settings):
     )
     allow_expressions: bool = Field(False, description="An unevaluated `2+2` counts as 4.")
     max_answer_length: int = Field(300, ge=1, le=10_000, description="In characters; a longer answer is wrong.")
-    deadline: float = Field(2.0, gt=0, le=60, description="CPU-seconds for one comparison by math-verify.")
+    deadline: float = Field(2.0, gt=0, le=60, description="CPU-seconds of math-verify for one answer.")
     memory_mb: int = Field(1024, ge=512, description="Memory of the process that compares, in MiB.")
 
 

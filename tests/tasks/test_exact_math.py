@@ -29,6 +29,8 @@ EQUAL = [
     ("\\sum_{k=1}^{n}k", "\\frac{n(n+1)}{2}"),
     ("\\sum_{k=0}^{n}\\binom{n}{k}", "2^n"),
     ("\\sum_{i=1}^{n}i", "\\sum_{k=1}^{n}k"),
+    ("1-2^{-n}", "\\sum_{k=1}^{n}2^{-k}"),
+    ("\\prod_{k=1}^{n}k", "n!"),
     ("\\begin{pmatrix}\\frac{1}{2}\\\\x\\end{pmatrix}", "\\begin{pmatrix}0.5\\\\x\\end{pmatrix}"),
     ("(-\\infty,\\infty)", "\\mathbb{R}"),
     ("[0,2]", "[0,1)\\cup[1,2]"),

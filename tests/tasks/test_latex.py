@@ -65,6 +65,7 @@ from fedrlvr.tasks.latex import normalised
         ("\\mathbb R", "\\mathbb{R}"),
         ("\\begin{bmatrix} 1 \\\\[4pt] 2 \\\\ \\end{bmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
         ("\\left(\\begin{array}{c}1\\\\2\\end{array}\\right)", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
+        ("\\begin{array}{cc} 1 & 2 \\end{array}", "\\begin{pmatrix}1&2\\end{pmatrix}"),
         ("\\begin{vmatrix}1\\end{vmatrix}", "\\begin{vmatrix}1\\end{vmatrix}"),
         ("1 \\text{ or } 2", "1;2"),
         ("1, 2, and 3", "1,2;3"),

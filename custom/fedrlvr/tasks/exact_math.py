@@ -35,7 +35,7 @@ def equal(gold: str, candidate: str) -> bool:
     from math_verify import verify
 
     imaginary = has_imaginary_unit(gold, candidate)
-    one, other = _with_whole_limits(parsed(gold, imaginary), parsed(candidate, imaginary))
+    one, other = _with_series_computed(parsed(gold, imaginary), parsed(candidate, imaginary))
     if (known := constants_equal(one, other)) is not None:
         return known
     if differ_somewhere(one, other):
@@ -85,14 +85,14 @@ def _symbol(text: str, is_real: bool | None = True, lowercase_symbols: bool = Fa
     return I if name == "i" and is_real is None else Symbol(name, real=is_real)
 
 
-def _with_whole_limits(*objects) -> tuple:
-    """The objects, with names in the limits of sums and products for whole numbers, so that sympy can compute these."""
+def _with_series_computed(*objects) -> tuple:
+    """The objects, with sums and products computed, for which names in their limits stand for whole numbers."""
     from sympy import Product, Sum, Symbol
 
     series = [part for value in objects for part in value.atoms(Sum, Product)]
     limits = [bound for part in series for limit in part.limits for bound in limit[1:]]
     whole = {name: Symbol(name.name, integer=True, nonnegative=True) for bound in limits for name in bound.free_symbols}
-    return tuple(value.subs(whole) if whole else value for value in objects)
+    return tuple(value.subs(whole).doit() for value in objects) if series else objects
 
 
 def numerically_equal(one, other) -> bool:

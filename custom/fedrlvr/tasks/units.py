@@ -18,7 +18,7 @@ N: newton | Pa: pascal | Hz: hertz | cal: calorie | Eq: equivalent | Osm: osmole
 _OTHER = """
 $: dollar USD buck | cent: c | euro: EUR | rupee: Rs INR | %: percent percentage pct | °: degree deg | °C: celsius
 °F: fahrenheit | radian: rad | L: l | mL: ml cc | dL: dl | g: gm gms | kg: kilo kgs | km: kms | s: sec secs
-mcg: ug µg | mcmol: umol µmol | inch: in inches | foot: ft feet | yard: yd yds | mile: mi | acre: | hectare: ha
+mcg: ug | mcmol: umol | inch: in inches | foot: ft feet | yard: yd yds | mile: mi | acre: | hectare: ha
 pound: lb lbs | ounce: oz | ton: tonne | gallon: gal | quart: qt | pint: pt | cup: | tablespoon: tbsp | teaspoon: tsp
 drop: gtt gtts | minute: min mins | hour: h hr hrs | day: d | week: wk wks | month: mo mos | year: yr yrs | night:
 time: | fold: | am: | pm: | mmHg: | cmH2O: | IU: | U: | unit: | bar: | atm: | torr: | Gy: | kelvin: | C: coulomb
@@ -26,39 +26,43 @@ ohm: | knot: | dB: decibel | byte: | bit: | mph: | kph: kmh kmph | bpm: | rpm:
 """
 _SPEEDS = {"mph": "mile/hour", "kph": "km/hour", "bpm": "beat/minute", "rpm": "revolution/minute"}
 _THINGS = """
-acorn action adult animal answer app apple arrangement bag ball balloon banana basket bead beat bee bill bird biscuit
-block book bottle bowl box boy bracelet breath brick brownie bus button cake camper can candle candy car card carrot
-case cat cell chair chapter cherry chicken child chip chocolate choice circle class clip club coin color combination
-committee container cookie couple cow cracker crate crayon cupcake customer cut desk diagonal digit dog doll donut
-door dose duck edge egg element email employee envelope event face factor family file fish floor flower friend frog
-fruit function game gift girl glass goal goat grape graph group guest hamster handshake hat hen horse hotdog house
-integer item jar job key kid kind kitten lap leaf leg lemon letter line loaf lollipop magazine man map marble marker
-match meal member message monkey movie muffin multiple nail necklace newspaper nickel note notebook number object
-onion orange order outcome pack package packet page painting pair pancake parent part participant party passenger path
-patient peach pear pencil penny people permutation person pet phone photo picture pie piece pig pill pizza place plane
-plant plate player plum point position poster potato present prize problem pupil puppy puzzle question rabbit race
-rectangle region revolution ribbon ride ring rock role roll room rose round route row sack sandwich season seat seed
-sequence serving set sheep sheet shelf shell ship shirt shoe side sister slice sock song spoon stamp star step stick
-sticker stone story strawberry street string student subject subset sweet table tablet teacher team term test ticket
-tile tire token tomato tool tower toy train tree triangle trip truck turtle value vase vegetable vertex video visitor
-vote walk wall way wheel window winner woman word worker
+acorn action adult animal answer ant app apple arrangement bag ball balloon banana barrel baseball basket basketball
+battery bead beat bedroom bee bicycle bike bill bird biscuit blanket block boat book bottle bouquet bowl box boy
+bracelet breath brick brownie bug bus butterfly button cage cake caller camper can candle candy car card carrot case
+cat cd cell chair chapter cherry chicken child chip chocolate choice circle class classroom clip club coat coin color
+combination comic committee container cookie couple cow cracker crate crayon cricket cupcake customer cut desk
+diagonal digit dish dog doll donut door dose doughnut dress drink drum duck dvd edge egg element email employee
+envelope event face factor family feather file fish floor flower folder friend frog fruit function game gerbil gift
+girl glass goal goat goldfish grape graph group guest hamster handshake hat hen hero horse hotdog house integer item
+jacket jar jellybean job key kid kind kitten lap laptop lawn leaf leg lemon letter life line lion loaf log lollipop
+magazine man map marble marker match meal member message monkey movie muffin mug multiple nail necklace newspaper
+nickel note notebook number object onion orange order outcome pack package packet page painting pair pancake parent
+part participant party passenger path patient peach pear pencil penny people permutation person pet phone photo
+picture pie piece pig pile pill pizza place plane plant plate platter player plum point position poster potato present
+pretzel printer prize problem pupil puppy puzzle question rabbit race rectangle region reptile revolution ribbon ride
+ring rock role roll room rose round route row sack sandwich seashell season seat seed sequence serving set sheep sheet
+shelf shell ship shirt shoe side sister slice snack sock soda song spoon stack stamp star step stick sticker stone
+story strawberry street string student subject subset sweater sweet table tablet teacher team tent term test ticket
+tile tire token tomato tool towel tower toy train tree triangle trip truck turtle uniform value van vase vegetable
+vertex video visitor vote walk wall way wheel window winner woman word worker
 """
 _MATTER = "art blood bread butter candy clothing flour food gum juice mail medicine milk paper rice rope sugar water"
 _PLURALS = {"child": "children", "man": "men", "woman": "women", "leaf": "leaves", "shelf": "shelves", "loaf": "loaves"}
-_PLURALS |= {"vertex": "vertices", "foot": "feet", "penny": "pennies"}
+_PLURALS |= {"vertex": "vertices", "foot": "feet", "life": "lives"}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _QUALIFIERS = {"more", "total", "different", "distinct", "possible", "new", "red", "green", "blue", "old"}
 
 _BESIDE = re.compile(r" ?/ ?| per ")
 _SHORTENED = re.compile(r"\.(?=[A-Za-z]{2})")  # of "sq.ft.", but not of "a.m."
-_FACTOR = re.compile(r"([A-Za-z$%°µ][A-Za-z0-9$%°]*)(?:\^(?:\{?(-?[0-9])\}?))?")
+_FACTOR = re.compile(r"([A-Za-z$%°][A-Za-z0-9$%°]*)(?:\^(?:\{?(-?[0-9])\}?))?")
 _STYLED = re.compile(r"\\text\{([^{}]*)\}")
 _CELSIUS = re.compile(r"(.+)\^\\circ ?(?:\\text\{ ?)?([CF]) ?\}?", re.DOTALL)
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"\^\\circ(?![A-Za-z0-9])")
 _MONEY = re.compile(r"([-+]?)\\?\$ ?([^$]+)")
 _BARE = re.compile(
-    r"([-+]?(?:[0-9][0-9.,/:]*|\.[0-9]+|[0-9]*\\frac\{[0-9]+\}\{[0-9]+\}))(?: ?([A-Za-zµ][A-Za-z0-9 ./^{}-]+)| ?\\?(%))"
+    r"([-+]?(?:[0-9][0-9.,/:]*|\.[0-9]+|[0-9]*\\frac\{[0-9]+\}\{[0-9]+\}))"
+    r"(?: ?(\(?[A-Za-z][A-Za-z0-9 ./^{}-]+\)?)| ?\\?(%))"
 )
 MAX_LENGTH = 80  # of a unit's text
 
@@ -119,7 +123,7 @@ def unit_named(words: str) -> str:
     """The unit that the words name, such as "sq. ft.", "m/s^2", "miles per hour", "bags of chips"; else ""."""
     powers: Counter[str] = Counter()
     words = _SHORTENED.sub(" ", words).replace(".", "").replace("mm Hg", "mmHg").replace("cm H2O", "cmH2O")
-    above, *below = _BESIDE.split(words.strip())
+    above, *below = _BESIDE.split(words.strip(" ()"))
     for sign, factors in [(1, above), *((-1, part) for part in below)]:
         found = _factors(factors.split())
         if not found:
