@@ -33,9 +33,12 @@ def install() -> None:
 def equal(gold: str, candidate: str) -> bool:
     """Whether two expressions, equations or sets are equal. Raises anything for odd input."""
     from math_verify import verify
+    from sympy import Expr, nan, zoo
 
     imaginary = has_imaginary_unit(gold, candidate)
     one, other = _with_series_computed(parsed(gold, imaginary), parsed(candidate, imaginary))
+    if isinstance(one, Expr) and isinstance(other, Expr) and (value := one.doit()) == other.doit():
+        return not value.has(nan, zoo)  # 1/0 equals nothing
     if (known := constants_equal(one, other)) is not None:
         return known
     if differ_somewhere(one, other):
@@ -114,8 +117,6 @@ def constants_equal(one, other) -> bool | None:
 
     if not all(isinstance(value, Expr) and value.is_number and value.is_finite for value in (one, other)):
         return None
-    if one == other:
-        return True
     one, other = one.doit(), other.doit()
     if one == other:
         return True
