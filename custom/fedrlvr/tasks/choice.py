@@ -5,11 +5,11 @@ A looser rule would be ambiguous: completions say "A patient ...", "Answer: A; B
 
 import re
 import string
-import unicodedata
 from dataclasses import replace
 
 from fedrlvr.streams import stream
 from fedrlvr.tasks.candidate import answer_part, boxes
+from fedrlvr.tasks.references import refers_to_others
 from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
 from fedrlvr.tasks.unicode_math import greek_letters
 from fedrlvr.types import Problem, Prompt
@@ -24,30 +24,6 @@ _LETTER_FIRST = re.compile(
 _LETTER_LAST = re.compile(r"(.*\S)\s*\(([A-Z])\)", re.DOTALL)
 _STYLE = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:bf|it|rm)|mbox|emph|bm|boldsymbol) ?(\{[^{}]*\})")
 _ESCAPED = re.compile(r"\\([%$&#_ ])|[~$]|\*\*")
-# Options that refer to other options. A false match only means that the question is never reordered.
-_LETTER_NAME = r"(?<!\w)\(?[a-z]\)?(?!\w)"
-_REFERS_TO_OTHERS = re.compile(
-    r"\b(?:all|none|neither|both|any|either|some|two|three|four|each|every|which|one|more|most)\b[\w ]{0,30}\b"
-    r"(?:above|below|these|those|them|options?|choices?|answers?|others?|statements?)\b"
-    r"|\b(?:all|none|both|neither) (?:three |four |two )?"
-    r"(?:are|is|of|were|correct|true|false|right|wrong|mentioned|listed)\b"
-    r"|^(?:all|none|both|neither|either|any)(?: of it)?(?: (?:three|four|two))?[.!]?$"
-    r"|^(?:the )?first and (?:the )?(?:second|third|last)[.]?$"
-    r"|\b(?:second|third|fourth) (?:options?|choices?|answers?)\b"
-    r"|\b(?:first|last|other|former|previous|preceding|following|upper|lower|remaining) "
-    r"(?:one|two|three|four|options?|choices?|answers?|mentioned)\b"
-    r"|\b(?:as|the|of|options?|choices?|answers?|mentioned|listed) (?:the )?(?:above|below|former|latter)\b"
-    r"|\babove (?:all|two|three|mentioned|options?|choices?|answers?)\b"
-    r"|\b(?:options?|choices?|answers?) (?:no )?\(?(?:\d|[ivx]+)\)?(?!\w)"
-    r"|\b(?:options?|choices?|answers?|only|both|neither|either|except|but|same as) \(?[a-z]\)?(?!\w)"
-    r"|(?<!\w)\(?[a-z]\)? (?:only|alone)\b"
-    rf"|{_LETTER_NAME}\s*(?:[,/+&;]|,?\s*\b(?:and|or|nor|to|through|thru|until|plus|with|but|as well as)\b)\s*"
-    rf"(?:and |or |not |& )?{_LETTER_NAME}"
-    rf"|^(?:all |options? )?{_LETTER_NAME} ?[-~] ?{_LETTER_NAME}[.]?$",
-    re.IGNORECASE,
-)
-_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
-_MARKUP = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\b|[\\$*{}]")
 
 
 class Choice(Task):
@@ -78,7 +54,7 @@ class Choice(Task):
         """Number 0 is the file's order; the other numbers permute the options, unless one refers to another. A
         conversation was written for one order, so it keeps that order.
         """
-        if number == 0 or problem.messages or any(map(_refers_to_others, problem.choices)):
+        if number == 0 or problem.messages or any(map(refers_to_others, problem.choices)):
             return problem
         order = stream(0, "options", problem.id, number).permutation(len(problem.choices)).tolist()
         choices = tuple(problem.choices[index] for index in order)
@@ -90,12 +66,6 @@ def question(problem: Problem) -> str:
     """The question and its options, one per line: `A) ...`."""
     options = (f"{letter}) {text}" for letter, text in zip(LETTERS, problem.choices, strict=False))
     return "\n".join([problem.prompt, *options])
-
-
-def _refers_to_others(option: str) -> bool:
-    """Blanks of any kind, dashes and letters of any width, and TeX's markup do not hide it."""
-    plain = unicodedata.normalize("NFKC", option).translate(_DASHES)
-    return bool(_REFERS_TO_OTHERS.search(" ".join(_MARKUP.sub("", plain).split())))
 
 
 def _boxed(text: str) -> list[str]:
