@@ -34,7 +34,7 @@ from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.trainer import Trainer
 from fedrlvr.privacy.accountant import ExampleNoise, epsilon
 from fedrlvr.privacy.adapter_release import AdapterRelease
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.policy import AdapterRules
 from fedrlvr.protocol.records import Segment
 from fedrlvr.report.compare import mean_and_interval
@@ -136,7 +136,8 @@ def trained(setting: Setting, subjects: Subjects, seed: int, model: Path, folder
     start = initial_adapter(spec, seed)
     trainer.begin_round(start, 0)
     trainer.train([Segment(step, 1, ()) for step in range(STEPS)], exchange=False)
-    release = AdapterRelease(AdapterRules(clip_norm=setting.clip_norm), Ledger(folder / "ledger", "site"), "audit", "0")
+    rules, ledger = AdapterRules(clip_norm=setting.clip_norm), Ledger(folder / "ledger", "site")
+    release = AdapterRelease(rules, ledger, Source("audit"), "0")
     delta, _ = release(trainer.submit(), spec)
     trainer.engine.load_adapter({name: start[name] + delta[name] for name in start})
     return trainer

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from tests.runs import shipped_policy
 
 from fedrlvr.cli import main
-from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, epsilon
+from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, bounds
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.ledger import Ledger, Source
 
 PRESET = {
     "task": "protocol",
@@ -56,8 +56,8 @@ def test_a_summary_of_log_and_ledger(site):
     write(site.log, "responses", 3, rules={"overlap": 2, "length": 0})
     write(site.log, "responses", 4, rules={"overlap": 1})
     site.log.refused("tensor x is missing (1 in all)", site="ward-7", job="job-1", kind="adapter")
-    site.ledger.charge("tiny", "job-1", SiteNoise(2.0, 4), 1e-5, None)
-    site.ledger.charge("tiny", "job-1", ExampleNoise(0.1, 1.0, 1, 5), 1e-5, None)
+    site.ledger.charge(Source("tiny"), "job-1", SiteNoise(2.0, 4), 1e-5, None)
+    site.ledger.charge(Source("tiny"), "job-1", ExampleNoise(0.1, 1.0, 1, 5), 1e-5, None)
     code, out, _ = site("show")
     assert code == 0
     assert "3 messages" in out
@@ -96,7 +96,7 @@ def test_nothing_yet(site):
 
 
 def test_a_ledger_older_than_the_log_is_an_error(site):
-    site.ledger.charge("tiny", "job-1", SiteNoise(2.0), 1e-5, None)
+    site.ledger.charge(Source("tiny"), "job-1", SiteNoise(2.0), 1e-5, None)
     write(site.log, "adapter", 2, ledger=site.ledger.last_hash())
     assert site("show")[0] == 0
     for path in site.local.glob("fedrlvr-ledger.jsonl*"):
@@ -165,12 +165,26 @@ def test_a_dry_run_under_differential_privacy_spends_nothing(site):
     code, out, _ = site("dry-run", "--config", site.preset, *noise)
     assert code == 0
     # 12 private steps of 2 out of 16 problems, at noise 2.
-    cost = epsilon([ExampleNoise(2 / 16, 2.0, 1, 12)], 1e-5)
-    assert f"the whole job would bring tiny to epsilon {cost:.4g} of 8 at delta 1e-05; unit: one private problem" in out
+    cost = bounds([ExampleNoise(2 / 16, 2.0, 1, 12)], 1e-5)
+    assert cost["PLD"] < cost["RDP"]
+    assert (
+        f"the whole job would bring tiny to epsilon {cost['PLD']:.4g} of 8 at delta 1e-05 (RDP {cost['RDP']:.4g}, "
+        f"PLD {cost['PLD']:.4g}); unit: one private problem"
+    ) in out
+    assert "warning" not in out
     assert not site.ledger.path.exists()
     code, out, _ = site("dry-run", "--config", site.preset, *noise, "--set", "privacy.noise_multiplier=0.1")
     assert code == 1
     assert "its limit is 8" in out
+
+
+def test_a_delta_too_large_for_so_few_problems_is_a_warning(site):
+    """16 private problems: 1/16 is 0.0625."""
+    sealed = (POLICIES / "sealed.yaml").read_text().replace("delta: 1.0e-5", "delta: 0.0625")
+    (site.local / "policy.yaml").write_text(sealed)
+    noise = ["--set", "privacy={mode: dp_grpo, noise_multiplier: 2.0}", "--set", "federation.rounds=1"]
+    for said in (site("show")[1], site("dry-run", "--config", site.preset, *noise)[1]):
+        assert "warning: training.delta 0.0625 is not below 1 / 16 private problems" in said
 
 
 @pytest.mark.parametrize(

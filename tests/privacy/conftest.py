@@ -14,3 +14,19 @@ def no_space():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     return fail
+
+
+@pytest.fixture
+def bytes_read():
+    """`bytes_read(act)` -> how many bytes this process read from files meanwhile."""
+
+    def so_far() -> int:
+        with open("/proc/self/io") as file:
+            return int(file.readline().removeprefix("rchar:"))
+
+    def measured(act) -> int:
+        start = so_far()
+        act()
+        return so_far() - start
+
+    return measured

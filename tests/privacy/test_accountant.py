@@ -97,7 +97,7 @@ def test_noise_that_the_series_cannot_take_is_refused_alone_and_among_others(cha
 def test_within_the_bounds_more_noise_never_costs_more(rate):
     costs = [epsilon([ExampleNoise(rate, noise, 1, 1000)], 1e-5) for noise in (0.05, 0.1, 0.3, 1.0, 3.0, 30.0, 1000.0)]
     assert costs == sorted(costs, reverse=True)
-    assert costs[0] > 10_000
+    assert costs[0] > 500
 
 
 def test_a_thousand_equal_charges_are_one():

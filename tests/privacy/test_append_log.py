@@ -13,6 +13,7 @@ from itertools import count
 import pytest
 from tests.forks import in_a_child
 
+from fedrlvr.privacy import append_log
 from fedrlvr.privacy.append_log import AppendLog, BrokenLog
 
 
@@ -36,11 +37,15 @@ def test_every_line_names_the_one_before_and_the_head_the_last(log):
     filled(log, "a", "b")
     one, two = log.path.read_bytes().splitlines()
     hashes = [subprocess.run(["sha256sum"], input=raw, capture_output=True).stdout[:64].decode() for raw in (one, two)]
-    assert json.loads(one) == {"n": 0, "text": "a", "before": ""}
-    assert json.loads(two) == {"n": 1, "text": "b", "before": hashes[0]}
+    first, second = json.loads(one), json.loads(two)
+    salts = {line.pop("salt") for line in (first, second)}
+    assert first == {"n": 0, "text": "a", "before": ""}
+    assert second == {"n": 1, "text": "b", "before": hashes[0]}
+    assert {len(salt) for salt in salts} == {32}  # two of 128 bits
+    assert len(salts) == 2
     assert json.loads(log.head.read_bytes()) == {"lines": 2, "last": hashes[1]}
     assert log.last_hash() == hashes[1]
-    assert log.last_line() == {"n": 1, "text": "b", "before": hashes[0]}
+    assert log.last_line() == json.loads(two)
     assert {stat.S_IMODE(path.stat().st_mode) for path in log.path.parent.iterdir()} == {0o600}
 
 
@@ -48,7 +53,6 @@ def test_reading_writes_nothing(log):
     assert (texts(log), log.last_line(), log.last_hash()) == ([], {}, "")
     assert not log.path.parent.exists()
     filled(log, "a")
-    (log.path.parent / "log.jsonl.lock").unlink()
     files = set(log.path.parent.iterdir())
     assert texts(log) == ["a"]
     assert set(log.path.parent.iterdir()) == files
@@ -215,7 +219,7 @@ def test_a_file_that_may_not_grow_any_more(log):
     """The line is torn at every possible byte."""
     filled(log, "a")
     size = log.path.stat().st_size
-    line = len(json.dumps({"n": 1, "text": "new", "before": "0" * 64})) + 1
+    line = len(json.dumps({"n": 1, "text": "new", "salt": "0" * 32, "before": "0" * 64})) + 1
     for room in range(0, line, 7):
 
         def act(room=room):
@@ -231,6 +235,7 @@ def test_a_file_that_may_not_grow_any_more(log):
 FILL = """
 import os, sys
 from pathlib import Path
+from fedrlvr.privacy import append_log
 from fedrlvr.privacy.append_log import AppendLog, BrokenLog
 disk = Path(sys.argv[1])
 log = AppendLog(disk / "log.jsonl")
@@ -264,17 +269,7 @@ def test_a_disk_that_is_full(tmp_path):
     assert (done.stdout.split(), done.stderr) == (["refused"] * 5 + ["first", "second"], "")
 
 
-def bytes_read(act) -> int:
-    def so_far() -> int:
-        with open("/proc/self/io") as file:
-            return int(file.readline().removeprefix("rchar:"))
-
-    start = so_far()
-    act()
-    return so_far() - start
-
-
-def test_an_append_reads_as_much_of_a_long_log_as_of_a_short_one(log, monkeypatch):
+def test_an_append_reads_as_much_of_a_long_log_as_of_a_short_one(log, monkeypatch, bytes_read):
     cost = {}
     with monkeypatch.context() as quick:
         quick.setattr(os, "fsync", lambda descriptor: None)
@@ -285,3 +280,44 @@ def test_an_append_reads_as_much_of_a_long_log_as_of_a_short_one(log, monkeypatc
     assert log.path.stat().st_size > 1_000_000
     assert cost[3000] < 20_000
     assert cost[3000] - cost[100] < 100  # longer numbers, no more
+
+
+def test_a_line_is_known_by_its_hash_however_far_back(log, monkeypatch):
+    monkeypatch.setattr(append_log, "BLOCK", 1000)  # so that hashes lie across two blocks
+    hashes = []
+    for length in range(0, 400, 7):
+        filled(log, "x" * length)
+        hashes.append(log.last_hash())
+    assert all(log.knows(line_hash) for line_hash in hashes)
+    assert log.knows("")
+    assert not log.knows("0" * 64)
+    filled(log, f'"before": "{"1" * 64}"')
+    assert not log.knows("1" * 64)  # a text in a line is no hash
+
+
+def test_a_new_line_is_found_without_reading_the_old_ones(log, monkeypatch, bytes_read):
+    with monkeypatch.context() as quick:
+        quick.setattr(os, "fsync", lambda descriptor: None)
+        filled(log, *["x" * 3000] * 1000)
+        known = log.last_hash()
+        filled(log, "y")
+    assert log.knows(known)
+    assert bytes_read(lambda: log.knows(known)) < 2 * append_log.BLOCK < log.path.stat().st_size
+
+
+def test_reading_goes_on_where_it_ended(log):
+    filled(log, "a", "b")
+    (place, _), read = list(log.since(append_log.BEGINNING))[-1], []
+    assert list(log.since(place)) == []
+    for text in ("c", "d"):
+        filled(log, text)
+        ((place, line),) = log.since(place)
+        read.append(line["text"])
+    assert read == ["c", "d"]
+    assert log.holds(place)
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    log.path.write_bytes(b"".join([*lines[:3], lines[3].replace(b'"d"', b'"e"')]))
+    assert not log.holds(place)
+    log.path.unlink()
+    assert not log.holds(place)
+    assert log.holds(append_log.BEGINNING)

@@ -15,7 +15,7 @@ import pytest
 
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, epsilon
 from fedrlvr.privacy.append_log import BrokenLog
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.protocol.refused import Refused
 
 ONE = SiteNoise(1.0)
@@ -27,21 +27,30 @@ def path(tmp_path):
     return tmp_path / "local" / "ledger.jsonl"
 
 
+def spent_on(ledger: Ledger, source: Source) -> float:
+    return epsilon(ledger.charges(source, SiteNoise), DELTA)
+
+
+def spent(ledger: Ledger) -> float:
+    return spent_on(ledger, Source("m"))
+
+
 def charged(path, times: int, model: str = "m", limit: float | None = None, site: str = "ward-7") -> float:
-    return [Ledger(path, site).charge(model, "job", ONE, DELTA, limit) for _ in range(times)][-1]
+    return [Ledger(path, site).charge(Source(model), "job", ONE, DELTA, limit) for _ in range(times)][-1]
 
 
 def test_charges_add_up_over_restarts_and_jobs_and_models_have_budgets_of_their_own(path):
     assert charged(path, 3) == pytest.approx(epsilon([SiteNoise(1.0, 3)], DELTA))
     assert charged(path, 1, model="other") == pytest.approx(epsilon([ONE], DELTA))
     ledger = Ledger(path, "ward-7")
-    assert ledger.spent("m", SiteNoise, DELTA) == pytest.approx(epsilon([SiteNoise(1.0, 3)], DELTA))
-    assert ledger.spent("m", ExampleNoise, DELTA) is None
-    assert ledger.models() == ["m", "other"]
+    assert spent(ledger) == pytest.approx(epsilon([SiteNoise(1.0, 3)], DELTA))
+    assert ledger.charges(Source("m"), ExampleNoise) == []
+    assert ledger.budgets() == [[Source("m")], [Source("other")]]
     steps = ExampleNoise(0.1, 1.0, 1, 10)
-    assert ledger.charge("m", "job", steps, DELTA, None) == pytest.approx(epsilon([steps], DELTA))  # another unit
-    assert ledger.planned("m", [SiteNoise(1.0, 2)], DELTA) == pytest.approx(epsilon([SiteNoise(1.0, 5)], DELTA))
-    assert len(path.read_text().splitlines()) == 1 + 5  # planning writes nothing
+    assert ledger.charge(Source("m"), "job", steps, DELTA, None) == pytest.approx(
+        epsilon([steps], DELTA)
+    )  # another unit
+    assert len(path.read_text().splitlines()) == 1 + 5
     assert path.stat().st_mode & 0o077 == 0
 
 
@@ -112,7 +121,7 @@ TRICKS = [
 def test_a_ledger_that_was_tampered_with_refuses(path, kind):
     charged(path, 4)
     tampered(kind, path)
-    for use in (lambda: charged(path, 1), lambda: Ledger(path, None).models()):
+    for use in (lambda: charged(path, 1), lambda: Ledger(path, None).budgets()):
         with pytest.raises(BrokenLog, match="nothing that costs budget leaves"):
             use()
 
@@ -161,8 +170,10 @@ def test_a_clock_set_back_changes_nothing_and_is_noted(path):
     noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
     for hours, times in ((0, 2), (-24 * 365, 2), (1, 1)):
         for _ in range(times):
-            Ledger(path, "ward-7", lambda hours=hours: noon + timedelta(hours=hours)).charge("m", "j", ONE, DELTA, None)
-    assert Ledger(path, "ward-7").spent("m", SiteNoise, DELTA) == pytest.approx(epsilon([SiteNoise(1.0, 5)], DELTA))
+            Ledger(path, "ward-7", lambda hours=hours: noon + timedelta(hours=hours)).charge(
+                Source("m"), "j", ONE, DELTA, None
+            )
+    assert spent(Ledger(path, "ward-7")) == pytest.approx(epsilon([SiteNoise(1.0, 5)], DELTA))
     notes = [json.loads(line).get("clock_back_seconds") for line in path.read_text().splitlines()]
     assert notes == [None, None, None, 24 * 365 * 3600, None, None]
 
@@ -179,7 +190,7 @@ def test_a_torn_line_was_never_released_and_is_cut_off(path):
     charged(path, 2)
     with open(path, "ab") as file:
         file.write(b'{"n": 3, "model": "m", "mech')
-    assert Ledger(path, "ward-7").spent("m", SiteNoise, DELTA) == pytest.approx(epsilon([SiteNoise(1.0, 2)], DELTA))
+    assert spent(Ledger(path, "ward-7")) == pytest.approx(epsilon([SiteNoise(1.0, 2)], DELTA))
     assert charged(path, 1) == pytest.approx(epsilon([SiteNoise(1.0, 3)], DELTA))
 
 
@@ -245,16 +256,16 @@ def test_a_crowd_loses_no_charge(path):
     for process in crowd:
         process.join(60)
     assert [process.exitcode for process in crowd] == [0] * 4
-    assert Ledger(path, "ward-7").spent("m", SiteNoise, DELTA) == pytest.approx(epsilon([SiteNoise(1.0, 40)], DELTA))
+    assert spent(Ledger(path, "ward-7")) == pytest.approx(epsilon([SiteNoise(1.0, 40)], DELTA))
 
 
 CHARGE_FOREVER = """
 import sys
 from pathlib import Path
 from fedrlvr.privacy.accountant import SiteNoise
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.ledger import Ledger, Source
 while True:
-    Ledger(Path(sys.argv[1]), "ward-7").charge("m", "job", SiteNoise(1.0), 1e-5, None)
+    Ledger(Path(sys.argv[1]), "ward-7").charge(Source("m"), "job", SiteNoise(1.0), 1e-5, None)
     print("charged", flush=True)
 """
 
@@ -269,6 +280,51 @@ def test_a_charge_that_was_reported_survives_a_kill(path):
         reported += process.communicate()[0].count("charged\n")
     assert reported >= 3
     ledger = Ledger(path, "ward-7")
-    ledger.charge("m", "job", ONE, DELTA, None)
+    ledger.charge(Source("m"), "job", ONE, DELTA, None)
     charges = sum('"SiteNoise"' in line for line in path.read_text().splitlines())
     assert reported + 1 <= charges <= reported + 1 + 3  # at most one a kill that nobody was told of
+
+
+FAR_BACK = ("edited", "swapped", "one missing in the middle", "not JSON")
+
+
+@pytest.mark.parametrize("kind", [trick for trick in TRICKS if trick not in FAR_BACK])
+def test_a_ledger_is_noticed_that_was_tampered_with_after_it_was_read(path, kind):
+    """Lines that were read once are not read again while their end is unchanged. The next process notices."""
+    ledger = Ledger(path, "ward-7")
+    for _ in range(4):
+        ledger.charge(Source("m"), "job", ONE, DELTA, None)
+    tampered(kind, path)
+    with pytest.raises(BrokenLog, match="nothing that costs budget leaves"):
+        ledger.charge(Source("m"), "job", ONE, DELTA, None)
+
+
+def test_a_ledger_that_its_owner_moved_away_begins_anew_in_a_running_process(path):
+    ledger = Ledger(path, "ward-7")
+    for _ in range(3):
+        ledger.charge(Source("m"), "job", ONE, DELTA, None)
+    for file in list(path.parent.iterdir()):
+        file.rename(file.with_name("old-" + file.name))
+    assert spent(ledger) == 0.0
+    for times in (1, 2):
+        ledger.charge(Source("m"), "job", ONE, DELTA, None)
+        assert spent(ledger) == pytest.approx(epsilon([SiteNoise(1.0, times)], DELTA))
+    assert json.loads(path.read_text().splitlines()[0])["site"] == "ward-7"
+    assert spent(Ledger(path, "ward-7")) == spent(ledger)
+
+
+def test_charges_of_others_count_at_once(path):
+    one, other = Ledger(path, "ward-7"), Ledger(path, "ward-7")
+    for times in range(1, 6):
+        (one if times % 2 else other).charge(Source("m"), "job", ONE, DELTA, None)
+        assert spent(one) == spent(other) == pytest.approx(epsilon([SiteNoise(1.0, times)], DELTA))
+
+
+@pytest.mark.parametrize("time", [None, 7, "yesterday", ""])
+def test_a_line_without_a_time_is_no_charge(path, time):
+    charged(path, 1)
+    log = Ledger(path, "ward-7")
+    with log.locked():
+        log.append({"model": "m", "mechanism": "SiteNoise", "noise_multiplier": 1.0, "releases": 1, "time": time})
+    with pytest.raises(BrokenLog, match="line 3 has no time"):
+        charged(path, 1)

@@ -39,7 +39,7 @@ def keep(store: RoundStore, event_log: Path, *rounds: int) -> None:
     for number in rounds:
         with open(event_log, "a") as file:
             file.write(f'{{"event": "round", "time": 1.0, "round": {number}}}\n')
-        store.save(number, adapter(float(number)), event_log)
+        store.save(number, adapter(float(number)), event_log, {"site-1": f"{number:064x}"})
 
 
 def test_nothing_kept_is_nothing_to_go_on_from(store):
@@ -51,7 +51,7 @@ def test_the_newest_round_comes_back_with_the_journal_up_to_it(store, event_log)
     with open(event_log, "a") as file:
         file.write('{"event": "step"}\n')  # of the round after, which was never completed
     kept = store.latest()
-    assert (kept.number, kept.skipped) == (2, [])
+    assert (kept.number, kept.skipped, kept.receipts) == (2, [], {"site-1": f"{2:064x}"})
     assert list(kept.adapter) == ["a.lora_B.weight", "q.lora_A.weight"]
     assert all(torch.equal(kept.adapter[name], tensor) for name, tensor in adapter(2.0).items())
     assert kept.events.read_text().splitlines()[-1] == '{"event": "round", "time": 1.0, "round": 2}'
@@ -112,7 +112,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_rounds_before_and_no_litter(stor
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         state, run, event_log = sys.argv[1:]
         try:
-            RoundStore(Path(state), run, "identity").save(2, {"q": torch.ones(64, 8)}, Path(event_log))
+            RoundStore(Path(state), run, "identity").save(2, {"q": torch.ones(64, 8)}, Path(event_log), {})
         except OSError as error:
             print(error.strerror)
     """)

@@ -19,6 +19,7 @@ from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.checks import check_delta
 from fedrlvr.site.dry_run import Outgoing, dry_run
 from fedrlvr.site.trial import TrialFailed
 from fedrlvr.site_config import SiteConfig
@@ -46,11 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     policy = load_settings(SitePolicy, config.policy)
     console = Screen()
     if arguments.action == "show":
-        return _show(policy, console)
+        return _show(config, policy, console)
     return _dry_run(arguments, config, policy, console)
 
 
-def _show(policy: SitePolicy, console: Screen) -> int:
+def _show(config: SiteConfig, policy: SitePolicy, console: Screen) -> int:
     """Exit code 1 where the ledger cannot be trusted. Raises BrokenLog."""
     log = EgressLog(policy.log)
     entries = list(log.entries())
@@ -63,6 +64,8 @@ def _show(policy: SitePolicy, console: Screen) -> int:
         refused = Counter((entry["kind"], entry["reason"]) for entry in entries if entry["decision"] != RELEASED)
         for (kind, reason), times in refused.items():
             console.print(one_line(f"refused {times} x {kind}: {reason}"), soft_wrap=True)
+    if (delta := check_delta(config, policy)).status != "ok":
+        console.print(f"{delta.status}: {delta.text}", style="yellow", soft_wrap=True)
     return _show_ledger(policy, log.last_ledger(), console)
 
 
@@ -91,11 +94,11 @@ def _show_ledger(policy: SitePolicy, seen: str, console: Screen) -> int:
     ledger = Ledger(policy.ledger, site=None)
     try:
         ledger.check_knows(seen)
-        for model in ledger.models():
+        for sources in ledger.budgets():
+            models = ", ".join(sorted({source.model for source in sources}))
             for kind, rules in ((SiteNoise, policy.adapters), (ExampleNoise, policy.training)):
-                spent = ledger.spent(model, kind, rules.delta)
-                if spent is not None:
-                    console.print(f"{model}: {budget_in_words(spent, rules, kind)}")
+                if charges := ledger.charges(sources[0], kind):
+                    console.print(f"{models}: {budget_in_words(charges, rules)}")
     except Refused as reason:
         console.print(f"{reason}", style="red", soft_wrap=True)
         return 1
@@ -124,7 +127,7 @@ def _dry_run(arguments: argparse.Namespace, config: SiteConfig, policy: SitePoli
         return 1
     console.print(_would_leave(sent))
     for cost in costs:
-        console.print(f"the whole job would bring {config.model} to {cost}")
+        console.print(cost, soft_wrap=True)
     if arguments.full:
         for number, (entry, payload) in enumerate(sent):
             if payload is not None:

@@ -89,6 +89,17 @@ def problem_hash(problem: Problem) -> str:
     return hashlib.sha256(json.dumps(problem_record(problem), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def content_hash(path: Path) -> str:
+    """SHA-256 over what the problems of a file ask and what is right, whatever their order, ids, labels and notes.
+    Raises ProblemFileError as `read_records`."""
+    asked = ("prompt", "messages", "choices", "answer")
+    hashes = set()
+    for _, record in read_records(path):
+        content = {name: record[name] for name in asked if record.get(name)} if isinstance(record, dict) else record
+        hashes.add(hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest())
+    return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
+
+
 def manifest_hash(problems: Iterable[Problem]) -> str:
     """SHA-256 over the problems' hashes in their order: sites with different hashes have different public sets."""
     return hashlib.sha256("".join(problem_hash(problem) + "\n" for problem in problems).encode()).hexdigest()

@@ -16,7 +16,8 @@ from fedrlvr.protocol.requests import REQUESTS, Request
 from fedrlvr.protocol.strict import parsed
 from fedrlvr.types import Adapter
 
-ENVELOPE, INSTRUCTIONS, SECONDS = "fedrlvr.envelope", "fedrlvr.instructions", "fedrlvr.seconds"
+ENVELOPE, INSTRUCTIONS = "fedrlvr.envelope", "fedrlvr.instructions"
+SECONDS, RECEIPT = "fedrlvr.seconds", "fedrlvr.receipt"
 ERROR, REFUSAL = "fedrlvr.error", "fedrlvr.refusal"
 ANSWER_KIND = {
     "train": DataKind.METRICS,
@@ -70,6 +71,7 @@ def pack_answer(task: str, answer: Answer | Failure, tensors: Adapter | None) ->
     message = DXO(ANSWER_KIND[task], data=data).to_shareable()
     message.set_header(ENVELOPE, answer.envelope.model_dump())
     message.set_header(SECONDS, answer.seconds)
+    message.set_header(RECEIPT, answer.receipt)
     return message
 
 
@@ -88,7 +90,8 @@ def unpack_answer(task: str, message: Shareable) -> Reply:
     if not isinstance(dxo.data, dict):  # FLARE lets APP_DEFINED be anything
         raise Refused(f"{what} holds {type(dxo.data).__name__}, expected a mapping")
     tensors, values = (dxo.data, {}) if task == "submit" else (None, dxo.data)
-    headers = {"envelope": message.get_header(ENVELOPE), "seconds": message.get_header(SECONDS)}
+    beside = {"envelope": ENVELOPE, "seconds": SECONDS, "receipt": RECEIPT}
+    headers = {field: message.get_header(header) for field, header in beside.items()}
     return parsed(ANSWERS[task], values | headers, what), tensors
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fedrlvr.privacy.accountant import UNITS, Charge, SiteNoise
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.accountant import UNITS, Charge, SiteNoise, bounds, epsilon
+from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.mechanism import add_noise, clip
 from fedrlvr.privacy.policy import AdapterRules, TrainingRules
 from fedrlvr.protocol.adapters import check_adapter
@@ -14,11 +14,11 @@ from fedrlvr.types import Adapter
 
 @dataclass(frozen=True)
 class AdapterRelease:
-    """One job's releases of one model's adapters; each costs what `SiteNoise` says."""
+    """One job's releases of adapters made from one source; each costs what `SiteNoise` says."""
 
     rules: AdapterRules
     ledger: Ledger
-    model: str
+    source: Source
     job: str
 
     def __call__(self, delta: Adapter, spec: Mapping[str, Sequence[int]]) -> tuple[Adapter, dict]:
@@ -35,7 +35,7 @@ class AdapterRelease:
         if self.rules.noise_multiplier > 0:
             release = SiteNoise(self.rules.noise_multiplier)
             measured["epsilon"] = self.ledger.charge(
-                self.model, self.job, release, self.rules.delta, self.rules.max_epsilon
+                self.source, self.job, release, self.rules.delta, self.rules.max_epsilon
             )
             delta = add_noise(delta, self.rules.noise_multiplier * self.rules.clip_norm)
         return delta, measured
@@ -43,19 +43,34 @@ class AdapterRelease:
     def check_plan(self, rounds: int) -> None:
         """Raises Refused if `rounds` more releases would exceed the site's limit."""
         if self.rules.noise_multiplier > 0:
-            check_budget(self.ledger, self.model, SiteNoise(self.rules.noise_multiplier, rounds), self.rules)
+            check_budget(self.ledger, self.source, SiteNoise(self.rules.noise_multiplier, rounds), self.rules)
 
 
-def check_budget(ledger: Ledger, model: str, planned, rules: AdapterRules | TrainingRules) -> None:
+def check_budget(ledger: Ledger, source: Source, planned: Charge, rules: AdapterRules | TrainingRules) -> None:
     """Raises Refused if `planned`, added to what is already spent, would exceed the limit of `rules`."""
-    epsilon = ledger.planned(model, [planned], rules.delta)
-    if rules.max_epsilon is not None and not epsilon <= rules.max_epsilon:
+    total = epsilon([*ledger.charges(source, type(planned)), planned], rules.delta)
+    if rules.max_epsilon is not None and not total <= rules.max_epsilon:
         raise Refused(
-            f"this job's plan would bring the site to epsilon {epsilon:.4g} at delta {rules.delta:g}, its limit is "
+            f"this job's plan would bring the site to epsilon {total:.4g} at delta {rules.delta:g}, its limit is "
             f"{rules.max_epsilon:g}: plan fewer rounds or steps, or more noise"
         )
 
 
-def budget_in_words(epsilon: float, rules: AdapterRules | TrainingRules, kind: type[Charge]) -> str:
+def budget_in_words(charges: Sequence[Charge], rules: AdapterRules | TrainingRules) -> str:
+    """What charges of one unit cost of the budget, and by which accountant, for somebody at the site."""
+    found = bounds(charges, rules.delta)
     limit = f"of {rules.max_epsilon:g}" if rules.max_epsilon else "(no limit)"
-    return f"epsilon {epsilon:.4g} {limit} at delta {rules.delta:g}; unit: one {UNITS[kind]}"
+    by = ", ".join(f"{name} {value:.4g}" for name, value in found.items() if name != "exact")
+    said = f"epsilon {min(found.values()):.4g} {limit} at delta {rules.delta:g}{f' ({by})' if by else ''}"
+    return f"{said}; unit: one {UNITS[type(charges[0])]}"
+
+
+def loose_delta(rules: TrainingRules, private_problems: int) -> str:
+    """A warning where delta permits to publish a whole problem, else "". It says how many problems there are, so it is
+    for somebody at the site."""
+    if rules.delta * private_problems < 1:
+        return ""
+    return (
+        f"training.delta {rules.delta:g} is not below 1 / {private_problems} private problems: it would allow one of "
+        f"them to be published whole; set it far below {1 / private_problems:.2g}"
+    )

@@ -1,11 +1,11 @@
 """The site's own record of what left and what did not: JSON Lines, on disk before anything is sent, never a text."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from fedrlvr.privacy.append_log import AppendLog
+from fedrlvr.privacy.append_log import AppendLog, BrokenLog
 from fedrlvr.protocol.refused import Refused
 
 RELEASED, REFUSED = "released", "refused"
@@ -23,7 +23,10 @@ class EgressLog(AppendLog):
     | `count`, `bytes`, `sha256` | things released (tensors, answers, records), and exactly the bytes released |
     | `rules` | how many things each rule took out, or what it measured |
     | `ledger` | hash of the ledger's last line at that time, or else the last one known; "" for none |
-    | `n`, `before` | the line's place in the chain, see `AppendLog` |
+    | `n`, `before`, `salt` | the line's place in the chain, see `AppendLog` |
+
+    The hash of its newest line goes with every answer as a receipt. The server sends it back with its next request, so
+    the site notices when log and ledger were both exchanged for older copies.
     """
 
     @contextmanager
@@ -55,6 +58,16 @@ class EgressLog(AppendLog):
         """How many answers have left in this job, before a restart included. Reads the whole log: ask once a job."""
         released = (e for e in self.entries() if e["kind"] == "responses" and e["decision"] == RELEASED)
         return sum(entry["count"] for entry in released if entry["job"] == job)
+
+    def check_receipt(self, receipt: str, lost: Container[str]) -> None:
+        """Raises BrokenLog where the log has no line of this hash, which the server was given with an answer ("": none
+        was), unless it is among the `lost` ones."""
+        if receipt not in lost and not self.knows(receipt):
+            raise BrokenLog(
+                f"{self.path.name}: the server has a receipt for a line that is missing here, so log and ledger are "
+                "older copies: put the newer ones back; if they are lost, lower max_epsilon by what this run can have "
+                f"cost since, and add the receipt to lost_receipts in the site's policy: {receipt}"
+            )
 
     def last_ledger(self) -> str:
         """Hash of the ledger's last line when something was last written here, "" where there was none. Raises

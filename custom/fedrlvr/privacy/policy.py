@@ -143,6 +143,9 @@ class SitePolicy(Settings):
 
     ledger: Path = Field(Path("fedrlvr-ledger.jsonl"), description="What was spent of the privacy budget.")
     log: Path = Field(Path("fedrlvr-egress.jsonl"), description="What left the site, and what did not.")
+    lost_receipts: tuple[str, ...] = Field(
+        (), description="Receipts of the server whose lines are lost for good; what they cost must be off max_epsilon."
+    )
     adapters: AdapterRules = AdapterRules()
     responses: ResponseRules = ResponseRules()
     metrics: MetricRules = MetricRules()

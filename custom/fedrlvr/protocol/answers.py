@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field
 
 from fedrlvr.printable import one_line
-from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, SiteScores, StepRecord
+from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, Receipt, SiteScores, StepRecord
 from fedrlvr.protocol.strict import Strict
 from fedrlvr.types import Adapter
 
@@ -17,15 +17,16 @@ Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class Answer(Strict):
-    """What all answers have: the request's envelope, and how many seconds the site worked (the site fills that in, or
-    leaves 0)."""
+    """What all answers have: the request's envelope, how many seconds the site worked, and a receipt for its line in
+    the site's egress log. The site fills in the last two, or leaves them 0 and ""."""
 
     envelope: Envelope
     seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    receipt: Receipt = ""
 
     def payload(self) -> dict:
-        """What the answer says, as plain data; its envelope and seconds travel beside that."""
-        return self.model_dump(mode="json", exclude={"envelope", "seconds"}, exclude_none=True)
+        """What the answer says, as plain data; the rest travels beside that."""
+        return self.model_dump(mode="json", exclude={"envelope", "seconds", "receipt"}, exclude_none=True)
 
 
 class StepsAnswer(Answer):

@@ -9,17 +9,19 @@ from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field, field_validator
 
-from fedrlvr.protocol.records import Count, Envelope, Name, PooledResponse, Segment
+from fedrlvr.protocol.records import Count, Envelope, Name, PooledResponse, Receipt, Segment
 from fedrlvr.protocol.strict import Strict
 
 T = TypeVar("T")
 
 
 class Request(Strict):
-    """What all requests have: the place in the run that they belong to."""
+    """What all requests have: the place in the run that they belong to, and the last receipt that the server has from
+    the site ("" for none)."""
 
     task: ClassVar[str]
     envelope: Envelope
+    receipt: Receipt = ""
 
 
 class TrainRequest(Request):

@@ -73,7 +73,8 @@ class Patience:
 class ClientManager:
     """Knows which sites take part. `active` are those of the current segment. A site that could not do its task is
     asked again with the next segment (`returning` until then). A site that refused, was refused or never came is out
-    until the next round. A site that is gone is not asked.
+    until the next round. A site that is gone is not asked. `receipts` are the last ones of the sites' egress logs; each
+    goes back to its site, which notices by it when its records were exchanged for older ones.
     """
 
     transport: Transport
@@ -84,6 +85,7 @@ class ClientManager:
     returning: list[str] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
     asking_seconds: float = 0.0
     _at_work: set[str] = field(default_factory=set)  # have answered since they began, or since they failed
     _absent: set[str] = field(default_factory=set)  # did not come for their last task
@@ -121,7 +123,8 @@ class ClientManager:
         for site in messages:
             if not self.transport.is_gone(site):
                 timeout = self.patience.task if site in self._at_work else self.patience.first_task
-                pending[site] = self.transport.send(site, messages[site], timeout, self._changed.set)
+                message = self._with_receipt(site, messages[site])
+                pending[site] = self.transport.send(site, message, timeout, self._changed.set)
         self._wait(pending, began)
         waited = time.monotonic() - began
         self.asking_seconds += waited
@@ -166,6 +169,10 @@ class ClientManager:
                 f"only {left} of {len(self.names)} sites are left, federation.min_sites is {self.min_sites}. {reasons}"
             )
 
+    def _with_receipt(self, site: str, message: Message) -> Message:
+        request = message.request.model_copy(update={"receipt": self.receipts.get(site, "")})
+        return message._replace(request=request)
+
     def _pickup(self, site: str) -> float:
         """Seconds within which a site must fetch its task. A site that did not fetch its last task gets a sixth of
         them, so that a dead site costs the others the whole time only once; a living one asks several times a second.
@@ -193,6 +200,8 @@ class ClientManager:
         if (reply := task.reply()) is not None:
             if not isinstance(reply[0], Failure):
                 request.envelope.check_same(reply[0].envelope)
+                if reply[0].receipt:
+                    self.receipts[site] = reply[0].receipt
             return reply
         if not task.fetched:
             waited = self._pickup(site)

@@ -3,6 +3,7 @@ from which another job can go on."""
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,14 @@ class ServerConfig(Settings):
 
 @dataclass(frozen=True)
 class CompletedRound:
-    """`events` is the event log up to then; `skipped` says which newer rounds could not be used, and why."""
+    """`events` is the event log up to then, `receipts` the last one of each site; `skipped` says which newer rounds
+    could not be used, and why."""
 
     number: int
     adapter: Adapter
     events: Path
     skipped: list[str]
+    receipts: dict[str, str]
 
 
 class RoundStore:
@@ -47,14 +50,15 @@ class RoundStore:
         """Raises OSError if rounds cannot be kept here: better now than after hours of work."""
         begin(self.folder / "probe").rmdir()
 
-    def save(self, number: int, adapter: Adapter, events: Path) -> None:
+    def save(self, number: int, adapter: Adapter, events: Path, receipts: Mapping[str, str]) -> None:
         """Keep round `number`. Raises OSError if it cannot be written; earlier rounds are not changed then."""
         path = self.folder / f"round-{number:06d}"
         try:
             unfinished = begin(path)
             (unfinished / "adapter.safetensors").write_bytes(as_safetensors(adapter))
             shutil.copyfile(events, unfinished / EVENTS_FILE)
-            (unfinished / "round.json").write_text(json.dumps({"identity": self.identity, "round": number}))
+            about = {"identity": self.identity, "round": number, "receipts": dict(receipts)}
+            (unfinished / "round.json").write_text(json.dumps(about))
             seal(path)
         finally:
             sweep(self.folder)
@@ -83,7 +87,7 @@ class RoundStore:
                     "resumed, only rounds, quorum, deadline, max_update_norm and evaluation may change"
                 )
             adapter = dict(sorted(load_file(path / "adapter.safetensors").items()))
-            return CompletedRound(kept["round"], adapter, path / EVENTS_FILE, skipped)
+            return CompletedRound(kept["round"], adapter, path / EVENTS_FILE, skipped, kept.get("receipts", {}))
         return None
 
 

@@ -115,7 +115,8 @@ class Rounds:
         if self._method.average:
             self._leave(number, adapter)
         self.log.write("round", round=number, seconds=time.monotonic() - began)
-        self.store.save(number, adapter, self.log.path)  # from here on the round is done, whatever happens
+        # From here on the round is done, whatever happens.
+        self.store.save(number, adapter, self.log.path, self.sites.receipts)
         if self._method.average:
             self._validate("global", last, adapter)
         return adapter

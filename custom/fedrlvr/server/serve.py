@@ -62,5 +62,6 @@ class Server:
         kept = store.latest()
         self.log = EventLog(self.folder, kept.events if kept else None, self.hear)
         failed = partial(self.log.write, "failure")
-        sites = ClientManager(self.transport, job.federation.min_sites, self.patience, failed)
+        receipts = dict(kept.receipts) if kept else {}
+        sites = ClientManager(self.transport, job.federation.min_sites, self.patience, failed, receipts=receipts)
         Rounds(self.spec, sites, self.log, store, self.folder).run(kept)

@@ -87,6 +87,7 @@ class SiteAgent:
             place = request.envelope
             Envelope.here(self.spec.public_sha256, place.round, place.segment).check_same(place)
             self._plan.admit(request, adapter is not None)
+            self._check_receipt(request.receipt)
             answer, tensors = self._started(), None
             if isinstance(answer, Ready):
                 self._check_adapter(request, adapter, answer)
@@ -127,6 +128,13 @@ class SiteAgent:
             raise
         self._ready = ready
         return ready
+
+    def _check_receipt(self, receipt: str) -> None:
+        """Raises Refused where the site's records are older than what the server knows of them."""
+        if self.egress is not None:
+            self.egress.check_records(receipt)
+        elif receipt:
+            raise Refused("this site kept an egress log in this run, and has no policy any more")
 
     def _check_adapter(self, request: Request, adapter: Adapter | None, ready: Ready) -> None:
         """Raises Refused where the server's adapter is not of the names, shapes and settings that this site's has."""

@@ -15,9 +15,11 @@ from packaging.requirements import Requirement
 
 from fedrlvr.config import JobConfig
 from fedrlvr.data.manifest import check_set, read_manifest
-from fedrlvr.data.problems import read_problems
+from fedrlvr.data.problems import ProblemFileError, read_problems, read_records
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.engine import read_deepspeed_config
+from fedrlvr.privacy.adapter_release import loose_delta
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
@@ -109,6 +111,17 @@ def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) ->
         check_set(config.test_problems, agreed.test)
         agreed_on = f"public set as agreed, {agreed.public.sha256[:16]}..., test set {agreed.test.sha256[:16]}..."
         yield Finding("manifest", "ok", agreed_on)
+
+
+def check_delta(config: SiteConfig, policy: SitePolicy) -> Finding:
+    """Whether the delta of DP-GRPO fits the number of private problems."""
+    try:
+        problems = sum(1 for _ in read_records(config.private_problems))
+    except ProblemFileError as error:
+        return Finding("delta", "warning", f"not compared with the number of private problems: {error}")
+    if warning := loose_delta(policy.training, problems):
+        return Finding("delta", "warning", warning, "set a smaller training.delta in the policy")
+    return Finding("delta", "ok", f"{policy.training.delta:g} is below 1 / {problems} private problems")
 
 
 def model_bytes(config: SiteConfig) -> float:

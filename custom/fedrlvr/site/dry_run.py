@@ -4,8 +4,9 @@ import tempfile
 from pathlib import Path
 
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
+from fedrlvr.privacy.accountant import epsilon
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.adapters import check_adapter
 from fedrlvr.protocol.answers import Failure
@@ -26,8 +27,8 @@ Outgoing = tuple[dict, bytes | None]  # a message: its line in the egress log, a
 class UnspentLedger(Ledger):
     """The site's ledger, only read. A dry run charges each unit once, and its whole job's plan was checked before."""
 
-    def charge(self, model: str, job: str, new, delta: float, max_epsilon: float | None) -> float:
-        return self.planned(model, [new], delta)
+    def charge(self, source: Source, job: str, new, delta: float, max_epsilon: float | None) -> float:
+        return epsilon([*self.charges(source, type(new)), new], delta)
 
 
 def dry_run(
@@ -35,7 +36,7 @@ def dry_run(
 ) -> tuple[list[Outgoing], list[str]]:
     """Evaluate, train one segment, propose, swap, submit, from `adapter` (None: the job's first one).
 
-    Returns what would leave, and in words what the whole job would cost of each budget.
+    Returns what would leave, and in sentences what the whole job would cost of each budget.
 
     Raises:
         Refused: the policy would not let this job in.

@@ -10,12 +10,12 @@ from functools import cached_property
 
 from fedrlvr.algorithms.schedule import planned_private_steps
 from fedrlvr.config import JobConfig
-from fedrlvr.data.problems import read_problems
+from fedrlvr.data.problems import ProblemFileError, content_hash, read_problems
 from fedrlvr.privacy.accountant import Charge, ExampleNoise, SiteNoise
-from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget
+from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget, loose_delta
 from fedrlvr.privacy.answers import Context, allowed_scores, allowed_steps, filter_responses
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, Presidio
 from fedrlvr.privacy.policy import AdapterRules, SitePolicy, TrainingRules
@@ -55,14 +55,14 @@ class Egress:
         self.asked: set[str] = set()
         self.adapter_spec: dict[str, list[int]] = {}
         self._place = {"site": site, "job": job_id, "model": config.model}
-        self._release_adapter = AdapterRelease(policy.adapters, self.ledger, config.model, job_id)
 
     def release(self, task: str, answer: Answer | Failure, tensors: Adapter | None) -> Reply:
         """The answer as it may leave, or a failure in its place. It is in the site's log before this returns."""
         try:
             if isinstance(answer, Failure):
                 return self._failure(answer, task), None
-            return self._answer(answer, tensors, task)
+            answer, tensors = self._answer(answer, tensors, task)
+            return answer.model_copy(update={"receipt": self.log.last_hash()}), tensors
         except Refused as reason:
             return _refused(task, reason), None
 
@@ -85,6 +85,7 @@ class Egress:
     def _answer(self, answer: Answer, tensors: Adapter | None, task: str) -> tuple[Answer, Adapter | None]:
         kind, here = KINDS.get(type(answer), "unknown"), answer.envelope
         with self._written(kind, task=task, round=here.round, segment=here.segment) as entry:
+            self.ledger.check_knows(self.log.last_ledger())
             if tensors is not None and kind != "adapter":
                 raise Refused("tensors beside an answer that has none")
             answer, tensors, count, rules = self._allowed(answer, tensors)
@@ -120,14 +121,16 @@ class Egress:
         if self.job.privacy.mode == "dp_grpo" and steps:
             rules = self.policy.training
             charge = self._steps(steps, private_problems)
-            self.ledger.charge(self.config.model, self._place["job"], charge, rules.delta, rules.max_epsilon)
+            self.ledger.charge(self._source, self._place["job"], charge, rules.delta, rules.max_epsilon)
 
     def check_plan(self, private_problems: int, rounds_done: int = 0) -> None:
         """Raises Refused if the job plans updates of too few problems, or if its noisy steps and releases would exceed
         the budgets. Rounds that an earlier job of the same run has done do not count."""
         self.check_update(planned_private_steps(self.job) // self.job.federation.rounds, private_problems)
         for charge, rules in self._planned(self.job.federation.rounds - rounds_done, private_problems):
-            check_budget(self.ledger, self.config.model, charge, rules)
+            check_budget(self.ledger, self._source, charge, rules)
+        if warning := self._loose_delta(private_problems):
+            LOGGER.warning("%s", warning)
 
     def check_update(self, private_steps: int, private_problems: int) -> None:
         """Raises Refused where so few problems are behind a round's update that it would tell of single ones."""
@@ -139,11 +142,18 @@ class Egress:
             )
 
     def planned_costs(self, private_problems: int) -> list[str]:
-        """In words, how much of each budget would be spent after everything that the job plans."""
-        return [
-            budget_in_words(self.ledger.planned(self.config.model, [charge], rules.delta), rules, type(charge))
-            for charge, rules in self._planned(self.job.federation.rounds, private_problems)
-        ]
+        """In sentences, how much of each budget would be spent after everything that the job plans, and a warning where
+        delta is too large."""
+        costs = []
+        for charge, rules in self._planned(self.job.federation.rounds, private_problems):
+            cost = budget_in_words([*self.ledger.charges(self._source, type(charge)), charge], rules)
+            costs.append(f"the whole job would bring {self.config.model} to {cost}")
+        warning = self._loose_delta(private_problems)
+        return [*costs, f"warning: {warning}"] if warning else costs
+
+    def _loose_delta(self, private_problems: int) -> str:
+        noisy = self.job.privacy.mode == "dp_grpo"
+        return loose_delta(self.policy.training, private_problems) if noisy else ""
 
     def _planned(self, rounds: int, private_problems: int) -> list[tuple[Charge, AdapterRules | TrainingRules]]:
         """What so many rounds would charge to the ledger, each with the rules that limit it."""
@@ -155,10 +165,15 @@ class Egress:
             planned.append((self._steps(steps, private_problems), self.policy.training))
         return planned
 
+    def check_records(self, receipt: str) -> None:
+        """Raises BrokenLog where log or ledger are older copies; `receipt` is the server's last one for this log."""
+        self.log.check_receipt(receipt, self.policy.lost_receipts)
+        self.ledger.check_knows(self.log.last_ledger())
+
     def check_job(self) -> None:
         """Raises Refused if the job does not do what the policy requires, or a rule cannot be applied here; BrokenLog
         if lines are missing from the ledger that the log has seen."""
-        self.ledger.check_knows(self.log.last_ledger())
+        self.check_records(receipt="")
         _ = self._names, self._presidio  # read them now: an error should come before any work is done
         required, mode = self.policy.training.require, self.job.privacy.mode
         if required == "dp_grpo" and mode != "dp_grpo":
@@ -183,6 +198,20 @@ class Egress:
     def _right(self, response: PublicResponse) -> bool:
         shown = self._task.variant(self._public[response.problem_id], response.variant)
         return self._task.verify(shown, response.text).reward >= 1.0
+
+    @cached_property
+    def _source(self) -> Source:
+        """Raises Refused for private problems that cannot be read."""
+        if self.policy.adapters.noise_multiplier == 0 and self.job.privacy.mode != "dp_grpo":
+            return Source(self.config.model)  # nothing is charged
+        try:
+            return Source(self.config.model, content_hash(self.config.private_problems))
+        except ProblemFileError as error:
+            raise Refused(str(error)) from None
+
+    @cached_property
+    def _release_adapter(self) -> AdapterRelease:
+        return AdapterRelease(self.policy.adapters, self.ledger, self._source, self._place["job"])
 
     @cached_property
     def _task(self):
@@ -216,7 +245,10 @@ class Egress:
         return self.log.answers_released(self._place["job"])
 
     def _written(self, kind: str, **place) -> AbstractContextManager[dict]:
-        return self.log.written(**self._place, **place, kind=kind, ledger=self.ledger.last_hash())
+        # Of a ledger that went back the log takes nothing in, or it would forget that lines are missing.
+        sound = self.ledger.knows(self.log.last_ledger())
+        ledger = self.ledger.last_hash() if sound else ""
+        return self.log.written(**self._place, **place, kind=kind, ledger=ledger)
 
 
 def as_bytes(answer: Answer, tensors: Adapter | None) -> bytes:

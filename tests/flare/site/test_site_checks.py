@@ -10,7 +10,7 @@ from fedrlvr.flare.site.site_checks import check_privacy
 from fedrlvr.flare.site.site_kit import template
 from fedrlvr.privacy.accountant import SiteNoise
 from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.settings_file import SettingsError
 
 
@@ -42,7 +42,7 @@ def edit(path: Path, **values) -> None:
 def test_a_site_that_is_set_up_as_shipped(site):
     findings = site()
     assert {about: finding.status for about, finding in findings.items()} == {
-        "policy": "ok", "records": "ok", "switch": "ok", "other ways": "ok", "byoc": "ok",
+        "policy": "ok", "records": "ok", "delta": "ok", "switch": "ok", "other ways": "ok", "byoc": "ok",
     }  # fmt: skip
     assert findings["policy"].text.endswith(
         "adapters clipped to 10, answers shared, none with 5 private words in a row, none with 7 kinds of personal data"
@@ -76,7 +76,7 @@ def test_a_misspelt_rule_is_named(site):
 
 
 def test_records_that_do_not_fit_together(site):
-    site.ledger.charge("tiny", "job-1", SiteNoise(2.0), 1e-5, None)
+    site.ledger.charge(Source("tiny"), "job-1", SiteNoise(2.0), 1e-5, None)
     with site.log.written(site="ward-7", job="job-1", kind="adapter", ledger=site.ledger.last_hash()) as entry:
         entry["count"] = 1
     assert site()["records"].text.startswith("1 messages in ")
@@ -85,6 +85,14 @@ def test_records_that_do_not_fit_together(site):
     finding = site()["records"]
     assert finding.status == "failed"
     assert "lines are missing that the egress log has seen" in finding.text
+
+
+@pytest.mark.parametrize(("delta", "status"), [(0.0624, "ok"), (0.0625, "warning"), (0.5, "warning")])
+def test_a_delta_that_would_allow_to_publish_one_of_16_problems(site, delta, status):
+    (site.local / "clinical.yaml").write_text(yaml.safe_dump({"training": {"delta": delta}}))
+    finding = site()["delta"]
+    assert finding.status == status
+    assert f"{delta:g} is {'below' if status == 'ok' else 'not below'} 1 / 16 private problems" in finding.text
 
 
 def test_a_log_that_cannot_be_written(site):
@@ -137,7 +145,7 @@ def test_a_site_as_provisioned_learns_what_flares_defaults_leave_open(site):
     (site.local / "authorization.json.default").write_text('{"format_version": "1.0", "permissions": {"lead": "any"}}')
     found = site()
     assert {about: finding.status for about, finding in found.items()} == {
-        "policy": "ok", "records": "ok", "switch": "failed", "other ways": "failed", "byoc": "warning",
+        "policy": "ok", "records": "ok", "delta": "ok", "switch": "failed", "other ways": "failed", "byoc": "warning",
     }  # fmt: skip
     assert "its resources.json lets a job name more than class_allow_list" in found["other ways"].text
     assert found["byoc"].text == "its authorization.json lets jobs bring code (byoc lead: any)"

@@ -16,7 +16,7 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from fedrlvr.flare.messages import dxo_of, only_dxo
 from fedrlvr.privacy.adapter_release import AdapterRelease
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
-from fedrlvr.privacy.ledger import Ledger
+from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.policy import AdapterRules
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.refused import Refused
@@ -118,7 +118,7 @@ class AdapterFilter(Filter):
     def _records(self, fl_ctx: FLContext) -> tuple[EgressLog, AdapterRelease]:
         local = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
         ledger = Ledger(local / self.ledger, fl_ctx.get_identity_name())
-        return EgressLog(local / self.log), AdapterRelease(self._rules, ledger, self.model, fl_ctx.get_job_id())
+        return EgressLog(local / self.log), AdapterRelease(self._rules, ledger, Source(self.model), fl_ctx.get_job_id())
 
     def _check_form(self, shareable: Shareable, dxo: DXO) -> None:
         for name in ROUNDS:

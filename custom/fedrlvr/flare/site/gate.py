@@ -9,7 +9,7 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 
-from fedrlvr.flare.messages import ENVELOPE, ERROR, SECONDS, only_dxo, pack_answer, unpack_answer
+from fedrlvr.flare.messages import ENVELOPE, ERROR, RECEIPT, SECONDS, only_dxo, pack_answer, unpack_answer
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.site.egress import Egress
@@ -17,7 +17,7 @@ from fedrlvr.site.egress import Egress
 EGRESS = "fedrlvr.egress"  # the context property by which the executor hands its job's `Egress` to the gate
 MALFORMED = "the message is not of the agreed form; this site's own log says where"
 NO_POLICY = "this site's privacy policy is not in force; its own log says why"
-HEADERS = {ENVELOPE, SECONDS, ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC}
+HEADERS = {ENVELOPE, SECONDS, RECEIPT, ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC}
 
 
 class SiteGate(Filter):

@@ -13,7 +13,7 @@ from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import load_settings
-from fedrlvr.site.checks import Finding
+from fedrlvr.site.checks import Finding, check_delta
 from fedrlvr.site_config import SiteConfig
 
 GATE, SHELL = (f"{named.__module__}.{named.__name__}" for named in (SiteGate, NoRemoteShell))
@@ -29,6 +29,7 @@ def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
     policy = load_settings(SitePolicy, config.policy)
     yield Finding("policy", "ok", f"{config.policy}, {_in_words(policy)}")
     yield _records(policy)
+    yield check_delta(config, policy)
     local = site_file.resolve().parent
     yield _switch(local / "privacy.json")
     yield from _other_ways(local)
@@ -56,14 +57,14 @@ def _records(policy: SitePolicy) -> Finding:
         log, ledger = EgressLog(policy.log), Ledger(policy.ledger, site=None)
         count = sum(1 for _ in log.entries())
         ledger.check_knows(log.last_ledger())
-        models = ledger.models()
+        budgets = ledger.budgets()
     except Refused as reason:
         return Finding("records", "failed", str(reason), "nothing leaves until this is repaired")
     for path in (policy.log, policy.ledger):
         folder = next(parent for parent in path.parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             return Finding("records", "failed", f"{path} cannot be written", "nothing leaves until it can be")
-    return Finding("records", "ok", f"{count} messages in {policy.log}, {len(models)} models in {policy.ledger}")
+    return Finding("records", "ok", f"{count} messages in {policy.log}, {len(budgets)} budgets in {policy.ledger}")
 
 
 def _switch(path: Path) -> Finding:
