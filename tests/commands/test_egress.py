@@ -180,8 +180,9 @@ def test_a_dry_run_under_differential_privacy_spends_nothing(site):
 
 def test_a_delta_too_large_for_so_few_problems_is_a_warning(site):
     """16 private problems: 1/16 is 0.0625."""
-    sealed = (POLICIES / "sealed.yaml").read_text().replace("delta: 1.0e-5", "delta: 0.0625")
-    (site.local / "policy.yaml").write_text(sealed)
+    sealed = shipped_policy("sealed")
+    sealed["training"]["delta"] = 0.0625
+    (site.local / "policy.yaml").write_text(yaml.safe_dump(sealed))
     noise = ["--set", "privacy={mode: dp_grpo, noise_multiplier: 2.0}", "--set", "federation.rounds=1"]
     for said in (site("show")[1], site("dry-run", "--config", site.preset, *noise)[1]):
         assert "warning: training.delta 0.0625 is not below 1 / 16 private problems" in said

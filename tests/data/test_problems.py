@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fedrlvr.data.problems import (
     ProblemFileError,
+    content_hash,
     manifest_hash,
     parse_problem,
     problem_hash,
@@ -269,3 +270,25 @@ def test_any_edit_of_a_problem_changes_its_hash(changed):
     before, after = (parse_problem(record, "here") for record in (CHOICE, CHOICE | changed))
     assert problem_hash(before) != problem_hash(after)
     assert manifest_hash([before]) != manifest_hash([after])
+
+
+def test_the_hash_of_a_files_content_is_of_what_is_asked_and_what_is_right(tmp_path):
+    """Not of order, ids, labels, notes, repeats, empty fields or layout."""
+
+    def hashed(*lines: str) -> str:
+        (tmp_path / "file.jsonl").write_text("\n".join(lines))
+        return content_hash(tmp_path / "file.jsonl")
+
+    one, two = '{"id": "a", "prompt": "1+1", "answer": "2"}', '{"id": "b", "prompt": "2+2", "answer": "4"}'
+    same = hashed(one, two)
+    assert hashed(two, "", one, "") == same
+    assert (
+        hashed('{"answer":"2","id":"other","prompt":"1+1","label":"x","meta":{"by": 1},"choices":[]}', two, two) == same
+    )
+    assert hashed(one, two.replace("4", "5")) != same
+    assert hashed(one, two.replace("2+2", "2 + 2")) != same
+    assert hashed(one) != same
+    with pytest.raises(ProblemFileError, match="line 2: not valid JSON"):
+        hashed(one, "{")
+    with pytest.raises(ProblemFileError, match="cannot be read"):
+        content_hash(tmp_path)

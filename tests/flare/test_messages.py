@@ -9,6 +9,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from fedrlvr.flare.messages import (
     ENVELOPE,
     INSTRUCTIONS,
+    RECEIPT,
     SECONDS,
     pack_answer,
     pack_request,
@@ -29,12 +30,12 @@ REQUESTS = [
     (TrainRequest(envelope=HERE, segments=[SEGMENT], exchange=True, begin_round=True, adapter_spec="ab"), ADAPTER),
     (ProposeRequest(envelope=HERE, segment=SEGMENT), None),
     (SwapRequest(envelope=HERE, segment=SEGMENT, responses=[("site-2", PublicResponse("p1", "text", 3))]), None),
-    (SubmitRequest(envelope=HERE), None),
+    (SubmitRequest(envelope=HERE, receipt="0f" * 32), None),
     (ValidateRequest(envelope=HERE, samples=2, share=(0, 3), name="global 7"), ADAPTER),
     (ValidateRequest(envelope=HERE, samples=2, share=None, name="local 7"), None),
 ]
 ANSWERS = [
-    ("submit", SubmitAnswer(envelope=HERE, seconds=1.5), ADAPTER, DataKind.WEIGHT_DIFF),
+    ("submit", SubmitAnswer(envelope=HERE, seconds=1.5, receipt="0f" * 32), ADAPTER, DataKind.WEIGHT_DIFF),
     ("propose", ProposeAnswer(envelope=HERE, responses=[PublicResponse("p", "t", 3)]), None, DataKind.APP_DEFINED),
     ("train", StepsAnswer(envelope=HERE, steps=[STEP]), None, DataKind.METRICS),
     ("swap", StepsAnswer(envelope=HERE, steps=[]), None, DataKind.METRICS),
@@ -106,6 +107,9 @@ def test_an_answer_that_is_no_mapping_is_refused(data):
         (ENVELOPE, HERE.model_dump() | {"round": None}, "the answer to train, envelope.round: "),
         (SECONDS, "long", "the answer to train, seconds: "),
         (SECONDS, float("nan"), "the answer to train, seconds: "),
+        (RECEIPT, None, "the answer to train, receipt: "),
+        (RECEIPT, "0F" * 32, "the answer to train, receipt: "),
+        (RECEIPT, "Mrs Smith", "the answer to train, receipt: "),
     ],
 )
 def test_an_answer_without_its_headers_is_refused(header, value, said):

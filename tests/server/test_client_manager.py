@@ -282,3 +282,22 @@ def test_an_abort_ends_the_waiting():
     sites, _ = manager(transport)
     with pytest.raises(RunAborted):
         sites.ask({"site-1": Message(SubmitRequest(envelope=HERE))}, lambda request, answer, tensors: answer)
+
+
+def test_a_sites_last_receipt_goes_back_to_it_with_every_request():
+    given, seen = iter(["1" * 64, "2" * 64, ""]), []
+
+    def with_receipt(message) -> Pending:
+        seen.append(message.request.receipt)
+        return answers(message, receipt=next(given))
+
+    def without(message) -> Pending:
+        assert message.request.receipt == ""
+        return fails(message)
+
+    sites, _ = manager(Transport(site_1=with_receipt, site_2=without))
+    for _ in range(3):
+        ask(sites)
+    assert seen == ["", "1" * 64, "2" * 64]
+    assert sites.receipts == {"site-1": "2" * 64}  # one that brings none does not take it away
+    assert REQUEST.receipt == ""

@@ -9,6 +9,7 @@ from tests.runs import some_spec
 
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.schedule import plan_round
+from fedrlvr.data.problems import content_hash
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, SiteScores
@@ -280,3 +281,74 @@ def test_a_simulated_sites_own_file_goes_before_the_shared_one(tmp_path):
     (tmp_path / "fedrlvr.site-1.yaml").touch()
     assert site_file(tmp_path, "site-1").name == "fedrlvr.site-1.yaml"
     assert site_file(tmp_path, "site-2").name == "fedrlvr.yaml"
+
+
+def put_back(older: dict) -> None:
+    for path, content in older.items():
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def charging(site):
+    """`charging()` -> an agent whose answers to SUBMIT cost budget; `.ask(receipt)` has one leave by the gate."""
+    policy = site.local / "policy.yaml"
+    policy.write_text("adapters: {clip_norm: 1.0, noise_multiplier: 100.0}\n")
+    site.config.model_copy(update={"policy": policy}).write(site.local / "fedrlvr.yaml")
+
+    def make():
+        agent = site()
+
+        def ask(receipt: str = ""):
+            answer = agent.answer(SUBMIT.model_copy(update={"receipt": receipt}), None)
+            return agent.egress.release("submit", *answer)[0]
+
+        agent.ask = ask
+        return agent
+
+    make.policy = policy
+    return make
+
+
+def test_a_restored_ledger_is_refused_again_and_again(site, charging):
+    """Also by a new process: a refusal is in the log, too, and must not make it forget which ledger it had seen."""
+    agent = charging()
+    assert isinstance(agent.ask(), SubmitAnswer)
+    older = {path: path.read_bytes() for path in (agent.egress.ledger.path, agent.egress.ledger.head)}
+    assert isinstance(agent.ask(), SubmitAnswer)
+    newer = {path: path.read_bytes() for path in older}
+    put_back(older)
+    for asked in (agent, agent, charging(), charging()):
+        assert "lines are missing that the egress log has seen" in asked.ask().reason
+    put_back(newer)
+    for asked in (agent, charging()):
+        assert isinstance(asked.ask(), SubmitAnswer)
+
+
+def test_a_restored_log_is_refused_until_the_newer_one_is_back_or_given_up(site, charging):
+    agent = charging()
+    first = agent.ask()
+    older = {path: path.read_bytes() for path in site.local.glob("fedrlvr-*.jsonl*")}
+    last = agent.ask(first.receipt)
+    assert isinstance(agent.ask(first.receipt), SubmitAnswer)  # an answer of this site that got lost on its way
+    put_back(older)
+    for asked in (agent, agent, charging()):
+        assert asked.ask(last.receipt).reason.endswith(last.receipt)
+    assert isinstance(agent.ask(first.receipt), SubmitAnswer)  # the server may know nothing newer
+    charging.policy.write_text(charging.policy.read_text() + f"lost_receipts: [{last.receipt}]\n")
+    after = charging().ask(last.receipt)
+    assert isinstance(charging().ask(after.receipt), SubmitAnswer)
+
+
+def test_a_site_that_kept_a_log_is_refused_without_its_policy(site):
+    agent = site()
+    said = refusal(agent.answer(SUBMIT.model_copy(update={"receipt": "1" * 64}), None))
+    assert said == "this site kept an egress log in this run, and has no policy any more"
+    assert isinstance(agent.answer(SUBMIT, None)[0], SubmitAnswer)
+
+
+def test_private_steps_and_adapters_are_charged_to_the_model_and_its_problems(site, charging):
+    agent = charging()
+    agent.ask()
+    ((charged,),) = agent.egress.ledger.budgets()
+    assert charged.model == "tiny"
+    assert charged.data == content_hash(site.config.private_problems)

@@ -1,5 +1,6 @@
 """The gate between a site and FLARE: only complete and known fedrlvr messages pass."""
 
+import hashlib
 import json
 from dataclasses import asdict, replace
 
@@ -12,7 +13,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 
 from fedrlvr.data.problems import read_problems
-from fedrlvr.flare.messages import ENVELOPE, ERROR, REFUSAL, SECONDS, pack_answer
+from fedrlvr.flare.messages import ENVELOPE, ERROR, RECEIPT, REFUSAL, SECONDS, pack_answer
 from fedrlvr.flare.site.gate import EGRESS, NO_POLICY, SiteGate
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.answers import Failure, ProposeAnswer, StepsAnswer, SubmitAnswer
@@ -246,3 +247,16 @@ def test_without_our_executor_nothing_passes(site):
     sent = site.send(error("policy.yaml: response: unknown setting"))
     assert sent.get_header(ERROR) == NO_POLICY
     assert REFUSAL in sent["__headers__"]
+
+
+def test_every_answer_leaves_with_the_hash_of_its_own_line_in_the_log_whatever_the_worker_says(site):
+    """The line is salted, so its hash tells nothing of what else stands in it."""
+    site(adapters={"clip_norm": 1.0})
+    receipts = []
+    for _ in range(2):
+        message = result("submit", DELTA)
+        message.set_header(RECEIPT, "5ec2e7" + "0" * 58)
+        receipts.append(site.send(message).get_header(RECEIPT))
+    raw = site.egress.log.path.read_bytes().splitlines()
+    assert receipts == [hashlib.sha256(line).hexdigest() for line in raw]
+    assert all(len(line["salt"]) == 32 for line in site.log)
