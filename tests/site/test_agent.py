@@ -1,6 +1,7 @@
 """A site's part in a run, with a scripted worker: what is refused before anything is computed."""
 
 import re
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -289,17 +290,21 @@ def put_back(older: dict) -> None:
 
 
 @pytest.fixture
-def charging(site):
-    """`charging()` -> an agent whose answers to SUBMIT cost budget; `.ask(receipt)` has one leave by the gate."""
+def charging(site, small_job):
+    """`charging()` -> an agent whose adapters cost budget; `.ask(receipt)` has the next round's leave by the gate."""
     policy = site.local / "policy.yaml"
     policy.write_text("adapters: {clip_norm: 1.0, noise_multiplier: 100.0}\n")
+    job = small_job(federation__rounds=10)
     site.config.model_copy(update={"policy": policy}).write(site.local / "fedrlvr.yaml")
 
     def make():
-        agent = site()
+        agent = site(job=job)
+        rounds = count()
 
         def ask(receipt: str = ""):
-            answer = agent.answer(SUBMIT.model_copy(update={"receipt": receipt}), None)
+            number = next(rounds)
+            place = HERE.model_copy(update={"round": number, "segment": 2 * number + 1})
+            answer = agent.answer(SubmitRequest(envelope=place, receipt=receipt), None)
             return agent.egress.release("submit", *answer)[0]
 
         agent.ask = ask

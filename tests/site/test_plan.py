@@ -98,7 +98,7 @@ def test_all_that_the_real_rounds_ask_is_in_the_plan(tmp_path, small_job, method
     job = small_job(method=method, federation__rounds=2, evaluation__samples=2, **changes)
     whole = run(tmp_path / "whole", spec(job))
     assert whole.measured == planned_evaluations(job)
-    rest = CompletedRound(0, initial_adapter(SHAPES, 2), tmp_path / "whole" / "job" / "metrics.jsonl", [])
+    rest = CompletedRound(0, initial_adapter(SHAPES, 2), tmp_path / "whole" / "job" / "metrics.jsonl", [], {})
     run(tmp_path / "rest", spec(job, resume=True), kept=rest)
 
 

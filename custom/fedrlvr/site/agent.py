@@ -86,8 +86,8 @@ class SiteAgent:
             self.open()
             place = request.envelope
             Envelope.here(self.spec.public_sha256, place.round, place.segment).check_same(place)
-            self._plan.admit(request, adapter is not None)
             self._check_receipt(request.receipt)
+            self._plan.admit(request, adapter is not None)
             answer, tensors = self._started(), None
             if isinstance(answer, Ready):
                 self._check_adapter(request, adapter, answer)
