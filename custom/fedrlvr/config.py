@@ -18,7 +18,11 @@ class Settings(BaseModel):
     @classmethod
     def _from_the_files_folder(cls, value: object, info: ValidationInfo) -> object:
         folder = (info.context or {}).get("folder")  # given where a file is read
-        return folder / value if folder is not None and isinstance(value, Path) else value
+        if folder is None:
+            return value
+        if isinstance(value, tuple):
+            return tuple(folder / part if isinstance(part, Path) else part for part in value)
+        return folder / value if isinstance(value, Path) else value
 
     def write(self, path: Path) -> None:
         """Write a file that `load_settings` reads."""

@@ -216,3 +216,66 @@ def test_a_folder_that_is_there_is_not_written_into(site, tmp_path):
     code, _, err = site("dry-run", "--config", site.preset, "--full", str(tmp_path))
     assert code == 2
     assert str(tmp_path) in err
+
+
+@pytest.fixture
+def trial(tmp_path, capsys):
+    """`trial(answers, *arguments)` -> (exit code, the lines written, standard error), under the clinical policy."""
+    private = [
+        {"id": "x1", "prompt": "The widowed beekeeper from Vaduz fainted on a tower", "answer": "B", "task": "choice"},
+        {"text": "Record 80392147, seen twice"},
+    ]
+    private[0] |= {"choices": ["gout", "anthrax"]}
+    (tmp_path / "private.jsonl").write_text("".join(json.dumps(line) + "\n" for line in private))
+
+    def call(answers: list[dict], *arguments: str) -> tuple[int, list[dict], str]:
+        (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
+        files = ["--private", str(tmp_path / "private.jsonl"), "--input", str(tmp_path / "answers.jsonl")]
+        code = main(["egress", "try", "--policy", str(POLICIES / "clinical.yaml"), *files, *arguments])
+        said = capsys.readouterr()
+        return code, [json.loads(line) for line in said.out.splitlines()], said.err
+
+    return call
+
+
+def test_trying_the_rules_for_answers(trial):
+    texts = ["The widowed beekeeper from Vaduz has gout.", "It is 80 39 21 47.", "It is 1\u200b1.", "It is 11."]
+    code, lines, err = trial([{"text": text, "note": 7} for text in texts])
+    assert code == 0
+    assert [line["rule"] for line in lines] == ["overlap", "identifier", "unicode", None]
+    assert lines[3] == {"text": "It is 11.", "note": 7, "leaves": True, "rule": None}
+    assert err == "1 of 4 answers would leave; dropped: overlap 1, identifier 1, unicode 1\n"
+
+
+def test_answers_are_tried_one_by_one_or_as_one_exchange(trial):
+    answers = [{"text": f"{number}", "problem_id": "p1"} for number in (1, 1, 2, 3, 4, 5)]
+    assert all(line["leaves"] for line in trial(answers)[1])
+    lines = trial(answers, "--together")[1]
+    assert [line["rule"] for line in lines] == [None, "duplicate", None, None, None, "per_prompt"]
+
+
+def test_trying_with_public_texts_and_the_verifier(trial, tmp_path):
+    public = tmp_path / "public.jsonl"
+    public.write_text(json.dumps({"id": "p1", "prompt": "Did the widowed beekeeper from Vaduz faint?", "answer": "7"}))
+    said = "The widowed beekeeper from Vaduz: \\boxed{%s}"
+    answers = [{"text": said % number, "problem_id": "p1"} for number in (7, 8)]
+    assert [line["rule"] for line in trial(answers)[1]] == ["overlap", "overlap"]
+    assert [line["rule"] for line in trial(answers, "--public", str(public))[1]] == [None, None]
+    verified = trial(answers, "--public", str(public), "--verify", "--task", "math")[1]
+    assert [line["rule"] for line in verified] == [None, "verified"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "arguments", "said"),
+    [
+        ([{"answer": "x"}], [], "answers.jsonl, line 1: expected a JSON object with a text in field text"),
+        ([{"text": "x", "problem_id": 7}], [], "line 1, field problem_id: expected text"),
+        ([{"text": "x"}], ["--verify"], "--verify: give --task and --public"),
+        ([{"text": "x"}], ["--output", "{input}"], "is also the input, which would be lost"),
+        ([{"text": "x"}], ["--private", "/nowhere"], "/nowhere: cannot be read"),
+    ],
+)
+def test_what_cannot_be_tried_is_named(trial, tmp_path, answers, arguments, said):
+    code, lines, err = trial(answers, *(part.format(input=tmp_path / "answers.jsonl") for part in arguments))
+    assert (code, lines) == (2, [])
+    assert said in err

@@ -39,11 +39,12 @@ def test_the_outcome_is_on_disk_when_the_block_is_over(tmp_path):
 def test_answers_of_a_job_are_counted_over_restarts(tmp_path):
     for job, count in (("j1", 3), ("j2", 5), ("j1", 4)):
         with EgressLog(tmp_path / "log").written(**PLACE | {"job": job}) as entry:
-            entry["count"] = count
+            entry |= {"count": count, "rules": {"overlap": count, "identifier": 1, "pii": 9}}
     with EgressLog(tmp_path / "log").written(**PLACE | {"kind": "adapter"}) as entry:
         entry["count"] = 100
     EgressLog(tmp_path / "log").refused("no", **PLACE)
     assert EgressLog(tmp_path / "log").answers_released("j1") == 7
+    assert EgressLog(tmp_path / "log").answers_dropped("j1", ("overlap", "identifier", "names")) == 9
 
 
 @pytest.mark.parametrize(

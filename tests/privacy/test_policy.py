@@ -63,6 +63,10 @@ QUIET = {"private_steps": False, "heldout": "none", "error_text": False}
         ({"training": DP, "metrics": QUIET | {"error_text": True}}, "metrics.error_text lets something out"),
         ({"training": DP, "metrics": QUIET, "responses": {"ngram": 5}}, "set it to 0 (or responses.share: false)"),
         ({"training": DP, "metrics": QUIET, "responses": {"names": "n.txt"}}, "responses.names lets something out"),
+        ({"training": DP, "metrics": QUIET, "responses": {"rare_words": 3}}, "responses.rare_words lets something out"),
+        ({"training": DP, "metrics": QUIET, "responses": {"rare_words_per_step": 5}}, "set it to null"),
+        ({"training": DP, "metrics": QUIET, "responses": {"rare_share_per_job": 0.5}}, "rare_share_per_job lets"),
+        ({"responses": {"max_shared_ngrams": 1}}, "responses.max_shared_ngrams: unknown setting"),
     ],
 )
 def test_a_rule_that_cannot_be_kept_is_an_error(policy_of, values, said):
@@ -107,5 +111,7 @@ def test_paths_are_taken_from_the_policys_folder(policy_of, tmp_path):
     assert policy.log == tmp_path / "logs/out.jsonl"
     assert policy.ledger == Path("/srv/ledger.jsonl")
     assert policy.responses.names == tmp_path / "names.txt"
+    listed = policy_of(responses={"public_texts": ["a.jsonl", "/srv/b.jsonl"]}).responses.public_texts
+    assert listed == (tmp_path / "a.jsonl", Path("/srv/b.jsonl"))
     assert policy_of().ledger == tmp_path / "fedrlvr-ledger.jsonl"
     assert policy_of().responses.names is None

@@ -35,7 +35,7 @@ def no_network(monkeypatch):
 def test_an_answer_with_what_presidio_finds_is_dropped(model):
     rules = ResponseRules(presidio=PresidioRules(model=model, entities=("PERSON", "CREDIT_CARD")))
     found = Presidio(rules.presidio)
-    context = Context(frozenset("p"), lambda *_: True, PrivateIndex([], [], 0), presidio=found)
+    context = Context(frozenset("p"), lambda *_: True, PrivateIndex([]), presidio=found)
     texts = ("It is 11.", "Eleanor Vance is 11.", "Pay 4111 1111 1111 1111 for 11.", "Mail 11 to a@b.org or 8.8.8.8")
     records = [PublicResponse("p", text) for text in texts]
     kept, dropped = filter_responses(records, rules, context)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrlvr.privacy.answers import CAPS, RULES, Context, filter_responses
+from fedrlvr.privacy.answers import CAPS, COMPARING, RULES, Context, Given, filter_responses
+from fedrlvr.privacy.everyday import everyday_words
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names
 from fedrlvr.privacy.policy import PII, ResponseRules
@@ -15,9 +16,11 @@ from fedrlvr.types import Problem
 
 PUBLIC = [Problem("p1", "What is the least prime above ten?", "11"), Problem("p2", "How many bones has a hand?", "27")]
 PRIVATE = [
-    Problem("x1", "A woman of 54 with a rash on both shins came back from Lisbon", "erythema nodosum after sarcoidosis")
+    Problem("x1", "A glazier of 54 with a rash on both shins came back from Tromso", "erythema nodosum"),
+    Problem("x2", "Record 80392147: the widowed beekeeper from Vaduz fainted while carrying hives up a tower", "B"),
 ]
-STRICT = ResponseRules(ngram=5, pii=PII)
+INDEX = PrivateIndex(PRIVATE, [problem.prompt for problem in PUBLIC], everyday_words(["en"]), 5)
+STRICT = ResponseRules(ngram=5, rare_words=3, pii=PII)
 
 
 def answer(text: str = "It is 11.", problem: str = "p1", variant: int = 0) -> PublicResponse:
@@ -26,7 +29,7 @@ def answer(text: str = "It is 11.", problem: str = "p1", variant: int = 0) -> Pu
 
 def context(**changes) -> Context:
     ids = frozenset(problem.id for problem in PUBLIC)
-    known = Context(ids, lambda *_: True, PrivateIndex(PRIVATE, PUBLIC, 5))
+    known = Context(ids, lambda *_: True, INDEX)
     return replace(known, **changes)
 
 
@@ -45,7 +48,9 @@ def outcome(record: PublicResponse, rules: ResponseRules = STRICT, **changes) ->
         (answer(problem="x1"), "public_id"),
         (answer("a" * 10_001), "length"),
         (answer("It is\u200b 11."), "unicode"),
-        (answer("A woman of 54 with a rash: 11"), "overlap"),
+        (answer("A glazier of 54 with a rash: 11"), "overlap"),
+        (answer("80-39-21-47: 11"), "identifier"),
+        (answer("hives, Vaduz, beekeeper: 11"), "rare_words"),
         (answer("Write to ana.lopez@ward7.example: 11"), "pii"),
     ],
 )
@@ -60,13 +65,15 @@ def test_only_right_answers_to_what_was_asked():
 
 
 def test_names_of_the_sites_list():
-    assert outcome(answer("Ana Lopez says 11."), names=Names(["ana lopez"])) == "pii"
+    assert outcome(answer("Ana Lopez says 11."), names=Names(["ana lopez"])) == "names"
+    assert outcome(answer("<b>Ana</b> <b>Lopez</b> says 11."), names=Names(["ana lopez"])) == "names"
     assert outcome(answer("Anabel Lopez says 11."), names=Names(["ana lopez"])) is None
 
 
 def test_the_first_rule_that_is_broken_counts():
     assert outcome(answer("a@b.example " * 2000, problem="x1")) == "public_id"
-    assert list(RULES) == ["not_shared", "public_id", "length", "verified", "unicode", "overlap", "pii"]
+    first = ["not_shared", "public_id", "length", "verified", "unicode", "pii"]
+    assert list(RULES) == [*first, *COMPARING]  # so that what anybody can bring about is no private drop
 
 
 def test_an_over_long_text_is_never_read():
@@ -78,7 +85,7 @@ def test_an_over_long_text_is_never_read():
 
 def test_caps_count_only_what_leaves():
     rules = ResponseRules(max_per_prompt=2, max_per_step=3, ngram=5)
-    secret = answer("A woman of 54 with a rash: 11")
+    secret = answer("A glazier of 54 with a rash: 11")
     records = [secret, answer("a"), answer("a "), answer("b"), answer("c"), answer("d", "p2"), answer("e", "p2")]
     kept, dropped = filter_responses(records, rules, context())
     assert kept == [answer("a"), answer("b"), answer("d", "p2")]
@@ -93,6 +100,40 @@ def test_a_jobs_cap_counts_what_left_before():
     assert filter_responses(records, rules, context(released_in_job=10))[1]["per_job"] == 5
 
 
+FRAGMENTS = ["widowed beekeeper", "Vaduz fainted", "fainted while carrying", "carrying hives", "hives on a tower"]
+
+
+def test_a_problem_is_not_given_away_a_few_words_at_a_time():
+    """Its eight rare words: widowed, beekeeper, vaduz, fainted, carrying, hives, tower, and the record's number."""
+    records = [answer(f"{text} {n}: 11") for n, text in enumerate(FRAGMENTS)]
+    assert len(filter_responses(records, STRICT, context())[0]) == 5
+    in_step = STRICT.model_copy(update={"rare_words_per_step": 4})
+    kept, dropped = filter_responses(records, in_step, context())
+    assert kept == records[:2]  # each of the others would bring a fifth word, and one of old words only would leave
+    assert dropped["budget"] == 3
+    assert filter_responses([*records[:2], answer("fainted, beekeeper: 11")], in_step, context())[1]["budget"] == 0
+
+
+def test_what_left_in_earlier_exchanges_of_a_job_counts():
+    rules, given = STRICT.model_copy(update={"rare_share_per_job": 0.8}), Given()  # 6 of 8
+    for number, leaves in enumerate((True, True, True, True, False)):
+        records = [answer(f"{FRAGMENTS[number]} {number}: 11")]
+        assert bool(filter_responses(records, rules, context(given_in_job=given))[0]) == leaves
+    assert filter_responses([answer("tower: 11")], rules, context())[0]  # another job
+
+
+def test_a_job_that_asks_too_often_gets_no_more():
+    rules = STRICT.model_copy(update={"max_private_drops": 3})
+    secret, wrong = answer("A glazier of 54 with a rash: 11"), answer("Write to ana.lopez@ward7.example: 11")
+    kept, dropped = filter_responses(
+        [wrong, secret, answer("a"), secret, secret, answer("b"), secret], rules, context()
+    )
+    assert kept == [answer("a")]
+    assert (dropped["overlap"], dropped["private_drops"], dropped["pii"]) == (3, 2, 1)
+    assert filter_responses([answer("a")], rules, context(private_drops=3))[1]["private_drops"] == 1
+    assert filter_responses([answer("a")], rules, context(private_drops=2))[0]
+
+
 def test_a_site_that_shares_nothing():
     kept, dropped = filter_responses([answer(), answer("b")], ResponseRules(share=False), context())
     assert kept == []
@@ -104,7 +145,7 @@ def test_a_rule_that_crashes_releases_nothing():
         filter_responses([answer()], STRICT, context(verify=lambda *_: 1 / 0))
 
 
-TEXTS = st.text(max_size=60) | st.sampled_from(["It is 11.", "a rash on both shins came", "x@y.example", "11\u202e"])
+TEXTS = st.text(max_size=60) | st.sampled_from(["It is 11.", "glazier of 54 with a", "x@y.example", "11\u202e"])
 RESPONSES = st.lists(
     st.builds(PublicResponse, st.sampled_from(["p1", "p2", "x1"]), TEXTS, st.integers(0, 23)), max_size=12
 )

@@ -1,4 +1,4 @@
-"""`fedrlvr egress`: show what has left this site, or what a job would let leave."""
+"""`fedrlvr egress`: show what has left this site, what a job would let leave, or try the rules for answers."""
 
 import argparse
 from collections import Counter
@@ -9,6 +9,7 @@ from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from fedrlvr.commands import egress_try
 from fedrlvr.launch.experiment import site_job, spec_on
 from fedrlvr.printable import one_line
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise
@@ -30,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
     show = actions.add_parser("show", help="summarise the site's egress log and ledger")
     trial = actions.add_parser("dry-run", help="run one segment here and show what would leave; nothing is sent")
+    egress_try.add_arguments(
+        actions.add_parser("try", help="see which answers a policy lets leave beside private texts")
+    )
     for action in (show, trial):
         action.add_argument("--site-config", type=Path, required=True, metavar="FILE", help="the site's fedrlvr.yaml")
     trial.add_argument("--config", type=Path, metavar="PRESET", help="the job's preset")
@@ -40,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.action == "try":
+        return egress_try.run(arguments)
     path = arguments.site_config
     config = load_settings(SiteConfig, path)
     if config.policy is None:

@@ -4,35 +4,72 @@ Nothing is mended. What passes is released as it was; some rules look at a norma
 the rule that took it out.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from fedrlvr.algorithms.scores import overall
-from fedrlvr.privacy.overlap import PrivateIndex
+from fedrlvr.privacy.overlap import Found, PrivateIndex
 from fedrlvr.privacy.pii import Names, personal_data
 from fedrlvr.privacy.policy import MetricRules, ResponseRules
+from fedrlvr.privacy.readings import readings
 from fedrlvr.privacy.text import hides_something, plain
 from fedrlvr.protocol.records import PublicResponse, SiteScores, StepRecord
 
 Dropped = dict[str, int]  # rule -> how many answers, records or labels it took out
 
 
+class Given:
+    """Which rare words of which private problem have left, in whatever answers."""
+
+    def __init__(self):
+        self._words: dict[int, set[int]] = defaultdict(set)
+
+    def over(self, found: Found, limit: Callable[[int], float]) -> bool:
+        """Whether one more answer would bring a problem's words over its limit."""
+        return any(
+            not new <= self._words[problem] and len(new | self._words[problem]) > limit(problem)
+            for problem, new in found.words.items()
+        )
+
+    def add(self, found: Found) -> None:
+        for problem, new in found.words.items():
+            self._words[problem] |= new
+
+
 @dataclass(frozen=True)
 class Context:
     """What the rules need to know besides. `verify` says whether an answer is right, by the site's own verifier;
-    `asked_ids` are the problems of the step under way; `released_in_job` answers have left already."""
+    `asked_ids` are the problems of the step under way; `released_in_job` answers have left already, `private_drops`
+    were dropped by `COMPARING` rules. `given_in_job` and `given_in_step` are what has left of private problems."""
 
     asked_ids: frozenset[str]
     verify: Callable[[PublicResponse], bool]
     index: PrivateIndex
     released_in_job: int = 0
+    private_drops: int = 0
+    given_in_job: Given = field(default_factory=Given)
+    given_in_step: Given = field(default_factory=Given)
     names: Names | None = None
     presidio: Callable[[str], bool] | None = None
 
     def has_personal_data(self, text: str, rules: ResponseRules) -> bool:
-        found = personal_data(text, rules.pii, rules.phone_regions, self.names)
-        return bool(found) or (self.presidio is not None and self.presidio(text))
+        found = (personal_data(reading, rules.pii, rules.phone_regions) for reading in readings(text))
+        return any(found) or (self.presidio is not None and self.presidio(text))
+
+    def has_a_name(self, text: str) -> bool:
+        return self.names is not None and any(self.names.mentioned(reading) for reading in readings(text))
+
+    def is_over_budget(self, text: str, rules: ResponseRules) -> bool:
+        step, share = rules.rare_words_per_step, rules.rare_share_per_job
+        if step is None and share is None:
+            return False
+        found, of = self.index.find(text), self.index.rare_words
+        if step is not None and self.given_in_step.over(found, lambda problem: step):
+            return True
+        return share is not None and self.given_in_job.over(
+            found, lambda problem: max(2 * rules.rare_words, share * of[problem])
+        )
 
 
 # Name -> whether an answer breaks the rule, in the order in which the rules are tried.
@@ -42,41 +79,62 @@ RULES: dict[str, Callable[[PublicResponse, ResponseRules, Context], bool]] = {
     "length": lambda answer, rules, here: len(answer.text) > rules.max_length,  # before anything that reads the text
     "verified": lambda answer, rules, here: not here.verify(answer),
     "unicode": lambda answer, rules, here: hides_something(answer.text),
-    "overlap": lambda answer, rules, here: here.index.shared(answer.text) > rules.max_shared_ngrams,
     "pii": lambda answer, rules, here: here.has_personal_data(answer.text, rules),
+    "names": lambda answer, rules, here: here.has_a_name(answer.text),
+    "identifier": lambda answer, rules, here: rules.ngram > 0 and here.index.find(answer.text).identifiers > 0,
+    "overlap": lambda answer, rules, here: rules.ngram > 0 and here.index.find(answer.text).sequences > 0,
+    "rare_words": lambda answer, rules, here: 0 < rules.rare_words <= here.index.find(answer.text).rare,
+    "budget": lambda answer, rules, here: here.is_over_budget(answer.text, rules),
 }
-CAPS = ("duplicate", "per_prompt", "per_step", "per_job")
+COMPARING = ("names", "identifier", "overlap", "rare_words", "budget")  # with what is private
+CAPS = ("private_drops", "duplicate", "per_prompt", "per_step", "per_job")
 
 
 def filter_responses(
     responses: Sequence[PublicResponse], rules: ResponseRules, context: Context
 ) -> tuple[list[PublicResponse], Dropped]:
-    """The answers that may leave, in the order they came. Each of the others counts for the first rule that it broke.
+    """The answers of one exchange that may leave, in the order they came; and how many each rule took out."""
+    broken = list(broken_rules(responses, rules, context))
+    dropped = dict.fromkeys((*RULES, *CAPS), 0) | Counter(rule for rule in broken if rule is not None)
+    return [answer for answer, rule in zip(responses, broken, strict=True) if rule is None], dropped
+
+
+def broken_rules(responses: Sequence[PublicResponse], rules: ResponseRules, context: Context) -> Iterator[str | None]:
+    """For each answer of one exchange the first rule that it breaks, None for one that may leave.
 
     The caps on numbers come last, so that an answer which may not leave takes no place from one that may.
     """
-    dropped = dict.fromkeys((*RULES, *CAPS), 0)
-    kept: list[PublicResponse] = []
     contents, of_prompt = set(), Counter()
+    context, drops = replace(context, given_in_step=Given()), context.private_drops
     for answer in responses:
-        broken = next((name for name, breaks in RULES.items() if breaks(answer, rules, context)), None)
+        content = (answer.problem_id, answer.variant, " ".join(plain(answer.text).split()))
+        broken = _broken(answer, rules, context, drops)
         if broken is None:
-            content = (answer.problem_id, answer.variant, " ".join(plain(answer.text).split()))
             if content in contents:
                 broken = "duplicate"
             elif of_prompt[answer.problem_id] >= rules.max_per_prompt:
                 broken = "per_prompt"
-            elif len(kept) >= rules.max_per_step:
+            elif len(contents) >= rules.max_per_step:
                 broken = "per_step"
-            elif rules.max_per_job is not None and context.released_in_job + len(kept) >= rules.max_per_job:
+            elif rules.max_per_job is not None and context.released_in_job + len(contents) >= rules.max_per_job:
                 broken = "per_job"
-        if broken is not None:
-            dropped[broken] += 1
-        else:
-            kept.append(answer)
+        drops += broken in COMPARING
+        if broken is None:
             contents.add(content)
             of_prompt[answer.problem_id] += 1
-    return kept, dropped
+            if rules.compares:
+                found = context.index.find(answer.text)
+                context.given_in_job.add(found)
+                context.given_in_step.add(found)
+        yield broken
+
+
+def _broken(answer: PublicResponse, rules: ResponseRules, context: Context, private_drops: int) -> str | None:
+    """The first rule that an answer breaks. After too many drops that tell of private texts, nothing more is compared:
+    else a job could go on asking."""
+    if rules.share and rules.max_private_drops is not None and private_drops >= rules.max_private_drops:
+        return "private_drops"
+    return next((name for name, breaks in RULES.items() if breaks(answer, rules, context)), None)
 
 
 def allowed_steps(steps: Sequence[StepRecord], rules: MetricRules) -> tuple[list[StepRecord], Dropped]:

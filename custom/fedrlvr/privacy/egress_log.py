@@ -1,7 +1,7 @@
 """The site's own record of what left and what did not: JSON Lines, on disk before anything is sent, never a text."""
 
 import hashlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -58,6 +58,11 @@ class EgressLog(AppendLog):
         """How many answers have left in this job, before a restart included. Reads the whole log: ask once a job."""
         released = (e for e in self.entries() if e["kind"] == "responses" and e["decision"] == RELEASED)
         return sum(entry["count"] for entry in released if entry["job"] == job)
+
+    def answers_dropped(self, job: str, rules: Iterable[str]) -> int:
+        """How many answers these rules have dropped in this job, before a restart included."""
+        released = (e for e in self.entries() if e["kind"] == "responses" and e["decision"] == RELEASED)
+        return sum(entry["rules"].get(rule, 0) for entry in released if entry["job"] == job for rule in rules)
 
     def check_receipt(self, receipt: str, lost: Container[str]) -> None:
         """Raises BrokenLog where the log has no line of this hash, which the server was given with an answer ("": none

@@ -1,94 +1,133 @@
-"""Whether a text repeats a site's private problems: by sequences of words, and by identifiers.
+"""Whether a text repeats a site's private problems: words in a row, rare words in any order, identifiers.
 
-Only keyed hashes are kept, with a key of this process, so that the index itself reveals nothing.
+What belongs to one private problem, or very few, is a secret; the language of everybody and of the field is none.
 """
 
-import hashlib
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
 
-from fedrlvr.privacy.text import letters_and_digits, readings, spelt_out, words
+import numpy as np
+
+from fedrlvr.privacy.identifiers import ANYWHERE, possible_identifiers, streams
+from fedrlvr.privacy.private_words import MANY, PrivateWords
+from fedrlvr.privacy.readings import readings
+from fedrlvr.privacy.text import words
 from fedrlvr.types import Problem
 
-LEAST_WORDS = 3  # a shorter private text is not looked for: anybody may write it
-# The least length of an identifier (of a person or a record): a word with letters and digits, or digits alone.
-IDENTIFIER, NUMBER = 5, 7
-HEAD = 12  # a word sequence of at least so many letters is also looked for in text without blanks
+ORDINARY = 15  # letters; in a longer word, and across the ends of words, other words are looked for
+INSIDE = 6  # the least letters of a word that is looked for there
+
+
+Hits = tuple[np.ndarray, np.ndarray, np.ndarray]  # problem, number of the rare word, whether it is beside another
+
+
+@dataclass
+class Found:
+    """What of private problems is in a text.
+
+    `sequences` and `identifiers` are numbers of them. `rare` is the most rare words of one problem; one that stands
+    beside another both here and there counts half, as a term of several words tells less than as many words from all
+    over the problem. `words` are those rare words, by problem, that are in few problems.
+    """
+
+    sequences: int = 0
+    identifiers: int = 0
+    rare: float = 0.0
+    words: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
 
 class PrivateIndex:
-    """Sequences of `ngram` words (all words of a shorter text) and identifiers, found however they are broken up.
+    """The secrets of private problems, as keyed hashes: their rare words, sequences and identifiers.
 
-    They are those of the private problems' questions, options and answers, without what is also in a public problem.
-    With `ngram` 0 there are none. `heads` are the first `HEAD` letters of the word sequences, `lengths` their lengths
-    in words, `widths` in characters; `sizes` are the identifiers' lengths in characters.
+    Nothing else is kept of them, and without the key, which is of this process alone, no guess can be tried.
     """
 
-    def __init__(self, private: Iterable[Problem], public: Iterable[Problem], ngram: int):
-        self._key = secrets.token_bytes(16)
-        shingles: dict[bytes, tuple[int, int, bytes]] = {}  # length, width, head
-        identifiers: dict[bytes, int] = {}
-        for text in _texts(private) if ngram else ():
-            spoken = words(text)
-            size = min(len(spoken), ngram)
-            if size >= min(LEAST_WORDS, ngram):
-                grams = list(_windows(spoken, size))
-                shingles |= {self._hash(gram): (size, len(gram), self._hash(gram[:HEAD])) for gram in grams}
-            identifiers |= {self._hash(name): len(name) for name in _identifiers(text, spoken)}
-        lengths = {length for length, _, _ in shingles.values()}
-        for text in _texts(public) if ngram else ():
-            spoken = words(text)
-            for known in self._hashes(spoken, lengths):
-                shingles.pop(known, None)
-            for name in _identifiers(text, spoken):
-                identifiers.pop(self._hash(name), None)
-        self.shingles, self.identifiers = frozenset(shingles), frozenset(identifiers)
-        self.heads = {head for _, width, head in shingles.values() if width >= HEAD}
-        self.lengths = {length for length, _, _ in shingles.values()}
-        self.widths = {width for _, width, _ in shingles.values()}
-        self.sizes = set(identifiers.values())
+    def __init__(
+        self, private: Iterable[Problem], public: Iterable[str] = (), everyday: Iterable[str] = (), ngram: int = 5
+    ):
+        secrets = PrivateWords(private, public, everyday, ngram)
+        self._hash = secrets.hash
+        self._sequences, self._sizes = secrets.sequences, secrets.sizes
+        self._names, self._name_sizes = secrets.identifiers, secrets.identifier_sizes
+        self._rare, self._first, self._owners, self._mates = secrets.rare, secrets.first, secrets.owners, secrets.mates
+        few = np.repeat(np.diff(self._first) <= MANY, np.diff(self._first))
+        self.rare_words = np.bincount(self._owners[few])  # of each problem, those in few problems
+        self._widths = [width for width in secrets.widths if width >= INSIDE]
 
-    def shared(self, text: str) -> int:
-        """How many different sequences and identifiers of private problems are in `text`, also read backwards."""
-        grams, names = set(), set()
+        self.find = lru_cache(maxsize=1)(self._find)  # several rules ask about one answer
+
+    def _find(self, text: str) -> Found:
+        """Everything of private problems that is in a text, in any of its readings."""
+        found, hits = Found(), []
         for reading in readings(text):
-            spoken, letters = words(reading), letters_and_digits(reading)
-            grams |= self._hashes(spoken, self.lengths)
-            if spelt_out(reading):  # then nobody knows where a word ends
-                grams |= self._hashes(letters, self.widths)
-            for way in (letters, letters[::-1]):
-                grams |= self._where_heads_are(way)
-                # Only letters and digits are left, so an identifier is found however it is spaced or hyphenated.
-                names |= self._hashes(way, self.sizes)
-        return len(grams & self.shingles) + len(names & self.identifiers)
+            spoken = words(reading)
+            if spoken:
+                hashes = self._hash.words(spoken)
+                in_a_row = (self._hash.sequences(hashes, size) for size in self._sizes)
+                found.sequences += sum(int(self._sequences.has(part).sum()) for part in in_a_row)
+                found.identifiers += self._identifiers(reading)
+                hits += [self._rare_words(hashes), self._hidden_words(spoken)]
+        if hits:
+            self._count(found, *(np.concatenate(part) for part in zip(*hits, strict=True)))
+        return found
 
-    def _where_heads_are(self, letters: str) -> set[bytes]:
-        """Hashes of the letters at each place where a word sequence may begin, one for each width of a sequence."""
-        places = (n for n, head in enumerate(_windows(letters, HEAD)) if self._hash(head) in self.heads)
-        return {self._hash(letters[n : n + width]) for n in places for width in self.widths}
+    def _count(self, found: Found, owners: np.ndarray, which: np.ndarray, beside: np.ndarray) -> None:
+        """Put rare words together: `which` word is in the problem `owners`, and whether it is `beside` another."""
+        pairs, of_pair = np.unique(owners << 32 | which, return_inverse=True)
+        together = np.zeros(len(pairs), bool)
+        together[of_pair[beside]] = True
+        problems, of_problem = np.unique(pairs >> 32, return_inverse=True)
+        if len(problems):
+            found.rare = float(np.bincount(of_problem, 1 - together / 2).max())
+        which = pairs & 0xFFFFFFFF
+        few = self._first[which + 1] - self._first[which] <= MANY
+        for problem, word in zip((pairs[few] >> 32).tolist(), which[few].tolist(), strict=True):
+            found.words[problem].add(word)
 
-    def _hashes(self, parts: Sequence[str], sizes: Iterable[int]) -> set[bytes]:
-        return {self._hash(window) for size in sizes for window in _windows(parts, size)}
+    def _rare_words(self, hashes: np.ndarray) -> Hits:
+        places, which = self._rare.find(hashes)
+        at, repeated = self._occurrences(which)
+        places, mates = places[repeated], self._mates[at]
+        before = np.concatenate((np.zeros(2, np.uint64), hashes))
+        beside = (mates != 0) & ((mates == before[places]) | (mates == before[places + 1]))
+        return self._owners[at].astype(np.int64), which[repeated], beside
 
-    def _hash(self, text: str) -> bytes:
-        return hashlib.blake2b(text.encode(), key=self._key, digest_size=8).digest()
+    def _hidden_words(self, spoken: list[str]) -> Hits:
+        """Rare words in text that is joined, cut into other pieces, or written backwards."""
+        text, lengths = "".join(spoken), [len(word) for word in spoken]
+        word_at = np.repeat(np.arange(len(spoken)), lengths)
+        long = np.array(lengths) > ORDINARY
+        starts, stops = _windows(len(text), self._widths)
+        odd = (word_at[starts] != word_at[stops - 1]) | long[word_at[starts]]
+        forwards = self._hash.spans(text, starts[odd], stops[odd])
+        backwards = self._hash.spans(text[::-1], starts, stops)
+        which = np.unique(np.concatenate([self._rare.find(hashes)[1] for hashes in (forwards, backwards)]))
+        at, repeated = self._occurrences(which)
+        return self._owners[at].astype(np.int64), which[repeated], np.zeros(len(at), bool)
+
+    def _occurrences(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the problems of some words are, all in one; and for each of them, which of the words it is of."""
+        first, counts = self._first[which], self._first[which + 1] - self._first[which]
+        repeated = np.repeat(np.arange(len(which)), counts)
+        return np.arange(len(repeated)) + (first - np.cumsum(counts) + counts)[repeated], repeated
+
+    def _identifiers(self, reading: str) -> int:
+        count = 0
+        if short := list(possible_identifiers(reading)):
+            count += int(self._names.has(self._hash.words(short)).sum())
+        long = [size for size in self._name_sizes if size >= ANYWHERE]
+        for stream in streams(reading):
+            starts, stops = _windows(len(stream), long)
+            if len(starts):
+                count += int(self._names.has(self._hash.spans(stream, starts, stops)).sum())
+        return count
 
 
-def _texts(problems: Iterable[Problem]) -> Iterator[str]:
-    for problem in problems:
-        asked = [message.content for message in problem.messages if message.role != "system"]
-        for text in (problem.prompt, *asked, *problem.choices, problem.answer):
-            yield from readings(text)
-
-
-def _windows(parts: Sequence[str], size: int) -> Iterator[str]:
-    """Each `size` parts in a row, joined."""
-    return ("".join(parts[start : start + size]) for start in range(len(parts) - size + 1))
-
-
-def _identifiers(text: str, spoken: Sequence[str]) -> Iterator[str]:
-    """Words with a digit, and runs without a blank such as zx-4711-kilo; only their letters and digits."""
-    for name in {*spoken, *map(letters_and_digits, text.split())}:
-        digits = sum(character.isdigit() for character in name)
-        if digits and len(name) >= (NUMBER if digits == len(name) else IDENTIFIER):
-            yield name
+def _windows(length: int, widths: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of every run of one of these widths in a text of `length` characters."""
+    starts = [np.arange(length - width + 1) for width in widths if width <= length]
+    stops = [part + length - part[-1] for part in starts]
+    empty = np.zeros(0, np.int64)
+    return np.concatenate([empty, *starts]), np.concatenate([empty, *stops])

@@ -17,8 +17,10 @@ LONG_NAME = 9  # letters; a shorter name may be a part of another word
 _DASH = re.compile(r"[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
 _ESCAPED = re.compile(r"\\([_#&%$])")
 _EMAIL = re.compile(
-    r"[\w.+%-]+\s?@\s?[\w-]+(?:\s?\.\s?[\w-]+)+"
-    r"|[\w.+%-]+\s?(?:\(at\)|\[at\]|\bat\b)\s?[\w-]{3,}\s?(?:\(dot\)|\[dot\]|\bdot\b)\s?[a-z]{2,}"
+    r"(?<![\w.+%-])[\w.+%-]+\s?@\s?[\w-]+(?:\s?\.\s?[\w-]+)+"
+    r"|(?<![^\W_])[^\W_]+[\W_]{1,3}at[\W_]{1,3}[^\W_]{3,}[\W_]{1,3}dot[\W_]{1,3}[a-z]{2,}"
+    r"|(?<![^\W_])[^\W_]+[\W_]{1,3}(?:arobase|arroba)[\W_]{1,3}[^\W_]{3,}[\W_]{1,3}"
+    r"(?:dot|point|punto|ponto)[\W_]{1,3}[a-z]{2,}"
 )
 _IBAN = re.compile(r"\b[a-z]{2}\d{2}(?:[ .-]?[a-z0-9]){11,30}")
 _SSN = re.compile(r"(?<!\d)\d{3}[ ._-]\d{2}[ ._-]\d{4}(?!\d)")
@@ -28,12 +30,29 @@ _MRN = re.compile(
     r"[\s._\-]*(?:id|identifier|no|nr|num|number|nummer|record|file|#)?(?:[\s.:#=_\-]*|\s+is\s+)"
     r"(?=[a-z\d\-/]*\d[a-z\d\-/]*\d[a-z\d\-/]*\d)[a-z]{0,4}[\-/]?\d[a-z\d\-/]{3,}"
 )
-_MONTH = r"(?:jan|feb|mar|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zé]*\.?"
+_FULL = (  # English, German, French, Spanish, Italian, Portuguese, Dutch
+    r"(?:january|february|march|april|may|june|july|august|september|october|november|december"
+    r"|januar|februar|marz|mai|juni|juli|oktober|dezember"
+    r"|janvier|fevrier|mars|avril|juin|juillet|aout|septembre|octobre|novembre|decembre"
+    r"|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre"
+    r"|gennaio|febbraio|aprile|maggio|giugno|luglio|settembre|ottobre|dicembre"
+    r"|janeiro|fevereiro|marco|maio|junho|julho|setembro|outubro|novembro|dezembro"
+    r"|januari|februari|maart|mei|augustus)\b"
+)
+_SHORT = (
+    r"(?:jan|ene|gen|feb|fev|mar|mrz|apr|avr|abr|jun|jul|juil|giu|lug|aug|ago"
+    r"|sept?|set|oct|okt|ott|out|nov|dec|dez|dic)\b"
+)
+_OF = r"[\s.,]+(?:of\s|de\s|del\s|do\s)?\s*"
+_DAY, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:19|20)\d\d"
+_MONTH = f"(?:{_FULL}|{_SHORT})"
 _DATE = re.compile(
-    rf"(?<![\d.])(?:(?:19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
-    rf"|(?:0?[1-9]|[12]\d|3[01])([-/.])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d"
-    rf"|(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?\.?\s+(?:of\s+)?{_MONTH},?\s+(?:19|20)\d\d"
-    rf"|{_MONTH}\s+(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?,?\s+(?:19|20)\d\d)(?!\d)"
+    rf"(?<![\d.])(?:{_YEAR}([-/.])(?:0?[1-9]|1[0-2])\1{_DAY}|{_DAY}([-/.]){_DAY}\2{_YEAR}"
+    rf"|{_DAY}(?:st|nd|rd|th)?{_OF}{_MONTH}{_OF}{_YEAR}|{_MONTH}\.?\s+{_DAY}(?:st|nd|rd|th)?,?\s+{_YEAR}"
+    rf"|{_FULL}\s+(?:de\s+)?{_YEAR}|(?:0[1-9]|1[0-2])/{_YEAR}"
+    # Years of two digits only where hardly anything else is meant: 19.07.51 and 19 Jul 51, but not 3-4-5 or 3 may 20.
+    rf"|(?:0[1-9]|[12]\d|3[01])([-/.])(?:0[1-9]|1[0-2])\3\d\d"
+    rf"|{_DAY}\.?\s(?!(?:may|mar|set|out)\b){_MONTH}\.?\s'?\d\d)(?!\d)"
 )
 _BORN = re.compile(
     r"\b(?:born(?:\s+on)?|d\.?o\.?b\.?|date\s+of\s+birth|birth\s?da(?:te|y)|geb(?:oren|\.)?(?:\s+am)?|n[ée]e?\s+le)"

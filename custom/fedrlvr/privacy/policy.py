@@ -11,6 +11,15 @@ from pydantic import Field, field_validator, model_validator
 from fedrlvr.algorithms.schedule import planned_evaluations
 from fedrlvr.config import MOST_NOISE, JobConfig, Settings
 
+# What compares answers with private texts -> how it is switched off.
+COMPARISONS = {
+    "ngram": 0,
+    "rare_words": 0,
+    "rare_words_per_step": "null",
+    "rare_share_per_job": "null",
+    "names": "null",
+}
+LONG = 15  # words in a row that are a secret even if each of them is an everyday one
 PII = ("birth_date", "email", "iban", "mrn", "nhs", "phone", "ssn")
 
 Delta = Annotated[float, Field(gt=0, lt=1)]
@@ -54,8 +63,10 @@ class PresidioRules(Settings):
 class ResponseRules(Settings):
     """Which answers to public problems may leave. An answer that breaks a rule is dropped, never changed.
 
-    Sequences of words that also stand in public problems are not counted as shared. With `ngram` on, *which* answers
-    are missing tells of private problems: whoever chooses the adapter can ask.
+    A word is rare that is neither an everyday word of one of the `languages`, nor in a public text, nor in many private
+    problems. `ngram` also looks for identifiers, for whole short questions and answers, and for 15 words in a row of
+    any kind. With `ngram`, `names` or a rule for rare words, *which* answers are missing tells of private texts:
+    whoever chooses the adapter can ask, `max_private_drops` times.
     """
 
     share: bool = Field(True, description="false: no answer leaves.")
@@ -66,14 +77,36 @@ class ResponseRules(Settings):
     max_per_prompt: int = Field(8, ge=1, description="Answers to one problem in one exchange.")
     max_per_step: int = Field(1_000, ge=1, description="Answers in one exchange.")
     max_per_job: int | None = Field(None, ge=1, description="Answers in a whole job; null: no limit.")
-    ngram: int = Field(0, ge=0, le=50, description="Words in a row that count as shared with a private text; 0: off.")
-    max_shared_ngrams: int = Field(0, ge=0, description="Shared sequences and identifiers that an answer may have.")
+    ngram: int = Field(
+        0, ge=0, lt=LONG, description="Words in a row, one of them rare, that no private problem may share; 0: off."
+    )
+    rare_words: int = Field(
+        0, ge=0, description="Rare words that no private problem may share with an answer, in any order; 0: off."
+    )
+    rare_words_per_step: int | None = Field(
+        None, ge=1, description="Rare words of one private problem that leave in one exchange; null: no limit."
+    )
+    rare_share_per_job: float | None = Field(
+        None, gt=0, le=1, description="The same in a job, as a share of them, but twice `rare_words`; null: no limit."
+    )
+    max_private_drops: int | None = Field(
+        None, ge=1, description="Answers dropped by these rules after which a job gets no more; null: no limit."
+    )
+    languages: tuple[str, ...] = Field(("en",), description="Languages (ISO 639) whose everyday words are not rare.")
+    public_texts: tuple[Path, ...] = Field(
+        (), description="Files of public texts besides the public problems: JSON Lines with `text`, or problem files."
+    )
     pii: tuple[Literal[PII], ...] = Field((), description="Kinds of personal data to look for.")
     phone_regions: tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...] = Field(
         ("US", "GB"), description="Countries (ISO 3166) whose national telephone numbers are recognised."
     )
     names: Path | None = Field(None, description="A file of names that may not leave, one a line; null: none.")
     presidio: PresidioRules | None = None
+
+    @property
+    def compares(self) -> bool:
+        """Whether answers are compared with private problems."""
+        return any(getattr(self, name) for name in COMPARISONS if name != "names")
 
 
 class MetricRules(Settings):
@@ -159,12 +192,15 @@ class SitePolicy(Settings):
             raise ValueError(f"log and ledger are one file, {self.log.name}: give each its own")
         if self.training.require != "dp_grpo":
             return self
+        closed = "responses.share: false"
         for key, open_, value in (
             ("metrics.private_steps", self.metrics.private_steps, "false"),
             ("metrics.heldout", self.metrics.heldout != "none", "none"),
             ("metrics.error_text", self.metrics.error_text, "false"),
-            ("responses.ngram", self.responses.share and self.responses.ngram > 0, "0 (or responses.share: false)"),
-            ("responses.names", self.responses.share and self.responses.names, "nothing (or responses.share: false)"),
+            *(
+                (f"responses.{name}", self.responses.share and getattr(self.responses, name), f"{off} (or {closed})")
+                for name, off in COMPARISONS.items()
+            ),
         ):
             if open_:
                 raise ValueError(

@@ -1,52 +1,90 @@
-"""A text's words, however they are written, so that private text is recognised in another; and what a text hides."""
+"""A text's words, in whatever letters they are written, so that private text is recognised in another."""
 
 import re
 import unicodedata
 
-_WORD = re.compile(r"[^\W_]+")
-_SPELT = re.compile(r"(?:(?<![^\W_])[^\W_](?:[\W_]{1,3}(?=[^\W_](?![^\W_])))){3,}[^\W_](?![^\W_])")
-_COMMAND = re.compile(r"\\[A-Za-z]+")
+from confusable_homoglyphs import confusables
+
+_THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;:! ]|\{,\}|,(?=\d{3}(?!\d)))(?=\d)")
+_WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")
+_LETTER = re.compile(r"\bLETTERS? (?:SMALL CAPITAL |TURNED |REVERSED |OPEN )*([A-Z])(?: WITH .*)?$")
 
 # Controls, formats (zero-width, bidirectional, tags, soft hyphen), surrogates, private use, unassigned.
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
+BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"  # letters and symbols that show nothing
 MOST_MARKS = 3  # combining marks in a row that a script may need
 _RUN = re.compile(r"[^\W\d_]+")
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC")  # whose letters look alike
+# Letters and signs in which nobody writes an answer, but in which Latin text can be written.
+_COSTUME = re.compile(r"[\u0250-\u02af\u1d00-\u1d2b\ua720-\ua7ff\u2800-\u28ff\U0001f100-\U0001f1ff]|\u01dd")
+
+_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_DIGITS = {word: str(number) for number, word in enumerate(f"{_NUMBER_WORDS} seventeen eighteen nineteen".split())}
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_DIGITS |= {word: f"{tens}0" for tens, word in enumerate(_TENS.split(), start=2)}
+
+
+class _Folds(dict):
+    """Code point -> what stands for it in `plain` text, made when it is first asked for."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = folded = _fold(chr(code))
+        return folded
+
+
+def _fold(character: str) -> str:
+    if character.isascii():
+        return character.lower()
+    if unicodedata.category(character) in ("Mn", "Cf") or character in BLANK_LETTERS:
+        return ""
+    digit = unicodedata.digit(character, None)
+    if digit is not None:
+        return str(digit)
+    name = unicodedata.name(character, "")
+    named = _LETTER.search(name)
+    if named and ("LATIN" in name or unicodedata.category(character) == "So"):
+        return named[1].lower()
+    alike = (other["c"].lower() for other in confusables.confusables_data.get(character, ()))
+    return next((other for other in alike if len(other) == 1 and other.isascii() and other.isalnum()), character)
+
+
+_FOLDS = _Folds()
 
 
 def plain(text: str) -> str:
-    """The text without accents and case, and with one form of each letter (full-width letters, ligatures)."""
-    letters = unicodedata.normalize("NFKD", text)
-    return unicodedata.normalize("NFKC", "".join(c for c in letters if unicodedata.category(c) != "Mn")).casefold()
+    """The text in lower case, without accents and characters that show nothing, with one form of each letter and digit:
+    those of other widths, shapes and alphabets that look like a Latin one (Unicode's table) are that one."""
+    if text.isascii():
+        return text.lower()
+    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    return unicodedata.normalize("NFKC", letters.translate(_FOLDS))
 
 
-def readings(text: str) -> tuple[str, ...]:
-    r"""The text itself and, if it has LaTeX commands, the text without them: \text{fever} is also read as fever."""
-    bare = _COMMAND.sub(" ", text)
-    return (text,) if bare == text else (text, bare)
+def numbers_joined(text: str) -> str:
+    """The text with numbers that are grouped as in 1,000 in one piece."""
+    return _THOUSANDS.sub("", text)
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters and digits in the `plain` text; a word that is spelt out (c a n a r y) is joined."""
-    joined = _SPELT.sub(lambda match: "".join(_WORD.findall(match[0])), plain(text))
-    return _WORD.findall(joined)
-
-
-def spelt_out(text: str) -> bool:
-    """Whether a word is spelt out somewhere."""
-    return _SPELT.search(plain(text)) is not None
+    """Runs of letters and digits, and decimal numbers, in the `plain` text. English number words are digits, and digits
+    that are grouped as in 1,000 are one number."""
+    found = _WORD.findall(numbers_joined(plain(text)).replace("&", " and "))
+    return [_DIGITS.get(word, word) for word in found]
 
 
 def letters_and_digits(text: str) -> str:
     """Only the letters and digits of the `plain` text."""
-    return "".join(_WORD.findall(plain(text)))
+    return "".join(character for character in plain(text) if character.isalnum())
 
 
 def hides_something(text: str) -> bool:
-    """Whether `text` has invisible characters, piles of accents, or words that mix letters of scripts that look alike.
+    """Whether `text` has invisible characters, piles of accents, words that mix letters of scripts that look alike,
+    words of nothing but such letters, or letters that only dress Latin ones up (turned, small capitals, Braille).
 
     A single Greek letter among Latin ones is notation (2πr, μg), not a disguise.
     """
+    if text.isascii():
+        return any(c not in "\n\t\r" and unicodedata.category(c) in HIDDEN for c in set(text))
     marks = 0
     for character in text:
         category = unicodedata.category(character)
@@ -55,12 +93,25 @@ def hides_something(text: str) -> bool:
             return True
         if 0xFE00 <= ord(character) <= 0xFE0F or 0xE0100 <= ord(character) <= 0xE01EF:  # variation selectors
             return True
-    return any(_mixed(run) for run in _RUN.findall(unicodedata.normalize("NFKC", text)))
+    if _COSTUME.search(text) or any(character in BLANK_LETTERS for character in text):
+        return True
+    runs = [run for run in _RUN.findall(unicodedata.normalize("NFKC", text)) if not run.isascii()]
+    return any(_mixed(run) for run in runs) or _borrowed(runs)
+
+
+def _borrowed(runs: list[str]) -> bool:
+    """Whether there is a word in another alphabet, and all words in it have only letters that look like Latin ones."""
+    foreign = [run for run in runs if _script(run[0]) in SCRIPTS[1:]]
+    return any(len(run) > 2 for run in foreign) and "".join(map(plain, foreign)).isascii()
 
 
 def _mixed(run: str) -> bool:
     if run.isascii() or len(run) < 3:
         return False
-    scripts = [unicodedata.name(character, "").split(" ")[0] for character in run]
+    scripts = [_script(character) for character in run]
     used = {script for script in scripts if script in SCRIPTS}
     return len(used) > 1 and not (used == {"LATIN", "GREEK"} and scripts.count("GREEK") == 1)
+
+
+def _script(character: str) -> str:
+    return unicodedata.name(character, "").split(" ")[0]

@@ -13,7 +13,7 @@ from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import ProblemFileError, content_hash, read_problems
 from fedrlvr.privacy.accountant import Charge, ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget, loose_delta
-from fedrlvr.privacy.answers import Context, allowed_scores, allowed_steps, filter_responses
+from fedrlvr.privacy.answers import COMPARING, Context, Given, allowed_scores, allowed_steps, filter_responses
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
 from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.overlap import PrivateIndex
@@ -24,6 +24,7 @@ from fedrlvr.protocol.answers import Answer, Failure, ProposeAnswer, Reply, Step
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.strict import as_json
+from fedrlvr.site.private_texts import private_index, site_names
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.types import Adapter, Problem
@@ -54,6 +55,7 @@ class Egress:
         self.ledger, self.log = ledger or Ledger(policy.ledger, site), log or EgressLog(policy.log)
         self.asked: set[str] = set()
         self.adapter_spec: dict[str, list[int]] = {}
+        self._given = Given()
         self._place = {"site": site, "job": job_id, "model": config.model}
 
     def release(self, task: str, answer: Answer | Failure, tensors: Adapter | None) -> Reply:
@@ -93,6 +95,7 @@ class Egress:
             entry["ledger"] = self.ledger.last_hash()  # with the charge for an adapter
         if kind == "responses":
             self._answers_released += count
+            self._private_drops += sum(rules[rule] for rule in COMPARING)
         # How long private steps took tells how many problems were in them, and how long their completions.
         seconds = answer.seconds if self.policy.metrics.private_steps else 0.0
         return answer.model_copy(update={"seconds": seconds}), tensors
@@ -191,6 +194,8 @@ class Egress:
             verify=self._right,
             index=self._index,
             released_in_job=self._answers_released,
+            private_drops=self._private_drops,
+            given_in_job=self._given,
             names=self._names,
             presidio=self._presidio,
         )
@@ -223,17 +228,12 @@ class Egress:
 
     @cached_property
     def _index(self) -> PrivateIndex:
-        paths = [self.config.private_problems, self.config.heldout_problems]
-        private = [problem for path in paths if path for problem in read_problems(path, self._task)]
-        return PrivateIndex(private, self._public.values(), self.policy.responses.ngram)
+        private = [path for path in (self.config.private_problems, self.config.heldout_problems) if path]
+        return private_index(self.policy.responses, private, [self.config.public_problems])
 
     @cached_property
     def _names(self) -> Names | None:
-        path = self.policy.responses.names
-        try:
-            return Names(path.read_text(encoding="utf-8").splitlines()) if path else None
-        except (OSError, UnicodeDecodeError):
-            raise Refused(f"responses.names: {path} cannot be read as text") from None
+        return site_names(self.policy.responses)
 
     @cached_property
     def _presidio(self) -> Presidio | None:
@@ -243,6 +243,10 @@ class Egress:
     @cached_property
     def _answers_released(self) -> int:
         return self.log.answers_released(self._place["job"])
+
+    @cached_property
+    def _private_drops(self) -> int:
+        return self.log.answers_dropped(self._place["job"], COMPARING)
 
     def _written(self, kind: str, **place) -> AbstractContextManager[dict]:
         # Of a ledger that went back the log takes nothing in, or it would forget that lines are missing.

@@ -138,6 +138,21 @@ def test_wrong_answers_stay(site):
     assert site.log[0]["rules"]["verified"] == len(wrong)
 
 
+def test_a_job_that_asks_too_often_gets_no_more_even_after_a_restart(site, tmp_path):
+    """A name is looked for that happens to be in half of the answers."""
+    (tmp_path / "local").mkdir()
+    name = site.answers[0].text.split()[0]
+    (tmp_path / "local" / "names.txt").write_text(name)
+    having = [answer for answer in site.answers if name in answer.text.split()]
+    rules = {"names": "names.txt", "max_private_drops": len(having)}
+    site(responses=rules)
+    site.propose(having)
+    assert site.log[0]["rules"]["names"] == len(having)
+    site(responses=rules)  # a new process, and the same job
+    assert site.propose(site.answers) == []
+    assert site.log[1]["rules"]["private_drops"] == len(site.answers)
+
+
 # A good message with something that does not belong there: other data or meta of its DXO, ...
 DXOS = {
     "meta": DXO(DataKind.WEIGHT_DIFF, data=dict(DELTA), meta={"response": "Mrs Smith"}),

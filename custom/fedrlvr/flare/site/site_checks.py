@@ -44,6 +44,8 @@ def _in_words(policy: SitePolicy) -> str:
     words.append("answers shared" if answers.share else "no answers")
     if answers.share and answers.ngram:
         words.append(f"none with {answers.ngram} private words in a row")
+    if answers.share and answers.rare_words:
+        words.append(f"none with {answers.rare_words} rare words of a private problem")
     if answers.share and answers.pii:
         words.append(f"none with {len(answers.pii)} kinds of personal data")
     if policy.training.require != "none":
