@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from tests.runs import shipped_policy
+from tests.runs import SHIPPED, shipped_policy
 
 from fedrlvr.cli import main
 from fedrlvr.privacy.accountant import ExampleNoise, SiteNoise, bounds
@@ -231,7 +231,7 @@ def trial(tmp_path, capsys):
     def call(answers: list[dict], *arguments: str) -> tuple[int, list[dict], str]:
         (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
         files = ["--private", str(tmp_path / "private.jsonl"), "--input", str(tmp_path / "answers.jsonl")]
-        code = main(["egress", "try", "--policy", str(POLICIES / "clinical.yaml"), *files, *arguments])
+        code = main(["egress", "try", "--policy", str(SHIPPED / "clinical.yaml"), *files, *arguments])
         said = capsys.readouterr()
         return code, [json.loads(line) for line in said.out.splitlines()], said.err
 

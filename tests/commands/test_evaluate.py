@@ -14,8 +14,9 @@ import torch
 
 from fedrlvr.cli import main
 from fedrlvr.config import LoraSettings, PromptSettings
-from fedrlvr.data.problems import write_problems
+from fedrlvr.data.problems import read_problems, write_problems
 from fedrlvr.learning.model import load_policy
+from fedrlvr.site.private_texts import texts_in
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.protocol import Protocol
@@ -97,6 +98,20 @@ def test_the_scores_follow_from_the_results(command, tmp_path, problems, capsys)
     assert f"{found['scores']['overall']['pass@4']['mean']:.3f}" in said
     assert str(tmp_path / "out" / "evaluation.json") in said
     assert (found["task"], found["samples"], found["temperature"], found["adapter"]) == ("protocol", 4, 1.0, None)
+
+
+def test_completions_are_kept_for_a_policys_public_texts(command, tmp_path, problems):
+    kept = tmp_path / "completions.jsonl"
+    assert main(command("--completions", kept)) == 0
+    written = [json.loads(line) for line in kept.read_text().splitlines()]
+    ids = [json.loads(line)["id"] for line in problems.read_text().splitlines()]
+    assert [line["problem_id"] for line in written] == [identity for identity in ids for _ in range(SAMPLES)]
+    assert [problem.prompt for problem in texts_in(kept)] == [line["text"] for line in written]
+    rights = {problem["id"]: 0 for problem in lines(tmp_path / "out")}
+    golds = {problem.id: problem for problem in read_problems(problems, TASK)}
+    for line in written:
+        rights[line["problem_id"]] += TASK.verify(golds[line["problem_id"]], line["text"]).reward == 1.0
+    assert rights == {result["id"]: result["correct"] for result in lines(tmp_path / "out")}
 
 
 def test_a_second_call_measures_nothing_again(command, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from transformers import Qwen2Config, Qwen3Config
 
 from fedrlvr.algorithms.scores import ProblemResult
 from fedrlvr.config import PromptSettings
-from fedrlvr.learning.evaluation import ResultsFile, evaluate, measure, rows_that_fit
+from fedrlvr.learning.evaluation import ResultsFile, evaluate, measure, result_of, rows_that_fit
 from fedrlvr.learning.model import load_trained
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
@@ -65,7 +65,8 @@ def measured(policy, problems):
     def run(rows: int, chosen=problems, seed: int = 0, fails=lambda count: None) -> tuple[list[ProblemResult], Watched]:
         generator = Watched(CachedSampler(policy, 1000), fails)
         rollouts = Rollouts(policy, generator, TASK, Ranks(), LENGTH, TEMPERATURE)
-        return [result for part in measure(rollouts, chosen, SAMPLES, seed, rows) for result in part], generator
+        parts = measure(rollouts, chosen, SAMPLES, seed, rows)
+        return [result_of(group) for part in parts for group in part], generator
 
     return run
 
@@ -137,7 +138,8 @@ def test_cut_off_answers_timeouts_and_lengths_are_counted(problems):
     task = SimpleNamespace(prompt=TASK.prompt, verify=lambda problem, text: next(verdicts))
     generator = SimpleNamespace(sample=lambda *_: [samples])
     rollouts = Rollouts(policy, generator, task, Ranks(), 7, 1.0)
-    ((result,),) = measure(rollouts, problems[:1], 3, 0, 1)
+    ((group,),) = measure(rollouts, problems[:1], 3, 0, 1)
+    result = result_of(group)
     assert result == ProblemResult(problems[0].id, "A", samples=3, correct=1, truncated=1, timeouts=2, tokens=4.0)
 
 

@@ -5,6 +5,7 @@ Each problem's result is written to disk as soon as it is known. The same comman
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import transformers
@@ -16,7 +17,7 @@ from fedrlvr.config import GrpoSettings, PromptSettings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import check_prompts, choose_device
-from fedrlvr.learning.evaluation import ResultsFile, measure, rows_that_fit
+from fedrlvr.learning.evaluation import ResultsFile, measure, result_of, rows_that_fit
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
@@ -27,6 +28,7 @@ from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site.fingerprint import weights_fingerprint
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import Task, task_named
+from fedrlvr.types import Group
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=1, help="completions per problem (default: %(default)s)")
     parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,8 (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for results; a run continues here")
+    parser.add_argument(
+        "--completions", type=Path, metavar="FILE", help="append every completion: JSON Lines with text"
+    )
     parser.add_argument("--config", type=Path, metavar="PRESET", help="takes prompt, verifier and sampling from it")
     parser.add_argument("--temperature", type=float, help="default: the preset's, or 1")
     parser.add_argument("--max-completion-length", type=int, help="in tokens; default: the preset's, or 256")
@@ -97,7 +102,8 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
         bar = progress.add_task("problems", total=len(left))
         try:
             for part in measure(rollouts, left, arguments.samples, arguments.seed, rows):
-                file.write(part)
+                file.write([result_of(group) for group in part])
+                _append(arguments.completions, part)
                 progress.advance(bar, len(part))
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
@@ -106,6 +112,13 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
                 f"one problem's {arguments.samples} completions do not fit into memory; choose --dtype bfloat16, a "
                 "smaller --max-completion-length or fewer --samples; earlier results are kept"
             ) from None
+
+
+def _append(path: Path | None, groups: Sequence[Group]) -> None:
+    if path is not None:
+        lines = [{"problem_id": group.problem.id, "text": made.text} for group in groups for made in group.completions]
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 def _ks(arguments) -> list[int]:

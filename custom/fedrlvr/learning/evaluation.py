@@ -26,12 +26,12 @@ MEMORY_SHARE = 0.5  # of the free memory: the estimate leaves out activations an
 def evaluate(rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: Sequence[int], seed: int) -> Scores:
     """Sample each problem `samples` times; unbiased pass@k by label, for the `ks` that this many samples allow."""
     groups, _ = rollouts.groups(problems, samples, seed)
-    return scores_by_label(map(_result, groups), [k for k in ks if k <= samples])
+    return scores_by_label(map(result_of, groups), [k for k in ks if k <= samples])
 
 
 def measure(
     rollouts: Rollouts, problems: Sequence[Problem], samples: int, seed: int, rows: int
-) -> Iterator[list[ProblemResult]]:
+) -> Iterator[list[Group]]:
     """Sample and verify each problem `samples` times, about `rows` completions at once; fewer where memory runs out.
 
     A problem's completions depend on `seed` and its id alone, so neither `rows` nor what was measured before changes
@@ -50,7 +50,7 @@ def measure(
                 raise
             chunk //= 2
             continue
-        yield [_result(group) for group in groups]
+        yield groups
         start += len(part)
 
 
@@ -116,7 +116,7 @@ def _uniforms(problems: Sequence[Problem], samples: int, length: int, seed: int)
     return torch.stack([torch.rand(samples, length, generator=random) for random in streams])
 
 
-def _result(group: Group) -> ProblemResult:
+def result_of(group: Group) -> ProblemResult:
     completions = group.completions
     return ProblemResult(
         id=group.problem.id,

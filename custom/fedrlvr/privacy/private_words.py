@@ -18,7 +18,7 @@ BATCH = 1000  # texts at once
 LEAST_LETTERS = 3  # a shorter word is never rare
 # A word is of the field that comes in more different surroundings than this many, and than this share of all problems.
 # Surroundings are counted rather than problems, so that what several problems say of one patient stays a secret.
-SURROUNDINGS, SURROUNDINGS_SHARE = 2, 0.001
+SURROUNDINGS, SURROUNDINGS_SHARE = 2, 0.00075
 MANY, MANY_SHARE = 10, 0.01  # what is in more problems than this many, and than this share of them, is of the field
 WHOLE = 4  # words of a whole question that are a secret if one of them is rare
 PROSE = 10  # of `LONG` words in a row, so many are no symbols: a calculation is none

@@ -15,6 +15,7 @@ from fedrlvr.privacy.accountant import Charge, ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget, loose_delta
 from fedrlvr.privacy.answers import COMPARING, Context, Given, allowed_scores, allowed_steps, filter_responses
 from fedrlvr.privacy.egress_log import EgressLog, fingerprint
+from fedrlvr.privacy.everyday import everyday_words
 from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.overlap import PrivateIndex
 from fedrlvr.privacy.pii import Names, Presidio
@@ -177,7 +178,8 @@ class Egress:
         """Raises Refused if the job does not do what the policy requires, or a rule cannot be applied here; BrokenLog
         if lines are missing from the ledger that the log has seen."""
         self.check_records(receipt="")
-        _ = self._names, self._presidio  # read them now: an error should come before any work is done
+        # Read them now: an error should come before any work is done.
+        _ = self._names, self._presidio, everyday_words(self.policy.responses.languages)
         required, mode = self.policy.training.require, self.job.privacy.mode
         if required == "dp_grpo" and mode != "dp_grpo":
             raise Refused(f"this site requires privacy.mode: dp_grpo; the job has privacy.mode: {mode}")

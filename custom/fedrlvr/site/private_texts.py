@@ -17,7 +17,7 @@ def private_index(rules: ResponseRules, private: Iterable[Path], public: Iterabl
 
     Raises Refused for a language without a list of words, ProblemFileError for a file that cannot be read.
     """
-    if not rules.compares:
+    if not (rules.share and rules.compares):
         return PrivateIndex(())
     problems = (problem for path in private for problem in texts_in(path))
     known = (text for path in (*public, *rules.public_texts) for problem in texts_in(path) for text in _texts(problem))

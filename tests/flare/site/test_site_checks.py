@@ -45,7 +45,8 @@ def test_a_site_that_is_set_up_as_shipped(site):
         "policy": "ok", "records": "ok", "delta": "ok", "switch": "ok", "other ways": "ok", "byoc": "ok",
     }  # fmt: skip
     assert findings["policy"].text.endswith(
-        "adapters clipped to 10, answers shared, none with 5 private words in a row, none with 7 kinds of personal data"
+        "adapters clipped to 10, answers shared, none with 5 private words in a row, "
+        "none with 3 rare words of a private problem, none with 7 kinds of personal data"
     )
     assert findings["records"].text.startswith("0 messages in ")
     assert not site.log.path.exists()
