@@ -5,9 +5,9 @@
     python tests/benchmarks/door.py memory 1000000
 
 `curves` takes one or more times a title, a file of private texts and a file of right answers to other problems (problem
-files, or JSON Lines with `text`). To so many private texts it adds the 24 stories of `canaries.txt`, and counts which
-answers are dropped, and which pieces of the stories get out, as they are or in disguise. `speed` and `memory` make
-problems of random words.
+files, or JSON Lines with `text`). To the first so many private texts, in the file's order, it adds the 24 stories of
+`canaries.txt`, and counts which answers are dropped, and which pieces of the stories get out, as they are or in disguise.
+`speed` and `memory` make problems of random words.
 """
 
 import argparse
@@ -62,7 +62,6 @@ class Texts:
     def __init__(self, title: str, private: Path, answers: Path):
         self.title = title
         self.private = list(texts_in(Path(private)))
-        random.Random(0).shuffle(self.private)
         self.answers = [problem.prompt for problem in texts_in(Path(answers))]
         self.stories = (HERE / "canaries.txt").read_text(encoding="utf-8").splitlines()
 
