@@ -6,7 +6,7 @@
 
 `curves` takes one or more times a title, a file of private texts and a file of right answers to other problems (problem
 files, or JSON Lines with `text`). To the first so many private texts, in the file's order, it adds the 24 stories of
-`canaries.txt`, and counts which answers are dropped, and which pieces of the stories get out, as they are or in disguise.
+`canaries.txt`, and counts which answers are dropped, and which pieces of the stories get out, as is or in disguise.
 `speed` and `memory` make problems of random words.
 """
 
