@@ -23,6 +23,11 @@ def read(dataset: str, path: Path, content: bytes | str | list) -> Pool:
     return read_source(dataset, str(path), task_named(SOURCES[dataset].task), True)
 
 
+def packed(content: bytes) -> bytes:
+    """Without the time, as tests are named by it, and all processes of pytest-xdist must find the same ones."""
+    return gzip.compress(content, mtime=0)
+
+
 def test_a_cell_of_a_csv_file_stays_the_text_that_it_is(tmp_path):
     head = "question,opa,opb,opc,opd,cop,subject_name\r\n"
     content = head + "Which gene?,None,NA,nan,null,0,NA\r\n\r\nHow much?,007,1.0,7,1e3,3,\r\n"
@@ -65,10 +70,10 @@ def test_lists_and_objects_in_a_csv_file_are_json(tmp_path):
         ("mark.jsonl", b"\xef\xbb\xbf" + json.dumps(ROW).encode()),
         ("ends.jsonl", json.dumps(ROW) + "\r\n\r\n"),
         ("array.json", json.dumps([ROW], indent=2)),
-        ("packed.jsonl.gz", gzip.compress(json.dumps(ROW).encode())),
+        ("packed.jsonl.gz", packed(json.dumps(ROW).encode())),
         ("a.csv", "question,answer\nHow many legs has a dog?,It has #### 4\n"),
         ("mark.csv", "\ufeffquestion,answer\r\nHow many legs has a dog?,It has #### 4\r\n"),
-        ("packed.csv.gz", gzip.compress(b"answer,question\nIt has #### 4,How many legs has a dog?")),
+        ("packed.csv.gz", packed(b"answer,question\nIt has #### 4,How many legs has a dog?")),
     ],
 )
 def test_the_usual_forms_of_a_file_are_read(tmp_path, name, content):
@@ -130,7 +135,7 @@ HEAD = "question,answer\n"
             "found 2 columns without proper names (a CSV file names",
         ),
         ("a.jsonl.gz", b"\x1f\x8b not packed", "cannot be read"),
-        ("a.jsonl.gz", gzip.compress(GOOD.encode())[:-9], "cannot be read"),
+        ("a.jsonl.gz", packed(GOOD.encode())[:-9], "cannot be read"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -147,7 +152,7 @@ def test_a_file_that_is_not_right_is_refused_in_one_line(tmp_path, name, content
 def test_a_line_without_an_end_is_not_read_into_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(problems, "MAX_LINE", 1000)
     with pytest.raises(ProblemFileError, match=r"a\.jsonl\.gz, line 2: longer than 1,000 bytes; write one row a line"):
-        read("gsm8k", tmp_path / "a.jsonl.gz", gzip.compress(GOOD.encode() + b"7" * 10**6))
+        read("gsm8k", tmp_path / "a.jsonl.gz", packed(GOOD.encode() + b"7" * 10**6))
 
 
 def test_a_row_that_lacks_a_column_is_noted_with_its_line(tmp_path):
