@@ -120,4 +120,4 @@ def test_equations_are_counted_outside_brackets(text, count):
     ],
 )
 def test_an_inequality_in_one_name_is_an_interval(parts, described):
-    assert interval(parts) == described
+    assert interval(";".join(parts), parts) == described

@@ -13,6 +13,28 @@ def verdict(gold: str, candidate: str) -> Verdict:
 
 # Gold | answer. Spellings of one answer, kind by kind.
 SAME = r"""
+2t | \frac{dx}{dt}=2t
+\gcd(m,n) | \gcd(n,m)
+a<b | b>a
+y\ge 1\text{ and }y\ne 4 | [1,4)\cup(4,\infty)
+t>-3 \text{ and } t \le 6 | (-3,6]
+t>-3, t\le 6 | (-3,6]
+t<-3, t\ge 6 | (-\infty,-3)\cup[6,\infty)
+(0,1)\cup(1,\infty) | x>0, x\neq 1
+\frac{bh}{2} | \frac12\times b\times h
+\sum_{k=1}^n c_k | \sum_{k=1}^{n}c_{k}
+4.2\text{ m/s}^2 | 4.2\,\text{m}\,\text{s}^{-2}
+4.2\text{ J}\cdot\text{s} | 4.2\ \mathrm{J\cdot s}
+12\text{ g/mol} | 12\,\mathrm{g\,mol^{-1}}
+3 | 3\text{ keV}
+38^\circ\text{C} | 38\text{ degrees Celsius}
+n\equiv2\pmod 9 | n\equiv 2\ (\text{mod }9)
+n\equiv2\pmod 9 | n \equiv 2 \mod 9
+4 | 4\text{ real solutions}
+\text{no solution} | \text{No solutions}
+\mathbb{R} | \text{all real numbers}
+(2,\infty) | \{t\in\mathbb{R}:t>2\}
+\text{Aa} | Aa
 \neq 3 | \ne 3
 x \neq -1 | x\ne-1
 \binom{10}{3} | \binom{10} 3
@@ -149,6 +171,28 @@ y=-\frac{1}{2}x+3 | y=3-\frac{x}{2}
 """
 # And their neighbours, which are other answers.
 OTHER = r"""
+y>1\text{ and }y<6 | y>1\text{ or }y<6
+y\ne2,y\ne5 | (-\infty,\infty)
+y>0\text{ and }y\ne 5 | \mathbb{R}
+\mathbb{R} | y>1\text{ and }y<6
+y>0\text{ and }y<5\text{ or }y>7 | (-\infty,\infty)
+a<b | (a,\infty)
+h(2)=3 | h(3)=5
+\gcd(m,n) | \gcd(m,k)
+\sum_{k=0}^\infty c_k | \sum_{k=1}^\infty c_k
+\frac{1}{m}\sum_{j=1}^m t_j | t_j
+\lim_{n\to\infty} c_n | c_n
+g^{-1}(x) | \frac{1}{g(x)}
+\vec{u}\times\vec{w} | \vec{w}\times\vec{u}
+\vec{u}\cdot\vec{w} | \vec{u}\times\vec{w}
+\nabla\times\vec{B} | \nabla\cdot\vec{B}
+q\mathbf{v}\times\mathbf{B} | q\mathbf{B}\times\mathbf{v}
+m\times n | n\times m
+\frac{dy}{dx} | \frac{dx}{dy}
+\frac{\partial u}{\partial x} | \frac{\partial u}{\partial t}
+4.2\text{ m}\,\text{s}^{-2} | 4.2\text{ ms}^{-2}
+\text{Aa} | \text{AA}
+\text{AaBb} | \text{aabb}
 \neq 3 | = 3
 x\ne-1 | x=-1
 \binom{10}{3} | \binom{3}{10}

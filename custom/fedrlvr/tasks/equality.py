@@ -31,9 +31,14 @@ _OF_SETS = re.compile(r"\\(?:cup|cap|setminus|mathbb)(?![A-Za-z])")
 _INTEGRAL = re.compile(r"(.+)\+[Cc]", re.DOTALL)
 _IMPROPER = re.compile(r"-?[0-9]+\\frac\{[0-9]+\}\{[0-9]+\}")
 _LETTER = re.compile(r"\\text\{ ?([A-Za-z]) ?\}")
+_SPACE = re.compile(r"(?<=[\^_][A-Za-z0-9]) (?=[A-Za-z])")
+_CROSS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]+ ?\\times ?[A-Za-z](?![A-Za-z])")
 # What math-verify overlooks, misreads or should not see.
 _NEVER_ASKED = re.compile(
     r"\$|\\(?:boxed|fbox|text|approx|sim|ldots|ne|not|input|include|equiv|pmod|mid|angle|triangle)(?![A-Za-z])"
+    r"|\\(?:(?:vec|hat)\{[^{}]{1,9}\}|nabla) ?\\(?:times|cdot)|(?<![A-Za-z\\])[A-Zf-h]\^\{-1\}\("
+    r"|\\frac\{(?:d|\\partial)[^{}]{0,9}\}\{(?:d ?\\?[a-z]|\\partial)"
+    r"|\\(?:sum|prod|lim)(?:\^.{1,40})?_\{ ?([a-z]) ?(?:=|\\to).{1,99}_(?:\1|\{[^{}=]{0,9}\1)"  # of names with an index
     r"|[0-9] [0-9.]|:|!!|(?<!matrix\})\^T|[A-Z] ?[A-Z]\^\{-1\}|[A-Z]\^\{-1\} ?[A-Z]"
 )
 
@@ -153,12 +158,13 @@ class _Comparison:
         """What math-verify says; "wrong" for texts that it must not be asked about, unless they are the same words."""
         if (given := _INTEGRAL.fullmatch(gold)) and (stated := _INTEGRAL.fullmatch(candidate)):
             gold, candidate = given[1], stated[1]  # any constant of integration will do
-        gold, candidate = _LETTER.sub(r"\1", gold), _LETTER.sub(r"\1", candidate)
+        gold, candidate = (_SPACE.sub("", _LETTER.sub(r"\1", text)) for text in (gold, candidate))
         if gold == candidate:
             return EQUAL
         if "\\text" in gold + candidate:
             return EQUAL if folded(gold) == folded(candidate) else WRONG
-        if not (_may_be_asked(gold) and _may_be_asked(candidate)):
+        vectors = bool(_CROSS.search(gold) and _CROSS.search(candidate))  # or a size: the order counts
+        if vectors or not (_may_be_asked(gold) and _may_be_asked(candidate)):
             return WRONG
         outcome = self.ask(gold, candidate)
         return {"equal": MATH_VERIFY, "different": WRONG}.get(outcome, outcome)
@@ -178,8 +184,8 @@ def _values(gold: str, candidate: str) -> tuple[str, str] | None:
 
 def _intervals(gold: str, candidate: str, outer: Shape, other: Shape) -> tuple[str, str] | None:
     """Intervals, where at least one answer is an inequality and no name differs."""
-    given = interval(outer.parts if not outer.opening else (gold,))
-    stated = interval(other.parts if not other.opening else (candidate,))
+    given = interval(gold, outer.parts if not outer.opening else (gold,))
+    stated = interval(candidate, other.parts if not other.opening else (candidate,))
     if given and stated:
         return (given[1], stated[1]) if given[0] == stated[0] else None
     if given and _SETS.fullmatch(candidate):

@@ -33,12 +33,17 @@ def install() -> None:
 def equal(gold: str, candidate: str) -> bool:
     """Whether two expressions, equations or sets are equal. Raises anything for odd input."""
     from math_verify import verify
-    from sympy import Expr, nan, zoo
+    from sympy import Equality, Expr, Set, nan, oo, zoo
 
     imaginary = has_imaginary_unit(gold, candidate)
     one, other = _with_series_computed(parsed(gold, imaginary), parsed(candidate, imaginary))
     if isinstance(one, Expr) and isinstance(other, Expr) and (value := one.doit()) == other.doit():
-        return not value.has(nan, zoo)  # 1/0 equals nothing
+        # 1/0 equals nothing, and nothing is known of a diverging sum
+        return not (value.has(nan, zoo) or (value.is_Mul and value.is_infinite is not False and value.has(oo)))
+    if isinstance(one, Equality) and isinstance(other, Equality) and not (one.free_symbols and other.free_symbols):
+        return one == other  # f(2)=3, which math-verify takes for true
+    if isinstance(one, Set) and isinstance(other, Set):
+        one, other = one.doit(), other.doit()
     if (known := constants_equal(one, other)) is not None:
         return known
     if differ_somewhere(one, other):
@@ -66,7 +71,7 @@ def parsed(text: str, imaginary: bool):
 @lru_cache(1)
 def _converter() -> type:
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
-    from sympy import Rational
+    from sympy import Function, Rational
 
     class Converter(_Latex2Sympy):
         def __init__(self, **options):
@@ -74,6 +79,11 @@ def _converter() -> type:
 
         def parse_number(self, text):
             return Rational(text.replace(",", ""))
+
+        def handle_gcd_lcm(self, f, args):  # sympy takes names for polynomials without a common factor
+            if any(value.free_symbols for value in args):
+                return Function(f)(*sorted(args, key=str))
+            return super().handle_gcd_lcm(f, args)
 
     return Converter
 

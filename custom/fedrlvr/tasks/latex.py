@@ -62,15 +62,23 @@ _REWRITES = [
     ("  ", r" +", " "),
     ("color", r"\\(?:text)?color\{[^{}]*\}", ""),
     ("pi", r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
-    ("\\text", r"\\text(?=\{[^{}]*\\[A-Za-z])", ""),  # a style around mathematics
+    ("\\text", r"\\text(?=\{[^{}]*\\(?!cdot)[A-Za-z])", ""),  # a style around mathematics
     ("\\mu", r"\\mu ?\\text\{ ?(?=[gLlms])", r"\\text{mc"),  # a millionth of a unit
     ("\\text", r"\\text\{([^A-Za-z{}]*)\}", r"\1"),
     ("\\text", rf"\\text\{{ ?({FUNCTIONS}) ?\}}", r"\\\1 "),
     ("\\text", r"(?<![0-9}) ])\\text\{ ?([A-Za-z]) ?\}", r"\1"),  # after a number it may be a unit
     ("min", r"(?<![0-9}) ])\\text\{ ?min ?\}", r"\\min "),  # and this the minute
+    (  # between inequalities, which have both to hold
+        "and",
+        r" ?,? ?(?:\\text\{ ?,? ?and ?\}|(?<![A-Za-z\\])and(?![A-Za-z])) ?(?=[^;,]{1,60}(?:[<>]|\\[gln]e(?![A-Za-z])))",
+        ",",
+    ),
     ("and", r" ?,? ?(?:\\text\{ ?,? ?and ?\}|(?<![A-Za-z\\])and(?![A-Za-z])) ?", ";"),
     ("or", r" ?,? ?(?:\\text\{ ?,? ?or ?\}|(?<![A-Za-z\\])or(?![A-Za-z])) ?", ";"),
     ("\\&", r" ?\\& ?", ";"),
+    ("mod", r" ?\((?:\\text\{ ?mod ?([0-9a-z]*) ?\}|\\mod|mod) ?([0-9a-z]*)\)", r"\\pmod{\1\2}"),
+    ("\\mod", r" ?\\mod ?([0-9a-z]+)", r"\\pmod{\1}"),
+    ("ll real", r"^\\text\{ ?[Aa]ll real numbers ?\}$", r"\\mathbb{R}"),
     ("**", r"\*\*", "^"),
     ("<=", r"<=", r"\\le "),
     (">=", r">=", r"\\ge "),
@@ -88,7 +96,11 @@ _REWRITES = [
     ("^{", r"\^\{(\\circ|[0-9A-Za-z])\}", r"^\1"),
     ("_{", r"(?<!\\log)_\{([0-9A-Za-z])\}", r"_\1"),
     ("{:}", r"\{:\}", ":"),
-    ("\\{", r"^\\\{([^{}\\|: ]{1,10}) ?(?:\\mid(?![A-Za-z])|\||:) ?", r"\\{\1\\mid "),  # the set of those x that ...
+    (  # all x that ...
+        "\\{",
+        r"^\\\{([^{}\\|: ]{1,10}(?: ?\\in ?\\mathbb\{R\})?) ?(?:\\mid(?![A-Za-z])|\||:) ?",
+        r"\\{\1\\mid ",
+    ),
     ("\\{", r"^\\\{ ?\\\}$", r"\\emptyset"),
     # A space matters only between letters and digits, and after the comma of "100, 200".
     (" ", r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])", ""),

@@ -25,7 +25,10 @@ _FUNCTION = (
     _KNOWN
     + r"(?:[f-hpqruA-Z]|\\?[A-Za-z]{2,12})(?:_[A-Za-z0-9])?'{0,3}(?:\^\{-1\})?(?:\([^()]{1,20}\)|\[[^\[\]]{1,20}\])"
 )
-_NAMES = re.compile(rf"(?:m ?)?{_WORD}(?:\([A-Za-z]\))?|{_FUNCTION}|\|[A-Z]{{2}}\||\(?{_WORD}(?:,{_WORD}){{1,9}}\)?")
+_NAMES = re.compile(
+    rf"(?:m ?)?{_WORD}(?:\([A-Za-z]\))?|{_FUNCTION}|\|[A-Z]{{2}}\||\(?{_WORD}(?:,{_WORD}){{1,9}}\)?"
+    r"|\\frac\{(?:d|\\partial) ?[A-Za-z]\}\{(?:d|\\partial) ?[A-Za-z]\}"
+)
 
 
 class Shape(NamedTuple):

@@ -13,6 +13,7 @@ _PREFIXES = {"": "", "nano": "n", "micro": "mc", "milli": "m", "centi": "c", "de
 _METRIC = """
 m: meter metre | g: gram gramme | L: liter litre | mol: mole | s: second | J: joule | W: watt | V: volt | A: ampere amp
 N: newton | Pa: pascal | Hz: hertz | cal: calorie | Eq: equivalent | Osm: osmole
+eV: electronvolt
 """
 # Symbol: its other names. As they are.
 _OTHER = """
@@ -41,21 +42,22 @@ part participant party passenger path patient peach pear pencil penny people per
 picture pie piece pig pile pill pizza place plane plant plate platter player plum point position poster potato present
 pretzel printer prize problem pupil puppy puzzle question rabbit race rectangle region reptile revolution ribbon ride
 ring rock role roll room rose round route row sack sandwich seashell season seat seed sequence serving set sheep sheet
-shelf shell ship shirt shoe side sister slice snack sock soda song spoon stack stamp star step stick sticker stone
-story strawberry street string student subject subset sweater sweet table tablet teacher team tent term test ticket
-tile tire token tomato tool towel tower toy train tree triangle trip truck turtle uniform value van vase vegetable
-vertex video visitor vote walk wall way wheel window winner woman word worker
+shelf shell ship shirt shoe side sister slice snack sock soda solution song spoon stack stamp star step stick sticker
+stone story strawberry street string student subject subset sweater sweet table tablet teacher team tent term test
+ticket tile tire token tomato tool towel tower toy train tree triangle trip truck turtle uniform value van vase
+vegetable vertex video visitor vote walk wall way wheel window winner woman word worker
 """
 _MATTER = "art blood bread butter candy clothing flour food gum juice mail medicine milk paper rice rope sugar water"
 _PLURALS = {"child": "children", "man": "men", "woman": "women", "leaf": "leaves", "shelf": "shelves", "loaf": "loaves"}
 _PLURALS |= {"vertex": "vertices", "foot": "feet", "life": "lives"}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_QUALIFIERS = {"more", "total", "different", "distinct", "possible", "new", "red", "green", "blue", "old"}
+_QUALIFIERS = {"more", "total", "different", "distinct", "possible", "new", "red", "green", "blue", "old", "real"}
 
 _BESIDE = re.compile(r" ?/ ?| per ")
 _SHORTENED = re.compile(r"\.(?=[A-Za-z]{2})")  # of "sq.ft.", but not of "a.m."
 _FACTOR = re.compile(r"([A-Za-z$%°][A-Za-z0-9$%°]*)(?:\^(?:\{?(-?[0-9])\}?))?")
 _STYLED = re.compile(r"\\text\{([^{}]*)\}")
+_NEGATIVE = re.compile(r"\^\{(-[0-9])\}")
 _CELSIUS = re.compile(r"(.+)\^\\circ ?(?:\\text\{ ?)?([CF]) ?\}?", re.DOTALL)
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"\^\\circ(?![A-Za-z0-9])")
@@ -64,6 +66,7 @@ _BARE = re.compile(
     r"([-+]?(?:[0-9][0-9.,/:]*|\.[0-9]+|[0-9]*\\frac\{[0-9]+\}\{[0-9]+\}))"
     r"(?: ?(\(?[A-Za-z][A-Za-z0-9 ./^{}-]+\)?)| ?\\?(%))"
 )
+_GENOTYPE = re.compile(r"(?:([a-z])\1)+", re.IGNORECASE)
 MAX_LENGTH = 80  # of a unit's text
 
 
@@ -109,7 +112,7 @@ def quantity(text: str) -> tuple[str, str]:
         return (text, "") if "\\circ" in core else (core, "°")  # 30^\circ15' has two units
     place = text.find("\\text{")
     if place > 0:
-        words = _STYLED.sub(r"\1", text[place:]).replace("\\cdot", " ")
+        words = _STYLED.sub(r" \1", _NEGATIVE.sub(r"^\1", text[place:])).replace("\\cdot", " ")
         unit = unit_named(words) if len(words) <= MAX_LENGTH else ""
         return (text[:place].rstrip(), unit) if unit else (text, "")
     if (match := _BARE.fullmatch(text)) and len(match[2] or "") <= MAX_LENGTH:
@@ -122,7 +125,8 @@ def quantity(text: str) -> tuple[str, str]:
 def unit_named(words: str) -> str:
     """The unit that the words name, such as "sq. ft.", "m/s^2", "miles per hour", "bags of chips"; else ""."""
     powers: Counter[str] = Counter()
-    words = _SHORTENED.sub(" ", words).replace(".", "").replace("mm Hg", "mmHg").replace("cm H2O", "cmH2O")
+    words = _SHORTENED.sub(" ", words).replace(".", "").replace("degrees Cel", "Cel")
+    words = words.replace("mm Hg", "mmHg").replace("cm H2O", "cmH2O")
     above, *below = _BESIDE.split(words.strip(" ()"))
     for sign, factors in [(1, above), *((-1, part) for part in below)]:
         found = _factors(factors.split())
@@ -134,8 +138,10 @@ def unit_named(words: str) -> str:
 
 
 def same_word(word: str, after_number: bool) -> str:
-    """A word as it is compared: small letters, and one name for each unit. A single letter keeps its case, and is a
-    unit only after a number."""
+    """A word as it is compared: small letters, and one name for each unit. A single letter and a genotype
+    such as AaBb keep their case, and a letter is a unit only after a number."""
+    if _GENOTYPE.fullmatch(word):
+        return word
     if len(word) > 1:
         return _UNITS.get(word) or _UNITS.get(word.lower(), word.lower())
     return _UNITS.get(word, word) if after_number else word
