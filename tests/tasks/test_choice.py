@@ -68,6 +68,9 @@ def test_the_letter_counts_in_every_notation(content):
         "C: Vitamin K",
         "C, Vitamin K",
         "C Vitamin K",
+        "C - Vitamin K",
+        "C \u2013 Vitamin K",
+        "C (Vitamin K)",
         "Vitamin K (C)",
         "\\text{C) }\\text{Vitamin K}",
         "C\\text{. Vitamin K}",
@@ -96,10 +99,12 @@ def test_a_text_that_two_options_share_is_no_answer():
         ("A fever", "C"),
         ("$x^2$", "D"),
         ("B \\alpha\\text{-amylase}", "B"),
+        ("B) \u03b1\u2013amylase", "B"),
+        ("E. Graves\u2019 disease", "E"),
     ],
 )
 def test_an_option_may_be_set_in_latex_or_begin_like_a_letter(content, letter):
-    asked = Problem("x", "?", letter, choices=("50%", "\u03b1-amylase", "A fever", "$x^2$"))
+    asked = Problem("x", "?", letter, choices=("50%", "\u03b1-amylase", "A fever", "$x^2$", "Graves' disease"))
     assert TASK.verify(asked, f"\\boxed{{{content}}}") == Verdict(1.0, "equal")
 
 

@@ -19,10 +19,12 @@ LETTERS = string.ascii_uppercase
 
 # `C`, `(C)`, `C)`, `C.`, `C:`, with or without the option's text; or the text and `(C)` after it.
 _LETTER_FIRST = re.compile(
-    r"(?:Option |Answer: )?(?:\(([A-Z])\)|([A-Z])(?![A-Za-z0-9-])(?:[).]|[:,](?=\s*\S))?)\s*(.*)", re.DOTALL
+    r"(?:Option |Answer: )?(?:\(([A-Z])\)|([A-Z])(?![A-Za-z0-9-])(?:[).]|[:,](?=\s*\S)|\s-(?=\s))?)\s*(.*)", re.DOTALL
 )
 _LETTER_LAST = re.compile(r"(.*\S)\s*\(([A-Z])\)", re.DOTALL)
 _STYLE = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:bf|it|rm)|mbox|emph|bm|boldsymbol) ?(\{[^{}]*\})")
+_DASH = re.compile("[\u2010\u2011\u2013\u2014\u2212]")
+_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 _ESCAPED = re.compile(r"\\([%$&#_ ])|[~$]|\*\*")
 
 
@@ -97,15 +99,17 @@ def _option(problem: Problem, content: str) -> tuple[str, str]:
         text, letter = match.groups()
     else:
         return "", ""
-    return (letter if options.get(letter) == _folded(text) else ""), "equal"
+    texts = {_folded(text)} | ({_folded(text[1:-1])} if text.startswith("(") and text.endswith(")") else set())
+    return (letter if options.get(letter) in texts else ""), "equal"
 
 
 def _plain(content: str) -> str:
     """The text of a box without LaTeX's styles, escapes and commands for Greek letters."""
     for _ in range(2):  # a style in a style
         content = _STYLE.sub(lambda match: match[1][1:-1], content)
+    content = _DASH.sub("-", content)
     return greek_letters(_ESCAPED.sub(lambda match: match[1] or (" " if match[0] == "~" else ""), content)).strip()
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.casefold().split()).removesuffix(".")
+    return " ".join(text.casefold().translate(_QUOTES).split()).removesuffix(".")
