@@ -105,3 +105,9 @@ def test_what_is_not_the_data_is_recognised(tmp_path, name, content, said):
 @pytest.mark.parametrize("source", ["/nowhere/at/all", "./data", "gsm8k", "a/b.parquet", "data/train/x"])
 def test_a_missing_path_is_no_hub_id(source):
     assert f"{source}: no such file or directory; expected a directory or a file" in refusal("gsm8k", source)
+
+
+def test_a_missing_part_of_a_split_is_named(tmp_path):
+    for number in (0, 2):
+        (tmp_path / f"train-{number:05}-of-00003.jsonl").write_text('{"question": "1+1?", "answer": "#### 2"}\n')
+    assert "train-00001-of-00003.jsonl is missing" in refusal("gsm8k", tmp_path)

@@ -73,6 +73,9 @@ def test_mathematics_is_not_in_words(gold, candidate):
         "$$",
         "We show that both of the sides are equal to each other",
         "the function is bounded everywhere except near 0",
+        "1\u200b",
+        "\ufeff12",
+        "1\x00",
     ],
 )
 def test_a_remark_is_no_gold(gold):

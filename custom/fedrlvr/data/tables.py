@@ -24,6 +24,7 @@ READERS = (".parquet", ".arrow", *TEXT_FILES)
 HUB_TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SHARD = re.compile(r"(.*-)([0-9]{5})(-of-)([0-9]{5})(.*)")
 _BEGINNINGS = {".parquet": (b"PAR1",), ".arrow": (b"ARROW1", b"\xff\xff\xff\xff")}
 _EXPECTED = f"a directory or a file with one of {', '.join(READERS)}, or a hub id such as openai/gsm8k"
 
@@ -89,7 +90,16 @@ def _data_files(path: Path) -> list[Path]:
         files = [file for file in files if file.name not in FILES_TO_IGNORE]
     if not files:
         raise SourceError(f"{path}: no data in this directory; expected files with one of {', '.join(READERS)}")
+    for match in filter(None, (_SHARD.fullmatch(file.name) for file in files if path.is_dir())):
+        if missing := _missing_shard(match, {file.name for file in files}):
+            raise SourceError(f"{path}: {missing} is missing, a part of a split; download it again")
     return files
+
+
+def _missing_shard(shard: re.Match[str], names: Collection[str]) -> str | None:
+    """The first file that is not there, of those that the name of one of them counts."""
+    others = (f"{shard[1]}{number:05}{shard[3]}{shard[4]}{shard[5]}" for number in range(int(shard[4])))
+    return next((name for name in others if name not in names), None)
 
 
 def check_file(path: Path) -> None:

@@ -40,5 +40,6 @@ class Math(Task):
         if last_box(completion) != problem.answer.strip():
             raise NotOfThisTask("answer", "braces that do not balance, or a \\boxed{} of its own")
         if is_remark(normalised(problem.answer)):
-            raise Incomparable("answer", "a remark or a long sentence, which no completion's answer can equal")
+            reason = "a remark, a long sentence or invisible characters, which no completion's answer can equal"
+            raise Incomparable("answer", reason)
         return completion

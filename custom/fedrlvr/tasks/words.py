@@ -48,8 +48,8 @@ def folded(text: str) -> list[str]:
 
 def is_remark(gold: str) -> bool:
     """Whether a gold in normal form is no answer that a completion could give: a remark such as "see figure", "proof"
-    or "N/A", a long sentence, or nothing but punctuation."""
+    or "N/A", a long sentence, nothing but punctuation, or a text with characters that cannot be seen."""
     plain = _STYLE.sub("", gold).strip().casefold()
-    if not any(map(str.isalnum, plain)) or _REMARK.fullmatch(plain):
+    if not any(map(str.isalnum, plain)) or not gold.isprintable() or _REMARK.fullmatch(plain):
         return True
     return len(_BARE_WORD.findall(gold)) > MAX_WORDS
