@@ -13,6 +13,9 @@ def verdict(gold: str, candidate: str) -> Verdict:
 
 # Gold | answer. Spellings of one answer, kind by kind.
 SAME = r"""
+4\text{ and }7 | 7\text{ or }4
+y=a\text{ or }y=b | y=b\text{ and }y=a
+\text{sine and cosine} | \text{sine and cosine}.
 2t | \frac{dx}{dt}=2t
 \gcd(m,n) | \gcd(n,m)
 a<b | b>a
@@ -171,6 +174,8 @@ y=-\frac{1}{2}x+3 | y=3-\frac{x}{2}
 """
 # And their neighbours, which are other answers.
 OTHER = r"""
+\text{sine and cosine} | \text{sine or cosine}
+y\ne 0\text{ and }z\ne0 | y\ne 0\text{ or }z\ne0
 y>1\text{ and }y<6 | y>1\text{ or }y<6
 y\ne2,y\ne5 | (-\infty,\infty)
 y>0\text{ and }y\ne 5 | \mathbb{R}

@@ -30,6 +30,9 @@ _SETS = re.compile(r"(?:[(\[]|\\\{|\\mathbb\{|\\emptyset).*(?:[)\]]|\}|\\emptyse
 _OF_SETS = re.compile(r"\\(?:cup|cap|setminus|mathbb)(?![A-Za-z])")
 _INTEGRAL = re.compile(r"(.+)\+[Cc]", re.DOTALL)
 _IMPROPER = re.compile(r"-?[0-9]+\\frac\{[0-9]+\}\{[0-9]+\}")
+_CONJUNCTION = re.compile(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
+_VALUE = re.compile(r"[0-9=]")
+_INEQUALITY = re.compile(r"[<>\u2260\u2264\u2265]|\\(?:[gln]eq?|[gl]eqslant|[gl]t)(?![A-Za-z])")
 _LETTER = re.compile(r"\\text\{ ?([A-Za-z]) ?\}")
 _SPACE = re.compile(r"(?<=[\^_][A-Za-z0-9]) (?=[A-Za-z])")
 _CROSS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]+ ?\\times ?[A-Za-z](?![A-Za-z])")
@@ -53,7 +56,17 @@ def agreement(gold: str, candidate: str, ask: Ask, allow_expressions: bool = Fal
         return EXACT
     if (a := number(gold)) is not None and (b := number(candidate)) is not None:
         return EQUAL if a == b else WRONG
+    if _and_for_or(gold, candidate):
+        return WRONG
     return _Comparison(ask, allow_expressions).compare(normalised(gold), normalised(candidate))
+
+
+def _and_for_or(gold: str, candidate: str) -> bool:
+    """Whether one answer says "and" where the other says "or", of words or inequalities. In a list of values they mean
+    the same."""
+    if {*_CONJUNCTION.findall(gold)} ^ {*_CONJUNCTION.findall(candidate)} != {"and", "or"}:
+        return False
+    return bool(_INEQUALITY.search(gold + candidate)) or not _VALUE.search(gold + candidate)
 
 
 class _Comparison:
