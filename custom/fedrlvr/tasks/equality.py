@@ -64,6 +64,8 @@ def agreement(gold: str, candidate: str, ask: Ask, allow_expressions: bool = Fal
 def _and_for_or(gold: str, candidate: str) -> bool:
     """Whether one answer says "and" where the other says "or", of words or inequalities. In a list of values they mean
     the same."""
+    if ("and" in gold) == ("and" in candidate):
+        return False
     if {*_CONJUNCTION.findall(gold)} ^ {*_CONJUNCTION.findall(candidate)} != {"and", "or"}:
         return False
     return bool(_INEQUALITY.search(gold + candidate)) or not _VALUE.search(gold + candidate)
