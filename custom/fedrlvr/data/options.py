@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from datasets import ClassLabel
 
-from fedrlvr.data.problems import folded
+from fedrlvr.data.problems import visible
 from fedrlvr.data.rows import RowError
 from fedrlvr.data.table import SourceError, Table
 from fedrlvr.tasks.choice import LETTERS
@@ -56,5 +56,5 @@ def right_letter(answer: int | str, count: int, first: int, column: str) -> str:
 
 def check_text(text: str, choices: Sequence[str], letter: str, column: str) -> None:
     """Raises RowError where a row also has the right answer as text, and it is not that of the option."""
-    if folded(text) != folded(choices[LETTERS.index(letter)]):
+    if visible(text).casefold() != visible(choices[LETTERS.index(letter)]).casefold():
         raise RowError(f"column answer: is not the text of the option that column {column} names")

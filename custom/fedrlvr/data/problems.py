@@ -183,14 +183,15 @@ def _choices(values: object, where: str) -> tuple[str, ...]:
         _check_text(value, f"{where}, option {number}", required=True)
     if values and not 2 <= len(values) <= MAX_CHOICES:
         raise ProblemFileError(f"{where}: expected 2 to {MAX_CHOICES} options, found {len(values)}")
-    if len(set(map(folded, values))) < len(values):
-        raise ProblemFileError(f"{where}: two options are the same, but for blanks and capitals")
+    if len(set(map(visible, values))) < len(values):
+        raise ProblemFileError(f"{where}: two options are the same, but for blanks")
     return tuple(values)
 
 
-def folded(text: str) -> str:
-    """A text without what no reader sees: blanks of any kind (but between digits) and the case of its letters."""
-    return _BLANKS.sub("", " ".join(text.translate(_INVISIBLE).split())).casefold()
+def visible(text: str) -> str:
+    """A text without what no reader sees: blanks of any kind, but between digits. Case stays: Aa and AA are two options
+    of a question about genes."""
+    return _BLANKS.sub("", " ".join(text.translate(_INVISIBLE).split()))
 
 
 def _messages(values: object, where: str) -> tuple[Message, ...]:
