@@ -1,6 +1,8 @@
 # ruff: noqa: RUF001 - full-width characters are what is tested
 """Personal data are found by pattern and checksum, and arithmetic is not taken for them."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -227,3 +229,15 @@ def test_names_whole_words_in_any_case_and_spelling():
         assert not names.mentioned(text)
     for text in ("EleanorVance", "E l e a n o r, V a n c e", "vance_eleanor", "the ele anor van ce"):
         assert Names(["Eleanor Vance"]).mentioned(text), text
+
+
+@pytest.mark.parametrize("cue", ["mrn", "record no", "born on", "gb82", "19 jan", "a at", "ana@"])
+@pytest.mark.parametrize("filler", [" ", "-", "_", "=", ".", "a1", "1-", "a-"])
+def test_a_long_row_of_anything_behind_a_cue_takes_linear_time(cue, filler):
+    def seconds(length: int) -> float:
+        began = time.process_time()
+        personal_data((cue + filler * length)[:length], PII, REGIONS)
+        return time.process_time() - began
+
+    seconds(500)
+    assert seconds(8000) < 20 * 16 * max(seconds(500), 1e-3)

@@ -10,7 +10,7 @@ COUNTING = "01234567890123456789"
 ANYWHERE = 8  # of at least this length, an identifier is also found inside other text
 
 _JOINED = re.compile(r"[^\W_]+(?:[-/._:#@][^\W_]+)*")
-_GROUPED = re.compile(r"(?<![^\W_])[^\W_]*\d[^\W_]*(?:[ \-/.][^\W_]*\d[^\W_]*)+")
+_GROUPED = re.compile(r"(?<![^\W_])[^\W\d_]*+\d[^\W_]*+(?:[ \-/.][^\W\d_]*+\d[^\W_]*+)+")  # in linear time
 _SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,3}[^\W_](?![^\W_])){4,}")
 _PARTS = re.compile(r"[^\W\d_]\d")
 _MARKED = re.compile(r"[\d@]|[.].*[.]")  # no identifier is without one of these

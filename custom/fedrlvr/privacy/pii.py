@@ -27,8 +27,9 @@ _SSN = re.compile(r"(?<!\d)\d{3}[ ._-]\d{2}[ ._-]\d{4}(?!\d)")
 _NHS = re.compile(r"(?<!\d)\d{3}[ ._-]?\d{3}[ ._-]?\d{4}(?!\d)")
 _MRN = re.compile(
     r"\b(?:mrn|urn|medical\s+record|health\s+record|patient(?:en)?|hosp(?:ital)?|record|case|chart|accession|study|fall|nhs)"
-    r"[\s._\-]*(?:id|identifier|no|nr|num|number|nummer|record|file|#)?(?:[\s.:#=_\-]*|\s+is\s+)"
-    r"(?=[a-z\d\-/]*\d[a-z\d\-/]*\d[a-z\d\-/]*\d)[a-z]{0,4}[\-/]?\d[a-z\d\-/]{3,}"
+    # Possessive, and bounded ahead: a long row of dashes takes no more time than any other text.
+    r"[\s._\-]*+(?:id|identifier|no|nr|num|number|nummer|record|file|#)?[\s.:#=_\-]*+(?:is\s++)?"
+    r"(?=(?:[a-z\-/]{0,20}\d){3})[a-z]{0,4}[\-/]?\d[a-z\d\-/]{3}"
 )
 _FULL = (  # English, German, French, Spanish, Italian, Portuguese, Dutch
     r"(?:january|february|march|april|may|june|july|august|september|october|november|december"
