@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 import torch
@@ -273,6 +274,8 @@ def test_trying_with_public_texts_and_the_verifier(trial, tmp_path):
         ([{"text": "x"}], ["--verify"], "--verify: give --task and --public"),
         ([{"text": "x"}], ["--output", "{input}"], "is also the input, which would be lost"),
         ([{"text": "x"}], ["--private", "/nowhere"], "/nowhere: cannot be read"),
+        ([{"text": "x"}], ["--private", os.devnull], "holds no text, so every answer would seem harmless"),
+        ([{"text": "half a pair \ud800"}], [], "answers.jsonl, line 1: no site could send this"),
     ],
 )
 def test_what_cannot_be_tried_is_named(trial, tmp_path, answers, arguments, said):

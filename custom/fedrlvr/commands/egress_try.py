@@ -17,9 +17,9 @@ from fedrlvr.data.problems import ProblemFileError, read_problems, read_records
 from fedrlvr.privacy.answers import Context, broken_rules
 from fedrlvr.privacy.pii import Presidio
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.protocol.records import PublicResponse
+from fedrlvr.protocol.records import MAX_TEXT, PublicResponse
 from fedrlvr.settings_file import SettingsError, load_settings
-from fedrlvr.site.private_texts import private_index, site_names
+from fedrlvr.site.private_texts import private_index, site_names, texts_in
 from fedrlvr.tasks import TASKS, task_named
 
 Line = tuple[dict, PublicResponse]
@@ -47,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output and arguments.output.exists() and arguments.output.samefile(arguments.input):
         raise SettingsError(f"--output {arguments.output}: is also the input, which would be lost")
     lines, verify = list(_lines(arguments.input)), _verifier(arguments)
+    if next(texts_in(arguments.private), None) is None:
+        raise ProblemFileError(f"{arguments.private}: holds no text, so every answer would seem harmless")
     index = private_index(rules, [arguments.private], [arguments.public] if arguments.public else [])
     names, presidio = site_names(rules), Presidio(rules.presidio) if rules.presidio else None
 
@@ -75,7 +77,14 @@ def _lines(path: Path) -> Iterator[Line]:
             raise ProblemFileError(f"{where}: expected a JSON object with a text in field text")
         if not isinstance(record.get("problem_id", ""), str):
             raise ProblemFileError(f"{where}, field problem_id: expected text")
-        yield record, PublicResponse(record.get("problem_id", ""), record["text"])
+        try:
+            response = PublicResponse(record.get("problem_id", ""), record["text"])
+        except ValueError:
+            raise ProblemFileError(
+                f"{where}: no site could send this: expected Unicode text of at most {MAX_TEXT:,} characters, and a "
+                "problem_id that can be shown"
+            ) from None
+        yield record, response
 
 
 def _verifier(arguments: argparse.Namespace) -> Callable[[PublicResponse], bool]:
