@@ -146,6 +146,27 @@ def test_measures_and_counted_numbers_are_no_identifiers():
     assert index(measured).find(measured).identifiers == 0
 
 
+@pytest.mark.parametrize(
+    "text", ["**80**39**21**", "eight zero three nine two one", "129308", "$80$ $39$ $21$", "*8* *0* *3* *9* *2* *1*"]
+)
+def test_a_short_number_in_other_clothes(text):
+    private = index("Record 803921")
+    assert private.find(f"It is {text}.").identifiers
+    assert not private.find("It is 80 or 3921, eight hundred and three, 921 or 129038.").identifiers
+
+
+@pytest.mark.parametrize(
+    ("private", "leak", "other"),
+    [
+        ("患者高橋恵美子は灯台の近くで倒れた", "高橋恵美子は灯台の近く", "答えは三です"),
+        ("ผู้ป่วยสมหญิงล้มใกล้ประภาคาร", "สมหญิงล้มใกล้ประภาคาร", "คำตอบคือสาม"),
+    ],
+)
+def test_scripts_without_blanks(private, leak, other):
+    assert held(index(private).find(leak))
+    assert not held(index(private).find(other))
+
+
 def wide(text: str) -> str:
     return "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)
 

@@ -20,6 +20,7 @@ THERE = {
         "ana [at] ward7 [dot] org",
         "ana at ward7 dot org",
         "ana_at_ward7_dot_org",
+        "ana at ward-7 dot org",
         "ana {AT} ward7 {DOT} org",
         "ana arobase ward7 point org",
         "ａｎａ＠ｘ．ｏｒｇ",

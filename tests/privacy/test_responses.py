@@ -160,3 +160,8 @@ def test_whatever_comes(records, per_prompt, per_step):
     assert all(any(record is other for other in rest) for record in kept)  # in order, and untouched
     assert len(kept) <= per_step
     assert filter_responses(kept, rules, context())[0] == kept
+
+
+@pytest.mark.parametrize("text", ["$3$ March $1961$", "**3** March **1961**", "3~March~1961", "\\textbf{3} March 1961"])
+def test_personal_data_are_found_in_markup(text):
+    assert Context(frozenset(), lambda answer: True, PrivateIndex(())).has_personal_data(text, ResponseRules(pii=PII))

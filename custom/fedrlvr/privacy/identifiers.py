@@ -28,8 +28,11 @@ def identifiers(text: str) -> set[str]:
 
 
 def possible_identifiers(text: str) -> set[str]:
-    """What an identifier may have become in an answer, where it may also be grouped otherwise or spelt out."""
-    return {letters_and_digits(run) for run in _runs(text, _JOINED, _GROUPED, _SPACED)}
+    """What an identifier may have become in an answer, where it may also be grouped otherwise, spelt out or
+    written backwards."""
+    spelt = (match[0] for match in _GROUPED.finditer(" ".join(words(text))))
+    found = {letters_and_digits(run) for run in (*_runs(text, _JOINED, _GROUPED, _SPACED), *spelt)}
+    return found | {run[::-1] for run in found}
 
 
 def streams(text: str) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ _SETTING = re.compile(r"\\(?:begin|end|(?:text)?color)\s*\{[^{}]{0,40}\}")
 _COMMAND = re.compile(r"\\(?:[A-Za-z]+|[,;:! ])")
 _TAG = re.compile(r"<!--.{0,200}?-->|</?[A-Za-z][^<>]{0,200}>", re.DOTALL)
 _LINK = re.compile(r"(?<=\])\([^()\s]{0,200}\)")
+_EMPHASIS = re.compile(r"[*`$~]+|\{(?!,\})|(?<!\{,)\}")  # but not {,}, which groups digits
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
 _CODED = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,6}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}[ :,]?){4,}")
@@ -21,9 +22,9 @@ _NOT_HEX = re.compile(r"[^0-9a-fA-F]")
 
 
 def bare(text: str) -> str:
-    r"""The text without LaTeX commands, drawings, HTML tags and the targets of Markdown links: \text{fever} and
-    <b>fever</b> are fever."""
-    for pattern in (_DRAWING, _SETTING, _COMMAND, _TAG, _LINK):
+    r"""The text without LaTeX commands, drawings, HTML tags, emphasis and the targets of Markdown links: \text{fever},
+    **fever** and <b>fever</b> are fever."""
+    for pattern in (_DRAWING, _SETTING, _COMMAND, _TAG, _LINK, _EMPHASIS):
         text = pattern.sub(" ", text)
     return text
 

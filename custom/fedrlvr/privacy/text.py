@@ -13,6 +13,8 @@ _LETTER = re.compile(r"\bLETTERS? (?:SMALL CAPITAL |TURNED |REVERSED |OPEN )*([A
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
 BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"  # letters and symbols that show nothing
 MOST_MARKS = 3  # combining marks in a row that a script may need
+# Scripts that put no blanks between words: Thai to Burmese, Khmer, Japanese, Chinese.
+_UNSPACED = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3005\u3041-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]{4,}")
 _RUN = re.compile(r"[^\W\d_]+")
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC")  # whose letters look alike
 # Letters and signs in which nobody writes an answer, but in which Latin text can be written.
@@ -67,9 +69,15 @@ def numbers_joined(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Runs of letters and digits, and decimal numbers, in the `plain` text. English number words are digits, and digits
-    that are grouped as in 1,000 are one number."""
-    found = _WORD.findall(numbers_joined(plain(text)).replace("&", " and "))
+    that are grouped as in 1,000 are one number. Where a script has no blanks, each three letters in a row are a word."""
+    spoken = numbers_joined(plain(text)).replace("&", " and ")
+    found = _WORD.findall(spoken if spoken.isascii() else _UNSPACED.sub(_three_by_three, spoken))
     return [_DIGITS.get(word, word) for word in found]
+
+
+def _three_by_three(run: re.Match) -> str:
+    letters = run[0]
+    return " ".join(("", *map("".join, zip(letters, letters[1:], letters[2:], strict=False)), ""))
 
 
 def letters_and_digits(text: str) -> str:
