@@ -69,7 +69,7 @@ def numbers_joined(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Runs of letters and digits, and decimal numbers, in the `plain` text. English number words are digits, and digits
-    that are grouped as in 1,000 are one number. Where a script has no blanks, each three letters in a row are a word."""
+    that are grouped as in 1,000 are one number. Where a script has no blanks, three letters in a row are a word."""
     spoken = numbers_joined(plain(text)).replace("&", " and ")
     found = _WORD.findall(spoken if spoken.isascii() else _UNSPACED.sub(_three_by_three, spoken))
     return [_DIGITS.get(word, word) for word in found]
