@@ -113,6 +113,8 @@ def test_a_missing_required_setting_is_named(load):
         (["evaluation.k=[0, 1]"], ["evaluation.k"]),
         (["evaluation.k=[4]"], ["evaluation.k", "1"]),  # the server refuses scores without pass@1
         (["evaluation.k=[]"], ["evaluation.k"]),
+        (["federation.rounds=1000000000000"], ["rounds x segments_per_round", "100000 are possible", "local_steps"]),
+        (["federation.local_steps=10001"], ["federation.local_steps", "10000"]),
         (["exchange.schedule=[0, 24]"], ["exchange.schedule", "24"]),
         (["exchange.schedule=[-1]"], ["exchange.schedule", "-1"]),
         (["exchange.schedule=[3, 2]"], ["exchange.schedule must rise"]),

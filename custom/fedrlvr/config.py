@@ -30,6 +30,7 @@ class Settings(BaseModel):
         path.write_text(yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False))
 
 
+MOST_SEGMENTS = 100_000  # of a job; every message says which one it is about
 # The noise that a job or a site may ask for, relative to the clip norm: outside of it no accountant's series holds.
 LEAST_NOISE, MOST_NOISE = 0.05, 1000.0
 
@@ -148,7 +149,7 @@ class FederationSettings(Settings):
 
     rounds: int = Field(2, ge=1, description="Adapters are averaged at the end of each round.")
     segments_per_round: int = Field(12, ge=1, description="Segments in a round.")
-    local_steps: int = Field(1, ge=1, description="Private steps in a segment.")
+    local_steps: int = Field(1, ge=1, le=10_000, description="Private steps in a segment.")
     segments_per_task: int = Field(1, ge=1, description="Segments that a site works through in one task, at most.")
     aggregator: Literal["fedit", "svd"] = Field(
         "svd", description="Average the factors, or take the best rank-r approximation of the mean product."
@@ -213,6 +214,11 @@ class JobConfig(Settings):
             raise ValueError(
                 f"swap.keep_incorrect is {self.swap.keep_incorrect}, but a group has only "
                 f"grpo.num_generations = {rows} completions: nothing could ever be swapped; choose a smaller value"
+            )
+        if self.total_segments > MOST_SEGMENTS:
+            raise ValueError(
+                f"federation: rounds x segments_per_round is {self.total_segments}, at most {MOST_SEGMENTS} are "
+                "possible; take more local_steps in a segment"
             )
         if 1 not in ks:
             raise ValueError(f"evaluation.k must contain 1, as pass@1 is what runs are compared by; found {ks}")

@@ -202,6 +202,16 @@ def test_a_round_that_the_job_has_not_is_refused(plan):
         plan.admit(SubmitRequest(envelope=at(2, 5)), False)
 
 
+@pytest.mark.parametrize("method", ["pubswap", "local"])
+def test_a_run_that_goes_on_with_fewer_rounds_than_it_has_done_is_measured_and_over(tmp_path, small_job, method):
+    run(tmp_path / "whole", spec(small_job(method=method, federation__rounds=3)))
+    kept = CompletedRound(2, initial_adapter(SHAPES, 2), tmp_path / "whole" / "job" / "metrics.jsonl", [], {})
+    shorter = spec(small_job(method=method, federation__rounds=2), resume=True)
+    assert run(tmp_path / "rest", shorter, kept=kept).measured == 1
+    with pytest.raises(Refused, match="is not in the plan"):
+        SitePlan(shorter).admit(SubmitRequest(envelope=at(2, 5)), False)
+
+
 @pytest.mark.parametrize("task", ["propose", "swap", "submit"])
 def test_an_adapter_comes_only_beside_what_takes_one(plan, task):
     segment = plan_round(plan._spec.job, 0, list(IDS))[0].last

@@ -4,6 +4,7 @@ A round of `segments_per_round` segments is cut into *phases*, in which no site 
 """
 
 from dataclasses import dataclass
+from math import lcm
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig
@@ -53,9 +54,8 @@ def planned_private_steps(config: JobConfig) -> int:
 def planned_evaluations(config: JobConfig) -> int:
     """How often pass@k is measured at a site over the whole job: the base model, and in each round the site's own
     adapter, the averaged one, and what `every_segments` adds."""
-    per_round, every = config.federation.segments_per_round, config.evaluation.every_segments
-    ends = {(number + 1) * per_round for number in range(config.federation.rounds)}
-    between = 0 if every is None else len(set(range(every, config.total_segments, every)) - ends)
+    every, last = config.evaluation.every_segments, config.total_segments - 1
+    between = last // every - last // lcm(every, config.federation.segments_per_round) if every else 0
     return 1 + config.federation.rounds * (1 + METHODS[config.method].average) + between
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from fedrlvr.protocol.refused import Refused
@@ -21,7 +22,9 @@ def draws_key(folder: Path) -> str:
             file.write(secrets.token_hex(32))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        with suppress(FileExistsError):  # another job's process was faster, and its key counts
+            os.link(unfinished, path)
+        unfinished.unlink()
     key = path.read_text(encoding="ascii", errors="replace")
     if not re.fullmatch("[0-9a-f]{64}", key):
         raise Refused(f"{NAME} in state_dir is damaged: restore it, or remove it and let running jobs end first")

@@ -45,21 +45,25 @@ class SitePlan:
     def _plan(self, number: int) -> list[Hashable]:
         """All requests of one round, as `_wanted` describes them."""
         job, average = self._spec.job, METHODS[self._spec.job.method].average
+        samples, last = job.evaluation.samples, (number + 1) * job.federation.segments_per_round - 1
+        after = _measure("global", last, samples, True) if average else _measure("base", 0, samples, True)
         if number >= job.federation.rounds:
-            raise Refused(f"round {number}: the job has {job.federation.rounds} rounds, counted from 0")
+            if not self._spec.resume:
+                raise Refused(f"round {number}: the job has {job.federation.rounds} rounds, counted from 0")
+            return [after]  # an earlier job had more rounds: what the server kept is measured once more
         planned: list[Hashable] = []
         for index, phase in enumerate(plan_round(job, number, list(self._spec.public_ids))):
-            last = phase.last
-            planned.append(("train", last.index, phase.segments, phase.exchange, index == 0))
+            end = phase.last
+            planned.append(("train", end.index, phase.segments, phase.exchange, index == 0))
             if phase.exchange:
-                planned += [("propose", last.index, last), ("swap", last.index, last)]
+                planned += [("propose", end.index, end), ("swap", end.index, end)]
             if phase.evaluate:
-                planned.append(_measure("local", last.index, job.evaluation.curve_samples))
-        planned.append(_measure("local", last.index, job.evaluation.samples))
+                planned.append(_measure("local", end.index, job.evaluation.curve_samples))
+        planned.append(_measure("local", last, samples))
         if average:
-            planned += [("submit", last.index), _measure("global", last.index, job.evaluation.samples, True)]
+            planned += [("submit", last), after]
         elif self._spec.resume:  # a server that goes on after this round begins with what it kept of it
-            planned.append(_measure("base", 0, job.evaluation.samples, True))
+            planned.append(after)
         return planned
 
 
