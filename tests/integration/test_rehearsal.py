@@ -16,7 +16,8 @@ SCRIPT = ROOT / "poc" / "rehearse.py"
 @pytest.mark.slow
 def test_everything_is_as_expected_and_nothing_is_left(tmp_path, port):
     command = [sys.executable, str(SCRIPT), "--workspace", str(tmp_path / "rehearsal"), "--port", str(port)]
-    for setting in SMALL:
+    enough = ["data.private_per_site=40", "grpo.prompts_per_step=16"]  # for clinical's `min_problems`
+    for setting in [*SMALL, *enough]:
         if not setting.startswith("data.sites"):
             command += ["--set", setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -165,5 +165,6 @@ def test_a_hundred_canaries_in_the_models_mouth(arithmetic_sites, small_job, tmp
         if e["kind"] == "responses"
     ]
     assert written["count"] == leaking
-    assert written["rules"]["overlap"] == 100 - leaking
+    assert sum(written["rules"].values()) == 100 - leaking
+    assert all(written["rules"][rule] for rule in ("overlap", "identifier", "pii")) == (leaking == 0)
     assert events[-1]["event"] == "end"

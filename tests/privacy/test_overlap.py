@@ -114,9 +114,21 @@ def test_what_is_in_public_texts_does_not_count():
     assert found.find("have now after featherstone took").sequences == 1
 
 
+def test_words_of_the_field_in_a_row_of_one_problem_alone():
+    """Each of these words is in many problems, and none is an everyday one."""
+    field = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "islet", "karst", "lotus", "mango"]
+    rows = [" ".join(field[n:] + field[:n]) for n in range(12)]
+    private = [f"{row} and then, {n} days later, the same again" for n, row in enumerate(rows * 3)]
+    secret = "fjord amber lotus cedar mango"
+    found = index(*private, f"so {secret} too")
+    assert found.find(f"it was {secret} again").sequences == 1
+    assert found.find("it was fjord amber lotus again").sequences == 0
+    assert found.find(f"it was {' '.join(field[2:7])} again").sequences == 0  # a phrase of the field
+
+
 NAMES = ["canary-8f3a2c", "AB12345", "zx-4711-kilo", "4711/0815/99", "2024-11-05T07", "71234567", "482913"]
 NAMES += ["4929 1333 0817 2204", "NL 20 INGB 0001 2345 67", "756.9217.0769.85", "SW3 4RY", "ana.lopez@ward7.example"]
-NAMES += ["http://notes.ward.example/lopez", "c.1521_1523delCTT"]
+NAMES += ["heron-471-lotus", "http://notes.ward.example/lopez", "c.1521_1523delCTT"]
 
 
 @pytest.mark.parametrize("name", NAMES)

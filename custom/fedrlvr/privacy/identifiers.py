@@ -15,6 +15,7 @@ _SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,3}[^\W_](?![^\W_])){4,}")
 _PARTS = re.compile(r"[^\W\d_]\d")
 _MARKED = re.compile(r"[\d@]|[.].*[.]")  # no identifier is without one of these
 _POSTCODE = re.compile(r"[a-z]{1,2}\d[a-z\d]?\d[a-z]{2}")
+_BETWEEN_WORDS = re.compile(r"[^\W\d_]{3,}\d{3,}[^\W\d_]{3,}")  # kilo-471-zulu
 _MEASURE = re.compile(  # what anybody may come to:
     r"\d0+|\d{1,3}0{3,}"  # round numbers
     r"|\d+\.\d+[^\W\d_]*|\d{1,3}[-/]\d{1,3}"  # decimal fractions, ratios and ranges
@@ -57,4 +58,4 @@ def _is_identifier(run: str) -> bool:
     if digits == len(name):
         return digits >= NUMBER
     is_code = digits >= CODE_DIGITS or len(_PARTS.findall(name)) >= CODE_PARTS
-    return len(name) >= CODE and (is_code or _POSTCODE.fullmatch(name) is not None)
+    return len(name) >= CODE and (is_code or any(form.fullmatch(name) for form in (_POSTCODE, _BETWEEN_WORDS)))

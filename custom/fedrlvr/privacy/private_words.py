@@ -148,14 +148,17 @@ class PrivateWords:
         self.sequences, self.sizes = HashSet(found), sorted(sizes)
 
     def _in_a_row(self, size: int, least: int) -> Iterator[np.ndarray]:
-        """Hashes of all `size` words in a row of one text of which at least so many are rare."""
+        """Hashes of all `size` words in a row of one text of which at least so many are rare, or all but one neither
+        everyday nor public."""
         for start in range(0, len(self._words), SLICE):
             part = slice(start, start + SLICE + size - 1)
             hashes = self.hash.sequences(self._words[part], size)
             rare = _windows_of(self._rare_at[part], size)
+            unusual = _windows_of(self._marks[part] & SECRET != 0, size)
             ends = _windows_of(self._words[part] == 0, size)
             symbols = _windows_of(self._marks[part] & SYMBOL != 0, size)
-            yield hashes[(rare >= least) & (ends == 0) & ((symbols <= LONG - PROSE) | (least > 0))]
+            telling = (rare >= least) | (unusual >= size - 1)
+            yield hashes[telling & (ends == 0) & ((symbols <= LONG - PROSE) | (least > 0))]
 
     def _whole_texts(self, sizes: dict[int, int]) -> Iterator[np.ndarray]:
         """Hashes of whole texts that are no options: questions of four words with a rare one, and of `ngram` of any
