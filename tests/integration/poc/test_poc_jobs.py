@@ -24,7 +24,7 @@ from tests.integration.poc.deployed import (
     wait_until,
     workers,
 )
-from tests.runs import adapter_of, some_spec, spec_of
+from tests.runs import adapter_of, shipped_policy, some_spec, spec_of
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.flare.deploy.poc import Poc
@@ -80,7 +80,7 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     for name, config in configs.items():
         config.model_copy(update={"policy": policies[name]}).write(policies[name].with_name("fedrlvr.yaml"))
         policies[name].write_text(template("sealed.yaml"))
-    clinical = yaml.safe_load(template("clinical.yaml")) | {"adapters": {"clip_norm": 1e-3}}
+    clinical = shipped_policy("clinical") | {"adapters": {"clip_norm": 1e-3}}
     policies["site-1"].write_text(yaml.safe_dump(clinical))
     log = EgressLog(policies["site-1"].parent / "fedrlvr-egress.jsonl")
     earlier = len(list(log.entries()))
