@@ -13,7 +13,7 @@ MAX_NAME = 200  # characters
 
 # Controls (escape sequences begin with one), formats (bidirectional, zero-width, tags), half surrogate pairs, private
 # use, unassigned, and the two separators that some programs take for line ends.
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # Persian, Indic scripts and emoji need a zero-width joiner or non-joiner between two of their characters.
 _JOINED = re.compile("(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])")
 
@@ -48,4 +48,4 @@ def _hidden(text: str) -> set[int]:
     if text.isprintable():
         return set()
     joiners = {match.start() for match in _JOINED.finditer(text)}
-    return {place for place, c in enumerate(text) if unicodedata.category(c) in _HIDDEN} - joiners
+    return {place for place, c in enumerate(text) if unicodedata.category(c) in HIDDEN} - joiners

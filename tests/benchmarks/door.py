@@ -1,12 +1,15 @@
 """What the rules for answers hold back, what they let out, and how fast and in how much memory.
 
     python tests/benchmarks/door.py curves --texts mathematics math.jsonl solutions.jsonl --out door.png
+    python tests/benchmarks/door.py drops --private math.jsonl gsm8k.jsonl --answers solutions.jsonl --draws 5
     python tests/benchmarks/door.py speed
     python tests/benchmarks/door.py memory 1000000
 
 `curves` takes one or more times a title, a file of private texts and a file of right answers to other problems (problem
 files, or JSON Lines with `text`). To the first so many private texts, in the file's order, it adds the 24 stories of
 `canaries.txt`, and counts which answers are dropped, and which pieces of the stories get out, as is or in disguise.
+`drops` counts dropped answers alone, beside private texts in several orders: those of the first file are shuffled, the
+others follow. What `--public` names is public, such as the problems that the answers answer.
 `speed` and `memory` make problems of random words.
 """
 
@@ -17,6 +20,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import wordfreq
 from matplotlib.figure import Figure
@@ -113,6 +117,22 @@ def _draw(panel, title: str, points: Sequence[tuple[float, list[float]]], colour
     panel.grid(axis="y", alpha=0.25)
 
 
+def drops(arguments: argparse.Namespace) -> None:
+    first, *more = (list(texts_in(path)) for path in arguments.private)
+    answers, public = (
+        [p.prompt for path in paths for p in texts_in(path)] for paths in (arguments.answers, arguments.public)
+    )
+    print("| private problems | dropped, mean | least | most |\n| ---: | ---: | ---: | ---: |")
+    for size in SIZES:
+        dropped = []
+        for seed in range(arguments.draws):
+            private = list(itertools.chain(random.Random(seed).sample(first, len(first)), *more))[:size]
+            index = PrivateIndex(private, public, EVERYDAY, RULES.ngram)
+            dropped.append(fmean(is_held(index.find(answer)) for answer in answers))
+        if len(private) == size:
+            print(f"| {size:,} | {fmean(dropped):.1%} | {min(dropped):.1%} | {max(dropped):.1%} |")
+
+
 WORDS = wordfreq.top_n_list("en", 60_000)
 WEIGHTS = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(WORDS))))
 
@@ -164,6 +184,12 @@ if __name__ == "__main__":
     drawing.add_argument("--texts", nargs=3, action="append", required=True, metavar=("TITLE", "PRIVATE", "ANSWERS"))
     drawing.add_argument("--out", type=Path, required=True, metavar="PNG")
     drawing.set_defaults(run=curves)
+    counting = actions.add_parser("drops")
+    counting.add_argument("--private", type=Path, nargs="+", required=True, metavar="FILE")
+    counting.add_argument("--answers", type=Path, nargs="+", required=True, metavar="FILE")
+    counting.add_argument("--public", type=Path, nargs="*", default=[], metavar="FILE")
+    counting.add_argument("--draws", type=int, default=5)
+    counting.set_defaults(run=drops)
     actions.add_parser("speed").set_defaults(run=speed)
     large = actions.add_parser("memory")
     large.add_argument("size", type=int)

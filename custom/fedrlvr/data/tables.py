@@ -179,7 +179,9 @@ def _built(*names: str, **where) -> Iterator[tuple[str, datasets.Dataset]]:
     """Every split; `load_dataset` itself cannot return one without rows."""
     builder = datasets.load_dataset_builder(*names, **where)
     if isinstance(builder.config, CsvConfig):
-        raise SourceError(f"{names[0]}: is CSV, of which NA and 007 would not stay; download it and give its directory")
+        raise SourceError(
+            f"{names[0]}: is CSV, where datasets changes cells such as NA and 007; download it, give its directory"
+        )
     builder.download_and_prepare()
     for split, info in builder.info.splits.items():
         if info.num_examples:

@@ -5,12 +5,12 @@ import unicodedata
 
 from confusable_homoglyphs import confusables
 
+from fedrlvr.printable import HIDDEN
+
 _THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;:! ]|\{,\}|,(?=\d{3}(?!\d)))(?=\d)")
 _WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")
 _LETTER = re.compile(r"\bLETTERS? (?:SMALL CAPITAL |TURNED |REVERSED |OPEN )*([A-Z])(?: WITH .*)?$")
 
-# Controls, formats (zero-width, bidirectional, tags, soft hyphen), surrogates, private use, unassigned.
-HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
 BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"  # letters and symbols that show nothing
 MOST_MARKS = 3  # combining marks in a row that a script may need
 # Scripts that put no blanks between words: Thai to Burmese, Khmer, Japanese, Chinese.

@@ -21,6 +21,6 @@ class Screen(Console):
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich's, by which everything is shown at last, also a `Text` that somebody else has made."""
+        """As rich's. Everything comes through here in the end, also a `Text` that somebody else has made."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))

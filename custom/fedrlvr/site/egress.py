@@ -81,8 +81,8 @@ class Egress:
         """A refusal is about the job, and its reason is always sent."""
         with self._written("error", task=task) as entry:
             told = failure.reason if failure.would_not or self.policy.metrics.error_text else WITHHELD
-            entry |= {"count": 1, "rules": {}, **fingerprint(told.encode())}
-            entry["reason"] = failure.reason if failure.would_not else ""
+            reason = failure.reason if failure.would_not else ""
+            entry |= {"count": 1, "rules": {}, "reason": reason, **fingerprint(told.encode())}
         return failure.model_copy(update={"reason": told})
 
     def _answer(self, answer: Answer, tensors: Adapter | None, task: str) -> tuple[Answer, Adapter | None]:

@@ -134,7 +134,7 @@ def normalised(text: str) -> str:
 
 
 def _meaning(match: re.Match[str]) -> str:
-    if match[1] is None:  # the end of a row, of which the spacing does not matter; or no bracket at all
+    if match[1] is None:  # the end of a row, whatever its spacing; or \\left. and \\right., which show nothing
         return "\\\\" if match[0].startswith("\\\\") else ""
     return _COMMANDS.get(match[1], "\\" + match[1] + match[0][len(match[1]) + 1 :].rstrip(" "))
 

@@ -11,8 +11,8 @@ MODULE = "fedrlvr.worker.worker"
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # what a launcher sets for the only rank
 # What a launcher may set for a rank; none of it may come from the environment of the site's own process.
 PLACE = {*ALONE, "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-# torchrun's agent would listen on every interface and unpickle what it receives. It has nobody to meet, and a file will
-# do. That grows with every sign of life, of which one a day is enough.
+# torchrun's agent would listen on every interface and unpickle what it receives. It has nobody to meet, so a file will
+# do. The file grows with every heartbeat: one a day is enough.
 IN_A_FILE = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file,keep_alive_interval=86400"]
 
 
