@@ -12,6 +12,7 @@ from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.protocol.answers import Failure, SubmitAnswer
 from fedrlvr.protocol.requests import SubmitRequest
 from fedrlvr.site.agent import SiteAgent
+from fedrlvr.site.draws_key import draws_key
 
 
 @pytest.fixture
@@ -97,6 +98,18 @@ def test_draws_are_the_sites_own_where_its_policy_says_so_and_stay_the_same(unde
     agent = under({})
     train(agent)
     assert agent.worker.setup.draws_key == ""
+
+
+def test_two_jobs_at_a_new_site_have_one_key(tmp_path, monkeypatch):
+    """The other's file appears while this one is being made."""
+
+    def slow(size: int) -> str:
+        (tmp_path / "draws.key").write_text("a" * 64)
+        return "b" * 64
+
+    monkeypatch.setattr("fedrlvr.site.draws_key.secrets.token_hex", slow)
+    assert draws_key(tmp_path) == "a" * 64
+    assert [path.name for path in tmp_path.iterdir()] == ["draws.key"]
 
 
 def put_back(older: dict) -> None:
