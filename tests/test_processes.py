@@ -7,11 +7,23 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 
-from fedrlvr.processes import MARK, ORPHANED, end, end_marked, marked, reachable_ports, running, start, wait_until
+from fedrlvr.processes import (
+    MARK,
+    ORPHANED,
+    end,
+    end_marked,
+    interruption_waits,
+    marked,
+    reachable_ports,
+    running,
+    start,
+    wait_until,
+)
 
 SLEEP = "import time; time.sleep(600)"
 # A process that starts another, says its number, and goes on.
@@ -225,3 +237,29 @@ def test_waiting_ends_with_the_condition_or_with_the_time():
     assert wait_until(lambda: False, 0.2, pause=0.01) is False
     assert 0.2 <= time.monotonic() - began < 5
     assert wait_until(lambda: True, 0) is True
+
+
+def test_an_interruption_waits_for_the_end_of_the_block():
+    passed = []
+
+    def interrupted() -> None:
+        with interruption_waits():
+            signal.raise_signal(signal.SIGINT)
+            passed.append("inside")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert passed == ["inside"]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)  # the usual way again
+
+
+def test_where_interruptions_are_ignored_or_do_not_come_nothing_changes():
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background job
+    try:
+        with interruption_waits():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    with ThreadPoolExecutor(1) as executor:  # Python lets no other thread than the main one set what a signal does
+        assert executor.submit(lambda: interruption_waits().__enter__()).result() is None

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -60,6 +60,24 @@ def die_with(lifeline: int, last: Callable[[], None] = lambda: None) -> None:
             os._exit(ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def interruption_waits() -> Iterator[None]:
+    """An interruption at the terminal acts when the block is over, not inside it. In another thread than the main one,
+    which no interruption reaches, this does nothing."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if came:
+            usual(signal.SIGINT, None)
 
 
 def reachable_ports(process: psutil.Process) -> list[str]:

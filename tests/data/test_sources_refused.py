@@ -60,7 +60,7 @@ def test_csv_files_on_the_hub_are_refused_as_the_library_would_read_them(tmp_pat
     monkeypatch.setattr("fedrlvr.data.tables.Path.exists", lambda path: False)
     monkeypatch.chdir(tmp_path)
     hub.save("gsm8k", tmp_path / "some" / "set" / "main", "csv", 2)
-    assert "some/set: is CSV, of which NA and 007 would not stay; download it" in refusal("gsm8k", "some/set")
+    assert "some/set: is CSV, where datasets changes cells such as NA and 007" in refusal("gsm8k", "some/set")
 
 
 def test_an_empty_split_is_refused(tmp_path, hub):

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from nvflare.fuel.flare_api import api_spec
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from fedrlvr.json_text import from_json
+from fedrlvr.processes import interruption_waits
 from fedrlvr.run import RunFailed, log_to
 from fedrlvr.settings_file import SettingsError
 
@@ -56,7 +56,7 @@ class FlareSession:
             try:
                 with output_to(self.log_path):
                     if self._session is None:
-                        self._session = self._connect()
+                        self._open()
                     answer = request(self._session)
             except passed:
                 raise
@@ -88,14 +88,22 @@ class FlareSession:
         self._left = self._patience = min(self._patience, HURRIED_PATIENCE)
 
     def close(self) -> None:
-        self._drop()
-        self._end_log()
+        try:
+            self._drop()
+        finally:
+            self._end_log()
+
+    def _open(self) -> None:
+        """FLARE's own code, if interrupted, leaves a thread that tries to connect for ever: the program cannot end."""
+        with interruption_waits():
+            self._session = self._connect()
 
     def _drop(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            with output_to(self.log_path), contextlib.suppress(*CONNECTION_LOST, RuntimeError):
-                session.close()
+        with interruption_waits():
+            session, self._session = self._session, None
+            if session is not None:
+                with output_to(self.log_path), contextlib.suppress(*CONNECTION_LOST, RuntimeError):
+                    session.close()
 
 
 @contextlib.contextmanager
@@ -125,21 +133,4 @@ def open_kit(kit: Path) -> Callable[[], Session]:
         ) from None
     if not isinstance(user, str) or not (user or from_certificate):
         raise SettingsError(f"{path}: admin.username: empty; expected the user that the kit was made for")
-    return lambda: _connected(user, kit)
-
-
-def _connected(user: str, kit: Path) -> Session:
-    """Connect in a thread and wait for its end even when interrupted. If FLARE's own code is interrupted, it leaves a
-    thread that tries to connect for ever, and the program cannot end."""
-    with ThreadPoolExecutor(1) as executor:
-        opening = executor.submit(new_secure_session, user, str(kit), timeout=CONNECT_TIMEOUT, auto_login_max_tries=1)
-        try:
-            return opening.result()
-        except KeyboardInterrupt:
-            opening.add_done_callback(_close_opened)
-            raise
-
-
-def _close_opened(opening: Future[Session]) -> None:
-    if opening.exception() is None:
-        opening.result().close()
+    return lambda: new_secure_session(user, str(kit), timeout=CONNECT_TIMEOUT, auto_login_max_tries=1)
