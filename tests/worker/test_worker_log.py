@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 
 import pytest
 
@@ -80,7 +79,7 @@ def test_a_process_that_prints_without_end_goes_on_in_a_bounded_file(log):
         for _ in range(5):
             assert wait_until(lambda: log.path.exists() and log.path.stat().st_size > 1000, 20.0, pause=0.001)
             log.bound()
-            time.sleep(0.02)
+            assert wait_until(lambda: len(log.last_lines(2)) == 2, 20.0, pause=0.001)
             numbers.append(int(log.last_lines(2)[0]))
         assert numbers == sorted(set(numbers))
         head = log.path.read_bytes()[:20]
