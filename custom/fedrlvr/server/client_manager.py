@@ -20,7 +20,7 @@ GONE = "the site is gone: FLARE has not heard of its job for too long"
 
 
 class QuorumLost(RuntimeError):
-    """Fewer sites than `federation.min_sites` are left in this round; the message says who failed, and why at last."""
+    """Fewer sites than `federation.min_sites` are left in this round; the message has the last failure of each."""
 
 
 class RunAborted(RuntimeError):
