@@ -22,7 +22,7 @@ WRONG = [
     ("a: " + "7" * 99_000, "an integer that cannot be read, or has over 64 bits at line 1, column 4"),
     ("a: 0x" + "f" * 99_000, "an integer that cannot be read, or has over 64 bits"),
     ("a: 0b__", "an integer that cannot be read"),
-    ("a: " + "x" * 100_000, "longer than 100,000 characters"),
+    ("a: " + "x" * 100_000, "longer than 100,000 bytes"),
     ("a: 1\nb: 2\na: 3", "the key a stands twice at line 3, column 1"),
     ("a: {b: 1, b: 1}", "the key b stands twice at line 1"),
     ("a: 2024-13-45", "month must be in 1..12"),
@@ -65,7 +65,8 @@ class Few(Settings):
         (b"k" * 900 + b": 1", "unknown setting"),
         (b"count: caf\xe9", "byte 11 is 0xe9): the file seems to be in another encoding"),
         ("count: 1".encode("utf-16"), "the file seems to be in UTF-16"),
-        (b"count: 1\n" + b"#" * 10**7, "longer than 100,000 characters"),
+        (b"count: 1\n" + b"#" * 10**7, "longer than 100,000 bytes"),
+        (("count: 1\n##" + "é" * 50_000 + "\nnames: [a]").encode(), "longer than 100,000 bytes"),
     ],
     ids=lambda value: repr(value)[:30],
 )

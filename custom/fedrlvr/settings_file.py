@@ -6,7 +6,7 @@ from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from fedrlvr.json_text import not_utf8, shown
+from fedrlvr.json_text import shown
 from fedrlvr.yaml_text import MAX_BYTES, YamlError, from_yaml
 
 S = TypeVar("S", bound=BaseModel)
@@ -40,11 +40,9 @@ def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file. Raises SettingsError."""
     try:
         with path.open("rb") as file:
-            values = from_yaml(file.read(MAX_BYTES + 1).decode())
+            values = from_yaml(file.read(MAX_BYTES + 1))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}: not valid YAML: {not_utf8(error)}") from None
     except YamlError as error:
         raise SettingsError(f"{path}: {error}") from None
     if not isinstance(values, dict):

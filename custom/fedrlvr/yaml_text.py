@@ -2,7 +2,7 @@
 
 import yaml
 
-from fedrlvr.json_text import shown
+from fedrlvr.json_text import not_utf8, shown
 
 MAX_BYTES = 100_000  # the largest preset has some 4,000
 _MAX_DEPTH = 20
@@ -13,13 +13,15 @@ class YamlError(ValueError):
     """Text that is not the plain YAML that settings need."""
 
 
-def from_yaml(text: str) -> object:
+def from_yaml(text: str | bytes) -> object:
     """The value of `text`. Raises YamlError, which names line and column, also for aliases (a short file could stand
     for gigabytes), tags, a key that stands twice, deep nesting, and a text or an integer that is too long."""
     if len(text) > MAX_BYTES:
-        raise YamlError(f"not the YAML of settings: longer than {MAX_BYTES:,} characters")
+        raise YamlError(f"not the YAML of settings: longer than {MAX_BYTES:,} bytes")
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text if isinstance(text, str) else text.decode(), Loader=_Loader)
+    except UnicodeDecodeError as error:
+        raise YamlError(f"not valid YAML: {not_utf8(error)}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
