@@ -216,6 +216,15 @@ def test_an_adapter_that_cannot_be_saved_does_not_keep_it_from_stopping(here, ca
     assert is_free(setup)
 
 
+def test_a_fault_of_ours_in_saving_is_not_hidden(here, monkeypatch):
+    worker, setup, _ = here()
+    worker.start()
+    monkeypatch.setattr(worker._service.trainer.engine, "save_adapter", lambda path: path.no_such_attribute)
+    with pytest.raises(AttributeError):
+        worker.stop(grace=1)
+    assert is_free(setup)
+
+
 def test_a_first_start_begins_anew_and_a_later_one_goes_on(here, tmp_path):
     """What an earlier job left is forgotten, unless the run is resumed; what this worker did is not."""
     run = {"run": "0123456789abcdef"}

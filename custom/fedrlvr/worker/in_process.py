@@ -5,6 +5,7 @@ import os
 from bdb import BdbQuit
 
 import torch
+from safetensors import SafetensorError
 
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.loading import loading
@@ -64,5 +65,5 @@ class InProcessWorker:
             return
         try:
             service.close(save=grace > 0)
-        except Exception:  # as a worker process would, it ends without its adapter; the run must not fail for that
+        except (OSError, ValueError, SafetensorError):  # as a worker process would, it ends without its adapter
             LOGGER.exception("%s: its adapter was not saved", self._setup.site)
