@@ -114,7 +114,8 @@ def test_a_missing_required_setting_is_named(load):
         (["evaluation.k=[4]"], ["evaluation.k", "1"]),  # the server refuses scores without pass@1
         (["evaluation.k=[]"], ["evaluation.k"]),
         (["federation.rounds=1000000000000"], ["rounds x segments_per_round", "100000 are possible", "local_steps"]),
-        (["federation.local_steps=10001"], ["federation.local_steps", "10000"]),
+        (["federation.local_steps=10000"], ["local_steps", "10001 steps", "at most 10000"]),
+        (["federation.segments_per_task=12", "federation.local_steps=1000"], ["segments_per_task", "12012 steps"]),
         (["exchange.schedule=[0, 24]"], ["exchange.schedule", "24"]),
         (["exchange.schedule=[-1]"], ["exchange.schedule", "-1"]),
         (["exchange.schedule=[3, 2]"], ["exchange.schedule must rise"]),

@@ -31,6 +31,7 @@ class Settings(BaseModel):
 
 
 MOST_SEGMENTS = 100_000  # of a job; every message says which one it is about
+MOST_STEPS = 10_000  # of a task; its answer has a record of each
 # The noise that a job or a site may ask for, relative to the clip norm: outside of it no accountant's series holds.
 LEAST_NOISE, MOST_NOISE = 0.05, 1000.0
 
@@ -149,7 +150,7 @@ class FederationSettings(Settings):
 
     rounds: int = Field(2, ge=1, description="Adapters are averaged at the end of each round.")
     segments_per_round: int = Field(12, ge=1, description="Segments in a round.")
-    local_steps: int = Field(1, ge=1, le=10_000, description="Private steps in a segment.")
+    local_steps: int = Field(1, ge=1, description="Private steps in a segment.")
     segments_per_task: int = Field(1, ge=1, description="Segments that a site works through in one task, at most.")
     aggregator: Literal["fedit", "svd"] = Field(
         "svd", description="Average the factors, or take the best rank-r approximation of the mean product."
@@ -219,6 +220,11 @@ class JobConfig(Settings):
             raise ValueError(
                 f"federation: rounds x segments_per_round is {self.total_segments}, at most {MOST_SEGMENTS} are "
                 "possible; take more local_steps in a segment"
+            )
+        in_a_task = min(self.federation.segments_per_task, self.federation.segments_per_round)
+        if (steps := in_a_task * (self.federation.local_steps + 1)) > MOST_STEPS:
+            raise ValueError(
+                f"federation: segments_per_task x (local_steps + 1) is {steps} steps, at most {MOST_STEPS} are possible"
             )
         if 1 not in ks:
             raise ValueError(f"evaluation.k must contain 1, as pass@1 is what runs are compared by; found {ks}")

@@ -5,6 +5,7 @@ from string import ascii_lowercase
 
 import pytest
 
+from fedrlvr.config import MOST_STEPS
 from fedrlvr.protocol.answers import (
     MAX_FAILURE,
     Failure,
@@ -76,7 +77,7 @@ def test_an_impossible_time_is_refused(seconds):
         [STEP | {"metrics": {k: v for k, v in NUMBERS.items() if k != "reward"}}],
         [STEP | {"metrics": NUMBERS | {"a" * 129: 1.0}}],
         [STEP | {"metrics": NUMBERS | {a + "/" + b: 1.0 for a in ascii_lowercase for b in ascii_lowercase}}],
-        [STEP] * 10_001,
+        [STEP] * (MOST_STEPS + 1),
     ],
     ids=lambda value: repr(value)[:40],
 )

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field
 
+from fedrlvr.config import MOST_STEPS
 from fedrlvr.printable import one_line
 from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, Receipt, SiteScores, StepRecord
 from fedrlvr.protocol.strict import Strict
@@ -32,7 +33,7 @@ class Answer(Strict):
 class StepsAnswer(Answer):
     """Of train and swap: a record of every step that was taken."""
 
-    steps: Annotated[list[StepRecord], Field(max_length=10_000)]
+    steps: Annotated[list[StepRecord], Field(max_length=MOST_STEPS)]
 
 
 class ProposeAnswer(Answer):

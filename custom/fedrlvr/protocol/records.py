@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 import fedrlvr
+from fedrlvr.config import MOST_SEGMENTS
 from fedrlvr.printable import check_name
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.strict import STRICT, Strict
@@ -25,7 +26,7 @@ MAX_METRIC = 1e30  # beyond it, sums over steps and sites would overflow
 Name = Annotated[str, AfterValidator(check_name)]
 Word = Annotated[str, Field(max_length=128), AfterValidator(check_name)]
 Receipt = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # hash of a line of a site's egress log
-Count = Annotated[int, Field(ge=0, le=100_000)]
+Count = Annotated[int, Field(ge=0, le=MOST_SEGMENTS)]
 
 _METRIC = re.compile(r"[a-z_]+(/[a-z_]+)?")
 _PASS = re.compile(r"pass@[1-9][0-9]*")
@@ -64,7 +65,7 @@ class Envelope(Strict):
     version: Word
     source: Word
     public_sha256: Word
-    round: Annotated[int, Field(ge=-1, le=100_000)]
+    round: Annotated[int, Field(ge=-1, le=MOST_SEGMENTS)]
     segment: Count
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field, field_validator
 
+from fedrlvr.config import MOST_STEPS
 from fedrlvr.protocol.records import Count, Envelope, Name, PooledResponse, Receipt, Segment
 from fedrlvr.protocol.strict import Strict
 
@@ -30,7 +31,7 @@ class TrainRequest(Request):
     that the server goes by."""
 
     task: ClassVar[str] = "train"
-    segments: Annotated[list[Segment], Field(min_length=1, max_length=10_000)]
+    segments: Annotated[list[Segment], Field(min_length=1, max_length=MOST_STEPS)]
     exchange: bool
     begin_round: bool
     adapter_spec: Name
