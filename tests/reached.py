@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -13,19 +14,23 @@ PAUSE = 0.2  # seconds
 
 @contextmanager
 def reached(processes: Callable[[], Iterable[psutil.Process]]) -> Iterator[set[str]]:
-    """Every port at which one could have connected to one of the processes, or to one under them, during the block."""
+    """Every port at which one could have connected to one of the processes, or to one under them, during the block.
+    The test fails where none of them could be looked at."""
     found, over = set(), threading.Event()
 
-    def look() -> None:
+    def look() -> int:
+        seen = 0
         while not over.wait(PAUSE):
             for process in processes():
                 with suppress(psutil.NoSuchProcess):
                     found.update(reachable_ports(process))
+                    seen += 1
+        return seen
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        looking.join()
+    with ThreadPoolExecutor(1) as executor:
+        looking = executor.submit(look)
+        try:
+            yield found
+        finally:
+            over.set()
+        assert looking.result() > 0
