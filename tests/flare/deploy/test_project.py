@@ -55,6 +55,8 @@ def test_a_file_that_is_not_a_project(tmp_path):
     (tmp_path / "project.yml").write_text("participants: [{name: a, type: client}]")
     with pytest.raises(SettingsError, match="not a project file with a server"):
         Deployment(tmp_path / "project.yml", tmp_path)
+    with pytest.raises(SettingsError, match=r"nowhere.yml: cannot be read"):
+        Deployment(tmp_path / "nowhere.yml", tmp_path)
 
 
 def test_a_taken_port_is_named_and_otherwise_the_next_free_one_is_chosen():

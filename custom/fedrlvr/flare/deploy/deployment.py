@@ -34,9 +34,9 @@ class Deployment:
     def __init__(
         self, project: Path, out: Path, python: Path = Path(sys.executable), environment: Mapping = os.environ
     ):
-        """Raises SettingsError if the file does not name one server, its sites, a project admin and a lead."""
+        """Raises SettingsError if the file cannot be read or lacks one server, its sites, a project admin or a lead."""
+        values = read_yaml(project)
         try:
-            values = read_yaml(project)
             people = values["participants"]
             ((self.server, self.port),) = [(p["name"], p["fed_learn_port"]) for p in people if p["type"] == "server"]
             self.sites = [p["name"] for p in people if p["type"] == "client"]
