@@ -212,14 +212,6 @@ def test_below_the_quorum_a_site_that_failed_often_is_named_once():
     assert len(failures) == 50
 
 
-def test_a_reason_cannot_steer_the_leads_terminal():
-    sites, failures = manager(
-        Transport(site_1=lambda m: Pending(answer=Failure.of("\x1b[2Jall\x07 is well;\nerror: none")))
-    )
-    ask(sites, optional=True)
-    assert failures[0]["reason"] == "[2Jall is well; error: none"
-
-
 def test_a_site_that_is_gone_is_not_asked():
     transport = Transport(site_1=answers, site_2=never_comes)
     transport.gone = {"site-2"}
