@@ -61,7 +61,7 @@ def is_held(found: Found, rare_words: float = RULES.rare_words) -> bool:
 
 
 class Texts:
-    """Private texts and right answers of one field; `shares` are those of answers dropped and of leaks that get out."""
+    """Private texts and right answers of one field."""
 
     def __init__(self, title: str, private: Path, answers: Path):
         self.title = title
@@ -86,7 +86,7 @@ def shares(found: list[list[Found]], rare_words: float = RULES.rare_words) -> li
 def curves(arguments: argparse.Namespace) -> None:
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
-    for texts, colour in zip([Texts(*parts) for parts in arguments.texts], COLOURS, strict=False):
+    for texts, colour in zip([Texts(*parts) for parts in arguments.texts], itertools.cycle(COLOURS), strict=False):
         sizes = [size for size in SIZES if size <= len(texts.private)]
         middle = min(1000, sizes[-1])
         found = texts.found(middle)
@@ -123,14 +123,13 @@ def drops(arguments: argparse.Namespace) -> None:
         [p.prompt for path in paths for p in texts_in(path)] for paths in (arguments.answers, arguments.public)
     )
     print("| private problems | dropped, mean | least | most |\n| ---: | ---: | ---: | ---: |")
-    for size in SIZES:
+    for size in (size for size in SIZES if size <= len(first) + sum(map(len, more))):
         dropped = []
         for seed in range(arguments.draws):
             private = list(itertools.chain(random.Random(seed).sample(first, len(first)), *more))[:size]
             index = PrivateIndex(private, public, EVERYDAY, RULES.ngram)
             dropped.append(fmean(is_held(index.find(answer)) for answer in answers))
-        if len(private) == size:
-            print(f"| {size:,} | {fmean(dropped):.1%} | {min(dropped):.1%} | {max(dropped):.1%} |")
+        print(f"| {size:,} | {fmean(dropped):.1%} | {min(dropped):.1%} | {max(dropped):.1%} |")
 
 
 WORDS = wordfreq.top_n_list("en", 60_000)
