@@ -80,10 +80,10 @@ def test_a_malformed_answer_is_refused(answer):
         check_answer(answer, 0)
 
 
-@pytest.mark.parametrize("line", ["", "{", "7", "[]", '{"time": 1}', '{"event": 1}', "[" * 100_000, "\x1b[2J"])
+@pytest.mark.parametrize("line", ["", "{", "[]", '{"time": 1}', '{"event": 1}', "[" * 100_000, "\x1b[2J", "\udcff"])
 def test_a_line_that_is_no_event_is_refused_with_its_number(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"event": "start"}\n' + line + '\n{"event": "end"}\n')
+    path.write_text('{"event": "start"}\n' + line + '\n{"event": "end"}\n', errors="surrogateescape")
     with pytest.raises(Refused, match=r"^metrics.jsonl, line 2: not (valid JSON|an event)$"):
         read_events(path)
     assert [event["event"] for event in read_events(path, 2)] == ["end"]

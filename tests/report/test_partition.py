@@ -71,6 +71,6 @@ def test_every_number_of_labels_makes_a_picture(tmp_path, sets):
 
 
 def test_a_dollar_sign_in_a_label_is_no_formula(tmp_path):
-    sets = SETS | {"site-1": problems(**{"costs in $x_{": 3, "$": 2})}
+    sets = SETS | {"site-1": problems(**{"costs in $x_{$": 3, "$": 2})}
     draw_partition(label_counts(sets), {}, "math", tmp_path / "partition.png")
     assert (tmp_path / "partition.png").stat().st_size > 1000

@@ -43,6 +43,10 @@ def test_nothing_that_steers_a_terminal_gets_there(character, terminal):
         out.encode()
 
 
+def test_a_table_has_room_for_what_is_shown_in_place_of_it():
+    assert shown(in_a_table("a\u202eb")).count("a b") == 5
+
+
 def test_a_line_that_is_redrawn_is_still_redrawn():
     file = io.StringIO()
     with Live(console=Screen(file=file, force_terminal=True), auto_refresh=False, transient=True) as live:

@@ -121,7 +121,11 @@ def test_steps_that_nobody_asked_for(train, steps, said):
         ("public", {"swap/all_wrong_groups": 3.0}, "swap/all_wrong_groups is 3, expected 0 to 2"),
         ("public", {"swap/rescued_groups": 1.0}, "swap/rescued_groups is 1, expected 0 to 0"),
         ("public", {"swap/fraction": 2.0}, "swap/fraction is 2, expected 0 to 1"),
+        ("private", {"frac_reward_zero_std": 2.0}, "frac_reward_zero_std is 2, expected 0 to 1"),
+        ("private", {"completions/clipped_ratio": 2.0}, "completions/clipped_ratio is 2, expected 0 to 1"),
         ("public", {"exchange/wrong": 1.0}, "exchange/wrong is 1, expected 0 to 0"),  # nothing was sent
+        ("public", {"exchange/received": 1.0}, "exchange/received is 1, expected 0 to 0"),
+        ("public", {"exchange/unknown_prompt": 1.0}, "exchange/unknown_prompt is 1, expected 0 to 0"),
     ],
 )
 def test_numbers_that_a_step_cannot_have(train, kind, changes, said):
