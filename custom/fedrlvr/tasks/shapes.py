@@ -63,8 +63,8 @@ def shape(text: str) -> Shape:
         outline = _outline(text)
     if not outline.enclosed or (text[0] == "{" and not outline.inner):
         chunks = _split_at(text, 0, [place for place in outline.outer if text[place] == ";"])
-        if len(chunks) > 1 and any(number(chunk) is not None for chunk in chunks):
-            parts = tuple(part for chunk in chunks for part in ((chunk,) if number(chunk) else shape(chunk).parts))
+        if len(chunks) > 1:
+            parts = tuple(part for chunk in chunks for part in _listed(chunk))
         else:
             parts = _split_at(text, 0, outline.outer)
         return Shape("", "", _both_signs(parts))
@@ -117,6 +117,11 @@ def _outline(text: str) -> _Outline:
 def _split_at(text: str, begin: int, places: list[int]) -> tuple[str, ...]:
     starts = [begin, *(place + 1 for place in places)]
     return tuple(text[a:b].strip() for a, b in zip(starts, [*places, len(text)], strict=True))
+
+
+def _listed(chunk: str) -> tuple[str, ...]:
+    """The parts of what stands beside a `;`: a numeral is one, whatever its commas."""
+    return (chunk,) if number(chunk) is not None else _split_at(chunk, 0, _outline(chunk).outer)
 
 
 def _both_signs(parts: tuple[str, ...]) -> tuple[str, ...]:
