@@ -79,9 +79,10 @@ def _answer(value: object) -> str | None:
 
 def _number(value: object) -> float | None:
     try:
-        return None if isinstance(value, bool) else float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None  # JSON has no other
 
 
 def _integer(value: object) -> int | None:
