@@ -10,6 +10,7 @@ WRONG = [
     ('{"a": 1, "b": 2, "a": 3}', "the key a stands twice in one object"),
     ('[{"x": {"a": 1, "a": 1}}]', "the key a stands twice in one object"),
     ('{"' + "k" * 999 + '": 1, "' + "k" * 999 + '": 2}', "the key 'kkk"),
+    ('{"' + "\U0001f600" * 999 + '": 1, "' + "\U0001f600" * 999 + '": 2}', r"the key '\U0001f600\U0001f600"),
     ('{"\\u001b[2J": 1, "\\u001b[2J": 2}', r"the key '\x1b[2J'"),
     ("[NaN]", "NaN is no JSON number"),
     ("-Infinity", "-Infinity is no JSON number"),

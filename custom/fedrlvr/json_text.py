@@ -56,7 +56,7 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 
 def shown(key: str) -> str:
     """A key as it may stand in a message."""
-    return key if key.isprintable() and len(key) <= _SHOWN else f"{key[:_SHOWN]!a}..."
+    return key if key.isprintable() and len(key) <= _SHOWN else f"{key!a:.{_SHOWN}}..."
 
 
 def _check_depth(value: object, text: str) -> None:
