@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
+from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.data.sources import SOURCES, read_source
 from fedrlvr.data.tables import SourceError
 from fedrlvr.tasks import task_named
 
 
 def refusal(dataset: str, source: Path | str) -> str:
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises((SourceError, ProblemFileError)) as caught:
         read_source(dataset, str(source), task_named(SOURCES[dataset].task), True)
     assert "What is the number" not in str(caught.value)
     assert "\n" not in str(caught.value)

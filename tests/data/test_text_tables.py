@@ -69,7 +69,7 @@ def test_lists_and_objects_in_a_csv_file_are_json(tmp_path):
         ("lines.json", "\n" + json.dumps(ROW)),
         ("mark.jsonl", b"\xef\xbb\xbf" + json.dumps(ROW).encode()),
         ("ends.jsonl", json.dumps(ROW) + "\r\n\r\n"),
-        ("array.json", json.dumps([ROW], indent=2)),
+        ("array.json", "\n" + json.dumps([ROW], indent=2)),
         ("packed.jsonl.gz", packed(json.dumps(ROW).encode())),
         ("a.csv", "question,answer\nHow many legs has a dog?,It has #### 4\n"),
         ("mark.csv", "\ufeffquestion,answer\r\nHow many legs has a dog?,It has #### 4\r\n"),
@@ -219,3 +219,9 @@ def test_asdiv_and_svamp_ask_their_facts_and_then_their_question(tmp_path):
         ("It is 3, what is 1/3?", "-(1/3)", ""),
         ("It costs 9. How much?", "1234.50", ""),
     ]
+
+
+@pytest.mark.parametrize("difficulty", ["nan", "Infinity", "1e999", "hard"])
+def test_a_number_that_no_problem_file_can_hold_is_refused(tmp_path, difficulty):
+    pool = read("deepmath", tmp_path / "a.csv", f"question,final_answer,difficulty,topic\nq,7,{difficulty},a\n")
+    assert pool.refused == [("a.csv, line 2", "column difficulty: expected a number, found str")]

@@ -117,27 +117,29 @@ def problems_in(path: Path) -> Iterator[tuple[str, Problem]]:
 
 
 def read_records(path: Path) -> Iterator[tuple[str, object]]:
-    """(where, value) of each line that is not blank, read one by one. Raises ProblemFileError for a file that cannot be
-    read, and a line that is not JSON."""
+    """(where, value), and raises, as `json_lines`."""
+    return ((f"{path}, line {number}", value) for number, value in json_lines(path))
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, object]]:
+    """(number, value) of each line that is not blank, read one by one. Raises ProblemFileError as `lines_in`, and for a
+    line that is not JSON."""
     for number, line in lines_in(path):
-        where = f"{path}, line {number}"
         if line.strip():
             try:
-                yield where, from_json(line)
+                yield number, from_json(line)
             except JsonError as error:
-                raise ProblemFileError(f"{where}: {error}") from None
+                raise ProblemFileError(f"{path}, line {number}: {error}") from None
 
 
 def lines_in(path: Path) -> Iterator[tuple[int, bytes]]:
     """(number, line) of each line, without the byte order mark that some editors write first; a file whose
     name ends in .gz is unpacked. Raises ProblemFileError for a file that cannot be read, and a line that is longer than
     MAX_LINE bytes."""
-    number = 0
     try:
         # Not as text: it would also be split inside JSON texts.
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
                 if len(line) > MAX_LINE:
                     raise ProblemFileError(
                         f"{path}, line {number}: longer than {MAX_LINE:,} bytes; write one row a line"

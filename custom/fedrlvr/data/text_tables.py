@@ -7,9 +7,9 @@ import csv
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from fedrlvr.data.problems import ProblemFileError, lines_in
+from fedrlvr.data.problems import ProblemFileError, json_lines, lines_in
 from fedrlvr.data.table import SourceError, Table
-from fedrlvr.json_text import JsonError, from_json, json_array, not_utf8, shown
+from fedrlvr.json_text import JsonError, json_array, not_utf8, shown
 
 TEXT_FILES = (".json", ".jsonl", ".csv")
 
@@ -29,15 +29,8 @@ def read_text_table(path: Path, name: str, kind: str, wanted: Container[str]) ->
 
 def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
     """(line, row) of JSON Lines, or of one array of rows."""
-    lines = ((number, line) for number, line in lines_in(path) if line.strip())
-    for number, line in lines:
-        if number == 1 and line.lstrip()[:1] == b"[":
-            yield from _array_rows(path)
-            return
-        try:
-            yield number, from_json(line)
-        except JsonError as error:
-            raise SourceError(f"{path}, line {number}: {error}") from None
+    first = next((text for _, line in lines_in(path) if (text := line.strip())), b"")
+    return _array_rows(path) if first.startswith(b"[") else json_lines(path)
 
 
 def _array_rows(path: Path) -> Iterator[tuple[int, object]]:
