@@ -70,9 +70,12 @@ def without_repeats(
 
 
 def _agree(group: list[Problem], same_answer: Callable[[Problem, str], bool]) -> bool:
-    if len({_answer(problem) for problem in group}) == 1:
+    distinct = {_answer(problem): problem for problem in group}
+    if len(distinct) == 1:
         return True
-    return not any(p.choices for p in group) and all(same_answer(p, q.answer) for p, q in combinations(group, 2))
+    if any(problem.choices for problem in group):
+        return False
+    return all(same_answer(p, q.answer) for p, q in combinations(distinct.values(), 2))
 
 
 def _answer(problem: Problem) -> str:
