@@ -113,6 +113,6 @@ def test_calculations_are_made_of_numerals_and_operators(text):
     assert is_calculation(text)
 
 
-@pytest.mark.parametrize("text", ["4", "1/2", "\\frac{1}{2}", "x", "2x", "3+4i", "\\alpha", "e^2", "1\\frac{1}{2}"])
-def test_numerals_and_unknowns_are_no_calculations(text):
+@pytest.mark.parametrize("text", ["x", "2x", "3+4i", "\\alpha", "e^2", "4\n", "\uff14"])
+def test_texts_with_something_unknown_are_no_calculations(text):
     assert not is_calculation(text)

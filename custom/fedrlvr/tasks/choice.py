@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fedrlvr.streams import stream
 from fedrlvr.tasks.candidate import answer_part, boxes
-from fedrlvr.tasks.references import refers_to_others
+from fedrlvr.tasks.references import DASHES, refers_to_others
 from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
 from fedrlvr.tasks.unicode_math import greek_letters
 from fedrlvr.types import Problem, Prompt
@@ -23,7 +23,6 @@ _LETTER_FIRST = re.compile(
 )
 _LETTER_LAST = re.compile(r"(.*\S)\s*\(([A-Z])\)", re.DOTALL)
 _STYLE = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:bf|it|rm)|mbox|emph|bm|boldsymbol) ?(\{[^{}]*\})")
-_DASH = re.compile("[\u2010\u2011\u2013\u2014\u2212]")
 _QUOTES = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 _ESCAPED = re.compile(r"\\([%$&#_ ])|[~$]|\*\*")
 
@@ -107,7 +106,7 @@ def _plain(content: str) -> str:
     """The text of a box without LaTeX's styles, escapes and commands for Greek letters."""
     for _ in range(2):  # a style in a style
         content = _STYLE.sub(lambda match: match[1][1:-1], content)
-    content = _DASH.sub("-", content)
+    content = content.translate(DASHES)
     return greek_letters(_ESCAPED.sub(lambda match: match[1] or (" " if match[0] == "~" else ""), content)).strip()
 
 

@@ -47,9 +47,7 @@ _COMMAND = re.compile(r"\\\\(?: ?\[[0-9.]{1,5} ?[a-z]{2}\])?|\\(?:left|right)\.|
 _ARGUMENTS = {"\\frac": 2, "\\binom": 2} | dict.fromkeys(
     ("\\sqrt", "\\pmod", "\\text", "\\mathbb", "\\mathcal", "\\overline", "\\vec", "\\hat", "\\tilde"), 1
 )
-_BARE_ARGUMENT = re.compile(
-    r"\\(?:frac|binom|sqrt|pmod|text|mathbb|mathcal|overline|vec|hat|tilde)(?![A-Za-z{])", re.DOTALL
-)
+_BARE_ARGUMENT = re.compile(f"(?:{'|'.join(map(re.escape, _ARGUMENTS))})(?![A-Za-z{{])")
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\[[^\[\]]*\]|.", re.DOTALL)
 FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|lcm|gcd|max|det"
 

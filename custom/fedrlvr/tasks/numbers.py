@@ -50,9 +50,8 @@ def number(text: str) -> Fraction | None:
 
 def is_calculation(text: str) -> bool:
     """Whether an answer in normal form has only numerals, operators, roots, known constants and functions, such as 2+2,
-    `\\sqrt{16}`, 5! and `\\binom{4}{2}`, but is no plain numeral."""
-    plain = text.isascii() and text.isprintable()
-    return plain and not _LETTER.search(_CALCULATION.sub("", text)) and number(text) is None
+    `\\sqrt{16}`, 5! and `\\binom{4}{2}`."""
+    return text.isascii() and text.isprintable() and not _LETTER.search(_CALCULATION.sub("", text))
 
 
 def _fraction(whole: str | None, top: int, low: int) -> Fraction | None:

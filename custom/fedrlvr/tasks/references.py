@@ -24,12 +24,12 @@ _REFERS_TO_OTHERS = re.compile(
     rf"|^(?:all |options? )?{_LETTER_NAME} ?[-~] ?{_LETTER_NAME}[.]?$",
     re.IGNORECASE,
 )
-_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
+DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _MARKUP = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\b|[\\$*{}]")
 
 
 def refers_to_others(option: str) -> bool:
     """Whether the option only makes sense among the others in their order. A false yes only means that its question is
     never reordered. Blanks of any kind, dashes and letters of any width, and TeX's markup do not hide it."""
-    plain = unicodedata.normalize("NFKC", option).translate(_DASHES)
+    plain = unicodedata.normalize("NFKC", option).translate(DASHES)
     return bool(_REFERS_TO_OTHERS.search(" ".join(_MARKUP.sub("", plain).split())))

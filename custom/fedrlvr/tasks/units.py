@@ -54,7 +54,7 @@ _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _QUALIFIERS = {"more", "total", "different", "distinct", "possible", "new", "red", "green", "blue", "old", "real"}
 
 _BESIDE = re.compile(r" ?/ ?| per ")
-_SHORTENED = re.compile(r"\.(?=[A-Za-z]{2})")  # of "sq.ft.", but not of "a.m."
+SHORTENED = re.compile(r"\.(?=[A-Za-z]{2})")  # the stop of "sq.ft." and "Dr.Li", but not of "a.m."
 _FACTOR = re.compile(r"([A-Za-z$%°][A-Za-z0-9$%°]*)(?:\^(?:\{?(-?[0-9])\}?))?")
 _STYLED = re.compile(r"\\text\{([^{}]*)\}")
 _NEGATIVE = re.compile(r"\^\{(-[0-9])\}")
@@ -86,9 +86,8 @@ def _table() -> dict[str, str]:
             symbol, _, names = entry.partition(":")
             for prefix, sign in prefixes.items():
                 known = [prefix + name for name in names.split()]
-                spelt = [name for name in known if len(name) > 2] + (
-                    [symbol] if symbol.islower() and not prefix else []
-                )
+                spelt = [name for name in known if len(name) > 2]
+                spelt += [symbol] if symbol.islower() and not prefix else []
                 units |= dict.fromkeys([*map(_plural, spelt), *known, sign + symbol], sign + symbol)
     for thing in _THINGS.split():
         units |= dict.fromkeys([thing, _plural(thing)], units.get(thing, thing))
@@ -96,7 +95,7 @@ def _table() -> dict[str, str]:
 
 
 _UNITS = _table()
-_COUNTED = {name for name, unit in _UNITS.items() if unit in _THINGS.split()} | set(_MATTER.split())
+_COUNTED = {name for thing in _THINGS.split() for name in (thing, _plural(thing))} | set(_MATTER.split())
 
 
 def quantity(text: str) -> tuple[str, str]:
@@ -125,7 +124,7 @@ def quantity(text: str) -> tuple[str, str]:
 def unit_named(words: str) -> str:
     """The unit that the words name, such as "sq. ft.", "m/s^2", "miles per hour", "bags of chips"; else ""."""
     powers: Counter[str] = Counter()
-    words = _SHORTENED.sub(" ", words).replace(".", "").replace("degrees Cel", "Cel")
+    words = SHORTENED.sub(" ", words).replace(".", "").replace("degrees Cel", "Cel")
     words = words.replace("mm Hg", "mmHg").replace("cm H2O", "cmH2O")
     above, *below = _BESIDE.split(words.strip(" ()"))
     for sign, factors in [(1, above), *((-1, part) for part in below)]:

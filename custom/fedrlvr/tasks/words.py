@@ -2,14 +2,13 @@
 
 import re
 
-from fedrlvr.tasks.units import same_word
+from fedrlvr.tasks.units import SHORTENED, same_word
 
 MAX_WORDS = 6  # of a gold; nobody writes a longer sentence again word by word
 
 _WRAPPED = re.compile(r"\\text\{[^{}]*\}")
 _WORDS = re.compile(r"[A-Za-z]{3,}(?:[ .,'-]+[A-Za-z0-9]+)*")
 _STYLE = re.compile(r"\\text\{|[{}$]")
-_SHORTENED = re.compile(r"\.(?=[A-Za-z]{2})")  # of "Dr.Li", but not of "a.m."
 _STOP = re.compile(r"(?<![0-9])\.|\.(?![0-9])")
 _TOKEN = re.compile(r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]")
 _ORDINAL = re.compile(r"(?<=[a-z] )([0-9]+)(?:st|nd|rd|th)(?![a-z])")
@@ -38,7 +37,7 @@ def same_words(gold: str, candidate: str) -> bool | None:
 
 def folded(text: str) -> list[str]:
     """The words, numbers and marks of an answer, without case, style, full stops, article, and brackets around all."""
-    text = _STOP.sub("", _SHORTENED.sub(" ", _STYLE.sub("", text)))
+    text = _STOP.sub("", SHORTENED.sub(" ", _STYLE.sub("", text)))
     text = _ORDINAL.sub(r"\1", text).strip()
     text = text[1:-1] if text.startswith("(") and text.endswith(")") else text
     tokens = _TOKEN.findall(text)
