@@ -3,16 +3,10 @@
 import time
 
 import pytest
+from tests.verdicts import verdict
 
-from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.equality import agreement
 from fedrlvr.tasks.task import Verdict
-from fedrlvr.types import Problem
-
-
-def verdict(gold: str, candidate: str) -> Verdict:
-    return TASKS["math"].verify(Problem("x", "?", gold), f"so \\boxed{{{candidate}}}.")
-
 
 RIGHT = {
     "\\frac{3}{4}": ["0.75", ".75", "3/4", "\\dfrac34", "\\frac{6}{8}", "75\\%"],

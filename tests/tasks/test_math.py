@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.verdicts import verdict
 
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import SYNTHETIC, TASKS, task_named
@@ -14,10 +15,6 @@ from fedrlvr.tasks.words import is_remark
 from fedrlvr.types import Message, Problem
 
 TASK = TASKS["math"]
-
-
-def verdict(gold: str, candidate: str, task=TASK) -> Verdict:
-    return task.verify(Problem("x", "?", gold), f"so \\boxed{{{candidate}}}.")
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,10 @@
 """The neighbours of a right answer that are other answers, kind by kind."""
 
 import pytest
+from tests.verdicts import pairs, verdict
 
-from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.task import Verdict
-from fedrlvr.types import Problem
 
-
-def verdict(gold: str, candidate: str) -> Verdict:
-    return TASKS["math"].verify(Problem("x", "?", gold), f"so \\boxed{{{candidate}}}.")
-
-
-# And their neighbours, which are other answers.
 OTHER = r"""
 \text{sine and cosine} | \text{sine or cosine}
 y\ne 0\text{ and }z\ne0 | y\ne 0\text{ or }z\ne0
@@ -175,10 +168,6 @@ I | 1
 S | s
 \zeta | Z
 """
-
-
-def pairs(table: str) -> list[tuple[str, str]]:
-    return [tuple(line.split(" | ")) for line in table.strip().splitlines()]
 
 
 @pytest.mark.parametrize(("gold", "candidate"), pairs(OTHER))

@@ -1,17 +1,8 @@
 """Spellings of one answer, kind by kind."""
 
 import pytest
+from tests.verdicts import pairs, verdict
 
-from fedrlvr.tasks import TASKS
-from fedrlvr.tasks.task import Verdict
-from fedrlvr.types import Problem
-
-
-def verdict(gold: str, candidate: str) -> Verdict:
-    return TASKS["math"].verify(Problem("x", "?", gold), f"so \\boxed{{{candidate}}}.")
-
-
-# Gold | answer. Spellings of one answer, kind by kind.
 SAME = r"""
 4\text{ and }7 | 7\text{ or }4
 y=a\text{ or }y=b | y=b\text{ and }y=a
@@ -134,7 +125,6 @@ x+1 | \textcolor{red}{x+1}
 n \equiv 3 \pmod{8} | n\equiv3\pmod 8
 \mathbb{Z} | \mathbb Z
 \lceil x\rceil | ⌈x⌉
-f'(x) | f'(x)
 y''+y=0 | y+y''=0
 f'(x)=2x | 2x
 y'=2y | 2y=y'
@@ -172,10 +162,6 @@ y=-\frac{1}{2}x+3 | y=3-\frac{x}{2}
 \frac{3\pm\sqrt5}{2} | \frac{3+\sqrt5}{2},\frac{3-\sqrt5}{2}
 \{1\pm\sqrt{5},-2\} | -2, 1+\sqrt5, 1-\sqrt5
 """
-
-
-def pairs(table: str) -> list[tuple[str, str]]:
-    return [tuple(line.split(" | ")) for line in table.strip().splitlines()]
 
 
 @pytest.mark.parametrize(("gold", "candidate"), pairs(SAME))
