@@ -1,11 +1,12 @@
 """Which answers equal a gold, and which only look like it."""
 
 import time
+from collections.abc import Iterable
 
 import pytest
 from tests.verdicts import verdict
 
-from fedrlvr.tasks.equality import agreement
+from fedrlvr.tasks.equality import MAX_COMPARISONS, MAX_NESTING, agreement
 from fedrlvr.tasks.task import Verdict
 
 RIGHT = {
@@ -139,9 +140,31 @@ def test_a_list_of_any_length_is_compared_and_only_few_of_its_parts_each_with_ea
     assert agreement(gold, gold.replace("x+7,", "x+700,"), ask) == "wrong"
     assert len(asked) == 1
     assert agreement(gold, gold.replace("x", "y"), ask) == "wrong"
-    nested = ",".join(f"\\{{{','.join(f'{m}a^{n}' for n in range(9))}\\}}" for m in range(9))
-    assert agreement(nested, nested.replace("a", "b"), ask) == "wrong"
-    assert len(asked) < 500
+
+
+def test_the_comparisons_of_one_answer_are_bounded():
+    asked = []
+
+    def ask(gold: str, candidate: str) -> str:
+        asked.append((gold, candidate))
+        return "equal" if gold[-1] == candidate[-1] != "0" else "different"
+
+    def sets(name: str, exponents: Iterable[int]) -> str:
+        return ",".join(f"\\{{{','.join(f'{m}{name}^{n}' for n in exponents)}\\}}" for m in range(2, 12))
+
+    assert agreement(sets("a", range(9, -1, -1)), sets("b", range(10)), ask) == "wrong"
+    assert len(asked) < MAX_COMPARISONS
+
+
+@pytest.mark.parametrize(("nesting", "reason"), [(MAX_NESTING, "math-verify"), (MAX_NESTING + 1, "wrong")])
+def test_brackets_in_brackets_are_compared_to_some_depth(nesting, reason):
+    gold, candidate = ("\\{" * nesting + text + ",1\\}" * nesting for text in ("x+1", "1+x"))
+    assert agreement(gold, candidate, lambda *pair: "equal") == reason
+
+
+def test_a_part_that_costs_too_much_is_not_compared_with_the_others():
+    outcomes = iter(["timeout"])
+    assert agreement("x+1,x+2", "y+1,y+2", lambda *pair: next(outcomes)) == "timeout"
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ i | -i
 \overline{z} | z
 \frac{1}{2} | \frac{1}{2}+10^{-30}
 1\frac{1}{2} | \frac{1}{2}
+1\frac{3}{2} | \frac{5}{2}
 \frac{x^2}{2}+C | \frac{x^2}{2}
 \frac{x^2}{2}+C | \frac{x^3}{2}+C
 \text{even} | \text{not even}

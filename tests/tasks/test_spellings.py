@@ -134,6 +134,7 @@ A^T | A^{\top}
 x^2\sin x+C | x^2 \sin(x)+c
 \operatorname{arctan}(2) | \arctan 2
 e^{-x} | \mathrm{e}^{-x}
+2ex+1 | 1+2\mathrm{e}x
 5\text{ m/s} | 5\text{ meters per second}
 5\text{ ft}^2 | 5\text{ square feet}
 5\text{ ft}^2 | 5\text{ sq ft}
