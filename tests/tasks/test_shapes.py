@@ -123,3 +123,18 @@ def test_equations_are_counted_outside_brackets(text, count):
 )
 def test_an_inequality_in_one_name_is_an_interval(parts, described):
     assert interval(";".join(parts), parts) == described
+
+
+@pytest.mark.parametrize(
+    ("text", "described"),
+    [
+        ("x>1,x<3", "(1,3)"),
+        ("x<1,x>3", "(-\\infty,1)\\cup(3,\\infty)"),
+        ("x\\le2,x\\ge2", None),
+        ("x>0,x\\ne1", "(0,\\infty)\\cap((-\\infty,1)\\cup(1,\\infty))"),
+        ("x<1;x>3,x<5", None),
+        ("x\\ne1;x\\ne2", None),
+    ],
+)
+def test_inequalities_beside_a_comma_hold_all_or_one_as_it_has_sense(text, described):
+    assert interval(text, shape(text).parts) == (described and ("x", described))

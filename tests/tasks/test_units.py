@@ -144,6 +144,7 @@ def test_names_of_one_unit_are_that_unit_and_no_other(names):
         "and a half",
         "bags of nothing",
         "square",
+        "square cubic cm",
         "of",
         "/",
         "cm^",
