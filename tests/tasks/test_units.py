@@ -145,6 +145,7 @@ def test_names_of_one_unit_are_that_unit_and_no_other(names):
         "bags of nothing",
         "square",
         "square cubic cm",
+        "cm square",
         "of",
         "/",
         "cm^",

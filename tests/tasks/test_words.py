@@ -32,6 +32,7 @@ def test_the_same_words_in_any_style(gold, candidate):
         ("\\text{March 3}", "March 4"),
         ("\\text{March 2.5}", "March 25"),
         ("\\text{L}", "\\text{l}"),
+        ("\\text{a b}", "\\text{b}"),
         ("ABC", "CBA"),
         ("none", "0"),
     ],
