@@ -63,6 +63,7 @@ DIFFERENT = [
     ("\\frac{5}{0}", "\\frac{7}{0}"),
     ("2<3", "1<4"),
     ("\\overline{z}", "z"),
+    ("\\sum_{k=0}^{\\infty}c", "\\sum_{k=1}^{\\infty}c"),
 ]
 
 
