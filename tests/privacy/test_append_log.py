@@ -80,6 +80,7 @@ TRICKS = {  # what becomes of the lines, and whether the next append notices, to
     "cut in the last line": (lambda lines: [*lines[:-1], lines[-1][:20]], True),
     "empty": (lambda lines: [], True),
     "not JSON": (lambda lines: [b"hello\n", *lines[1:]], False),
+    "JSON nested too deeply": (lambda lines: [b"[" * 100_000 + b"\n", *lines[1:]], False),
     "no object": (lambda lines: [*lines[:-1], b"[]\n"], True),
     "doubled": (lambda lines: [*lines, lines[-1]], False),
     "two too many": (lambda lines: [*lines, b"{}\n", b"{}\n"], True),
@@ -117,10 +118,11 @@ def test_a_file_or_a_head_that_is_gone_or_older_is_noticed(log):
             with pytest.raises(BrokenLog):
                 filled(log, "e")
             path.write_bytes(newer[path])
-    log.head.write_text("{}")
-    for use in (lambda: texts(log), lambda: filled(log, "e"), log.last_hash):
-        with pytest.raises(BrokenLog, match="head is damaged"):
-            use()
+    for damaged in ("{}", '{"lines": Infinity, "last": ""}', "[" * 100_000):
+        log.head.write_text(damaged)
+        for use in (lambda: texts(log), lambda: filled(log, "e"), log.last_hash):
+            with pytest.raises(BrokenLog, match="head is damaged"):
+                use()
 
 
 def test_lines_without_a_chain_are_continued_with_one(log):

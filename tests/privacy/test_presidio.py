@@ -36,11 +36,12 @@ def test_an_answer_with_what_presidio_finds_is_dropped(model):
     rules = ResponseRules(presidio=PresidioRules(model=model, entities=("PERSON", "CREDIT_CARD")))
     found = Presidio(rules.presidio)
     context = Context(frozenset("p"), lambda *_: True, PrivateIndex([]), presidio=found)
-    texts = ("It is 11.", "Eleanor Vance is 11.", "Pay 4111 1111 1111 1111 for 11.", "Mail 11 to a@b.org or 8.8.8.8")
+    texts = ("It is 11.", "Mail 11 to a@b.org or 8.8.8.8")  # the latter are not on the list
+    texts += ("Eleanor Vance is 11.", "**Eleanor** **Vance** is 11.", "Pay 4111 1111 1111 1111 for 11.")
     records = [PublicResponse("p", text) for text in texts]
     kept, dropped = filter_responses(records, rules, context)
-    assert [response.text for response in kept] == [texts[0], texts[3]]  # the last are not on the list
-    assert dropped["pii"] == 2
+    assert kept == records[:2]
+    assert dropped["pii"] == 3
 
 
 def test_what_is_missing_is_said_at_the_start(model, tmp_path, monkeypatch):

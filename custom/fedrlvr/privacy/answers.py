@@ -54,8 +54,11 @@ class Context:
     presidio: Callable[[str], bool] | None = None
 
     def has_personal_data(self, text: str, rules: ResponseRules) -> bool:
-        found = (personal_data(reading, rules.pii, rules.phone_regions) for reading in readings(text))
-        return any(found) or (self.presidio is not None and self.presidio(text))
+        return any(
+            personal_data(reading, rules.pii, rules.phone_regions)
+            or (self.presidio is not None and self.presidio(" ".join(reading.split())))  # its names have single blanks
+            for reading in readings(text)
+        )
 
     def has_a_name(self, text: str) -> bool:
         return self.names is not None and any(self.names.mentioned(reading) for reading in readings(text))

@@ -24,6 +24,7 @@ from io import FileIO
 from pathlib import Path
 from typing import ClassVar
 
+from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.sealed_folder import sync
 
@@ -172,7 +173,7 @@ class AppendLog:
 
     def _head(self) -> tuple[int, str]:
         try:
-            head = json.loads(self.head.read_bytes())
+            head = from_json(self.head.read_bytes())
             return int(head["lines"]), str(head["last"])
         except (FileNotFoundError, NotADirectoryError):
             return 0, ""
@@ -217,7 +218,7 @@ def _write(file: FileIO, data: bytes) -> None:
 
 def _parsed(raw: bytes) -> dict:
     try:
-        line = json.loads(raw)
-    except ValueError:
+        line = from_json(raw)
+    except JsonError:
         return {}
     return line if isinstance(line, dict) else {}
