@@ -47,16 +47,13 @@ class PrivateWords:
 
     def _known(self, public: Iterable[str], everyday: list[str]) -> HashSet:
         """The words of public texts and everyday words; what is in public texts in a row is kept aside."""
-        parts, self._public_ids = [self.hash.words(everyday)], [np.zeros(0, np.uint64)]
-        self._public = []
-        for texts in _batches(public):
-            spoken = [words(bare(text)) for text in texts]
-            self._public.append(self._hashed(spoken)[0])
-            self._public_ids.append(self.hash.words([name for text in texts for name in identifiers(bare(text))]))
-            parts.append(self._public[-1])
-        return HashSet(np.unique(np.concatenate(parts)))
+        self._public, self._public_ids = [], [np.zeros(0, np.uint64)]
+        for texts in _batches(map(bare, public)):
+            self._public.append(self._hashed(map(words, texts))[0])
+            self._public_ids.append(self.hash.words([name for text in texts for name in identifiers(text)]))
+        return HashSet(np.unique(np.concatenate([self.hash.words(everyday), *self._public])))
 
-    def _hashed(self, texts: list[list[str]]) -> tuple[np.ndarray, list[str]]:
+    def _hashed(self, texts: Iterable[list[str]]) -> tuple[np.ndarray, list[str]]:
         """The hashes of all words of some texts, with a 0 after each text; and the words."""
         flat = [word for text in texts for word in (*text, "")]
         hashes = self.hash.words(flat)
@@ -66,9 +63,8 @@ class PrivateWords:
     def _collect(self, private: Iterable[Problem], known: HashSet) -> None:
         """All words of the problems one after the other, a 0 after each text: their hashes, problems and marks."""
         words_, owners, marks, ids = _Growing(np.uint64), _Growing(np.uint32), _Growing(np.uint8), _Growing(np.uint64)
-        words_.add(np.zeros(2))  # so that every word has two before it
-        owners.add(np.zeros(2))
-        marks.add(np.zeros(2))
+        for part in (words_, owners, marks):
+            part.add(np.zeros(2))  # so that every word has two before it
         widths, sizes, seen = set(), set(), set()
         self._count = 0
         for problems in _batches(private):
@@ -142,10 +138,10 @@ class PrivateWords:
         found.sort()
         kept = _new(found)
         kept[: max(0, len(found) - int(limit))] &= found[int(limit) :] != found[: -int(limit)]  # else there are more
-        found = found[kept]
-        for public in self._public:
-            found = np.setdiff1d(found, np.concatenate([self.hash.sequences(public, size) for size in sizes]))
-        self.sequences, self.sizes = HashSet(found), sorted(sizes)
+        found = HashSet(found[kept])
+        public = [found.find(self.hash.sequences(text, size))[1] for text in self._public for size in sizes]
+        self.sequences = HashSet(np.delete(found.hashes, np.concatenate(public))) if public else found
+        self.sizes = sorted(sizes)
 
     def _in_a_row(self, size: int, least: int) -> Iterator[np.ndarray]:
         """Hashes of all `size` words in a row of one text of which at least so many are rare, or all but one neither
