@@ -43,8 +43,7 @@ def test_answers_of_a_job_are_counted_over_restarts(tmp_path):
     with EgressLog(tmp_path / "log").written(**PLACE | {"kind": "adapter"}) as entry:
         entry["count"] = 100
     EgressLog(tmp_path / "log").refused("no", **PLACE)
-    assert EgressLog(tmp_path / "log").answers_released("j1") == 7
-    assert EgressLog(tmp_path / "log").answers_dropped("j1", ("overlap", "identifier", "names")) == 9
+    assert EgressLog(tmp_path / "log").answers("j1") == {"released": 7, "overlap": 7, "identifier": 2, "pii": 18}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_an_edit_a_cut_and_an_older_copy_are_noticed(tmp_path, spoil):
     with pytest.raises(BrokenLog, match="until then nothing leaves"):
         list(log.entries())
     with pytest.raises(BrokenLog):
-        log.answers_released("j1")
+        log.answers("j1")
 
 
 def test_nothing_leaves_while_the_newest_line_is_not_the_one_that_was_written(tmp_path):
@@ -98,14 +97,14 @@ def test_nothing_leaves_while_the_newest_line_is_not_the_one_that_was_written(tm
 
 def test_a_log_of_an_earlier_version_goes_on_with_a_chain(tmp_path):
     log = EgressLog(tmp_path / "log")
-    old = PLACE | {"decision": "released", "reason": "", "count": 3}
+    old = PLACE | {"decision": "released", "reason": "", "count": 3, "rules": {}}
     log.path.write_text("".join(json.dumps(old | {"ledger": ledger}) + "\n" for ledger in ("one", "two", "")))
-    assert (log.answers_released("j1"), log.last_ledger()) == (9, "two")
+    assert (log.answers("j1"), log.last_ledger()) == ({"released": 9}, "two")
     log.refused("new", **PLACE)
     with log.written(**PLACE, ledger="three") as entry:
-        entry["count"] = 4
+        entry |= {"count": 4, "rules": {}}
     assert [entry["ledger"] for entry in log.entries()] == ["one", "two", "", "two", "three"]
-    assert (log.answers_released("j1"), log.last_ledger()) == (13, "three")
+    assert (log.answers("j1"), log.last_ledger()) == ({"released": 13}, "three")
     lines = log.path.read_bytes().splitlines(keepends=True)
     log.path.write_bytes(b"".join(lines[1:]))
     with pytest.raises(BrokenLog):

@@ -1,7 +1,8 @@
 """The site's own record of what left and what did not: JSON Lines, on disk before anything is sent, never a text."""
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -54,15 +55,14 @@ class EgressLog(AppendLog):
                 raise self.broken(f"line {number} is not a line of an egress log")
             yield entry
 
-    def answers_released(self, job: str) -> int:
-        """How many answers have left in this job, before a restart included. Reads the whole log: ask once a job."""
-        released = (e for e in self.entries() if e["kind"] == "responses" and e["decision"] == RELEASED)
-        return sum(entry["count"] for entry in released if entry["job"] == job)
-
-    def answers_dropped(self, job: str, rules: Iterable[str]) -> int:
-        """How many answers these rules have dropped in this job, before a restart included."""
-        released = (e for e in self.entries() if e["kind"] == "responses" and e["decision"] == RELEASED)
-        return sum(entry["rules"].get(rule, 0) for entry in released if entry["job"] == job for rule in rules)
+    def answers(self, job: str) -> Counter[str]:
+        """How many answers have left in this job (`RELEASED`), and how many each rule has dropped, before a restart
+        included. Reads the whole log: ask once a job."""
+        counts: Counter[str] = Counter()
+        for entry in self.entries():
+            if (entry["job"], entry["kind"], entry["decision"]) == (job, "responses", RELEASED):
+                counts.update(entry["rules"] | {RELEASED: entry["count"]})
+        return counts
 
     def check_receipt(self, receipt: str, lost: Container[str]) -> None:
         """Raises BrokenLog where the log has no line of this hash, which the server was given with an answer ("": none

@@ -5,6 +5,7 @@ nothing leaves.
 """
 
 import logging
+from collections import Counter
 from contextlib import AbstractContextManager
 from functools import cached_property
 
@@ -14,7 +15,7 @@ from fedrlvr.data.problems import ProblemFileError, content_hash, read_problems
 from fedrlvr.privacy.accountant import Charge, ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget, loose_delta
 from fedrlvr.privacy.answers import COMPARING, Context, Given, allowed_scores, allowed_steps, filter_responses
-from fedrlvr.privacy.egress_log import EgressLog, fingerprint
+from fedrlvr.privacy.egress_log import RELEASED, EgressLog, fingerprint
 from fedrlvr.privacy.everyday import everyday_words
 from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.overlap import PrivateIndex
@@ -95,8 +96,7 @@ class Egress:
             entry |= {"count": count, "rules": rules, **fingerprint(as_bytes(answer, tensors))}
             entry["ledger"] = self.ledger.last_hash()  # with the charge for an adapter
         if kind == "responses":
-            self._answers_released += count
-            self._private_drops += sum(rules[rule] for rule in COMPARING)
+            self._answers.update(rules | {RELEASED: count})
         # How long private steps took tells how many problems were in them, and how long their completions.
         seconds = answer.seconds if self.policy.metrics.private_steps else 0.0
         return answer.model_copy(update={"seconds": seconds}), tensors
@@ -195,8 +195,8 @@ class Egress:
             asked_ids=frozenset(self.asked & self._public.keys()),
             verify=self._right,
             index=self._index,
-            released_in_job=self._answers_released,
-            private_drops=self._private_drops,
+            released_in_job=self._answers[RELEASED],
+            private_drops=sum(self._answers[rule] for rule in COMPARING),
             given_in_job=self._given,
             names=self._names,
             presidio=self._presidio,
@@ -243,12 +243,8 @@ class Egress:
         return Presidio(rules) if rules and self.policy.responses.share else None
 
     @cached_property
-    def _answers_released(self) -> int:
-        return self.log.answers_released(self._place["job"])
-
-    @cached_property
-    def _private_drops(self) -> int:
-        return self.log.answers_dropped(self._place["job"], COMPARING)
+    def _answers(self) -> Counter[str]:
+        return self.log.answers(self._place["job"])
 
     def _written(self, kind: str, **place) -> AbstractContextManager[dict]:
         # Of a ledger that went back the log takes nothing in, or it would forget that lines are missing.
