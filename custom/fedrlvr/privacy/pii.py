@@ -61,13 +61,10 @@ _BORN = re.compile(
 )
 
 
-def personal_data(
-    text: str, kinds: Collection[str], phone_regions: Sequence[str] = (), names: "Names | None" = None
-) -> set[str]:
-    """Which of `kinds` (see `policy.PII`) are in `text`; also "name", if one of `names` is."""
+def personal_data(text: str, kinds: Collection[str], phone_regions: Sequence[str]) -> set[str]:
+    """Which of `kinds` (see `policy.PII`) are in `text`."""
     spoken = _ESCAPED.sub(r"\1", _DASH.sub("-", plain(text)))
-    found = {kind for kind in kinds if FINDERS[kind](spoken, phone_regions)}
-    return found | ({"name"} if names is not None and names.mentioned(spoken) else set())
+    return {kind for kind in kinds if FINDERS[kind](spoken, phone_regions)}
 
 
 class Names:

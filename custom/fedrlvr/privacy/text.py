@@ -114,7 +114,7 @@ def _borrowed(runs: list[str]) -> bool:
 
 
 def _mixed(run: str) -> bool:
-    if run.isascii() or len(run) < 3:
+    if len(run) < 3:
         return False
     scripts = [_script(character) for character in run]
     used = {script for script in scripts if script in SCRIPTS}

@@ -18,7 +18,8 @@ class SitePlan:
 
     def __init__(self, spec: RunSpec):
         self._spec = spec
-        self._round, self._planned, self._next = -1, _before_the_first_round(spec), 0
+        self._round, self._next = -1, 0  # before the first round
+        self._planned = [_measure("base", 0, spec.job.evaluation.samples)]
         self.private_steps = 0
 
     def admit(self, request: Request, with_adapter: bool) -> None:
@@ -65,10 +66,6 @@ class SitePlan:
         elif self._spec.resume:  # a server that goes on after this round begins with what it kept of it
             planned.append(after)
         return planned
-
-
-def _before_the_first_round(spec: RunSpec) -> list[Hashable]:
-    return [_measure("base", 0, spec.job.evaluation.samples)]
 
 
 def _measure(which: str, segment: int, samples: int, with_adapter: bool = False) -> Hashable:
