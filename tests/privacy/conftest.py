@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -14,6 +16,21 @@ def no_space():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     return fail
+
+
+@pytest.fixture
+def on_a_small_disk(tmp_path):
+    """`on_a_small_disk(program)` -> (words that it printed, its standard error); its argument is a disk of 64 kB."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    mount = f'mount -t tmpfs -o size=64k none {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}'
+
+    def run(program: str) -> tuple[list[str], str]:
+        command = ["unshare", "-rm", "sh", "-c", mount, program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.split(), done.stderr
+
+    return run
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import resource
 import signal
 import stat
 import subprocess
-import sys
 from itertools import count
 
 import pytest
@@ -262,13 +261,8 @@ print(*(line["text"] for line in log.lines()))
 """
 
 
-def test_a_disk_that_is_full(tmp_path):
-    """A real one, of 64 kB."""
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
-    mount = f'mount -t tmpfs -o size=64k none {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}'
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", mount, FILL], capture_output=True, text=True, check=False)
-    assert (done.stdout.split(), done.stderr) == (["refused"] * 5 + ["first", "second"], "")
+def test_a_disk_that_is_full(on_a_small_disk):
+    assert on_a_small_disk(FILL) == (["refused"] * 5 + ["first", "second"], "")
 
 
 def test_an_append_reads_as_much_of_a_long_log_as_of_a_short_one(log, monkeypatch, bytes_read):

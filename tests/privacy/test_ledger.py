@@ -27,12 +27,8 @@ def path(tmp_path):
     return tmp_path / "local" / "ledger.jsonl"
 
 
-def spent_on(ledger: Ledger, source: Source) -> float:
-    return epsilon(ledger.charges(source, SiteNoise), DELTA)
-
-
 def spent(ledger: Ledger) -> float:
-    return spent_on(ledger, Source("m"))
+    return epsilon(ledger.charges(Source("m"), SiteNoise), DELTA)
 
 
 def charged(path, times: int, model: str = "m", limit: float | None = None, site: str = "ward-7") -> float:

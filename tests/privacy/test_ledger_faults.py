@@ -157,12 +157,8 @@ print(Ledger(path, "ward-7").charges(Source("m"), SiteNoise)[0].releases)
 """
 
 
-def test_a_disk_that_becomes_read_only_refuses_and_goes_on_later(tmp_path):
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
-    mount = f'mount -t tmpfs -o size=64k none {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}'
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", mount, READ_ONLY], capture_output=True, text=True, check=False)
-    assert (done.stdout.split(), done.stderr) == (["charged", "refused", "charged", "2"], "")
+def test_a_disk_that_becomes_read_only_refuses_and_goes_on_later(on_a_small_disk):
+    assert on_a_small_disk(READ_ONLY) == (["charged", "refused", "charged", "2"], "")
 
 
 def test_two_links_to_one_ledger_have_one_head(tmp_path):
