@@ -62,6 +62,7 @@ def test_rare_words_of_one_problem_in_any_order():
 def test_a_term_of_two_rare_words_counts_less_than_two_from_all_over():
     private = index("He has wegener granulomatosis and keeps ostriches near Upington")
     assert private.find("this is wegener granulomatosis").rare == 1.5
+    assert private.find("this is wegener's granulomatosis").rare == 1.5
     assert private.find("granulomatosis, also named after wegener").rare == 2
     assert private.find("wegener granulomatosis, ostriches").rare == 2.5
 
@@ -75,7 +76,9 @@ def test_what_is_in_many_surroundings_is_of_the_field():
 def test_what_several_problems_say_of_one_patient_stays_a_secret():
     """Surroundings count, not problems; and a question that is there twice counts once."""
     asked = [f"{STORY}. What is the {thing}?" for thing in ("cause", "drug", "test", "risk", "dose", "next step")]
-    assert index(*asked).find("stretcher, Tromso, glazier").rare == 3
+    found = index(*asked).find("stretcher, Tromso, glazier")
+    assert found.rare == 3
+    assert {problem: len(rare) for problem, rare in found.words.items()} == dict.fromkeys(range(6), 3)
     assert index(*[STORY] * 50).find("stretcher, Tromso, glazier").rare == 3
 
 

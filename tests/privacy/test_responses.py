@@ -114,8 +114,9 @@ def test_a_problem_is_not_given_away_a_few_words_at_a_time():
     assert filter_responses([*records[:2], answer("fainted, beekeeper: 11")], in_step, context())[1]["budget"] == 0
 
 
-def test_what_left_in_earlier_exchanges_of_a_job_counts():
-    rules, given = STRICT.model_copy(update={"rare_share_per_job": 0.8}), Given()  # 6 of 8
+@pytest.mark.parametrize("share", [0.8, 0.1])  # 6 of 8 words; 1 of 8, but at least twice `rare_words`
+def test_what_left_in_earlier_exchanges_of_a_job_counts(share):
+    rules, given = STRICT.model_copy(update={"rare_share_per_job": share}), Given()
     for number, leaves in enumerate((True, True, True, True, False)):
         records = [answer(f"{FRAGMENTS[number]} {number}: 11")]
         assert bool(filter_responses(records, rules, context(given_in_job=given))[0]) == leaves

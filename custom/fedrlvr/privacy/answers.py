@@ -6,7 +6,7 @@ the rule that took it out.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fedrlvr.algorithms.scores import overall
 from fedrlvr.privacy.overlap import Found, PrivateIndex
@@ -28,8 +28,7 @@ class Given:
     def over(self, found: Found, limit: Callable[[int], float]) -> bool:
         """Whether one more answer would bring a problem's words over its limit."""
         return any(
-            not new <= self._words[problem] and len(new | self._words[problem]) > limit(problem)
-            for problem, new in found.words.items()
+            len(new | self._words[problem]) > limit(problem) for problem, new in found.words.items()
         )
 
     def add(self, found: Found) -> None:
@@ -39,9 +38,10 @@ class Given:
 
 @dataclass(frozen=True)
 class Context:
-    """What the rules need to know besides. `verify` says whether an answer is right, by the site's own verifier;
-    `asked_ids` are the problems of the step under way; `released_in_job` answers have left already, `private_drops`
-    were dropped by `COMPARING` rules. `given_in_job` and `given_in_step` are what has left of private problems."""
+    """What the rules need to know besides, for one exchange. `verify` says whether an answer is right, by the site's own
+    verifier; `asked_ids` are the problems that were asked for; `released_in_job` answers have left already,
+    `private_drops` were dropped by `COMPARING` rules. `given_in_job` and `given_in_step` are what has left of private
+    problems."""
 
     asked_ids: frozenset[str]
     verify: Callable[[PublicResponse], bool]
@@ -108,7 +108,7 @@ def broken_rules(responses: Sequence[PublicResponse], rules: ResponseRules, cont
     The caps on numbers come last, so that an answer which may not leave takes no place from one that may.
     """
     contents, of_prompt = set(), Counter()
-    context, drops = replace(context, given_in_step=Given()), context.private_drops
+    drops = context.private_drops
     for answer in responses:
         content = (answer.problem_id, answer.variant, " ".join(plain(answer.text).split()))
         broken = _broken(answer, rules, context, drops)
@@ -135,7 +135,7 @@ def broken_rules(responses: Sequence[PublicResponse], rules: ResponseRules, cont
 def _broken(answer: PublicResponse, rules: ResponseRules, context: Context, private_drops: int) -> str | None:
     """The first rule that an answer breaks. After too many drops that tell of private texts, nothing more is compared:
     else a job could go on asking."""
-    if rules.share and rules.max_private_drops is not None and private_drops >= rules.max_private_drops:
+    if rules.max_private_drops is not None and private_drops >= rules.max_private_drops:
         return "private_drops"
     return next((name for name, breaks in RULES.items() if breaks(answer, rules, context)), None)
 
