@@ -52,6 +52,14 @@ def test_everyday_words_are_a_secret_only_in_long_rows():
     assert index(f"Add {numbers} and more").find(numbers).sequences == 0
 
 
+def test_a_whole_question_is_a_secret_however_short_and_an_option_is_none():
+    for question in ("Did he come back home with her?", "Is sarcoidosis seen here?"):
+        assert index(question).find(f"{question} No.").sequences == 1
+    assert index("Did he come back home with her?").find("Did he come back home with them?").sequences == 0
+    option = "she was back at home with him"
+    assert index("Who?", choices=(option,)).find(option).sequences == 0
+
+
 def test_rare_words_of_one_problem_in_any_order():
     private = index(STORY, "The falconer of Utrecht has eczema")
     assert private.find("stretcher ... Tromso ... glazier").rare == 3
@@ -80,6 +88,16 @@ def test_what_several_problems_say_of_one_patient_stays_a_secret():
     assert found.rare == 3
     assert {problem: len(rare) for problem, rare in found.words.items()} == dict.fromkeys(range(6), 3)
     assert index(*[STORY] * 50).find("stretcher, Tromso, glazier").rare == 3
+
+
+def test_among_many_problems_a_secret_may_stand_in_more_of_them():
+    """4,000: 0.075% are three surroundings, 1% are 40 problems."""
+    many = [f"case {n}" for n in range(4000)]
+    told = [f"{STORY}. Tell him of day {n}" for n in range(20)]
+    assert index(*told).find("stretcher, Tromso, glazier").rare == 0
+    assert index(*told, *many).find("stretcher, Tromso, glazier").rare == 3
+    seen = ["The cook has eczema of the eye", "In eczema the skin is red", "Why does eczema hurt?"]
+    assert index(*seen, *many).find("eczema").rare == 1
 
 
 def test_which_parts_of_a_problem_are_looked_for():

@@ -27,9 +27,7 @@ class Given:
 
     def over(self, found: Found, limit: Callable[[int], float]) -> bool:
         """Whether one more answer would bring a problem's words over its limit."""
-        return any(
-            len(new | self._words[problem]) > limit(problem) for problem, new in found.words.items()
-        )
+        return any(len(new | self._words[problem]) > limit(problem) for problem, new in found.words.items())
 
     def add(self, found: Found) -> None:
         for problem, new in found.words.items():
@@ -38,8 +36,8 @@ class Given:
 
 @dataclass(frozen=True)
 class Context:
-    """What the rules need to know besides, for one exchange. `verify` says whether an answer is right, by the site's own
-    verifier; `asked_ids` are the problems that were asked for; `released_in_job` answers have left already,
+    """What the rules need to know besides, for one exchange. `verify` says whether an answer is right, by the site's
+    own verifier; `asked_ids` are the problems that were asked for; `released_in_job` answers have left already,
     `private_drops` were dropped by `COMPARING` rules. `given_in_job` and `given_in_step` are what has left of private
     problems."""
 
