@@ -157,6 +157,22 @@ def test_a_restored_ledger_is_refused_again_and_again(site, charging):
         assert isinstance(asked.ask(), SubmitAnswer)
 
 
+def test_a_ledger_restored_while_the_worker_works_is_refused(charging):
+    agent = charging()
+    agent.ask()
+    older = {path: path.read_bytes() for path in (agent.egress.ledger.path, agent.egress.ledger.head)}
+    agent.ask()
+    answer = agent.answer
+
+    def meanwhile(*request):
+        answered = answer(*request)
+        put_back(older)
+        return answered
+
+    agent.answer = meanwhile
+    assert "lines are missing that the egress log has seen" in agent.ask().reason
+
+
 def test_a_restored_log_is_refused_until_the_newer_one_is_back_or_given_up(site, charging):
     agent = charging()
     first = agent.ask()
