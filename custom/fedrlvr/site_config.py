@@ -10,6 +10,12 @@ from pydantic import AfterValidator, Field
 from fedrlvr.config import Settings
 
 
+class RolloutSettings(Settings):
+    """What samples completions."""
+
+    engine: Literal["cached"] = Field("cached", description="`cached`: the worker itself, from the model it trains.")
+
+
 class Hardware(Settings):
     """How a site's machine is used. Batch sizes change speed and memory, and results by no more than rounding."""
 
@@ -22,7 +28,10 @@ class Hardware(Settings):
     )
     gradient_checkpointing: bool = Field(False, description="Training takes more time and less memory.")
     micro_batch_size: int = Field(64, ge=1, description="Completions in memory at once, in training.")
-    generation_batch_size: int = Field(1024, ge=1, description="Completions in memory at once, in sampling.")
+    generation_batch_size: int | None = Field(
+        None, ge=1, description="Completions in memory at once, in sampling; null: as many as memory holds."
+    )
+    rollout: RolloutSettings = RolloutSettings()
 
 
 class LocalModel(Hardware):

@@ -17,7 +17,7 @@ from fedrlvr.config import GrpoSettings, PromptSettings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import check_prompts, choose_device
-from fedrlvr.learning.evaluation import ResultsFile, measure, result_of, rows_that_fit
+from fedrlvr.learning.evaluation import ResultsFile, measure, result_of
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
@@ -29,6 +29,9 @@ from fedrlvr.site.fingerprint import weights_fingerprint
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.types import Group
+
+PARTS = 4  # as many completions as fit into memory so many times are sampled before results are written: the last rows
+# of each part have no others to wait for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, sampling: GrpoSettings) -> None:
-    device, length = policy.model.device, sampling.max_completion_length
+    length = sampling.max_completion_length
     longest = check_prompts(arguments.problems.name, problems, policy, task, length)
-    size = DTYPES[arguments.dtype].itemsize
-    rows = arguments.batch_size or rows_that_fit(policy.model.config, longest + length, size, device)
-    sampler = CachedSampler(policy, max(rows, arguments.samples))
+    sampler = CachedSampler(policy, arguments.batch_size)
+    rows = PARTS * sampler.rows_that_fit(longest + length)
     rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature)
     left = [problem for problem in problems if problem.id not in file.done]
     with file, Progress(console=Screen(stderr=True), transient=True) as progress:
@@ -109,8 +111,8 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
             if not should_reduce_batch_size(error):
                 raise
             raise SettingsError(
-                f"one problem's {arguments.samples} completions do not fit into memory; choose --dtype bfloat16, a "
-                "smaller --max-completion-length or fewer --samples; earlier results are kept"
+                "a single completion does not fit into memory; choose --dtype bfloat16 or a smaller "
+                "--max-completion-length; earlier results are kept"
             ) from None
 
 

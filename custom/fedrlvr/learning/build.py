@@ -8,6 +8,7 @@ from fedrlvr.data.problems import manifest_hash, read_measured, read_problems
 from fedrlvr.data.tokenizer import PromptError
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine, read_deepspeed_config
+from fedrlvr.learning.generator import Generator
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.model import Policy, load_policy
 from fedrlvr.learning.ranks import Ranks
@@ -15,7 +16,7 @@ from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.learning.trainer import SiteProblems, Trainer
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.site_config import LocalModel, SiteConfig
+from fedrlvr.site_config import Hardware, LocalModel, SiteConfig
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.types import Problem
 
@@ -36,12 +37,20 @@ def build_trainer(
     policy = load_policy(config, job.lora, job.prompt, device)
     for name, members in (vars(problems) | {"public": list(problems.public.values())}).items():
         check_prompts(f"{name}_problems", members, policy, task, grpo.max_completion_length)
+    generator = build_generator(policy, config)
     engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
-    sampler, exact = CachedSampler(policy, config.generation_batch_size), config.dtype == "float32"
-    rollouts = Rollouts(policy, sampler, task, ranks, grpo.max_completion_length, grpo.temperature, keep_logprobs=exact)
+    engine.adapter_changed = generator.adapter_changed
+    rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature)
     step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size)
     dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
     return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key)
+
+
+def build_generator(policy: Policy, config: Hardware) -> Generator:
+    """The rollout engine that the site's file names. Raises ValueError where it cannot sample from this model."""
+    match config.rollout.engine:
+        case "cached":
+            return CachedSampler(policy, config.generation_batch_size)
 
 
 def read_site_problems(config: SiteConfig, task: Task, spec: RunSpec) -> SiteProblems:

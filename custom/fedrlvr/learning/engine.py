@@ -50,6 +50,7 @@ class Engine:
             _make_group_of_one(deepspeed.get_accelerator().communication_backend_name())
         self.policy = policy
         self.temperature = temperature
+        self.adapter_changed: Callable[[], None] = lambda: None  # called after each load and each step
         self.device = next(policy.model.parameters()).device
         self.lora_parameters = [p for p in policy.model.parameters() if p.requires_grad]
         torch_optimizer = torch.optim.AdamW(
@@ -139,6 +140,7 @@ class Engine:
         # Without ZeRO and in float32 DeepSpeed clips without keeping the norm, but then each rank has whole gradients.
         norms = [p.grad.norm() for p in self.lora_parameters if p.grad is not None]
         self._engine.step()
+        self.adapter_changed()
         norm = self._engine.get_global_grad_norm()
         return float(norm) if norm else float(torch.stack(norms).norm()) if norms else 0.0
 
@@ -152,6 +154,7 @@ class Engine:
         set_peft_model_state_dict(self.policy.model, adapter)
         if hasattr(self._optimizer, "refresh_fp32_params"):
             self._optimizer.refresh_fp32_params()
+        self.adapter_changed()
 
     @contextmanager
     def borrowed(self, adapter: Adapter) -> Iterator[None]:

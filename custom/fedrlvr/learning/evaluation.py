@@ -7,10 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-import psutil
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
-from transformers import PreTrainedConfig
 
 from fedrlvr.algorithms.scores import ProblemResult, Scores, scores_by_label
 from fedrlvr.json_text import from_json
@@ -19,8 +16,6 @@ from fedrlvr.settings_file import SettingsError
 from fedrlvr.streams import seed_of
 from fedrlvr.tasks.task import CUT_OFF
 from fedrlvr.types import Group, Problem
-
-MEMORY_SHARE = 0.5  # of the free memory: the estimate leaves out activations and fragmentation
 
 
 def evaluate(rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: Sequence[int], seed: int) -> Scores:
@@ -32,40 +27,15 @@ def evaluate(rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: 
 def measure(
     rollouts: Rollouts, problems: Sequence[Problem], samples: int, seed: int, rows: int
 ) -> Iterator[list[Group]]:
-    """Sample and verify each problem `samples` times, about `rows` completions at once; fewer where memory runs out.
+    """Sample and verify each problem `samples` times, and yield about `rows` completions at once.
 
     A problem's completions depend on `seed` and its id alone, so neither `rows` nor what was measured before changes
     them.
-
-    Raises:
-        RuntimeError: memory runs out with a single problem at once.
     """
-    start, chunk = 0, max(1, rows // samples)
-    while start < len(problems):
+    chunk = max(1, rows // samples)
+    for start in range(0, len(problems), chunk):
         part = problems[start : start + chunk]
-        try:
-            groups, _ = rollouts.groups_from(part, _uniforms(part, samples, rollouts.max_completion_length, seed))
-        except RuntimeError as error:
-            if chunk == 1 or not should_reduce_batch_size(error):
-                raise
-            chunk //= 2
-            continue
-        yield groups
-        start += len(part)
-
-
-def rows_that_fit(config: PreTrainedConfig, length: int, dtype_bytes: int, device: torch.device) -> int:
-    """How many completions of `length` tokens (prompt included) to sample at once in the memory that is free now.
-
-    A row holds keys and values of every layer, and about six float32 copies of one position's logits.
-    """
-    config = config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cache = 2 * config.num_hidden_layers * heads * head_dim * length * dtype_bytes
-    row = cache + 6 * 4 * config.vocab_size
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return max(1, int(free * MEMORY_SHARE / row))
+        yield rollouts.groups_from(part, _uniforms(part, samples, rollouts.max_completion_length, seed))[0]
 
 
 class ResultsFile:

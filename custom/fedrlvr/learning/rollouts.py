@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from fedrlvr.learning.generator import Generator, Sample
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.sampler import CachedSampler, Sample
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import CUT_OFF
@@ -16,19 +16,15 @@ from fedrlvr.types import Completion, Group, Problem
 
 @dataclass
 class Rollouts:
-    """Samples groups for problems. Every rank gets all groups; each samples its share.
-
-    `keep_logprobs` says that sampling and training compute the same log-probabilities: in float32 they agree to 1e-6,
-    in bfloat16 they do not, and the step has to score the completions afresh.
-    """
+    """Samples groups for problems. Every rank gets all groups; each samples its share. Where the generator's
+    log-probabilities are not training's, the step has to score the completions afresh."""
 
     policy: Policy
-    generator: CachedSampler
+    generator: Generator
     task: Task
     ranks: Ranks
     max_completion_length: int
     temperature: float
-    keep_logprobs: bool = True
 
     def groups(self, problems: Sequence[Problem], num_generations: int, seed: int) -> tuple[list[Group], float]:
         """One verified group per problem, and the mean entropy (nats per token) of the sampled distributions.
@@ -56,7 +52,7 @@ class Rollouts:
     def _completion(self, problem: Problem, sample: Sample) -> Completion:
         ids = sample.token_ids if sample.truncated else sample.token_ids[:-1]
         text = self.policy.decode(ids)
-        logprobs = sample.logprobs if self.keep_logprobs else None
+        logprobs = sample.logprobs if self.generator.exact_logprobs else None
         reward, reason = self.task.verify(problem, text)
         return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason)
 

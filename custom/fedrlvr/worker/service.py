@@ -83,11 +83,13 @@ class Service:
         return isinstance(error, NotThere) or not (moves or self._ranks.world_size > 1)
 
     def close(self, save: bool) -> None:
-        """Write the adapter as a PEFT directory, if it is to be kept, and unlock the run for another worker."""
+        """Write the adapter as a PEFT directory, if it is to be kept; end the rollout engine, and unlock the run for
+        another worker."""
         try:
             if save and self._ranks.rank == 0:
                 self.trainer.engine.save_adapter(self._setup.site_config.state_dir / "adapter")
         finally:
+            self.trainer.rollouts.generator.close()
             self._checkpoints.release()
 
     def _scores(self, request: ValidateRequest, adapter: Adapter | None) -> SiteScores:
