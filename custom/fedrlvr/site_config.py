@@ -29,7 +29,9 @@ class Hardware(Settings):
     gradient_checkpointing: bool = Field(False, description="Training takes more time and less memory.")
     micro_batch_size: int = Field(64, ge=1, description="Completions in memory at once, in training.")
     generation_batch_size: int | None = Field(
-        None, ge=1, description="Completions in memory at once, in sampling; null: as many as memory holds."
+        None,
+        ge=1,
+        description="Completions sampled at once, at most; null: what memory holds, which may change a run's rounding.",
     )
     rollout: RolloutSettings = RolloutSettings()
 

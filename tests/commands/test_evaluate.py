@@ -136,19 +136,19 @@ def test_interrupted_in_the_middle_it_says_so_and_the_same_command_ends_as_if_un
 
     def interrupted(task, problem, completion):
         calls.append(problem.id)
-        if len(calls) == GOLDS + 5 * SAMPLES + 2:
+        if len(calls) == GOLDS + 9 * SAMPLES + 2:
             raise KeyboardInterrupt
         return verify(task, problem, completion)
 
     monkeypatch.setattr(Protocol, "verify", interrupted)
     assert main(command()) == 130
     assert capsys.readouterr().err.endswith("error: interrupted\n")
-    assert len(lines(tmp_path / "out")) == 4  # two problems at once; those of the third pair are lost
+    assert len(lines(tmp_path / "out")) == 8  # written are four times what is sampled at once; the rest is lost
     assert not (tmp_path / "out" / "evaluation.json").exists()
     calls.clear()
     calls.extend([""] * 1000)
     assert main(command()) == 0
-    assert len(calls) - 1000 == GOLDS + (12 - 4) * SAMPLES
+    assert len(calls) - 1000 == GOLDS + (12 - 8) * SAMPLES
     assert main(command("--out", tmp_path / "whole")) == 0
     for name in ("evaluation.json", "results.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

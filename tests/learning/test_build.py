@@ -9,6 +9,7 @@ from tests.runs import spec_of
 from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
@@ -79,6 +80,23 @@ def test_lora_targets_that_match_nothing(site_files, small_job):
     job = small_job(lora__target_modules=["no_such_proj"])
     with pytest.raises(ValueError, match=r"no linear layer of .* is called 'no_such_proj'; it has down_proj"):
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
+
+
+def test_the_rollout_engine_is_the_sites_and_is_told_of_changes(site_files, job):
+    _, configs = site_files({"site-1": ("A",)}, generation_batch_size=3)
+    trainer = build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
+    generator = trainer.rollouts.generator
+    assert isinstance(generator, CachedSampler)
+    assert generator.batch_size == 3
+    assert trainer.engine.adapter_changed == generator.adapter_changed
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("float32", True), ("bfloat16", False)])
+def test_log_probabilities_of_sampling_are_kept_where_they_are_exact(site_files, job, dtype, kept):
+    _, configs = site_files({"site-1": ("A",)}, dtype=dtype)
+    trainer = build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
+    groups, _ = trainer.rollouts.groups(trainer.problems.private[:1], 2, seed=0)
+    assert [completion.logprobs is not None for completion in groups[0].completions] == [kept, kept]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

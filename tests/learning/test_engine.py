@@ -14,6 +14,7 @@ from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
 from fedrlvr.learning.batch import Row, collate
 from fedrlvr.learning.engine import Engine
 from fedrlvr.learning.model import load_policy
+from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.site_config import LocalModel
 from fedrlvr.worker.launcher import ALONE
 
@@ -58,6 +59,41 @@ def test_a_loaded_adapter_survives_the_next_step(model_path, stage, dtype):
     for name, tensor in engine.adapter().items():
         assert torch.equal(tensor, before[name]), name
         torch.testing.assert_close(tensor, loaded[name], atol=0 if dtype == "float32" else 1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype"), [(0, "float32"), (1, "float32"), (2, "float32"), (0, "bfloat16"), (2, "bfloat16")]
+)
+def test_sampling_between_steps_changes_nothing_that_trains(model_path, stage, dtype):
+    """While it samples, the adapter is merged into a copy of the weights."""
+    sampling, plain = engines = [make_engine(model_path, stage, dtype) for _ in range(2)]
+    for engine in engines:
+        engine.load_adapter(other_adapter(engine))
+        descend(engine, rows_of(engine))
+    before = {name: tensor.clone() for name, tensor in sampling.policy.model.state_dict().items()}
+    uniforms = torch.rand(6, 12, generator=torch.Generator().manual_seed(0))
+    CachedSampler(sampling.policy, 4).sample([sampling.policy.encode("A3725?")], 1.0, uniforms)
+    assert all(torch.equal(tensor, before[n]) for n, tensor in sampling.policy.model.state_dict().items())
+    for engine in engines:
+        descend(engine, rows_of(engine))
+    other = plain.adapter()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in sampling.adapter().items())
+
+
+def test_whoever_samples_is_told_of_every_change_of_the_adapter(model_path):
+    engine, told = make_engine(model_path), []
+    engine.adapter_changed = lambda: told.append(engine.adapter())
+    adapter = other_adapter(engine)
+    engine.load_adapter(adapter)
+    assert len(told) == 1
+    assert all(torch.equal(told[0][name], adapter[name]) for name in adapter)
+    descend(engine, rows_of(engine))
+    assert len(told) == 2
+    assert any(not torch.equal(told[1][name], adapter[name]) for name in adapter)
+    with engine.borrowed(adapter):
+        assert len(told) == 3
+    assert len(told) == 4
+    assert all(torch.equal(told[3][name], told[1][name]) for name in adapter)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

@@ -124,9 +124,9 @@ def ending_after(lengths: list[int], most: int) -> torch.Tensor:
         ([8, 1, 1, 1, 8, 1, 1, 1], 8, 7),
         # One after the other: 7 + 0 + 2.
         ([8, 1, 3], 1, 9),
-        # Sixteen places are filled up when two are free. One row of eight leaves first, then all at once.
-        ([1] + [4] * 15 + [4], 16, 6),
-        ([1, 1] + [4] * 14 + [4], 16, 4),
+        # Sixteen places are filled up when four are free: three leave first, then all others at once; or four.
+        ([1] * 3 + [4] * 13 + [4] * 4, 16, 6),
+        ([1] * 4 + [4] * 12 + [4] * 4, 16, 4),
     ],
 )
 def test_rows_that_have_ended_give_their_places_to_waiting_ones(monkeypatch, lengths, batch_size, calls):

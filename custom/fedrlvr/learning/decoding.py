@@ -11,7 +11,6 @@ from fedrlvr.learning.generator import Sample
 from fedrlvr.learning.model import Policy
 
 PREFILL_TOKENS = 4096  # of prompts in one forward pass, padding included, unless a single one is longer
-REFILL = 8  # waiting rows are let in as soon as one place in so many is free: each time costs a forward pass
 
 
 class Decoding:
@@ -46,10 +45,10 @@ class Decoding:
         self._rows = self._steps = torch.zeros(0, dtype=torch.long)  # of those in the cache: number, tokens so far
         self._logits: torch.Tensor | None = None  # of their next tokens
         while len(waiting) or len(self._rows):
-            free = places - len(self._rows)
-            if len(waiting) and free * REFILL >= places:
-                self._let_in(waiting[:free])
-                waiting = waiting[free:]
+            count = self._how_many_may_enter(waiting, places)
+            if count:
+                self._let_in(waiting[:count])
+                waiting = waiting[count:]
             token = self._draw()
             stays = self._note_ended(token)
             token = self._close_up(stays, token)
@@ -63,6 +62,19 @@ class Decoding:
             Sample(tuple(ids[:n]), tuple(values[:n]), ids[n - 1] not in self.policy.eos_ids, entropy / n)
             for ids, values, n, entropy in rows
         ]
+
+    def _how_many_may_enter(self, waiting: torch.Tensor, places: int) -> int:
+        """How many of the first waiting rows are let in now. Each time costs a forward pass, and a prompt is read again
+        for rows that enter later. So it is done once the next prompt's rows have room, or a quarter of all places is
+        free, but not for fewer than one place in 16."""
+        free = places - len(self._rows)
+        if len(waiting) <= free:
+            return len(waiting)
+        prompts = waiting[: free + 1] // self.group
+        if free < max(1, min(self.group, places // 4), places // 16):
+            return 0
+        whole = int((prompts != prompts[-1]).sum())  # without the prompt whose rows do not all have room
+        return whole or free
 
     def _let_in(self, rows: torch.Tensor) -> None:
         numbers, place = (rows // self.group).unique(return_inverse=True)
