@@ -14,7 +14,7 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
-SPARE = 8  # of memory, one part in so many is spare: what is kept is moved to its other end when that is used up
+SPARE = 8  # an eighth of the columns is spare: once it is used up, what is kept is moved to the memory's beginning
 
 
 def columns_held(columns: int, window: int | None = None) -> int:
@@ -116,7 +116,7 @@ class AttentionLayer(DynamicLayer):
         )
 
     def _end_at(self, end: int) -> None:
-        """Move what is kept."""
+        """Move what is kept, so that it ends there."""
         kept = self._kept(self.width)
         if end != self.end and self.count:
             for memory in (self._keys, self._values):
