@@ -61,7 +61,7 @@ def test_without_noise_and_bound_it_is_the_ordinary_step(make_trainer, small_job
     for private in (False, True):
         job = small_job(**(DP if private else {}), optimizer__max_grad_norm=1e9)
         trainer = make_trainer(job, stage=stage, dtype=dtype, gradient_checkpointing=checkpointing, micro_batch_size=3)
-        start, groups = trainer.engine.adapter(), trainer._with_old_logprobs(groups_of(trainer))
+        start, groups = trainer.engine.adapter(), groups_of(trainer)
         if private:
             metrics = dp_step(trainer, noise_multiplier=1e-16, clip_norm=1e3)(groups, problems=4)
         else:
@@ -100,8 +100,8 @@ def test_a_gradient_that_is_not_finite_counts_as_zero_and_is_in_no_metric(make_t
 
     def first_is_broken(*arguments):
         calls.append(arguments)
-        gradient = real(*arguments)
-        return [part * float("nan") for part in gradient] if len(calls) == 1 else gradient
+        gradient, loss = real(*arguments)
+        return ([part * float("nan") for part in gradient] if len(calls) == 1 else gradient), loss
 
     monkeypatch.setattr(step, "_gradient", first_is_broken)
     metrics = step(groups_of(trainer), problems=4)
@@ -192,7 +192,7 @@ if ranks.rank:
     step._random = np.random.default_rng(8)
 for _ in range(2):
     problems = step.sample(trainer.problems.private)
-    groups = trainer._with_old_logprobs(trainer.rollouts.groups(problems, 8, step.seed())[0])
+    groups = trainer.rollouts.groups(problems, 8, step.seed())[0]
     step(groups, 16)
 save_file(trainer.engine.adapter(), Path(out) / f"{ranks.world_size}-{ranks.rank}.safetensors")
 """

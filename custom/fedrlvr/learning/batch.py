@@ -8,25 +8,29 @@ import torch
 
 @dataclass(frozen=True)
 class Row:
-    """One completion with its prompt, ready for a training step. `old_logprobs` has one number per completion token."""
+    """One completion with its prompt, ready for a training step. `old_logprobs` and `reference_logprobs` have one
+    number per completion token, or are empty: not known, or not needed."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     old_logprobs: tuple[float, ...] = ()
+    reference_logprobs: tuple[float, ...] = ()
     advantage: float = 0.0
     swapped: bool = False
-    in_loss: bool = True
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded rows: `input_ids` and `attention_mask` N x (P + T), `completion_ids` and `mask` N x T."""
+    """Padded rows: `input_ids` and `attention_mask` N x (P + T), all others of tokens N x T. `mask` says which
+    completion tokens there are."""
 
+    rows: tuple[Row, ...]
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     completion_ids: torch.Tensor
     mask: torch.Tensor
     old_logprobs: torch.Tensor
+    reference_logprobs: torch.Tensor
     advantages: torch.Tensor
     swapped: torch.Tensor
 
@@ -42,21 +46,31 @@ def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
     width = max(len(row.completion_ids) for row in rows)
     ids = torch.full((len(rows), prompt_width + width), pad_id)
     attention = torch.zeros_like(ids)
-    mask = torch.zeros((len(rows), width), dtype=torch.bool)
-    old = torch.zeros((len(rows), width))
+    old, reference = torch.zeros((2, len(rows), width))
     for i, row in enumerate(rows):
         start, length = prompt_width - len(row.prompt_ids), len(row.completion_ids)
         ids[i, start : prompt_width + length] = torch.tensor(row.prompt_ids + row.completion_ids)
         attention[i, start : prompt_width + length] = 1
-        mask[i, :length] = row.in_loss
         if row.old_logprobs:
             old[i, :length] = torch.tensor(row.old_logprobs)
+        if row.reference_logprobs:
+            reference[i, :length] = torch.tensor(row.reference_logprobs)
     return Batch(
+        rows=tuple(rows),
         input_ids=ids.to(device),
         attention_mask=attention.to(device),
         completion_ids=ids[:, prompt_width:].to(device),
-        mask=mask.to(device),
+        mask=attention[:, prompt_width:].bool().to(device),
         old_logprobs=old.to(device),
+        reference_logprobs=reference.to(device),
         advantages=torch.tensor([row.advantage for row in rows]).to(device),
         swapped=torch.tensor([row.swapped for row in rows]).to(device),
     )
+
+
+def micro_batches(rows: Sequence[Row], size: int) -> list[list[int]]:
+    """The numbers of all rows in lists of at most `size`. Rows of one prompt are beside each other, as they can share
+    it, short ones first."""
+    prompts = {row.prompt_ids: number for number, row in reversed(list(enumerate(rows)))}
+    order = sorted(range(len(rows)), key=lambda i: (prompts[rows[i].prompt_ids], len(rows[i].completion_ids)))
+    return [order[start : start + size] for start in range(0, len(order), size)]

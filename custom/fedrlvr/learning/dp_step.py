@@ -7,12 +7,14 @@ not protect the numbers that the step returns: they are exact, and a site's poli
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import torch
 
 from fedrlvr.algorithms.loss import StepSize
 from fedrlvr.config import PrivacySettings
+from fedrlvr.learning.batch import Row, micro_batches
 from fedrlvr.learning.grpo_step import GrpoStep, Meter
 from fedrlvr.privacy.mechanism import clip_gradient, gaussian, secret_random
 from fedrlvr.types import Group, Problem
@@ -53,36 +55,44 @@ class DpStep:
         Returns the metrics of this rank's groups. `dp/grad_norm` is the mean norm of the finite gradients of groups,
         before they are clipped.
         """
-        meter, norms = Meter(), []
-        for _ in range(self.step.settings.num_iterations):
-            total = [torch.zeros(p.shape, dtype=torch.float64) for p in self.step.engine.lora_parameters]
-            seeds = [self.seed() for _ in groups]
-            for group, seed in self.step.ranks.share(list(zip(groups, seeds, strict=True))):
-                part, norm = clip_gradient(self._gradient(group, seed, meter), self.privacy.clip_norm)
+        step, meter, norms = self.step, Meter(), []
+        rows = self._rows(groups)
+        for _ in range(step.settings.num_iterations):
+            total = [torch.zeros(p.shape, dtype=torch.float64) for p in step.engine.lora_parameters]
+            seeds, losses = [self.seed() for _ in groups], []
+            for group_rows, seed in step.ranks.share(list(zip(rows, seeds, strict=True))):
+                gradient, loss = self._gradient(group_rows, seed, meter)
+                part, norm = clip_gradient(gradient, self.privacy.clip_norm)
                 norms.append(norm)
+                losses.append(loss)
                 total = [a + b.cpu() for a, b in zip(total, part, strict=True)]
-            if self.step.ranks.rank == 0:  # once for the sum over all ranks
+            if step.ranks.rank == 0:  # once for the sum over all ranks
                 std = self.privacy.noise_multiplier * self.privacy.clip_norm
                 total = [part + gaussian(part.shape, std, self._random) for part in total]
-            gradient = [part / self.expected(problems) for part in self.step.ranks.sum(total)]
-            meter.add("grad_norm", self.step.engine.apply_gradient(gradient))
+            gradient = [part / self.expected(problems) for part in step.ranks.sum(total)]
+            meter.add("loss", sum(step.ranks.gather([sum(losses)])) / self.expected(problems))
+            meter.add("grad_norm", step.engine.apply_gradient(gradient))
         finite = [norm for norm in norms if math.isfinite(norm)]
         return meter.means() | {
             "dp/grad_norm": sum(finite) / max(len(finite), 1),
             "dp/clipped_fraction": sum(n > self.privacy.clip_norm for n in finite) / max(len(finite), 1),
         }
 
-    def _gradient(self, group: Group, seed: int, meter: Meter) -> list[torch.Tensor]:
-        """The gradient of one group's loss alone, computed in micro-batches."""
-        step, engine = self.step, self.step.engine
+    def _rows(self, groups: Sequence[Group]) -> list[list[Row]]:
+        """Of every group the rows that move the policy, with the log-probabilities that the loss needs."""
+        rows = [self.step.rows([group]) for group in groups]
+        scored = iter(self.step.scored([row for some in rows for row in some]))
+        return [list(islice(scored, len(some))) for some in rows]
+
+    def _gradient(self, rows: Sequence[Row], seed: int, meter: Meter) -> tuple[list[torch.Tensor], float]:
+        """The gradient of one group's loss alone, computed in micro-batches, and that loss."""
+        step, engine, value = self.step, self.step.engine, 0.0
         total = [torch.zeros_like(p, dtype=torch.float64) for p in engine.lora_parameters]
-        rows = step.rows([group])
-        references = engine.score(rows, step.micro_batch_size, True) if step.settings.beta > 0 else [None] * len(rows)
         size = StepSize(step.settings.num_generations, 0.0, step.settings.max_completion_length)
         with engine.training(seed, bare=True):
-            for start in range(0, len(rows), step.micro_batch_size):
-                part = slice(start, start + step.micro_batch_size)
-                loss = step.loss(list(zip(rows[part], references[part], strict=True)), size, meter)
+            for part in micro_batches(rows, step.micro_batch_size):
+                loss = step.loss([rows[i] for i in part], size, meter)
                 parts = torch.autograd.grad(loss, engine.lora_parameters)
                 total = [a + b.double() for a, b in zip(total, parts, strict=True)]
-        return total
+                value += float(loss.detach())
+        return total, value

@@ -1,5 +1,6 @@
 """The DeepSpeed engine around the policy: log-probabilities, optimizer steps, adapters in and out."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -8,12 +9,12 @@ import torch
 import torch.distributed as dist
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.config import OptimizerSettings
 from fedrlvr.json_text import JsonError, from_json
-from fedrlvr.learning.batch import Batch, Row, collate
+from fedrlvr.learning.batch import Batch, Row, collate, micro_batches
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import keep_to_loopback
+from fedrlvr.learning.scorer import Scorer
 from fedrlvr.types import Adapter
 
 BATCH_SIZES = ("train_batch_size", "gradient_accumulation_steps", "train_micro_batch_size_per_gpu")
@@ -39,6 +40,19 @@ def read_deepspeed_config(path: Path) -> dict:
     return config
 
 
+class NotFinite(FloatingPointError):
+    """A loss or a gradient that is infinite or not a number."""
+
+
+def check_finite(what: str, value: float) -> None:
+    """Raises NotFinite."""
+    if not math.isfinite(value):
+        raise NotFinite(
+            f"the {what} of a step is {value}; look for weights of the model that are not finite, "
+            "or lower optimizer.learning_rate"
+        )
+
+
 class Engine:
     """One rank's share of a policy in training. All ranks must call the methods in the same order."""
 
@@ -51,6 +65,7 @@ class Engine:
         self.policy = policy
         self.temperature = temperature
         self.adapter_changed: Callable[[], None] = lambda: None  # called after each load and each step
+        self.scorer = Scorer(policy, temperature)
         self.device = next(policy.model.parameters()).device
         self.lora_parameters = [p for p in policy.model.parameters() if p.requires_grad]
         torch_optimizer = torch.optim.AdamW(
@@ -61,8 +76,10 @@ class Engine:
             weight_decay=optimizer.weight_decay,
         )
         dtype = self.lora_parameters[0].dtype
+        stage = deepspeed_config.get("zero_optimization", {}).get("stage", 0)
+        self._whole_gradients = stage == 0 and dtype == torch.float32
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
-            model=policy.model,
+            model=self.scorer,
             optimizer=torch_optimizer,
             config={
                 **deepspeed_config,
@@ -89,9 +106,9 @@ class Engine:
         """Switch on LoRA dropout (its mask comes from `seed`) and gradient checkpointing for the block; everything else
         in the base model acts as in sampling. With `bare`, forward passes go around DeepSpeed: its own allow gradients
         only by its own backward."""
-        self._forward = self.policy.model if bare else self._engine
+        self._forward = self.scorer if bare else self._engine
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), self.scorer.recomputing():
             torch.manual_seed(seed)
             for part in self._training_parts:
                 part.training = True
@@ -104,19 +121,18 @@ class Engine:
 
     def logprobs(self, batch: Batch) -> torch.Tensor:
         """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled."""
-        width = batch.completion_ids.shape[1]
-        logits = self._forward(**batch.inputs, logits_to_keep=width + 1, use_cache=False).logits
-        return token_logprobs(logits[:, :-1], batch.completion_ids, self.temperature)
+        return self._forward(batch)
 
     @torch.no_grad()
     def score(self, rows: Sequence[Row], micro_batch_size: int, reference: bool = False) -> list[tuple[float, ...]]:
         """Log-probabilities of each row's completion tokens under the policy, or under the frozen base model."""
-        scores: list[tuple[float, ...]] = []
+        scores: list[tuple[float, ...]] = [()] * len(rows)
         with self.policy.model.disable_adapter() if reference else nullcontext():
-            for start in range(0, len(rows), micro_batch_size):
-                part = rows[start : start + micro_batch_size]
-                values = self.logprobs(collate(part, self.policy.pad_id, self.device)).cpu()
-                scores += [tuple(v[: len(row.completion_ids)].tolist()) for v, row in zip(values, part, strict=True)]
+            for part in micro_batches(rows, micro_batch_size):
+                some = [rows[i] for i in part]
+                values = self.logprobs(collate(some, self.policy.pad_id, self.device)).cpu()
+                for i, row, v in zip(part, some, values, strict=True):
+                    scores[i] = tuple(v[: len(row.completion_ids)].tolist())
         return scores
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
@@ -136,13 +152,19 @@ class Engine:
         return self.step()
 
     def step(self) -> float:
-        """Clip the gradient, take an optimizer step, and return the gradient's L2 norm before clipping."""
+        """Clip the gradient, take an optimizer step, and return the gradient's L2 norm before clipping. Raises
+        NotFinite; the engine must not be used after that."""
         # Without ZeRO and in float32 DeepSpeed clips without keeping the norm, but then each rank has whole gradients.
         norms = [p.grad.norm() for p in self.lora_parameters if p.grad is not None]
+        norm = float(torch.stack(norms).norm()) if norms else 0.0
+        if self._whole_gradients:
+            check_finite("gradient", norm)
         self._engine.step()
         self.adapter_changed()
-        norm = self._engine.get_global_grad_norm()
-        return float(norm) if norm else float(torch.stack(norms).norm()) if norms else 0.0
+        if not self._whole_gradients:
+            norm = float(self._engine.get_global_grad_norm() or 0.0)
+            check_finite("gradient", norm)
+        return norm
 
     def adapter(self) -> Adapter:
         """A copy of the LoRA factors on the CPU in float32, names sorted."""

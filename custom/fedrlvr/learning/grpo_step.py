@@ -3,15 +3,16 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from fedrlvr.algorithms.advantages import group_advantages, has_signal
+from fedrlvr.algorithms.advantages import group_advantages
 from fedrlvr.algorithms.loss import StepSize, clipped_objective, kl_to_reference, token_weights
 from fedrlvr.config import GrpoSettings
-from fedrlvr.learning.batch import Row, collate
-from fedrlvr.learning.engine import Engine
+from fedrlvr.learning.batch import Row, collate, micro_batches
+from fedrlvr.learning.engine import Engine, check_finite
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.tasks import Task
 from fedrlvr.types import Completion, Group, Problem
@@ -20,47 +21,34 @@ from fedrlvr.types import Completion, Group, Problem
 class GrpoStep:
     """`num_iterations` passes over a batch of groups, `num_minibatches` optimizer steps each.
 
-    Groups whose advantages are all 0 are left out, as their gradient is 0; with `beta` > 0 the KL term needs them.
-    The loss is still divided by the number of all groups, so leaving some out only saves time.
+    Completions that cannot move the policy are left out: those of groups whose advantages are all 0, others with
+    advantage 0, and masked ones. With `beta` > 0 the KL term needs all that are not masked. The loss is still divided
+    by what it would be divided by with them, so leaving some out only saves time.
     """
 
     def __init__(self, engine: Engine, task: Task, settings: GrpoSettings, ranks: Ranks, micro_batch_size: int):
         self.engine, self.task, self.settings, self.ranks = engine, task, settings, ranks
         self.micro_batch_size = micro_batch_size
+        # The one optimizer step of a batch begins where the completions' "old" policy is: the ratio is 1.
+        self.one_step = settings.num_iterations == settings.num_minibatches == 1
 
     def __call__(self, groups: Sequence[Group], random: np.random.Generator) -> dict[str, float]:
-        """Train on `groups`, whose completions all have old log-probabilities.
+        """Train on `groups`.
 
         Returns the step's metrics under TRL's names; swap/ratio_* are over tokens of swapped completions. If no row has
-        a signal, no optimizer step is taken.
+        a signal, no optimizer step is taken. Raises NotFinite for a loss or a gradient that is not finite: no step
+        after it could be right.
         """
-        rows = self.rows(groups)
-        references = self.score(rows, reference=True) if self.settings.beta > 0 else [None] * len(rows)
-        lengths, minibatches = [len(c.token_ids) for g in groups for c in g.completions], self.settings.num_minibatches
-        size = StepSize(len(lengths) / minibatches, sum(lengths) / minibatches, self.settings.max_completion_length)
-        meter = Meter()
+        rows = self.scored(self.rows(groups))
+        size, meter = self._size(groups), Meter()
         for _ in range(self.settings.num_iterations if rows else 0):
             order = random.permutation(len(rows))
-            for part in np.array_split(order, minibatches):
+            for part in np.array_split(order, self.settings.num_minibatches):
                 if len(part):
                     seed = int(random.integers(2**63)) if self.engine.random_dropout else 0
                     with self.engine.training(seed):
-                        self._optimizer_step([rows[i] for i in part], [references[i] for i in part], size, meter)
+                        self._optimizer_step([rows[i] for i in part], size, meter)
         return meter.means()
-
-    def row(self, problem: Problem, completion: Completion, advantage: float = 0.0) -> Row:
-        return Row(
-            prompt_ids=self.engine.policy.encode_prompt(self.task.prompt(completion.problem or problem)),
-            completion_ids=completion.token_ids,
-            old_logprobs=completion.logprobs or (),
-            advantage=advantage,
-            swapped=bool(completion.origin),
-            in_loss=not (completion.truncated and self.settings.mask_truncated_completions),
-        )
-
-    def score(self, rows: Sequence[Row], reference: bool = False) -> list[tuple[float, ...]]:
-        """Log-probabilities of the rows' completions under the current policy, or under the frozen base model."""
-        return self.ranks.gather(self.engine.score(self.ranks.share(rows), self.micro_batch_size, reference))
 
     def rows(self, groups: Sequence[Group]) -> list[Row]:
         """Every completion that moves the policy, with its advantage."""
@@ -69,42 +57,76 @@ class GrpoStep:
         return [
             self.row(group.problem, completion, float(advantage))
             for group, values in zip(groups, advantages, strict=True)
-            if has_signal(values) or settings.beta > 0
             for completion, advantage in zip(group.completions, values, strict=True)
+            if (advantage != 0 or settings.beta > 0) and self._in_loss(completion)
         ]
 
-    def _optimizer_step(self, rows: list[Row], references: list, size: StepSize, meter: "Meter") -> None:
-        mine = self.ranks.share(list(zip(rows, references, strict=True)))
-        # All ranks must run the same number of micro-batches, as they communicate in each. A rank without rows left
-        # runs one row with weight 0.
-        count = math.ceil(math.ceil(len(rows) / self.ranks.world_size) / self.micro_batch_size)
-        parts = [mine[i * self.micro_batch_size : (i + 1) * self.micro_batch_size] for i in range(count)]
-        for i, part in enumerate(parts):
-            loss = self.loss(part, size, meter) if part else self._empty_loss(rows[0])
-            self.engine.backward(loss, last=i == count - 1)
-        meter.add("grad_norm", self.engine.step())
-
-    def loss(self, part, size: StepSize, meter: "Meter") -> torch.Tensor:
-        """The loss of `part`, pairs of a row and its reference log-probabilities (or None), in a step of `size`."""
-        settings = self.settings
-        batch = collate([row for row, _ in part], self.engine.policy.pad_id, self.engine.device)
-        logprobs = self.engine.logprobs(batch)
-        objective, clipped = clipped_objective(
-            logprobs, batch.old_logprobs, batch.advantages, settings.epsilon, settings.epsilon_high
+    def row(self, problem: Problem, completion: Completion, advantage: float = 0.0) -> Row:
+        return Row(
+            prompt_ids=self.engine.policy.encode_prompt(self.task.prompt(completion.problem or problem)),
+            completion_ids=completion.token_ids,
+            old_logprobs=completion.logprobs or (),
+            advantage=advantage,
+            swapped=bool(completion.origin),
         )
+
+    def scored(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with all log-probabilities that the loss needs. Old ones are those that sampling found, else those
+        of the policy now: of swapped completions always, of own ones where sampling computes less exactly than training
+        does. With `beta` > 0, reference ones are those of the frozen base model."""
+        rows = list(rows)
+        missing = [] if self.one_step else [i for i, row in enumerate(rows) if not row.old_logprobs]
+        for i, logprobs in zip(missing, self.score([rows[i] for i in missing]), strict=True):
+            rows[i] = replace(rows[i], old_logprobs=logprobs)
+        if self.settings.beta > 0:
+            references = self.score(rows, reference=True)
+            rows = [replace(row, reference_logprobs=r) for row, r in zip(rows, references, strict=True)]
+        return rows
+
+    def score(self, rows: Sequence[Row], reference: bool = False) -> list[tuple[float, ...]]:
+        """Log-probabilities of the rows' completions under the current policy, or under the frozen base model."""
+        return self.ranks.gather(self.engine.score(self.ranks.share(rows), self.micro_batch_size, reference))
+
+    def loss(self, rows: Sequence[Row], size: StepSize, meter: "Meter") -> torch.Tensor:
+        """The part that these rows have in the loss of a step of `size`."""
+        settings = self.settings
+        batch = collate(rows, self.engine.policy.pad_id, self.engine.device)
+        logprobs = self.engine.logprobs(batch)
+        old = logprobs.detach() if self.one_step else batch.old_logprobs
+        objective, clipped = clipped_objective(logprobs, old, batch.advantages, settings.epsilon, settings.epsilon_high)
         loss_per_token = -objective
         if settings.beta > 0:
-            reference = torch.zeros_like(logprobs)
-            for i, (_, values) in enumerate(part):
-                reference[i, : len(values)] = torch.tensor(values)
-            divergence = kl_to_reference(logprobs, reference)
+            divergence = kl_to_reference(logprobs, batch.reference_logprobs)
             loss_per_token = loss_per_token + settings.beta * divergence
             meter.tokens("kl", divergence, batch.mask)
         loss = (loss_per_token * token_weights(batch.mask, settings.loss_type, size)).sum()
         meter.tokens("clip_ratio/region_mean", clipped.float(), batch.mask)
-        meter.ratios((logprobs - batch.old_logprobs).detach().exp(), batch.mask & batch.swapped.unsqueeze(-1))
-        meter.add("loss", float(loss.detach()))
+        meter.ratios((logprobs - old).detach().exp(), batch.mask & batch.swapped.unsqueeze(-1))
         return loss
+
+    def _in_loss(self, completion: Completion) -> bool:
+        return not (completion.truncated and self.settings.mask_truncated_completions)
+
+    def _size(self, groups: Sequence[Group]) -> StepSize:
+        completions, minibatches = [c for g in groups for c in g.completions], self.settings.num_minibatches
+        tokens = sum(len(c.token_ids) for c in completions if self._in_loss(c))
+        return StepSize(len(completions) / minibatches, tokens / minibatches, self.settings.max_completion_length)
+
+    def _optimizer_step(self, rows: list[Row], size: StepSize, meter: "Meter") -> None:
+        # All ranks must run the same number of micro-batches, as they communicate in each. A rank without rows left
+        # runs one row with weight 0.
+        ranks = self.ranks.world_size
+        parts = micro_batches(rows, min(self.micro_batch_size, math.ceil(len(rows) / ranks)))
+        mine, count, total = self.ranks.share(parts), math.ceil(len(parts) / ranks), 0.0
+        for number in range(count):
+            part = [rows[i] for i in mine[number]] if number < len(mine) else []
+            loss = self.loss(part, size, meter) if part else self._empty_loss(rows[0])
+            self.engine.backward(loss, last=number == count - 1)
+            total += float(loss.detach())
+        total = sum(self.ranks.gather([total]))
+        check_finite("loss", total)
+        meter.add("loss", total)
+        meter.add("grad_norm", self.engine.step())
 
     def _empty_loss(self, row: Row) -> torch.Tensor:
         batch = collate([row], self.engine.policy.pad_id, self.engine.device)

@@ -8,7 +8,7 @@ any transport. It keeps no random state and no cursor, as every draw comes from 
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -185,7 +185,7 @@ class Trainer:
         """All random numbers are secret: none comes from the job's seed, which the server knows."""
         problems = self._shown(step.sample(self.problems.private), np.random.default_rng(step.seed()))
         groups, entropy = self.rollouts.groups(problems, self.job.grpo.num_generations, step.seed())
-        metrics = step(self._with_old_logprobs(groups), len(self.problems.private))
+        metrics = step(groups, len(self.problems.private))
         return rollout_metrics(groups, entropy) | metrics
 
     def _public_step(self, segment: Segment, received: dict, groups: list[Group], entropy: float) -> StepRecord:
@@ -223,16 +223,6 @@ class Trainer:
             mixed.append(rule(group, pooled, self.job.swap))
         return mixed
 
-    def _with_old_logprobs(self, groups: list[Group]) -> list[Group]:
-        """Give completions that have none the policy's log-probabilities at the start of the step: swapped ones always,
-        own ones where sampling computes less exactly than training does."""
-        missing = [(i, j, c) for i, g in enumerate(groups) for j, c in enumerate(g.completions) if c.logprobs is None]
-        rows = [self.step.row(groups[i].problem, c) for i, _, c in missing]
-        completions: list[list[Completion]] = [list(group.completions) for group in groups]
-        for (i, j, c), logprobs in zip(missing, self.step.score(rows), strict=True):
-            completions[i][j] = replace(c, logprobs=logprobs)
-        return [replace(group, completions=tuple(cs)) for group, cs in zip(groups, completions, strict=True)]
-
     def _verified(self, responses: Sequence[PooledResponse]) -> tuple[list[Completion], dict[str, float]]:
         """Other sites' answers as completions of ours. What they may not send (answers to no public problem, and wrong
         ones) is dropped and counted."""
@@ -246,7 +236,7 @@ class Trainer:
         }
 
     def _update(self, groups: list[Group], purpose: str, number: int) -> dict[str, float]:
-        return self.step(self._with_old_logprobs(groups), stream(self._own_seed, self.site, purpose, number))
+        return self.step(groups, stream(self._own_seed, self.site, purpose, number))
 
     def _seed(self, purpose: str, number: int) -> int:
         return seed_of(self._own_seed, self.site, purpose, number)
