@@ -17,7 +17,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from fedrlvr.learning.packing import Block, Packing
+from fedrlvr.learning.packing import Packing
 
 INNER = ("sdpa", "eager")  # the implementations that packed attention can call
 _packing: ContextVar[Packing] = ContextVar("packing")
@@ -25,9 +25,10 @@ _packing: ContextVar[Packing] = ContextVar("packing")
 
 @dataclass(frozen=True)
 class BlockMasks:
-    """What a layer gets in place of one mask: for each block its mask, S x 1 x T x K."""
+    """What a layer gets in place of one mask: the packing, and the mask of each of its blocks, S x 1 x T x K."""
 
-    blocks: tuple[tuple[Block, torch.Tensor], ...]
+    packing: Packing
+    masks: tuple[torch.Tensor, ...]
 
 
 @contextmanager
@@ -65,16 +66,16 @@ def _block_masks(*, mask_function, dtype: torch.dtype, use_vmap: bool = False, i
     positions of both."""
     if use_vmap:
         raise NotImplementedError("this architecture has a mask that does not depend on positions alone")
-    masks = []
-    for block in _packing.get().blocks:
-        zero = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=block.queries.device)
+    packing, masks = _packing.get(), []
+    zero = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=packing.token_ids.device)
+    for block in packing.blocks:
         queries, keys = block.query_positions[:, None, :, None], block.key_positions[:, None, None, :]
         allowed = mask_function(zero, zero, queries, keys) & block.real_keys[:, None, None, :]
         allowed = allowed | ~block.real_queries[:, None, :, None]  # a query that sees nothing would make NaN
         if inner == "eager":  # which adds its mask
             allowed = torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
-        masks.append((block, allowed))
-    return BlockMasks(tuple(masks))
+        masks.append(allowed)
+    return BlockMasks(packing, tuple(masks))
 
 
 def _attention(module, query, key, value, attention_mask: BlockMasks, *, inner: str, **more):
@@ -82,18 +83,20 @@ def _attention(module, query, key, value, attention_mask: BlockMasks, *, inner: 
     attend = sdpa_attention_forward
     if inner == "eager":  # every architecture has its own
         attend = sys.modules[type(module).__module__].eager_attention_forward
-    outputs = []
-    for block, mask in attention_mask.blocks:
-        here = _taken(query, block.queries), _taken(key, block.keys), _taken(value, block.keys)
-        output, _ = attend(module, *here, mask, **more)
-        outputs.append(output.flatten(0, 1)[block.real_queries.flatten()])
-    return torch.cat(outputs).unsqueeze(0), None
+    packing, masks = attention_mask.packing, attention_mask.masks
+    queries = _by_block(query, packing.queries, [mask.shape[2] for mask in masks], masks)
+    keys, values = (_by_block(t, packing.keys, [mask.shape[3] for mask in masks], masks) for t in (key, value))
+    outputs = [attend(module, *parts, **more)[0] for parts in zip(queries, keys, values, masks, strict=True)]
+    together = torch.cat([output.flatten(0, 1) for output in outputs])
+    return together.index_select(0, packing.real).unsqueeze(0), None
 
 
-def _taken(tensor: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Of 1 x heads x L x dimension the tokens at `places` (S x T), as S x heads x T x dimension."""
-    by_token = tensor[0].transpose(0, 1)
-    return by_token.index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
+def _by_block(tensor: torch.Tensor, places: torch.Tensor, widths: list[int], masks: tuple[torch.Tensor, ...]):
+    """Of 1 x heads x L x dimension the tokens at `places`: for each block, S x heads x T or K x dimension."""
+    taken = tensor[0].transpose(0, 1).index_select(0, places)
+    sizes = [(len(mask), width) for mask, width in zip(masks, widths, strict=True)]
+    parts = taken.split([count * width for count, width in sizes])
+    return [part.unflatten(0, size).transpose(1, 2) for part, size in zip(parts, sizes, strict=True)]
 
 
 for _inner in INNER:
