@@ -74,7 +74,7 @@ SMALL = WIDE | {"num_hidden_layers": 4, "vocab_size": 512}
 WORKLOADS = {
     "whole": Workload("4 layers x 256, all 64 tokens", "qwen3", SMALL, 64, 0, 7, 16),
     "early": Workload("completions end early (mean 16 tokens)", "qwen3", SMALL, 64, 30, 9, 16),
-    "long": Workload("up to 256 tokens, mean 80", "qwen3", SMALL, 256, 6, 5, 16),
+    "long": Workload("up to 256 tokens, mean 80", "qwen3", SMALL, 256, 6, 5, 8),
     "vocabulary": Workload(
         "2 layers, vocabulary 151,936", "qwen3", WIDE | {"num_hidden_layers": 2, "vocab_size": 151_936}, 64, 0, 3, 16
     ),
@@ -191,25 +191,10 @@ def ours(workload: Workload, folder: Path, connection: Connection) -> None:
         turns.done()
 
 
-def trl(workload: Workload, folder: Path, connection: Connection) -> None:
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+def trl_settings(workload: Workload, folder: Path):
+    from trl import GRPOConfig
 
-    torch.set_num_threads(1)
-    turns = Turns(connection)
-
-    class TakeTurns(TrainerCallback):
-        def on_step_begin(self, args, state, control, **more):
-            if not turns.wait():
-                os._exit(0)  # there is no other way out before the last step
-
-        def on_step_end(self, args, state, control, **more):
-            turns.done()
-
-    settings = GRPOConfig(
+    return GRPOConfig(
         output_dir=str(folder / "trl"),
         per_device_train_batch_size=workload.trl_rows,
         gradient_accumulation_steps=PROMPTS * GROUP // workload.trl_rows,
@@ -229,11 +214,31 @@ def trl(workload: Workload, folder: Path, connection: Connection) -> None:
         disable_tqdm=True,
         logging_steps=1000,
     )
+
+
+def trl(workload: Workload, folder: Path, connection: Connection) -> None:
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOTrainer
+
+    torch.set_num_threads(1)
+    turns = Turns(connection)
+
+    class TakeTurns(TrainerCallback):
+        def on_step_begin(self, args, state, control, **more):
+            if not turns.wait():
+                os._exit(0)  # there is no other way out before the last step
+
+        def on_step_end(self, args, state, control, **more):
+            turns.done()
+
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=lambda completions, **more: [float(i % 2) for i in range(len(completions))],
-        args=settings,
+        args=trl_settings(workload, folder),
         train_dataset=Dataset.from_list([{"prompt": problem.prompt} for problem in workload.problems()]),
         processing_class=AutoTokenizer.from_pretrained(folder, padding_side="left"),
         peft_config=LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"),

@@ -13,6 +13,7 @@ from tests.runs import spec_of
 
 from fedrlvr.config import PrivacySettings
 from fedrlvr.learning.dp_step import DpStep
+from fedrlvr.learning.grpo_step import Meter
 from fedrlvr.protocol.records import Segment, StepRecord
 
 SINGLE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # what the fixtures set for one process
@@ -57,7 +58,7 @@ def flat(gradient) -> torch.Tensor:
 @pytest.mark.parametrize(("stage", "dtype"), [(0, "float32"), (1, "float32"), (2, "float32"), (2, "bfloat16")])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_without_noise_and_bound_it_is_the_ordinary_step(make_trainer, small_job, stage, dtype, checkpointing):
-    moved = []
+    moved, losses = [], []
     for private in (False, True):
         job = small_job(**(DP if private else {}), optimizer__max_grad_norm=1e9)
         trainer = make_trainer(job, stage=stage, dtype=dtype, gradient_checkpointing=checkpointing, micro_batch_size=3)
@@ -66,13 +67,28 @@ def test_without_noise_and_bound_it_is_the_ordinary_step(make_trainer, small_job
             metrics = dp_step(trainer, noise_multiplier=1e-16, clip_norm=1e3)(groups, problems=4)
         else:
             metrics = trainer.step(groups, np.random.default_rng(0))
+        losses.append(metrics["loss"])
         moved.append((metrics["grad_norm"], {n: t - start[n] for n, t in trainer.engine.adapter().items()}))
     (plain_norm, plain), (norm, private) = moved
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
     assert norm == pytest.approx(plain_norm, rel=1e-3 if dtype == "float32" else 3e-2)
     assert sum(float(t.abs().sum()) for t in plain.values()) > 0
     if dtype == "float32":  # Adam's first step is a sign, which bf16's rounding may turn where a gradient is almost 0
         for name, tensor in plain.items():
             torch.testing.assert_close(private[name], tensor, atol=2e-5, rtol=1e-3)
+
+
+def test_a_groups_gradient_is_that_of_padded_rows(make_trainer, small_job):
+    trainer = make_trainer(small_job(**DP), micro_batch_size=3)
+    step, (rows, *_) = dp_step(trainer), dp_step(trainer)._rows(groups_of(trainer))
+    assert len(rows) == 4
+    assert trainer.engine.scorer.packs
+    packed, loss = step._gradient(rows, 0, Meter())
+    trainer.engine.scorer._way = trainer.engine.scorer._plain
+    padded, expected = step._gradient(rows, 0, Meter())
+    assert loss == pytest.approx(expected, abs=1e-7)
+    torch.testing.assert_close(flat(packed), flat(padded), atol=1e-6, rtol=1e-4)
+    assert float(flat(padded).norm()) > 1e-3
 
 
 def test_one_problem_more_changes_the_sum_by_at_most_the_clip_norm(make_trainer, small_job):

@@ -111,6 +111,39 @@ def test_a_step_makes_its_completions_likelier_and_the_adapter_survives_save_loa
         torch.testing.assert_close(merged(input_ids=ids).logits, expected, atol=2e-4, rtol=1e-4)
 
 
+def of_every_length(engine: Engine) -> list[Row]:
+    """Rows of a short and a long prompt, both of them several times; one is a single token long."""
+    random, size = torch.Generator().manual_seed(3), engine.policy.model.config.vocab_size
+    prompts = [engine.policy.encode_prompt(text) for text in PROMPTS]
+    lengths = (10, 1, 7, 33, 2, 50)
+    tokens = [tuple(torch.randint(3, size, (length,), generator=random).tolist()) for length in lengths]
+    return [Row(prompts[i % 2], completion) for i, completion in enumerate(tokens)]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_rows_have_the_logprobs_and_gradients_of_padded_ones(family, checkpointing):
+    """Beside the model's own forward pass, which knows nothing of packing and of chunks of logits."""
+    _, path = family
+    engine = engine_of(path, checkpointing)
+    random = torch.Generator().manual_seed(0)
+    adapter = {name: torch.randn(t.shape, generator=random) * 0.1 for name, t in engine.adapter().items()}
+    engine.load_adapter(adapter)
+    batch = collate(of_every_length(engine), engine.policy.pad_id, CPU)
+    weights = torch.randn(batch.mask.shape, generator=random)
+    assert engine.scorer.packs
+    results = []
+    for way in (engine.scorer._packed, engine.scorer._padded, engine.scorer._plain):
+        engine.scorer._way = way
+        with engine.training(seed=0, bare=True):
+            logprobs = engine.logprobs(batch)
+            gradient = torch.autograd.grad((logprobs * weights).sum(), engine.lora_parameters)
+        results.append((logprobs.detach(), torch.cat([part.flatten() for part in gradient])))
+    *others, (expected, plain) = results
+    for found, gradient in others:
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(gradient, plain, atol=1e-5 * float(plain.abs().max()), rtol=1e-4)
+
+
 def test_lora_goes_where_the_preset_says(family):
     name, path = family
     targets = ("qkv_proj",) if name == "phi3" else ("q_proj", "v_proj")

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from fedrlvr.algorithms.advantages import group_advantages
-from fedrlvr.types import Group
+from fedrlvr.learning.engine import NotFinite
+from fedrlvr.learning.ranks import Ranks
+from fedrlvr.learning.scorer import Scorer
+from fedrlvr.types import Completion, Group
 
 
 def groups_of(trainer, number=0, generations=4) -> list[Group]:
@@ -75,12 +78,15 @@ def test_without_any_signal_no_step_is_taken(make_trainer, job):
     assert all(torch.equal(t, before[n]) for n, t in trainer.engine.adapter().items())
 
 
-def test_micro_batches_do_not_change_the_step(make_trainer, job):
-    adapters = []
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo"])
+def test_micro_batches_change_neither_the_step_nor_the_logged_loss(make_trainer, small_job, loss_type):
+    adapters, losses = [], []
     for size in (1, 5, 64):
-        trainer = make_trainer(job, micro_batch_size=size)
-        trainer.step(with_rewards(groups_of(trainer), MIXED), np.random.default_rng(0))
+        trainer = make_trainer(small_job(grpo__loss_type=loss_type), micro_batch_size=size)
+        metrics = trainer.step(with_rewards(groups_of(trainer), MIXED), np.random.default_rng(0))
         adapters.append(trainer.engine.adapter())
+        losses.append(metrics["loss"])
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
     for other in adapters[1:]:
         for name, tensor in adapters[0].items():
             torch.testing.assert_close(tensor, other[name], atol=2e-5, rtol=1e-3)
@@ -97,7 +103,7 @@ def test_right_answers_become_likelier_and_wrong_ones_less(make_trainer, job):
     groups = with_rewards(groups_of(trainer), [[1, 0, 0, 0]] * 4)
     rows = [trainer.step.row(group.problem, c) for group in groups for c in group.completions]
     before = [sum(s) for s in trainer.step.score(rows)]
-    for i in range(3):
+    for i in range(12):
         trainer.step(groups, np.random.default_rng(i))
     after = [sum(s) for s in trainer.step.score(rows)]
     change = np.array(after) - np.array(before)
@@ -127,3 +133,126 @@ def test_the_kl_term_pulls_back_to_the_base_model(make_trainer, small_job):
         last = trainer.step(groups, np.random.default_rng(i))
     assert first["kl"] > 0
     assert last["kl"] < first["kl"]
+
+
+def shaped(trainer, lengths, rewards, truncated=()) -> list[Group]:
+    """Groups of the first problem with completions of these lengths; those whose number is in `truncated` were cut."""
+    problem, ends = trainer.problems.private[0], iter(range(100))
+    made = [
+        [Completion((5,) * n, None, "", r, next(ends) in truncated) for n, r in zip(ns, rs, strict=True)]
+        for ns, rs in zip(lengths, rewards, strict=True)
+    ]
+    return [Group(problem, tuple(completions)) for completions in made]
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "masked", "expected"),
+    [
+        # The first group's advantages are 0.5 and -0.5.
+        ("dr_grpo", False, -(0.5 * 6 - 0.5 * 2) / (4 * 20)),
+        ("grpo", False, -(0.5 - 0.5) / 4),
+        ("bnpo", False, -(0.5 * 6 - 0.5 * 2) / (6 + 2 + 3 + 5)),
+        ("dr_grpo", True, 0.5 * 2 / (4 * 20)),
+        ("grpo", True, 0.5 / 4),
+        ("bnpo", True, 0.5 * 2 / (2 + 3 + 5)),
+    ],
+)
+def test_the_logged_loss_by_hand(make_trainer, small_job, loss_type, masked, expected):
+    """At ratio 1 a token's loss is minus its advantage. The first completion, of 6 tokens, was cut off. The second
+    group has no signal and still counts in what the loss is divided by."""
+    grpo = {"grpo__loss_type": loss_type, "grpo__scale_rewards": "none", "grpo__mask_truncated_completions": masked}
+    trainer = make_trainer(small_job(grpo__num_generations=2, **grpo))
+    groups = shaped(trainer, [(6, 2), (3, 5)], [(1, 0), (1, 1)], truncated={0})
+    assert trainer.step(groups, np.random.default_rng(0))["loss"] == pytest.approx(expected, abs=1e-7)
+
+
+class OneOfTwo(Ranks):
+    """A rank whose mate computes nothing: what this one would tell it is kept."""
+
+    def gather(self, mine):
+        self.told = list(mine)
+        return self.told
+
+
+def test_the_loss_is_the_sum_over_ranks(make_trainer, job):
+    told = []
+    for rank in (0, 1):
+        trainer = make_trainer(job, micro_batch_size=3)
+        trainer.step.ranks = OneOfTwo(rank, 2)
+        trainer.step(with_rewards(groups_of(trainer), MIXED), np.random.default_rng(0))
+        told += trainer.step.ranks.told
+    alone = make_trainer(job)
+    metrics = alone.step(with_rewards(groups_of(alone), MIXED), np.random.default_rng(0))
+    assert sum(told) == pytest.approx(metrics["loss"], abs=1e-6)
+    assert all(abs(part) > 1e-4 for part in told)
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """The rows of each forward pass, and whether it kept a graph."""
+    seen = []
+    real = Scorer.forward
+
+    def forward(scorer, batch):
+        seen.append((len(batch.rows), torch.is_grad_enabled()))
+        return real(scorer, batch)
+
+    monkeypatch.setattr(Scorer, "forward", forward)
+    return seen
+
+
+def unscored(groups) -> list[Group]:
+    return [replace(g, completions=tuple(replace(c, logprobs=None) for c in g.completions)) for g in groups]
+
+
+def test_where_the_ratio_is_1_each_row_with_a_signal_has_one_forward_pass_and_the_others_none(
+    make_trainer, job, forwards
+):
+    trainer = make_trainer(job)
+    groups = unscored(with_rewards(groups_of(trainer), [[1, 0, 0, 0], [0] * 4, [1] * 4, [1, 0.5, 0, 0.5]]))
+    del forwards[:]
+    metrics = trainer.step(groups, np.random.default_rng(0))
+    assert forwards == [(6, True)]  # the last group's middle two are as good as its mean
+    assert metrics["clip_ratio/region_mean"] == 0.0
+
+
+def test_what_trains_in_several_steps_is_scored_first_without_a_graph(make_trainer, small_job, forwards):
+    trainer = make_trainer(small_job(grpo__num_minibatches=2))
+    groups = unscored(with_rewards(groups_of(trainer), MIXED))
+    del forwards[:]
+    trainer.step(groups, np.random.default_rng(0))
+    assert forwards == [(8, False), (4, True), (4, True)]
+
+
+def test_old_logprobs_that_sampling_kept_are_those_of_scoring(make_trainer, small_job):
+    ends = []
+    for forget in (False, True):
+        trainer = make_trainer(small_job(grpo__num_iterations=3))
+        groups = with_rewards(groups_of(trainer), MIXED)
+        trainer.step(unscored(groups) if forget else groups, np.random.default_rng(0))
+        ends.append(trainer.engine.adapter())
+    for name, tensor in ends[0].items():
+        torch.testing.assert_close(tensor, ends[1][name], atol=2e-5, rtol=1e-3)
+
+
+def test_a_loss_that_is_not_a_number_is_called_so_and_moves_nothing(make_trainer, job):
+    trainer = make_trainer(job)
+    groups = with_rewards(groups_of(trainer), MIXED)
+    before = trainer.engine.adapter()
+    with torch.no_grad():
+        trainer.engine.policy.model.get_base_model().model.norm.weight[0] = float("nan")
+    with pytest.raises(NotFinite, match="the loss of a step is nan; look for weights of the model that are not finite"):
+        trainer.step(groups, np.random.default_rng(0))
+    assert all(torch.equal(t, before[n]) for n, t in trainer.engine.adapter().items())
+
+
+@pytest.mark.parametrize(("stage", "dtype"), [(0, "float32"), (1, "float32"), (0, "bfloat16"), (2, "bfloat16")])
+def test_a_gradient_that_is_not_finite_is_called_so(make_trainer, job, stage, dtype):
+    trainer = make_trainer(job, stage=stage, dtype=dtype)
+    groups = with_rewards(groups_of(trainer), MIXED)
+    before = trainer.engine.adapter()
+    trainer.engine.lora_parameters[0].register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NotFinite, match=r"the gradient of a step is (inf|nan)"):
+        trainer.step(groups, np.random.default_rng(0))
+    if (stage, dtype) != (2, "bfloat16"):  # there DeepSpeed looks only afterwards, and the worker starts again
+        assert all(torch.equal(t, before[n]) for n, t in trainer.engine.adapter().items())

@@ -9,7 +9,7 @@ import copy
 
 import torch
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from fedrlvr.algorithms.loss import token_logprobs
 
@@ -41,8 +41,10 @@ class Head:
 
 
 class _Given(torch.nn.Module):
-    def forward(self, inputs_embeds: torch.Tensor, **_) -> BaseModelOutputWithPast:
-        return BaseModelOutputWithPast(last_hidden_state=inputs_embeds)
+    """A decoder whose hidden states are those that it is given."""
+
+    def forward(self, input_ids=None, *_, inputs_embeds: torch.Tensor, **__) -> MoeModelOutputWithPast:
+        return MoeModelOutputWithPast(last_hidden_state=inputs_embeds)
 
 
 class _InChunks(torch.autograd.Function):
