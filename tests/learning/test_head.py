@@ -85,12 +85,12 @@ def test_values_and_derivatives_are_the_models_own(model, monkeypatch, temperatu
 def test_no_more_logits_are_made_at_once_than_the_limit(model, monkeypatch):
     monkeypatch.setattr(head_module, "LOGITS_AT_ONCE", 150)
     head, made = Head(model), []
-    real = head.logits
-    head.logits = lambda hidden: made.append(len(hidden)) or real(hidden)
+    real = head.write_logits
+    head.write_logits = lambda hidden, place: made.append(place.shape) or real(hidden, place)
     hidden, tokens, _ = states()
     values = head.logprobs(hidden.requires_grad_(), tokens, 1.0)
     kept = values.grad_fn.saved_tensors
-    assert made == [3, 3, 1]
+    assert made == [(3, 50), (3, 50), (1, 50)]
     assert [tensor.shape for tensor in kept] == [hidden.shape]
     with torch.no_grad():
         torch.testing.assert_close(head.logprobs(hidden, tokens, 1.0), values)

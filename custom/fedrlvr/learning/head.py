@@ -6,6 +6,7 @@ own hidden state only, so the derivative is taken on the way and kept at the siz
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 from transformers import PreTrainedModel
@@ -13,7 +14,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from fedrlvr.algorithms.loss import token_logprobs
 
-LOGITS_AT_ONCE = 2**24  # 64 MiB in float32
+LOGITS_AT_ONCE = 2**25  # 128 MiB in float32
 
 
 class Head:
@@ -27,6 +28,7 @@ class Head:
         self.vocabulary = model.config.get_text_config().vocab_size
         own = (module for name, module in model.named_children() if name != decoder)
         self.frozen = not any(parameter.requires_grad for module in own for parameter in module.parameters())
+        self._weight = self._projection(model.get_output_embeddings())
 
     def logits(self, hidden_MD: torch.Tensor) -> torch.Tensor:
         return self._model(inputs_embeds=hidden_MD.unsqueeze(0), use_cache=False).logits[0]
@@ -39,6 +41,25 @@ class Head:
             return token_logprobs(self.logits(hidden_MD), token_ids_M, temperature)
         return _InChunks.apply(hidden_MD, token_ids_M, self, temperature, wanted)
 
+    def write_logits(self, hidden_MD: torch.Tensor, place_MV: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Write the logits into `place_MV`. Returns what maps a gradient of the logits to one of the hidden states,
+        where these require one."""
+        if self._weight is not None:
+            torch.mm(hidden_MD.detach(), self._weight.T, out=place_MV)
+            return lambda gradient: gradient @ self._weight
+        with torch.set_grad_enabled(hidden_MD.requires_grad):
+            logits = self.logits(hidden_MD)
+        place_MV.copy_(logits.detach())
+        return lambda gradient: torch.autograd.grad(logits, hidden_MD, gradient.to(logits.dtype))[0]
+
+    @torch.no_grad()
+    def _projection(self, layer: torch.nn.Module) -> torch.Tensor | None:
+        """The weight of the projection, if there is nothing else: then logits need no memory but their place."""
+        if not self.frozen or type(layer) is not torch.nn.Linear or layer.weight.dtype != torch.float32:
+            return None
+        some = torch.linspace(-100, 100, layer.in_features, device=layer.weight.device).unsqueeze(0)
+        return layer.weight if torch.allclose(self.logits(some), some @ layer.weight.T, rtol=1e-5) else None
+
 
 class _Given(torch.nn.Module):
     """A decoder whose hidden states are those that it is given."""
@@ -50,23 +71,29 @@ class _Given(torch.nn.Module):
 class _InChunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_MD, token_ids_M, head: Head, temperature: float, wanted: bool):
-        values, derivatives = [], []
-        rows = max(1, LOGITS_AT_ONCE // head.vocabulary)
+        rows = min(len(hidden_MD), max(1, LOGITS_AT_ONCE // head.vocabulary))
+        values = hidden_MD.new_empty(len(hidden_MD), dtype=torch.float32)
+        derivative = torch.empty_like(hidden_MD) if wanted else None
+        # One place for all chunks, and every sum in it: new memory of that size costs more than the sums.
+        place = hidden_MD.new_empty((rows, head.vocabulary), dtype=torch.float32)
         for start in range(0, len(hidden_MD), rows):
-            hidden = hidden_MD[start : start + rows].detach().requires_grad_(wanted)
-            with torch.set_grad_enabled(wanted):
-                logits = head.logits(hidden)
-            logprobs = torch.log_softmax(logits.detach().float() / temperature, -1)
-            tokens = token_ids_M[start : start + rows].unsqueeze(-1)
-            values.append(logprobs.gather(-1, tokens).squeeze(-1))
+            part = slice(start, start + rows)
+            hidden, tokens = hidden_MD[part].detach().requires_grad_(wanted), token_ids_M[part].unsqueeze(-1)
+            here = place[: len(hidden)]
+            back = head.write_logits(hidden, here)
+            if temperature != 1.0:
+                here.div_(temperature)
+            most = here.amax(-1, keepdim=True)
+            chosen = here.gather(-1, tokens) - most
+            total = here.sub_(most).exp_().sum(-1, keepdim=True)
+            values[part] = (chosen - total.log()).squeeze(-1)
             if wanted:
                 # d log p(token) / d logits = (1 at the token - p) / temperature; here with the other sign
-                probabilities = logprobs.exp_().scatter_add_(-1, tokens, torch.full_like(tokens, -1, dtype=torch.float))
-                (slope,) = torch.autograd.grad(logits, hidden, probabilities.to(logits.dtype))
-                derivatives.append(slope / -temperature)
+                slope = here.div_(total).scatter_add_(-1, tokens, here.new_full(tokens.shape, -1.0))
+                derivative[part] = back(slope) / -temperature
         if wanted:
-            ctx.save_for_backward(torch.cat(derivatives))
-        return torch.cat(values)
+            ctx.save_for_backward(derivative)
+        return values
 
     @staticmethod
     def backward(ctx, gradient):
