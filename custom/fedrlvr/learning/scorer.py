@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.data.tokenizer import brief
 from fedrlvr.learning.batch import Batch, Row, collate
+from fedrlvr.learning.fused_lora import fuse
 from fedrlvr.learning.head import Head
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.packed_attention import packed_forward, packed_layers
@@ -25,7 +26,7 @@ TRIAL = ((5, 4), (5, 1), (9, 3), (5, 2))  # tokens of prompt and completion; pro
 class Scorer(torch.nn.Module):
     """The policy as a module that maps a batch to log-probabilities: what DeepSpeed wraps.
 
-    There are three ways: rows packed without padding; padded rows; and padded rows with the logits of the whole batch,
+    LoRA's layers are fused. There are three ways: rows packed without padding; padded rows; and padded rows with the logits of the whole batch,
     which is the model's own forward pass. At the start all of them score a few short rows. The first that agrees with
     the last is taken, and said in the log.
     """
@@ -33,6 +34,7 @@ class Scorer(torch.nn.Module):
     def __init__(self, policy: Policy, temperature: float):
         super().__init__()
         self.model, self.temperature = policy.model, temperature
+        fuse(self.model)
         self.head = Head(self.base)
         self._way = self._choose(policy)
 
