@@ -26,9 +26,9 @@ TRIAL = ((5, 4), (5, 1), (9, 3), (5, 2))  # tokens of prompt and completion; pro
 class Scorer(torch.nn.Module):
     """The policy as a module that maps a batch to log-probabilities: what DeepSpeed wraps.
 
-    LoRA's layers are fused. There are three ways: rows packed without padding; padded rows; and padded rows with the logits of the whole batch,
-    which is the model's own forward pass. At the start all of them score a few short rows. The first that agrees with
-    the last is taken, and said in the log.
+    LoRA's layers are fused. There are three ways: rows packed without padding; padded rows; and padded rows with the
+    logits of the whole batch, which is the model's own forward pass. At the start all of them score a few short rows.
+    The first that agrees with the last is taken, and said in the log.
     """
 
     def __init__(self, policy: Policy, temperature: float):
