@@ -1,7 +1,7 @@
-"""What sampling and a training step cost beside transformers' `generate` and a plain torch loop.
+"""What sampling costs beside transformers' `generate`. A whole step is in `step.py`.
 
     python tests/benchmarks/rollout.py
-    python tests/benchmarks/rollout.py --gpu     (sampling only)
+    python tests/benchmarks/rollout.py --gpu
 
 Medians of several rounds in which the two sides take turns: CPU-seconds of this process on one thread, or with `--gpu`
 seconds of a GPU. The model is random and Qwen3-shaped, LoRA r 16: 4 layers x 256 in float32, or with `--gpu` the shape
@@ -13,7 +13,6 @@ Decode calls are counted on a model of one layer: 2,048 completions, 128 at once
 lognormal distribution with a mean of 464 tokens, and cut at 2,048.
 """
 
-import os
 import statistics
 import sys
 import time
@@ -25,12 +24,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from fedrlvr.algorithms.loss import token_logprobs
-from fedrlvr.config import OptimizerSettings
-from fedrlvr.learning.batch import Row, collate
 from fedrlvr.learning.decoding import Decoding
 from fedrlvr.learning.draw import draw
-from fedrlvr.learning.engine import Engine
 from fedrlvr.learning.merged import merged
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.sampler import CachedSampler
@@ -172,31 +167,9 @@ def count_decode_calls(places: int = 128, most: int = 2048) -> None:
     print(f"{in_turn:,} decode calls where {places} rows wait for each other")
 
 
-def compare_step() -> None:
-    engine = Engine(policy((1,)), OptimizerSettings(), {"zero_optimization": {"stage": 0}}, temperature=1.0)
-    plain = policy((1,)).model
-    optimizer = torch.optim.AdamW([p for p in plain.parameters() if p.requires_grad], lr=1e-5)
-    tokens = torch.randint(3, VOCABULARY, (PROMPTS * GROUP, 32 + LENGTH)).tolist()
-    batch = collate([Row(tuple(row[:32]), tuple(row[32:])) for row in tokens], 0, torch.device(DEVICE))
-
-    def ours():
-        engine.backward(-engine.logprobs(batch).mean(), last=True)
-        engine.step()
-
-    def theirs():
-        logits = plain(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, -LENGTH - 1 : -1]
-        (-token_logprobs(logits, batch.completion_ids).mean()).backward()
-        torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    compare("training step, DeepSpeed engine beside plain torch", ours, theirs)
-
-
 if __name__ == "__main__":
     if GPU:
         print(torch.cuda.get_device_name())
-    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     torch.set_num_threads(1)
     print("| | fedrlvr | beside it | times as fast |\n| --- | --- | --- | --- |")
     compare_sampling(f"sampling, all {LENGTH} tokens, beside `generate`", ())
@@ -204,6 +177,5 @@ if __name__ == "__main__":
     compare_merging()
     compare_refilling()
     compare_drawing()
-    if not GPU:  # 64 x 288 rows of logits over this vocabulary, forward and backward, take more than 80 GB
-        compare_step()
+    if not GPU:
         count_decode_calls()

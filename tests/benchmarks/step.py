@@ -76,7 +76,7 @@ WORKLOADS = {
     "early": Workload("completions end early (mean 16 tokens)", "qwen3", SMALL, 64, 30, 9, 16),
     "long": Workload("up to 256 tokens, mean 80", "qwen3", SMALL, 256, 6, 5, 8),
     "vocabulary": Workload(
-        "2 layers, vocabulary 151,936", "qwen3", WIDE | {"num_hidden_layers": 2, "vocab_size": 151_936}, 64, 0, 3, 16
+        "2 layers, vocabulary 151,936", "qwen3", WIDE | {"num_hidden_layers": 2, "vocab_size": 151_936}, 64, 0, 3, 64
     ),
     "smollm2": Workload("SmolLM2-135M's shape, all 64 tokens", "llama", SMOLLM2, 64, 0, 2, 16, 16),
     "examples": Workload("SmolLM2-135M's shape, prompts of 124, 14 tokens", "llama", SMOLLM2, 14, 0, 3, 16, 16, 120),

@@ -106,10 +106,11 @@ def start(set_up, small_job, supervised):
     return make
 
 
-def begin(supervisor: Supervisor, ready: Ready, requests):
-    """Ask for the first step of round 0."""
+def begin(supervisor: Supervisor, ready: Ready, requests, steps: int = 1):
+    """Ask for the first steps of round 0."""
     assert isinstance(ready, Ready), ready
-    return supervisor.ask(requests.train(Segment(0, 1, ()), begin_round=True), initial_adapter(ready.adapter_spec, 0))
+    request = requests.train(Segment(0, steps, ()), begin_round=True)
+    return supervisor.ask(request, initial_adapter(ready.adapter_spec, 0))
 
 
 def one_step(supervisor: Supervisor, ready: Ready, requests):
@@ -165,7 +166,7 @@ def test_a_killed_launcher_leaves_no_rank(start, left, launch):
     supervisor, ready, requests = start(launch, processes=2)
     assert len(left()) >= 3  # a launcher and two ranks
     os.kill(supervisor._process.pid, signal.SIGKILL)
-    failure, _ = begin(supervisor, ready, requests)
+    failure, _ = begin(supervisor, ready, requests, steps=1000)  # one could be done before the ranks notice
     assert failure.reason.startswith("worker died (exit code -9); see ")
     deadline = time.monotonic() + 20
     while left():
