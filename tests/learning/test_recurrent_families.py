@@ -1,7 +1,7 @@
 """Architectures whose layers keep states instead of, or beside, keys and values: a row's tokens do not depend on the
 padding before it or on the rows beside it, and sampling, scoring and training see the same policy."""
 
-from types import SimpleNamespace
+import string
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from fedrlvr.learning.cache import RECURRENT
 from fedrlvr.learning.engine import Engine
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.sampler import CachedSampler
+from fedrlvr.tiny.small_tokenizers import character_tokenizer
 
 VOCABULARY, ENDS, TEMPERATURE = 64, (2, 3, 4), 0.9
 SIZES = {
@@ -83,7 +84,7 @@ def policy(request) -> Policy:
     for parameter_name, parameter in model.named_parameters():
         if parameter.dim() > 1 and "A_log" not in parameter_name:
             torch.nn.init.normal_(parameter, std=0.1)  # layers that matter, and an adapter with an effect
-    return Policy(model, SimpleNamespace(pad_token_id=0), ENDS)
+    return Policy(model, character_tokenizer(string.ascii_letters), ENDS)
 
 
 def sampled(policy: Policy, batch_size: int | None) -> list[Row]:

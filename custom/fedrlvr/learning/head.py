@@ -7,6 +7,7 @@ own hidden state only, so the derivative is taken on the way and kept at the siz
 
 import copy
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from transformers import PreTrainedModel
@@ -24,11 +25,11 @@ class Head:
     def __init__(self, model: PreTrainedModel):
         decoder = model.base_model_prefix
         self._model = copy.copy(model)  # the same weights, with hidden states in the decoder's place
-        self._model._modules = model._modules | {decoder: _Given()}
+        self._model._modules = model._modules | {decoder: _given(model.base_model)}
         self.vocabulary = model.config.get_text_config().vocab_size
         own = (module for name, module in model.named_children() if name != decoder)
         self.frozen = not any(parameter.requires_grad for module in own for parameter in module.parameters())
-        self._weight = self._projection(model.get_output_embeddings())
+        self._layer = model.get_output_embeddings()
 
     def logits(self, hidden_MD: torch.Tensor) -> torch.Tensor:
         return self._model(inputs_embeds=hidden_MD.unsqueeze(0), use_cache=False).logits[0]
@@ -52,20 +53,23 @@ class Head:
         place_MV.copy_(logits.detach())
         return lambda gradient: torch.autograd.grad(logits, hidden_MD, gradient.to(logits.dtype))[0]
 
+    @cached_property
     @torch.no_grad()
-    def _projection(self, layer: torch.nn.Module) -> torch.Tensor | None:
+    def _weight(self) -> torch.Tensor | None:
         """The weight of the projection, if there is nothing else: then logits need no memory but their place."""
+        layer = self._layer
         if not self.frozen or type(layer) is not torch.nn.Linear or layer.weight.dtype != torch.float32:
             return None
         some = torch.linspace(-100, 100, layer.in_features, device=layer.weight.device).unsqueeze(0)
         return layer.weight if torch.allclose(self.logits(some), some @ layer.weight.T, rtol=1e-5) else None
 
 
-class _Given(torch.nn.Module):
-    """A decoder whose hidden states are those that it is given."""
-
-    def forward(self, input_ids=None, *_, inputs_embeds: torch.Tensor, **__) -> MoeModelOutputWithPast:
-        return MoeModelOutputWithPast(last_hidden_state=inputs_embeds)
+def _given(decoder: torch.nn.Module) -> torch.nn.Module:
+    """The decoder, whose factors a head may read, with hidden states that are those that it is given."""
+    given = copy.copy(decoder)
+    given._modules = {}
+    given.forward = lambda *_, inputs_embeds, **__: MoeModelOutputWithPast(last_hidden_state=inputs_embeds)
+    return given
 
 
 class _InChunks(torch.autograd.Function):
