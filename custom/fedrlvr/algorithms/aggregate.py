@@ -49,10 +49,9 @@ def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tupl
     Where the product has a lower rank than `rank`, the spare columns would be 0 in both factors and never train again,
     as the gradient of each factor is the other one. So the spare rows of the right factor keep the rows of `right`.
     """
-    q_left, r_left = torch.linalg.qr(left)
-    q_right, r_right = torch.linalg.qr(right.T)
+    (q_left, r_left), (q_right, r_right) = _qr(left), _qr(right.T)
     u, s, vt = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
-    left_vectors, s, right_vectors = q_left @ u[:, :rank], s[:rank], vt[:rank] @ q_right.T
+    left_vectors, s, right_vectors = q_left(u[:, :rank]), s[:rank], q_right(vt[:rank].T).T
     # A singular vector's sign is arbitrary; fix it so that equal products give equal factors.
     largest = left_vectors.gather(0, left_vectors.abs().argmax(0, keepdim=True)).squeeze(0)
     root = s.clamp(min=0).sqrt() * torch.where(largest < 0, -1.0, 1.0).to(s.dtype)
@@ -67,26 +66,56 @@ def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tupl
     return b, a
 
 
+def _qr(matrix: torch.Tensor) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
+    """What multiplies by Q, and R. Q itself, which would take as long as all else, is never formed."""
+    packed, tau = torch.geqrf(matrix)
+    size = len(tau)
+
+    def times_q(right: torch.Tensor) -> torch.Tensor:
+        padded = torch.cat([right, right.new_zeros(matrix.shape[0] - size, right.shape[1])])
+        return torch.ormqr(packed, tau, padded)
+
+    return times_q, packed[:size].triu()
+
+
 AGGREGATORS: dict[str, Callable[[Adapter, Sequence[Adapter]], Adapter]] = {"fedit": fedit, "svd": svd}
 
 
 def drift(start: Adapter, updates: Sequence[Adapter]) -> dict[str, float]:
     """drift/cosine: mean pairwise cosine of the updates. drift/norm: their mean L2 norm. drift/product_gap: the share
     of the product that fedit loses, ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||."""
-    flat = torch.stack([torch.cat([u[n].flatten().double() for n in sorted(start)]) for u in updates])
-    norms = flat.norm(dim=1)
-    unit = flat / norms.clamp(min=1e-30).unsqueeze(1)
     count = len(updates)
-    cosine = float(((unit @ unit.T).sum() - (unit * unit).sum()) / (count * (count - 1))) if count > 1 else 1.0
-    gap = total = 0.0
+    norms = [sum(float(tensor.double().square().sum()) for tensor in update.values()) ** 0.5 for update in updates]
+    # The squared length of the unit updates' sum is the sum of all their cosines, each with itself (1) included.
+    sum_squared, gap, total = 0.0, 0.0, 0.0
+    for name in start:
+        units = (update[name].double() / max(norm, 1e-30) for update, norm in zip(updates, norms, strict=True))
+        sum_squared += float(sum(units).square().sum())
     for name_a, name_b in factor_pairs(start):
-        factors_a = torch.stack([start[name_a].double() + u[name_a].double() for u in updates])
-        factors_b = torch.stack([start[name_b].double() + u[name_b].double() for u in updates])
-        mean_product = (factors_b @ factors_a).mean(0)
-        gap += float((mean_product - factors_b.mean(0) @ factors_a.mean(0)).square().sum())
-        total += float(mean_product.square().sum())
-    ratio = (gap / total) ** 0.5 if total > 0 else 0.0
-    return {"drift/cosine": cosine, "drift/norm": float(norms.mean()), "drift/product_gap": ratio}
+        factors_a = torch.stack([start[name_a].double() + update[name_a].double() for update in updates])
+        factors_b = torch.stack([start[name_b].double() + update[name_b].double() for update in updates])
+        lost, whole = _product_gap(factors_b, factors_a)
+        gap, total = gap + lost, total + whole
+    moved = sum(norm > 1e-30 for norm in norms)
+    return {
+        "drift/cosine": (sum_squared - moved) / (count * (count - 1)) if count > 1 else 1.0,
+        "drift/norm": sum(norms) / count,
+        "drift/product_gap": (gap / total) ** 0.5 if total > 0 else 0.0,
+    }
+
+
+def _product_gap(factors_b: torch.Tensor, factors_a: torch.Tensor) -> tuple[float, float]:
+    """||mean(BA) - mean(B) mean(A)||^2 and ||mean(BA)||^2 of K sites' factors, K x d_out x r and K x r x d_in.
+
+    No product is formed. The first is the mean of centred products; K mean(B) mean(A) added to their sum gives the
+    second. The squared norm of a sum of products L R is the sum over (L^T L) * (R R^T), which are (K+1)r x (K+1)r.
+    """
+    count, rank = factors_a.shape[:2]
+    mean_b, mean_a = factors_b.mean(0, keepdim=True), factors_a.mean(0, keepdim=True)
+    left = torch.cat([factors_b - mean_b, count * mean_b]).mT.flatten(0, 1)  # (K+1)r x d_out
+    right = torch.cat([factors_a - mean_a, mean_a]).flatten(0, 1)  # (K+1)r x d_in
+    squares = (left @ left.T) * (right @ right.T) / count**2
+    return max(float(squares[:-rank, :-rank].sum()), 0.0), max(float(squares.sum()), 0.0)
 
 
 def _weight(updates: Sequence[Adapter]) -> float:
