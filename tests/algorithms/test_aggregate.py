@@ -137,6 +137,14 @@ def test_names_come_back_sorted_and_dtypes_as_they_were(name):
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
+def test_every_factor_lies_in_one_piece_in_memory(name):
+    """FLARE sends no other tensor."""
+    start = random_adapter(0)
+    merged = AGGREGATORS[name](start, updates_to(start, random_adapter(1), random_adapter(2)))
+    assert all(tensor.is_contiguous() for tensor in merged.values())
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
 def test_the_inputs_are_left_alone(name):
     start, end = random_adapter(0), random_adapter(1)
     updates = updates_to(start, end)

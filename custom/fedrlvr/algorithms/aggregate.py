@@ -51,7 +51,7 @@ def truncate_product(left: torch.Tensor, right: torch.Tensor, rank: int) -> tupl
     """
     (q_left, r_left), (q_right, r_right) = _qr(left), _qr(right.T)
     u, s, vt = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
-    left_vectors, s, right_vectors = q_left(u[:, :rank]), s[:rank], q_right(vt[:rank].T).T
+    left_vectors, s, right_vectors = q_left(u[:, :rank]), s[:rank], q_right(vt[:rank].T).T.contiguous()
     # A singular vector's sign is arbitrary; fix it so that equal products give equal factors.
     largest = left_vectors.gather(0, left_vectors.abs().argmax(0, keepdim=True)).squeeze(0)
     root = s.clamp(min=0).sqrt() * torch.where(largest < 0, -1.0, 1.0).to(s.dtype)
@@ -73,7 +73,7 @@ def _qr(matrix: torch.Tensor) -> tuple[Callable[[torch.Tensor], torch.Tensor], t
 
     def times_q(right: torch.Tensor) -> torch.Tensor:
         padded = torch.cat([right, right.new_zeros(matrix.shape[0] - size, right.shape[1])])
-        return torch.ormqr(packed, tau, padded)
+        return torch.ormqr(packed, tau, padded).contiguous()  # LAPACK's columns follow each other in memory
 
     return times_q, packed[:size].triu()
 
