@@ -32,7 +32,7 @@ def test_the_exported_job_holds_them(small_job, tmp_path):
         json.loads(next(tmp_path.rglob(f"config_fed_{side}.json")).read_text()) for side in ("server", "client")
     )
     tensors = {"tensor_streaming_per_request_timeout": 900.0, "tensor_min_download_timeout": 1800.0}
-    assert server["server"] == {"task_request_interval": 0.2}
+    assert server["server"] == {"task_request_interval": 0.05}
     assert server.items() >= tensors.items()
     assert client.items() >= tensors.items()
     assert client["get_task_timeout"] == 150.0

@@ -40,4 +40,4 @@ def test_the_job_carries_no_code(exported):
 
 
 def test_small_tasks_are_not_slowed_down_by_polling(exported):
-    assert config(exported, "server")["server"]["task_request_interval"] == 0.2
+    assert config(exported, "server")["server"]["task_request_interval"] == 0.05

@@ -24,13 +24,13 @@ class Deadlines(Patience):
         task = step + min(60.0, max(10.0, step / 4))
         # Enough for a slow line, and not so much that a site whose connection broke is away for a whole step.
         transfer = max(600.0, step / 4)
-        # A site that has no task asks for one several times a second.
+        # A site that has no task asks for one every few seconds (`doorbell.py`).
         return cls(task, task + start, min(300.0, max(60.0, step)), step, start, transfer)
 
     def server_config(self) -> dict:
         """What goes into the job's config_fed_server.json."""
-        # FLARE's default of 2 s between a site's questions for work would be most of a small task's time.
-        return {"server": {"task_request_interval": 0.2}, **self._tensors()}
+        # FLARE's default is 2 s between a task and a site's question for the next; `doorbell.py` has the site wait.
+        return {"server": {"task_request_interval": 0.05}, **self._tensors()}
 
     def client_config(self) -> dict:
         """What goes into the job's config_fed_client.json."""

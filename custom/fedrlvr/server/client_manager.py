@@ -175,7 +175,7 @@ class ClientManager:
 
     def _pickup(self, site: str) -> float:
         """Seconds within which a site must fetch its task. A site that did not fetch its last task gets a sixth of
-        them, so that a dead site costs the others the whole time only once; a living one asks several times a second.
+        them, so that a dead site costs the others the whole time only once; a living one asks every few seconds.
         A site that has answered before never gets more than the time for the task itself."""
         pickup = self.patience.pickup / 6 if site in self._absent else self.patience.pickup
         return min(pickup, self.patience.task) if site in self._at_work else pickup

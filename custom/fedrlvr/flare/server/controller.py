@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.signal import Signal
@@ -10,6 +11,7 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from fedrlvr.flare.deadlines import Deadlines
+from fedrlvr.flare.doorbell import ring
 from fedrlvr.flare.live_events import serve_events
 from fedrlvr.flare.server.transport import FlareTransport
 from fedrlvr.flare.workarounds import hear_of_late_answers
@@ -28,6 +30,8 @@ class PubSwapController(Controller):
         """`spec` is a RunSpec as JSON."""
         super().__init__(task_check_period=0.05)
         self.spec = spec
+        self._server: Server | None = None
+        self._transport: FlareTransport | None = None
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         self._spec = RunSpec.model_validate_json(self.spec)
@@ -36,9 +40,11 @@ class PubSwapController(Controller):
         engine = fl_ctx.get_engine()
         self._folder = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id())) / "fedrlvr"
         serve_events(engine, self._folder / EVENTS_FILE)
-        self._server: Server | None = None
-        self._transport: FlareTransport | None = None
         hear_of_late_answers(self, self._late)
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type == EventType.ABOUT_TO_END_RUN and self._transport is not None:
+            ring(self._transport.sites, fl_ctx)  # from now on FLARE tells a site that asks that all is over
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         if self._server is not None:

@@ -9,6 +9,7 @@ from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
+from fedrlvr.flare.doorbell import ring
 from fedrlvr.flare.messages import pack_request, unpack_answer
 from fedrlvr.protocol.answers import Reply
 from fedrlvr.server.client_manager import Message
@@ -62,6 +63,7 @@ class FlareTransport:
 
         task.after_task_sent_cb, task.result_received_cb = fetch, keep
         self._controller.send(task, self._fl_ctx, targets=[site])
+        ring([site], self._fl_ctx)
         return task
 
     def withdraw(self, task: FlareTask) -> None:

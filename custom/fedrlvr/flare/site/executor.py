@@ -13,6 +13,7 @@ from nvflare.apis.signal import Signal
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
+from fedrlvr.flare.doorbell import Doorbell
 from fedrlvr.flare.messages import pack_answer, unpack_request
 from fedrlvr.flare.site.gate import EGRESS
 from fedrlvr.flare.site.lockdown import check_only_way_out
@@ -38,6 +39,7 @@ class SiteExecutor(Executor):
         self.spec = spec
         self._agent: SiteAgent | None = None
         self._abort_signal: Signal | None = None
+        self._doorbell: Doorbell | None = None
         self._lock = threading.Lock()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -45,6 +47,11 @@ class SiteExecutor(Executor):
             os.umask(OWNER_ONLY)
             fobs.register(TensorDecomposer)
             outlive_a_killed_site(fl_ctx)
+            self._doorbell = Doorbell(fl_ctx)
+        elif event_type == EventType.BEFORE_PULL_TASK and self._doorbell is not None:
+            self._doorbell.wait(fl_ctx)
+        elif event_type == EventType.BEFORE_SEND_TASK_RESULT and self._doorbell is not None:
+            self._doorbell.task_done()
         elif event_type == EventType.END_RUN and self._agent is not None:
             self._agent.stop(grace=STOP_GRACE)
         elif event_type == EventType.ABORT_TASK and self._agent is not None:
