@@ -65,7 +65,19 @@ def test_a_borrowed_adapter_leaves_no_trace(model_path, stage, dtype):
         assert not torch.equal(masters, masters.bfloat16().float())
 
 
-def test_a_state_of_other_parameters_is_refused(model_path):
-    engine = make_engine(model_path, 1, "float32")
+@pytest.mark.parametrize(("stage", "dtype"), KINDS)
+def test_the_state_has_parameters_only_where_they_are_not_the_adapters_own(model_path, stage, dtype):
+    engine = make_engine(model_path, stage, dtype)
+    descend(engine, 1)
+    kinds = {name.split(".")[1] for name in engine.optimizer_state()}
+    assert ("parameter" in kinds) == ((stage, dtype) != (0, "float32"))
+    assert kinds >= {"exp_avg", "exp_avg_sq", "step"}
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_state_of_other_parameters_is_refused(model_path, stage):
+    engine = make_engine(model_path, stage, "float32")
+    with pytest.raises(ValueError, match="for parameters of other shapes"):
+        engine.load_optimizer_state({"0.exp_avg": torch.zeros(3)})
     with pytest.raises(ValueError, match="for parameters of other shapes"):
         engine.load_optimizer_state({"0.parameter": torch.zeros(3)})

@@ -132,6 +132,36 @@ def test_another_attempt_at_a_place_replaces_the_first_and_what_followed_it(chec
     assert float(checkpoints.latest()[0].optimizer["0.parameter"][0]) == 2.0
 
 
+def test_the_adapter_that_a_round_began_with_is_on_disk_once(checkpoints, tmp_path):
+    """However many checkpoints of the round there are, and whether or not the worker is still the same."""
+    first = state(SiteProgress(0, 1), 1.0)
+    checkpoints.save(first, "")
+    checkpoints.save(replace(first, progress=SiteProgress(0, 2)), "")
+    again = SiteCheckpoints(tmp_path, RUN, "identity", Ranks())
+    read, _ = again.latest()
+    again.save(replace(read, progress=SiteProgress(0, 3)), "")
+    files = [path / "start.safetensors" for path in sealed_folders(checkpoints.folder)]
+    assert len(files) == KEPT_NEWEST
+    assert len({file.stat().st_ino for file in files}) == 1
+    assert same(again.latest()[0].start, first.start)
+
+    again.save(state(SiteProgress(1, 4), 2.0), "")
+    assert same(again.latest()[0].start, state(SiteProgress(1, 4), 2.0).start)
+
+
+def test_where_files_cannot_be_linked_each_checkpoint_has_its_own(checkpoints, monkeypatch):
+    def no_links(there, here):
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    first = state(SiteProgress(0, 1), 1.0)
+    checkpoints.save(first, "")
+    checkpoints.save(replace(first, progress=SiteProgress(0, 2)), "")
+    assert same(checkpoints.latest()[0].start, first.start)
+    for folder in sealed_folders(checkpoints.folder):
+        check_seal(folder)
+
+
 def test_a_new_job_begins_with_nothing(checkpoints):
     checkpoints.save(state(SiteProgress(0, 1)), "")
     checkpoints.clear()

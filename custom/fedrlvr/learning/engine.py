@@ -194,14 +194,13 @@ class Engine:
         return [list(parameter.shape) for parameter in self._optimized()]
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
-        """A copy of this rank's share of the optimizer's tensors: its parameters and their moments.
-
-        In bfloat16 or with ZeRO the parameters are a float32 copy of the adapter's, or a part of them. The names are
-        the same in every run.
-        """
+        """A copy of this rank's share of the optimizer's tensors: the moments, and its parameters where they are not
+        the adapter's own: in bfloat16 or with ZeRO they are a float32 copy of those, or a part of them. The names are
+        the same in every run."""
         state: dict[str, torch.Tensor] = {}
         for number, parameter in enumerate(self._optimized()):
-            tensors = {"parameter": parameter} | self._torch_optimizer.state.get(parameter, {})
+            own = {} if self._is_factor(parameter) else {"parameter": parameter}
+            tensors = own | self._torch_optimizer.state.get(parameter, {})
             state |= {f"{number}.{name}": tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         return state
 
@@ -211,8 +210,8 @@ class Engine:
         for number, parameter in enumerate(self._optimized()):
             prefix = f"{number}."
             parts = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-            master = parts.pop("parameter", None)
-            if master is None or master.shape != parameter.shape:
+            master = parts.pop("parameter", parameter if self._is_factor(parameter) else None)
+            if master is None or any(t.shape != parameter.shape for t in (master, *parts.values()) if t.dim()):
                 raise ValueError("the saved optimizer is for parameters of other shapes")
             with torch.no_grad():
                 parameter.copy_(master)
@@ -223,6 +222,9 @@ class Engine:
     def reset_optimizer(self) -> None:
         """Forget Adam's moments, as at the start of a round: they belong to the adapter that was averaged away."""
         self._torch_optimizer.state.clear()
+
+    def _is_factor(self, parameter: torch.Tensor) -> bool:
+        return any(parameter is factor for factor in self.lora_parameters)
 
     def _optimized(self) -> list[torch.Tensor]:
         return [parameter for group in self._torch_optimizer.param_groups for parameter in group["params"]]

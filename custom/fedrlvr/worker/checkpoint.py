@@ -6,6 +6,7 @@ there. No random state is kept, as draws depend on names only (`streams.py`).
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,9 +22,11 @@ from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.strict import as_json
 from fedrlvr.run import forget_old_runs
 from fedrlvr.sealed_folder import UNFINISHED, BrokenSeal, begin, check_seal, seal, sealed_folders, sweep
+from fedrlvr.types import Adapter
 
 LOGGER = logging.getLogger(__name__)
 KEPT_ROUNDS, KEPT_NEWEST = 2, 2
+START = "start.safetensors"
 BEGINNING = "-begins"
 
 Saved = tuple[TrainerState, str]  # what was read back, and the hash of the ledger's last line when it was written
@@ -37,12 +40,14 @@ class SiteCheckpoints:
     """The checkpoints of one run, in the folder of its name under `folder`. All ranks call the methods together.
 
     Checkpoints of another `identity` count as absent. The newest two are kept, and those of the beginnings of the
-    last `KEPT_ROUNDS` rounds, at which a run that lost its server begins again.
+    last `KEPT_ROUNDS` rounds, at which a run that lost its server begins again. The adapter that a round began with is
+    one file on disk, which all checkpoints of the round have in common.
     """
 
     def __init__(self, folder: Path, run: str, identity: str, ranks: Ranks):
         self.folder, self.identity, self.ranks = folder / run, identity, ranks
         self._lock = FileLock(folder / f"{run}.lock")
+        self._start: tuple[Adapter | None, Path] = None, Path()  # what was last written or read as `start`, and where
 
     def claim(self, patience: float = 60.0) -> None:
         """Lock this run for this worker until its process ends. A job that lost its server may hold it a little longer.
@@ -71,6 +76,7 @@ class SiteCheckpoints:
             failed = failed or _attempt(lambda: seal(path))
             sweep(self.folder)
             if not failed:
+                self._start = state.start, path / START
                 self._forget_after(path)
                 self._prune()
         if failed:
@@ -97,17 +103,30 @@ class SiteCheckpoints:
     def _write(self, folder: Path, state: TrainerState, ledger: str) -> None:
         tensors = {f"optimizer-{self.ranks.rank}": state.optimizer}
         if self.ranks.rank == 0:
-            tensors |= {"adapter": state.adapter, "start": state.start}
+            tensors["adapter"] = state.adapter
+            self._write_start(folder / START, state.start)
             values = {"identity": self.identity, "place": state.progress, "given": state.given, "ledger": ledger}
             (folder / "state.json").write_bytes(as_json(values | {"pool": state.pool}))
         for name, members in tensors.items():
             (folder / f"{name}.safetensors").write_bytes(as_safetensors(members))
 
+    def _write_start(self, path: Path, start: Adapter) -> None:
+        known, there = self._start
+        if start is known:
+            with suppress(OSError):  # a file system without links, or a folder that was deleted
+                os.link(there, path)
+                return
+        path.write_bytes(as_safetensors(start))
+
     def _first(self, paths: Iterable[Path]) -> Saved | None:
         """The first of these that rank 0 finds whole and of this run; the same on every rank."""
         found = next((str(path) for path in paths if self._usable(path)), None) if self.ranks.rank == 0 else None
         found = self.ranks.broadcast(found)
-        return _read(Path(found), self.ranks.rank) if found else None
+        if not found:
+            return None
+        saved = _read(Path(found), self.ranks.rank)
+        self._start = saved[0].start, Path(found) / START
+        return saved
 
     def _usable(self, path: Path) -> bool:
         try:
