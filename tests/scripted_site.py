@@ -31,7 +31,7 @@ class ScriptedWorker:
     """Is ready at once, and answers like a worker of this model."""
 
     def __init__(self, setup):
-        self.setup, self.running, self.failing, self.calls = setup, False, False, []
+        self.setup, self.running, self.failing, self.calls, self.tensors = setup, False, False, [], []
         self.started = Ready(adapter_spec=SPEC, private_problems=16, rounds_done=0, ledger="")
 
     def start(self):
@@ -41,6 +41,7 @@ class ScriptedWorker:
 
     def ask(self, request, tensors=None, ledger=""):
         self.calls.append(request.task)
+        self.tensors.append(tensors)
         if self.failing:
             return Failure.of("out of memory"), None
         match request:

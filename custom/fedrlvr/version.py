@@ -4,7 +4,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-PROTOCOL = 6
+PROTOCOL = 7
 
 
 @cache

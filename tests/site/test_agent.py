@@ -6,7 +6,9 @@ import pytest
 from tests.scripted_site import HERE, SPEC, SUBMIT, refusal, train
 
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
-from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer
+from fedrlvr.algorithms.schedule import plan_round
+from fedrlvr.protocol.adapters import adapter_hash
+from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import SubmitRequest, ValidateRequest
@@ -53,6 +55,43 @@ def test_another_adapter_is_refused_with_both_hashes(site, small_job):
         assert refusal(train(site(), adapter=initial_adapter(SPEC, 0), adapter_spec=other)) == said
     larger = initial_adapter(SPEC | {"a.lora_A.weight": [8, 65]}, 0)
     assert "a.lora_A.weight has shape [8, 65], expected [8, 64]" in refusal(train(site(), adapter=larger))
+
+
+GLOBAL = ValidateRequest(envelope=Envelope.here("hash", 0, 1), samples=1, share=(0, 1), name="global 1")
+
+
+@pytest.fixture
+def two_rounds(site, small_job):
+    return site(job=small_job(federation__rounds=2))
+
+
+def begin_second_round(agent, adapter=None, **changes):
+    planned = plan_round(agent.spec.job, 1, list(agent.spec.public_ids))[0]
+    place = Envelope.here("hash", 1, planned.last.index)
+    return train(agent, adapter=adapter, segments=list(planned.segments), envelope=place, **changes)[0]
+
+
+def test_the_adapter_that_was_measured_last_need_not_come_again(two_rounds):
+    adapter = initial_adapter(SPEC, 0)
+    assert isinstance(two_rounds.answer(GLOBAL, adapter)[0], ValidateAnswer)
+    assert isinstance(begin_second_round(two_rounds, start=adapter_hash(adapter)), StepsAnswer)
+    assert two_rounds.worker.tensors[-1] is adapter
+
+
+@pytest.mark.parametrize("measured", [None, initial_adapter(SPEC, 1)], ids=["none", "another"])
+def test_a_site_that_has_not_the_adapter_says_so_and_may_be_sent_it(two_rounds, measured):
+    adapter = initial_adapter(SPEC, 0)
+    if measured is not None:
+        two_rounds.answer(GLOBAL, measured)
+    failure = begin_second_round(two_rounds, start=adapter_hash(adapter))
+    assert failure == Failure.of("this site does not have the round's first adapter any more")
+
+
+def test_an_adapter_that_comes_is_the_one_that_counts(two_rounds):
+    measured, sent = initial_adapter(SPEC, 1), initial_adapter(SPEC, 0)
+    two_rounds.answer(GLOBAL, measured)
+    assert isinstance(begin_second_round(two_rounds, adapter=sent, start=adapter_hash(sent)), StepsAnswer)
+    assert two_rounds.worker.tensors[-1] is sent
 
 
 def test_weights_that_cannot_be_read_are_an_error_of_the_site(site, monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ from tests.runs import some_spec
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.schedule import plan_round, planned_evaluations
-from fedrlvr.protocol.answers import ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
+from fedrlvr.protocol.answers import Failure, ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, PublicResponse, Segment, SiteScores
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import (
@@ -48,11 +48,13 @@ class Sites:
 
     def __init__(self, spec: RunSpec):
         self.plans = {site: SitePlan(spec) for site in self.sites}
-        self.labels, self.measured = spec.test_labels, 0
+        self.labels, self.measured, self.adapters, self.blind = spec.test_labels, 0, [], set()
 
     def send(self, site, message, timeout, changed) -> Answered:
         request = message.request
         self.plans[site].admit(request, message.adapter is not None)
+        if message.adapter is not None:
+            self.adapters.append((request.task, request.envelope.round, site))
         here = {"envelope": request.envelope}
         match request:
             case TrainRequest() | SwapRequest():
@@ -62,6 +64,8 @@ class Sites:
                 return Answered((ProposeAnswer(**here, responses=[response]), None))
             case SubmitRequest():
                 return Answered((SubmitAnswer(**here), initial_adapter(SHAPES, 1)))
+        if site in self.blind and request.name.startswith("global"):
+            return Answered((Failure.of("out of memory"), None))
         self.measured += site == "site-1"
         count = len(share_of(self.labels, request.share))
         scores = SiteScores(test={"A": {"problems": float(count), "pass@1": 0.5}})
@@ -76,12 +80,14 @@ def spec(job, **more) -> RunSpec:
     return some_spec(job, public_ids=IDS, test_labels=("A",) * 8, **more)
 
 
-def run(folder, spec: RunSpec, kept: CompletedRound | None = None) -> Sites:
+def run(folder, spec: RunSpec, kept: CompletedRound | None = None, blind=()) -> Sites:
+    """The real rounds; the `blind` sites cannot measure the averaged adapter."""
     sites, failures = Sites(spec), []
+    sites.blind = set(blind)
     manager = ClientManager(sites, 1, Patience(10, 10, 10), lambda **failure: failures.append(failure))
     store = RoundStore(folder / "state", spec.run, "identity")
     Rounds(spec, manager, EventLog(folder / "job"), store, folder / "job").run(kept)
-    assert failures == []
+    assert {failure["site"] for failure in failures} == sites.blind
     return sites
 
 
@@ -100,6 +106,25 @@ def test_all_that_the_real_rounds_ask_is_in_the_plan(tmp_path, small_job, method
     assert whole.measured == planned_evaluations(job)
     rest = CompletedRound(0, initial_adapter(SHAPES, 2), tmp_path / "whole" / "job" / "metrics.jsonl", [], {})
     run(tmp_path / "rest", spec(job, resume=True), kept=rest)
+
+
+@pytest.mark.parametrize("blind", ["", "site-2"])
+def test_an_averaged_adapter_goes_once_to_a_site_that_measured_it(tmp_path, small_job, blind):
+    """A site that could not is sent it again to begin the next round from."""
+    job = small_job(federation__rounds=3, evaluation__samples=2)
+    sites = run(tmp_path, spec(job), blind=[blind] if blind else ())
+    every_round = [(number, site) for number in range(3) for site in sites.sites]
+    assert [where[1:] for where in sites.adapters if where[0] == "validate"] == every_round
+    again = [(1, blind), (2, blind)] if blind else []
+    assert [where[1:] for where in sites.adapters if where[0] == "train"] == [(0, "site-1"), (0, "site-2"), *again]
+
+
+def test_a_run_that_goes_on_sends_the_kept_adapter_once(tmp_path, small_job):
+    job = small_job(federation__rounds=2, evaluation__samples=2)
+    run(tmp_path / "whole", spec(job))
+    kept = CompletedRound(0, initial_adapter(SHAPES, 2), tmp_path / "whole" / "job" / "metrics.jsonl", [], {})
+    sites = run(tmp_path / "rest", spec(job, resume=True), kept=kept)
+    assert [where[0] for where in sites.adapters] == ["validate"] * 4
 
 
 HERE = Envelope.here("hash", 0, 0)

@@ -1,5 +1,6 @@
 """What a receiver checks of an adapter before it uses it, and how large one is."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -48,6 +49,11 @@ def as_safetensors(adapter: Adapter) -> bytes:
     Not `save_file`, whose error on a full disk is no OSError.
     """
     return save({name: adapter[name].contiguous() for name in sorted(adapter)})
+
+
+def adapter_hash(adapter: Adapter) -> str:
+    """SHA-256 of names, shapes and numbers."""
+    return hashlib.sha256(as_safetensors(adapter)).hexdigest()
 
 
 def payload_size(adapter: Adapter) -> int:

@@ -25,7 +25,8 @@ MAX_METRIC = 1e30  # beyond it, sums over steps and sites would overflow
 # Of a site, a problem, a label, a tensor: whatever is quoted in errors, shown in tables and drawn in pictures.
 Name = Annotated[str, AfterValidator(check_name)]
 Word = Annotated[str, Field(max_length=128), AfterValidator(check_name)]
-Receipt = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # hash of a line of a site's egress log
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # a SHA-256, or ""
+Receipt = Digest  # of a line of a site's egress log
 Count = Annotated[int, Field(ge=0, le=MOST_SEGMENTS)]
 
 _METRIC = re.compile(r"[a-z_]+(/[a-z_]+)?")

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import Field, field_validator
 
 from fedrlvr.config import MOST_STEPS
-from fedrlvr.protocol.records import Count, Envelope, Name, PooledResponse, Receipt, Segment
+from fedrlvr.protocol.records import Count, Digest, Envelope, Name, PooledResponse, Receipt, Segment
 from fedrlvr.protocol.strict import Strict
 
 T = TypeVar("T")
@@ -27,14 +27,16 @@ class Request(Strict):
 
 class TrainRequest(Request):
     """Work through `segments`. With `exchange` the last one's public step waits for a swap. `begin_round` begins the
-    round, whose first adapter may travel beside it; `adapter_spec` is the hash of names, shapes and LoRA settings
-    that the server goes by."""
+    round. Its first adapter travels beside it, or is the one with the hash `start`, which the site was sent last to
+    measure it; with neither, the site goes on with its own. `adapter_spec` is the hash of names, shapes and LoRA
+    settings that the server goes by."""
 
     task: ClassVar[str] = "train"
     segments: Annotated[list[Segment], Field(min_length=1, max_length=MOST_STEPS)]
     exchange: bool
     begin_round: bool
     adapter_spec: Name
+    start: Digest = ""
 
 
 class ProposeRequest(Request):

@@ -15,7 +15,7 @@ from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
 from fedrlvr.algorithms.schedule import Phase, plan_round
-from fedrlvr.protocol.adapters import check_adapter, payload_size
+from fedrlvr.protocol.adapters import adapter_hash, check_adapter, payload_size
 from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, PublicResponse
 from fedrlvr.protocol.refused import Refused
@@ -47,6 +47,7 @@ class Rounds:
         self.config = self.spec.job
         self._method = METHODS[self.config.method]
         self._round, self._base_model = -1, None  # before the first
+        self._have: set[str] = set()  # the sites that measured the averaged adapter, and so have it
 
     def run(self, kept: CompletedRound | None) -> None:
         """All rounds, or those after `kept`.
@@ -131,16 +132,18 @@ class Rounds:
         write_adapter(self.folder / "rounds" / str(number), adapter, self.config.lora, self.config.model)
 
     def _train(self, phase: Phase, begin_round: bool, start: Adapter, back: list[str]) -> None:
-        """Every site works through the phase. `start` is the round's first adapter; a site that is `back` gets it,
-        too, as its worker may have nothing of this round."""
+        """Every site works through the phase. `start` is the round's first adapter, which a site gets unless it has it
+        from being measured. One that is `back` gets it, too, as its worker may have nothing of this round."""
+        begins_from_it = begin_round and (self._method.average or self._round == 0)
         request = TrainRequest(
             envelope=self._envelope(phase.last.index),
             segments=list(phase.segments),
             exchange=phase.exchange,
             begin_round=begin_round,
             adapter_spec=spec_hash(self._adapter_spec, self.config.lora),
+            start=adapter_hash(start) if begins_from_it else "",
         )
-        given = self.sites.active if begin_round and (self._method.average or self._round == 0) else back
+        given = set(self.sites.active) - self._have if begins_from_it else back
         messages = {s: self._message(s, request, start if s in given else None) for s in self.sites.active}
         self._write_steps(self.sites.ask(messages, self._fitting_steps))
 
@@ -201,6 +204,7 @@ class Rounds:
             share = None if which == "local" else (i, len(active))
             messages[site] = self._message(site, ValidateRequest(**about, share=share), adapter)
         answers = self.sites.ask(messages, self._fitting_scores)
+        self._have = set(answers) if which == "global" else set()
         scores = {site: answer.scores.model_dump(exclude_none=True) for site, answer in answers.items()}
         if scores:
             place = {"round": self._round, "segment": segment}

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from fedrlvr.algorithms.lora import spec_hash
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.protocol.adapters import check_adapter
+from fedrlvr.protocol.adapters import adapter_hash, check_adapter
 from fedrlvr.protocol.answers import Failure, Reply
 from fedrlvr.protocol.records import Envelope
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, TrainRequest
+from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site.draws_key import draws_key
@@ -27,6 +27,10 @@ from fedrlvr.types import Adapter
 from fedrlvr.worker.setup import Ready, SetUp, Worker
 
 LOGGER = logging.getLogger(__name__)
+
+
+class AdapterGone(RuntimeError):
+    """The server means an adapter that this site does not have any more."""
 
 
 @dataclass
@@ -47,6 +51,7 @@ class SiteAgent:
 
     def __post_init__(self):
         self._plan = SitePlan(self.spec)
+        self._measured: Adapter | None = None  # the server's last one
 
     def open(self) -> None:
         """Read the site's file and its policy, once, and see that the job brings what the policy requires.
@@ -88,12 +93,13 @@ class SiteAgent:
             Envelope.here(self.spec.public_sha256, place.round, place.segment).check_same(place)
             self._check_receipt(request.receipt)
             self._plan.admit(request, adapter is not None)
+            adapter = self._begin_from(request, adapter)
             answer, tensors = self._started(), None
             if isinstance(answer, Ready):
                 self._check_adapter(request, adapter, answer)
                 ledger = self._prepare_egress(request, answer)
                 answer, tensors = self._worker.ask(request, adapter, ledger)
-        except (Refused, SettingsError, FileNotFoundError) as reason:
+        except (Refused, SettingsError, FileNotFoundError, AdapterGone) as reason:
             answer = Failure.of(reason, would_not=isinstance(reason, Refused))
         if isinstance(answer, Failure):
             LOGGER.error("%s: %s: %s", self.site, request.task, answer.reason)
@@ -146,6 +152,16 @@ class SiteAgent:
                 )
         if adapter is not None:
             check_adapter(adapter, ready.adapter_spec)
+
+    def _begin_from(self, request: Request, adapter: Adapter | None) -> Adapter | None:
+        """The adapter that came, or the one that the request means instead, as it came to be measured before. Raises
+        AdapterGone."""
+        measured, self._measured = self._measured, adapter if isinstance(request, ValidateRequest) else None
+        if not isinstance(request, TrainRequest) or not request.start or adapter is not None:
+            return adapter
+        if measured is None or adapter_hash(measured) != request.start:
+            raise AdapterGone("this site does not have the round's first adapter any more")
+        return measured
 
     def _prepare_egress(self, request: Request, ready: Ready) -> str:
         """Tell the gate what it has to know of this task, and pay for private steps with noise before they are taken;
