@@ -184,6 +184,11 @@ class EvaluationSettings(Settings):
     k: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), description="pass@k for these k; 1 must be among them.")
     every_segments: int | None = Field(None, ge=1, description="Measure every so many segments too; null: never.")
     curve_samples: int = Field(1, ge=1, description="Completions of each problem in these measurements.")
+    own_problems: int | None = Field(
+        128,
+        ge=1,
+        description="Test problems on which a site measures its own adapter between averages; null: all.",
+    )
 
 
 Method = Literal["pubswap", "fedavg", "fedavg+public", "replace-all", "local", "centralised"]

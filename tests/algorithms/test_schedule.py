@@ -8,7 +8,7 @@ from hypothesis import settings as quick
 from hypothesis import strategies as st
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.algorithms.schedule import Phase, plan_round, steps_per_segment
+from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round, steps_per_segment
 from fedrlvr.config import EvaluationSettings, ExchangeSettings, FederationSettings, JobConfig
 
 IDS = [f"public-{i:02d}" for i in range(12)]
@@ -97,6 +97,13 @@ def test_phases_cover_every_segment_once_and_wait_only_at_their_end(method, roun
         assert 1 <= len(phase.segments) <= per_task
         assert phase.exchange == (method in EXCHANGING and phase.last.index in schedule)
         assert method not in EXCHANGING or not any(segment.index in schedule for segment in phase.segments[:-1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_a_method_without_averages_ends_its_rounds_with_the_whole_test_set(method):
+    """There, that is the method's result; elsewhere the averaged adapter is measured on all."""
+    at_the_end = None if method == "local" else 128
+    assert [own_problems(job(method), segment) for segment in (1, 3, 6, 7)] == [128, at_the_end, 128, at_the_end]
 
 
 @pytest.mark.parametrize("local_steps", [1, 3])

@@ -284,6 +284,13 @@ def test_sites_that_share_the_test_set_cover_it_once(make_trainer, job):
     }
 
 
+def test_a_site_measures_its_own_adapter_on_so_many_test_problems_of_every_label(make_trainer, job):
+    trainer = make_trainer(job)
+    whole = trainer.validate(None, 1, None, "x").test
+    part = trainer.validate(None, 1, None, "x", problems=len(whole)).test
+    assert {label: scores["problems"] for label, scores in part.items()} == dict.fromkeys(whole, 1)
+
+
 def test_a_new_round_starts_from_the_averaged_adapter(make_trainer, job):
     trainer = make_trainer(job)
     trainer.train([public_segment(trainer)], exchange=False)

@@ -6,7 +6,7 @@ import pytest
 
 from fedrlvr.protocol.records import Envelope, PublicResponse, Segment
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import REQUESTS
+from fedrlvr.protocol.requests import REQUESTS, places_to_measure
 from fedrlvr.protocol.strict import parsed
 
 HERE = Envelope.here("manifest", 1, 7).model_dump()
@@ -41,6 +41,22 @@ def test_what_is_understood():
     assert read("propose").segment == Segment(3, 2, ("p1", "p2"))
     assert read("swap").responses == [("site-2", PublicResponse("p1", "#4", 0))]
     assert read("validate", share=None).share is None
+
+
+@pytest.mark.parametrize(
+    ("share", "problems", "places"),
+    [
+        (None, None, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (None, 100, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (None, 4, [0, 1, 4, 5]),  # of each label every second: no one is left out, whatever their order
+        (None, 1, [0]),
+        ((0, 3), None, [0, 1]),
+        ((2, 3), None, [5, 6, 7]),
+    ],
+)
+def test_where_the_problems_to_measure_stand(share, problems, places):
+    labels = ["A", "B", "A", "B", "A", "B", "A", "B"]
+    assert list(places_to_measure(labels, share, problems)) == places
 
 
 # Each would otherwise run something else than was paid for, or somewhere else.

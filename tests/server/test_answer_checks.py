@@ -52,6 +52,13 @@ def test_counts_that_do_not_fit_the_share(share, test, said):
         validated(share, test)
 
 
+def test_a_sites_own_adapter_is_measured_on_a_part_with_every_label():
+    request = ValidateRequest(envelope=HERE, samples=1, share=None, name="local 0", problems=3)
+    check_scores(SiteScores(test={"": score(1), "A": score(1), "B": score(1)}), request, LABELS, (1,))
+    with pytest.raises(Refused, match="of 3 problems with label 'A'; the site's share has 1"):
+        check_scores(SiteScores(test={"": score(1), "A": score(3), "B": score(1)}), request, LABELS, (1,))
+
+
 def test_the_scores_are_what_so_many_samples_allow():
     validated((0, 3), {"A": score(2, "pass@4")}, samples=4)
     for samples, test in ((1, score(2, "pass@4")), (4, score(2)), (4, score(2, "pass@4", "pass@8"))):

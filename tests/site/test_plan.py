@@ -17,7 +17,7 @@ from fedrlvr.protocol.requests import (
     SwapRequest,
     TrainRequest,
     ValidateRequest,
-    share_of,
+    places_to_measure,
 )
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.server.client_manager import ClientManager, Patience
@@ -67,7 +67,7 @@ class Sites:
         if site in self.blind and request.name.startswith("global"):
             return Answered((Failure.of("out of memory"), None))
         self.measured += site == "site-1"
-        count = len(share_of(self.labels, request.share))
+        count = len(places_to_measure(self.labels, request.share, request.problems))
         scores = SiteScores(test={"A": {"problems": float(count), "pass@1": 0.5}})
         about = {"adapter_spec": SHAPES, "base_model": "0123456789abcdef"}
         return Answered((ValidateAnswer(**here, scores=scores, **about), None))
@@ -95,6 +95,7 @@ JOBS = [
     {},
     {"federation__segments_per_round": 6, "exchange__schedule": (0, 3, 7, 11), "evaluation__every_segments": 2},
     {"federation__segments_per_round": 5, "federation__segments_per_task": 3, "evaluation__curve_samples": 3},
+    {"evaluation__every_segments": 1, "evaluation__own_problems": 3},
 ]
 
 
@@ -152,8 +153,9 @@ def at(number: int, segment: int) -> Envelope:
     return HERE.model_copy(update={"round": number, "segment": segment})
 
 
-def measure(number: int, segment: int, name: str, samples: int = 2, share=(0, 2)) -> ValidateRequest:
-    return ValidateRequest(envelope=at(number, segment), samples=samples, share=share, name=name)
+def measure(number: int, segment: int, name: str, samples=2, share=(0, 2), problems: int | None = 128):
+    problems = problems if share is None else None
+    return ValidateRequest(envelope=at(number, segment), samples=samples, share=share, name=name, problems=problems)
 
 
 def test_each_thing_is_done_once_and_none_late(plan):
@@ -209,6 +211,7 @@ def test_measurements_are_the_planned_ones(plan):
         (measure(0, 1, "local 1"), False),  # its own adapter, on its own held-out problems
         (measure(0, 1, "global 1"), False),  # the same, under another name
         (measure(0, 1, "local 1", share=None), True),  # an adapter that nobody planned
+        (measure(0, 1, "local 1", share=None, problems=None), False),
     ):
         with pytest.raises(Refused, match="is not in the plan"):
             plan.admit(wrong, with_adapter)

@@ -51,6 +51,13 @@ def planned_private_steps(config: JobConfig) -> int:
     return config.total_segments * (config.federation.local_steps + (not public))
 
 
+def own_problems(config: JobConfig, segment: int) -> int | None:
+    """On how many test problems a site measures its own adapter after this segment; None: all of them, as the method's
+    results are about them where nothing is averaged."""
+    ends_a_round = (segment + 1) % config.federation.segments_per_round == 0
+    return None if ends_a_round and not METHODS[config.method].average else config.evaluation.own_problems
+
+
 def planned_evaluations(config: JobConfig) -> int:
     """How often pass@k is measured at a site over the whole job: the base model, and in each round the site's own
     adapter, the averaged one, and what `every_segments` adds."""

@@ -21,7 +21,7 @@ from fedrlvr.learning.evaluation import evaluate
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
-from fedrlvr.protocol.requests import share_of
+from fedrlvr.protocol.requests import places_to_measure
 from fedrlvr.streams import epoch_batch, seed_of, stream
 from fedrlvr.types import VARIANTS, Adapter, Completion, Group, Problem
 
@@ -153,14 +153,22 @@ class Trainer:
         now = self.engine.adapter()
         return {name: now[name] - self._start[name] for name in now}
 
-    def validate(self, adapter: Adapter | None, samples: int, share: tuple[int, int] | None, name: str) -> SiteScores:
+    def validate(
+        self,
+        adapter: Adapter | None,
+        samples: int,
+        share: tuple[int, int] | None,
+        name: str,
+        problems: int | None = None,
+    ) -> SiteScores:
         """pass@k on the test set and the site's held-out problems, under `adapter` (None: the current one).
 
         `share` = (i, n) measures only the i-th of n blocks of the test problems: sites that hold the same adapter split
-        the work. Held-out problems are measured only with a `share`. Afterwards the current adapter and optimizer are
-        as before.
+        the work. Held-out problems are measured only with a `share`; without one, so many test `problems` are (None:
+        all). Afterwards the current adapter and optimizer are as before.
         """
-        test, ks = share_of(self.problems.test, share), self.job.evaluation.k
+        places = places_to_measure([problem.label for problem in self.problems.test], share, problems)
+        test, ks = [self.problems.test[place] for place in places], self.job.evaluation.k
         seed = seed_of(self.job.seed, "evaluation", name, *(share or ()))
         own_seed = seed_of(self._own_seed, "evaluation", name, self.site)
         with self.engine.borrowed(adapter) if adapter is not None else nullcontext():

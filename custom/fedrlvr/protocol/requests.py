@@ -5,15 +5,13 @@ says which answer belongs to which request.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
 from fedrlvr.config import MOST_STEPS
 from fedrlvr.protocol.records import Count, Digest, Envelope, Name, PooledResponse, Receipt, Segment
 from fedrlvr.protocol.strict import Strict
-
-T = TypeVar("T")
 
 
 class Request(Strict):
@@ -62,13 +60,14 @@ class SubmitRequest(Request):
 
 class ValidateRequest(Request):
     """Measure pass@k of the adapter that travels beside it, or of the site's own; before the first round, of the base
-    model. `share` is (i, n): the i-th of n blocks of the test set; None: all of it, and no held-out problems. `name`
-    names the random numbers."""
+    model. `share` is (i, n): the i-th of n blocks of the test set; None: no held-out problems, and of the test set so
+    many `problems` (None: all), the same at every site. `name` names the random numbers."""
 
     task: ClassVar[str] = "validate"
     samples: Annotated[int, Field(ge=1, le=10_000)]
     share: tuple[Count, Count] | None
     name: Name
+    problems: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("share")
     @classmethod
@@ -78,10 +77,17 @@ class ValidateRequest(Request):
         return share
 
 
-def share_of(test: Sequence[T], share: tuple[int, int] | None) -> Sequence[T]:
-    """What of the test set a `ValidateRequest` asks for."""
+def places_to_measure(
+    labels: Sequence[str], share: tuple[int, int] | None, problems: int | None = None
+) -> Sequence[int]:
+    """Where in the test set, of whose problems these are the labels, the problems of a `ValidateRequest` stand. Of each
+    label they are as large a part as of all."""
+    if share is None and problems is not None:
+        by_label = sorted(range(len(labels)), key=labels.__getitem__)
+        count = min(problems, len(labels))
+        return sorted(by_label[i * len(labels) // count] for i in range(count))
     block, blocks = share or (0, 1)
-    return test[len(test) * block // blocks : len(test) * (block + 1) // blocks]
+    return range(len(labels) * block // blocks, len(labels) * (block + 1) // blocks)
 
 
 REQUESTS: dict[str, type[Request]] = {

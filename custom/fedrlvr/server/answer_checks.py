@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from fedrlvr.config import JobConfig
 from fedrlvr.protocol.records import SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import SwapRequest, TrainRequest, ValidateRequest, share_of
+from fedrlvr.protocol.requests import SwapRequest, TrainRequest, ValidateRequest, places_to_measure
 
 
 def check_scores(scores: SiteScores, request: ValidateRequest, test_labels: Sequence[str], ks: Sequence[int]) -> None:
     """The test scores are of exactly the problems of the site's share, label by label, and all scores are pass@k for
     the `ks` that so many samples allow. Raises Refused."""
-    share = Counter(share_of(test_labels, request.share))
+    share = Counter(test_labels[i] for i in places_to_measure(test_labels, request.share, request.problems))
     told = {label: int(part["problems"]) for label, part in scores.test.items()}
     for label in sorted(told.keys() | share):
         if told.get(label, 0) != share[label]:

@@ -14,7 +14,7 @@ from fedrlvr.algorithms.aggregate import AGGREGATORS, drift
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
-from fedrlvr.algorithms.schedule import Phase, plan_round
+from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round
 from fedrlvr.protocol.adapters import adapter_hash, check_adapter, payload_size
 from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, PublicResponse
@@ -195,10 +195,12 @@ class Rounds:
         return check_adapter(adapter, self._adapter_spec)
 
     def _validate(self, which: str, segment: int, adapter: Adapter | None = None, samples: int | None = None) -> dict:
-        """Every site's `ValidateAnswer` with pass@k of its own adapter (`local`), or of one that all have, the test set
-        then split between them."""
+        """Every site's `ValidateAnswer` with pass@k of its own adapter (`local`), on the same problems at all sites, or of
+        one that all have, the test set then split between them."""
         active, samples = list(self.sites.active), samples or self.config.evaluation.samples
         about = {"envelope": self._envelope(segment), "samples": samples, "name": f"{which} {segment}"}
+        if which == "local":
+            about["problems"] = own_problems(self.config, segment)
         messages = {}
         for i, site in enumerate(active):
             share = None if which == "local" else (i, len(active))

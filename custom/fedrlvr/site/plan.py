@@ -7,7 +7,7 @@ on forty times, or collect three adapters a round and learn from their differenc
 from collections.abc import Hashable
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.algorithms.schedule import plan_round
+from fedrlvr.algorithms.schedule import own_problems, plan_round
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
@@ -59,17 +59,22 @@ class SitePlan:
             if phase.exchange:
                 planned += [("propose", end.index, end), ("swap", end.index, end)]
             if phase.evaluate:
-                planned.append(_measure("local", end.index, job.evaluation.curve_samples))
-        planned.append(_measure("local", last, samples))
+                planned.append(self._measure_own(end.index, job.evaluation.curve_samples))
+        planned.append(self._measure_own(last, samples))
         if average:
             planned += [("submit", last), after]
         elif self._spec.resume:  # a server that goes on after this round begins with what it kept of it
             planned.append(after)
         return planned
 
+    def _measure_own(self, segment: int, samples: int) -> Hashable:
+        return _measure("local", segment, samples, problems=own_problems(self._spec.job, segment))
 
-def _measure(which: str, segment: int, samples: int, with_adapter: bool = False) -> Hashable:
-    return "validate", segment, f"{which} {segment}", samples, which != "local", with_adapter
+
+def _measure(
+    which: str, segment: int, samples: int, with_adapter: bool = False, problems: int | None = None
+) -> Hashable:
+    return "validate", segment, f"{which} {segment}", samples, which != "local", problems, with_adapter
 
 
 def _wanted(request: Request, with_adapter: bool) -> Hashable:
@@ -83,7 +88,7 @@ def _wanted(request: Request, with_adapter: bool) -> Hashable:
         case ProposeRequest() | SwapRequest():
             return *place, request.segment
         case ValidateRequest():
-            return *place, request.name, request.samples, request.share is not None, with_adapter
+            return *place, request.name, request.samples, request.share is not None, request.problems, with_adapter
         case SubmitRequest():
             return place
     raise Refused(f"unknown task {request.task!r}")

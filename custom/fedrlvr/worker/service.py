@@ -95,7 +95,7 @@ class Service:
     def _scores(self, request: ValidateRequest, adapter: Adapter | None) -> SiteScores:
         before_the_first = request.envelope.round < 0
         with self.trainer.engine.policy.model.disable_adapter() if before_the_first else nullcontext():
-            return self.trainer.validate(adapter, request.samples, request.share, request.name)
+            return self.trainer.validate(adapter, request.samples, request.share, request.name, request.problems)
 
     def _saved(self, steps: list[StepRecord], ledger: str) -> list[StepRecord]:
         if self._recovery.keep(ledger) or not steps:
