@@ -195,7 +195,7 @@ class Rounds:
         return check_adapter(adapter, self._adapter_spec)
 
     def _validate(self, which: str, segment: int, adapter: Adapter | None = None, samples: int | None = None) -> dict:
-        """Every site's `ValidateAnswer` with pass@k of its own adapter (`local`), on the same problems at all sites, or of
+        """Every site's `ValidateAnswer` with pass@k of its own adapter (`local`), on the same problems at all, or of
         one that all have, the test set then split between them."""
         active, samples = list(self.sites.active), samples or self.config.evaluation.samples
         about = {"envelope": self._envelope(segment), "samples": samples, "name": f"{which} {segment}"}
