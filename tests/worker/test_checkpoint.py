@@ -149,6 +149,15 @@ def test_the_adapter_that_a_round_began_with_is_on_disk_once(checkpoints, tmp_pa
     assert same(again.latest()[0].start, state(SiteProgress(1, 4), 2.0).start)
 
 
+def test_where_the_adapter_in_common_is_damaged_the_rounds_beginning_is_used(checkpoints):
+    checkpoints.save(state(SiteProgress(0, 3), 1.0), "", beginning_of=1)
+    first = state(SiteProgress(1, 4), 2.0)
+    checkpoints.save(first, "")
+    checkpoints.save(replace(first, progress=SiteProgress(1, 5)), "")
+    os.truncate(sealed_folders(checkpoints.folder)[-1] / "start.safetensors", 10)
+    assert checkpoints.latest()[0].progress == SiteProgress(0, 3)
+
+
 def test_where_files_cannot_be_linked_each_checkpoint_has_its_own(checkpoints, monkeypatch):
     def no_links(there, here):
         raise OSError("Operation not permitted")
