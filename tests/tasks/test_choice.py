@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import TASKS, task_named
-from fedrlvr.tasks.choice import INSTRUCTION
 from fedrlvr.tasks.task import NotOfThisTask, Verdict
 from fedrlvr.types import VARIANTS, Message, Problem
 
@@ -25,7 +24,7 @@ def test_the_prompt_letters_the_options_or_is_the_conversation():
     )
     turns = (Message("user", "Which? A) yes B) no"),)
     assert TASK.prompt(Problem("x", "", "A", choices=("yes", "no"), messages=turns)) == turns
-    assert "\\boxed{}" in INSTRUCTION
+    assert "\\boxed{}" in TASK.instruction
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     prompt, verifier, sampling = _job_part(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise SettingsError(f"--batch-size {arguments.batch_size}: expected 1 or more")
-    task = task_named(_task_name(arguments), verifier)
+    task = task_named(_task_name(arguments), verifier, prompt)
     problems = read_problems(arguments.problems, task)
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings.check_model()

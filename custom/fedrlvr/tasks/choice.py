@@ -12,9 +12,8 @@ from fedrlvr.tasks.candidate import answer_part, boxes
 from fedrlvr.tasks.references import DASHES, refers_to_others
 from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
 from fedrlvr.tasks.unicode_math import greek_letters
-from fedrlvr.types import Problem, Prompt
+from fedrlvr.types import Problem
 
-INSTRUCTION = "Please reason step by step, and put only the letter of the right option within \\boxed{}."
 LETTERS = string.ascii_uppercase
 
 # `C`, `(C)`, `C)`, `C.`, `C:`, with or without the option's text; or the text and `(C)` after it.
@@ -29,9 +28,12 @@ _ESCAPED = re.compile(r"\\([%$&#_ ])|[~$]|\*\*")
 
 class Choice(Task):
     name = "choice"
+    instruction = "Please reason step by step, and put only the letter of the right option within \\boxed{}."
 
-    def prompt(self, problem: Problem) -> Prompt:
-        return problem.messages or f"{question(problem)}\n\n{INSTRUCTION}"
+    def question(self, problem: Problem) -> str:
+        """The question and its options, one per line: `A) ...`."""
+        options = (f"{letter}) {text}" for letter, text in zip(LETTERS, problem.choices, strict=False))
+        return "\n".join([problem.prompt, *options])
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
         contents = _boxed(answer_part(completion))
@@ -61,12 +63,6 @@ class Choice(Task):
         choices = tuple(problem.choices[index] for index in order)
         answer = LETTERS[order.index(LETTERS.index(problem.answer))]
         return replace(problem, choices=choices, answer=answer, variant=number)
-
-
-def question(problem: Problem) -> str:
-    """The question and its options, one per line: `A) ...`."""
-    options = (f"{letter}) {text}" for letter, text in zip(LETTERS, problem.choices, strict=False))
-    return "\n".join([problem.prompt, *options])
 
 
 def _boxed(text: str) -> list[str]:

@@ -6,16 +6,12 @@ from fedrlvr.tasks.latex import normalised
 from fedrlvr.tasks.math_verify_client import client_for
 from fedrlvr.tasks.task import Incomparable, NotOfThisTask, Task, Verdict
 from fedrlvr.tasks.words import is_remark
-from fedrlvr.types import Problem, Prompt
-
-INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+from fedrlvr.types import Problem
 
 
 class Math(Task):
     name = "math"
-
-    def prompt(self, problem: Problem) -> Prompt:
-        return problem.messages or f"{problem.prompt}\n\n{INSTRUCTION}"
+    instruction = "Please reason step by step, and put your final answer within \\boxed{}."
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
         """Raises VerifierFault if math-verify is needed and cannot be used."""

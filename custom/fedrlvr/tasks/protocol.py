@@ -34,9 +34,6 @@ class Protocol(Task):
     labels = tuple(RIGHT_PROTOCOL)
     alphabet = "ABCD0123456789?pqrs,=;#"
 
-    def prompt(self, problem: Problem) -> str:
-        return problem.prompt
-
     def verify(self, problem: Problem, completion: str) -> Verdict:
         match = _ANSWER.fullmatch(completion)
         if match is None:
