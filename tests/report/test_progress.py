@@ -47,6 +47,29 @@ def exchange(segment: int, offered=7) -> dict:
     return {"event": "exchange", "segment": segment, "offered": offered}
 
 
+def silent(segment: int, site: str = "north") -> dict:
+    told = {"site": site, "optimizer_steps": 0.0, "completions": 8.0, "completions/clipped_ratio": 1.0}
+    return step(segment, reward=0.0, live=0.0) | told
+
+
+def test_a_site_that_learns_nothing_in_its_first_segments_is_told_of_once(progress):
+    for segment in range(6):
+        progress.feed(silent(segment))
+        progress.feed(silent(segment, "south") if segment < 2 else step(segment) | {"site": "south"})
+        assert ("NOTHING LEARNT YET" in progress.line()) is False
+    (line,) = printed(progress)
+    assert line.startswith("WARNING: north has learnt nothing in 3 steps")
+    assert "100% were cut off" in line
+
+
+def test_the_line_says_so_while_no_site_has_learnt_anything(progress):
+    for segment in range(3):
+        progress.feed(silent(segment))
+        assert ("NOTHING LEARNT YET" in progress.line()) is (segment == 2)
+    progress.feed(step(3))
+    assert "NOTHING LEARNT YET" not in progress.line()
+
+
 def test_before_the_first_step_the_line_says_what_goes_on(progress):
     assert progress.line() == "measuring the base model"
     progress.feed(None)

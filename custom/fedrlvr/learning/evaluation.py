@@ -14,7 +14,6 @@ from fedrlvr.json_text import from_json
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.streams import seed_of
-from fedrlvr.tasks.task import CUT_OFF
 from fedrlvr.types import Group, Problem
 
 
@@ -94,6 +93,6 @@ def result_of(group: Group) -> ProblemResult:
         samples=len(completions),
         correct=group.num_correct,
         truncated=sum(c.truncated for c in completions),
-        timeouts=sum(c.reason in CUT_OFF for c in completions),
+        timeouts=sum(not c.verified for c in completions),
         tokens=sum(len(c.token_ids) for c in completions) / len(completions),
     )

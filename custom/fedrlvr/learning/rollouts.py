@@ -10,7 +10,7 @@ from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.tasks import Task
-from fedrlvr.tasks.task import CUT_OFF
+from fedrlvr.tasks.task import CUT_OFF, UNANSWERED
 from fedrlvr.types import Completion, Group, Problem
 
 
@@ -54,7 +54,8 @@ class Rollouts:
         text = self.policy.decode(ids)
         logprobs = sample.logprobs if self.generator.exact_logprobs else None
         reward, reason = self.task.verify(problem, text)
-        return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason)
+        verified = reason not in CUT_OFF
+        return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason, verified=verified)
 
     def received(self, problem: Problem, site: str, response: PublicResponse) -> Completion | None:
         """Another `site`'s answer to `problem` as a completion of ours, or None if our own verifier does not find it
@@ -70,22 +71,24 @@ class Rollouts:
 
 
 def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]:
-    """TRL's names. `reward_std` is the mean over groups; `live_groups` counts those with any spread. Means over
-    nothing, as of a Poisson sample without a problem, are 0."""
+    """TRL's names. `reward_std` is the mean over groups; `live_groups` counts those with any spread. Rewards are those
+    of verified completions. Means over nothing, as of a Poisson sample without a problem, are 0."""
     completions = [c for group in groups for c in group.completions]
     lengths = [len(c.token_ids) for c in completions]
-    stds = [torch.tensor(group.rewards).std().item() for group in groups]
-    live = sum(len(set(group.rewards)) > 1 for group in groups)
+    rewards = [group.verified_rewards for group in groups]
+    stds = [torch.tensor(some).std().item() if len(some) > 1 else 0.0 for some in rewards]
+    live = sum(len(set(some)) > 1 for some in rewards)
     return {
-        "reward": sum(c.reward for c in completions) / max(len(completions), 1),
+        "reward": sum(map(sum, rewards)) / max(sum(map(len, rewards)), 1),
         "reward_std": sum(stds) / max(len(stds), 1),
         "frac_reward_zero_std": 1 - live / max(len(groups), 1),
         "live_groups": float(live),
         "groups": float(len(groups)),
         "completions": float(len(completions)),
-        "verifier/timeouts": float(sum(c.reason in CUT_OFF for c in completions)),
+        "verifier/timeouts": float(sum(not c.verified for c in completions)),
         "completions/mean_length": sum(lengths) / max(len(lengths), 1),
         "completions/clipped_ratio": sum(c.truncated for c in completions) / max(len(completions), 1),
+        "completions/unanswered_ratio": sum(c.reason in UNANSWERED for c in completions) / max(len(completions), 1),
         "num_tokens": float(sum(lengths)),
         "entropy": entropy,
     }

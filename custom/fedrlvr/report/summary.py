@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.scores import Scores, merge_scores, overall, pass_at_1
 from fedrlvr.report.incidents import incidents
+from fedrlvr.report.learning import learning_by_site
 from fedrlvr.version import source_hash
 
 PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
@@ -56,6 +57,7 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
         "bytes": _bytes(events),
         "swap": _swap(events),
         "verifier": {"timeouts": int(sum(e.get("verifier/timeouts", 0) for e in events if e["event"] == "step"))},
+        "learning": learning_by_site(events),
         "drift": [{k: v for k, v in e.items() if k.startswith("drift/")} for e in events if e["event"] == "average"],
         **incidents(events),
         "seconds": _seconds(end, wall_seconds),

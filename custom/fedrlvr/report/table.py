@@ -8,6 +8,7 @@ from rich.table import Column, Table
 
 from fedrlvr.algorithms.scores import Scores
 from fedrlvr.report.incidents import incident_lines
+from fedrlvr.report.learning import silence_in_words
 from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import at_the_end
 
@@ -29,6 +30,9 @@ def print_summary(summary: dict, console: Screen) -> None:
 def print_incidents(summary: dict, console: Screen) -> None:
     for line in incident_lines(summary):
         console.print(line)
+    for site, found in summary["learning"].items():
+        if not found["taught"]:
+            console.print(f"WARNING: {silence_in_words(site, found)}", style="bold yellow")
 
 
 def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Screen) -> None:

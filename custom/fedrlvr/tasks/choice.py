@@ -10,7 +10,7 @@ from dataclasses import replace
 from fedrlvr.streams import stream
 from fedrlvr.tasks.candidate import answer_part, boxes
 from fedrlvr.tasks.references import DASHES, refers_to_others
-from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
+from fedrlvr.tasks.task import NO_BOX, SEVERAL_BOXES, NotOfThisTask, Task, Verdict
 from fedrlvr.tasks.unicode_math import greek_letters
 from fedrlvr.types import Problem
 
@@ -38,7 +38,7 @@ class Choice(Task):
     def verify(self, problem: Problem, completion: str) -> Verdict:
         contents = _boxed(answer_part(completion))
         if len(contents) != 1:
-            return Verdict(0.0, "several boxes" if contents else "no box")
+            return Verdict(0.0, SEVERAL_BOXES if contents else NO_BOX)
         if len(contents[0]) > self.settings.max_answer_length:
             return Verdict(0.0, "too long")
         letter, reason = _option(problem, _plain(contents[0]))

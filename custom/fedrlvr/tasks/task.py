@@ -10,6 +10,8 @@ from fedrlvr.types import Message, Problem, Prompt
 
 TIMEOUT, MEMORY, DIED = "timeout", "memory", "died"
 CUT_OFF = frozenset({TIMEOUT, MEMORY, DIED})  # reasons why a verification was ended; they do not judge the answer
+NO_BOX, SEVERAL_BOXES, NO_ANSWER = "no box", "several boxes", "no answer"
+UNANSWERED = frozenset({NO_BOX, SEVERAL_BOXES, NO_ANSWER})  # reasons why there is nothing to judge
 
 
 class NotOfThisTask(ValueError):
