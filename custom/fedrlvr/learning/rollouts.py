@@ -1,6 +1,6 @@
 """From problems to verified groups: sample with the current policy, decode, verify."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ class Rollouts:
     ranks: Ranks
     max_completion_length: int
     temperature: float
+    listen: Callable[[Sequence[Group]], None] = lambda groups: None  # gets all groups, as they are sampled
 
     def groups(self, problems: Sequence[Problem], num_generations: int, seed: int) -> tuple[list[Group], float]:
         """One verified group per problem, and the mean entropy (nats per token) of the sampled distributions.
@@ -47,6 +48,7 @@ class Rollouts:
                 group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
                 sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
         everything = self.ranks.gather(sampled)
+        self.listen([group for group, _ in everything])
         return [group for group, _ in everything], sum(entropy for _, entropy in everything) / max(len(everything), 1)
 
     def _completion(self, problem: Problem, sample: Sample) -> Completion:
