@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     adapter or report is not written, 4 for one in which no site has learnt anything, and 130 for an interruption."""
     try:
         with loading():
-            from fedrlvr.launch.stages import NOTHING_LEARNT, follow, prepare, start
+            from fedrlvr.launch.stages import follow, prepare, start
+            from fedrlvr.report.learning import NOTHING_LEARNT
             from fedrlvr.report.screen import Screen
 
             console = Screen()

@@ -12,13 +12,12 @@ from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
 from fedrlvr.printable import one_line, print_error
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.report.learning import REMEDY, learning_by_site, nothing_learnt
+from fedrlvr.report.learning import NOTHING_LEARNT, REMEDY
 from fedrlvr.report.progress import Progress
 from fedrlvr.report.screen import Screen
 from fedrlvr.run import Run, RunFailed
 from fedrlvr.settings_file import SettingsError
 
-NOTHING_LEARNT = 4  # exit code
 FIXED = ("method", "seed", "env", "data", "model", "policy", "poc")  # arguments that a resumed run has already
 
 
@@ -71,7 +70,7 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     deadlines = Deadlines.of(job).describe()
     for line in {"local": [], "sim": deadlines[:1]}.get(prepared.environment, deadlines[:-1]):
         console.print(f"  {line}", style="dim", soft_wrap=True)
-    events, failure, told = [], None, True
+    events, failure, told = [], None, 0
     progress = Progress(console, steps_per_segment(job))
 
     def hear(event: dict | None) -> None:
@@ -98,7 +97,6 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
             f"To resume after its last completed round: --resume-from {prepared.folder}"
         )
         return 130 if failure == "interrupted" else 1
-    if nothing_learnt(learning_by_site(events)):
+    if told == NOTHING_LEARNT:
         print_error(f"no site has learnt anything: the adapter answers as the base model does; {REMEDY}")
-        return NOTHING_LEARNT if told else 3
-    return 0 if told else 3
+    return told

@@ -14,13 +14,16 @@ from fedrlvr.json_text import from_json
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.streams import seed_of
+from fedrlvr.tasks.task import UNANSWERED
 from fedrlvr.types import Completion, Group, Problem
 
 
-def evaluate(rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: Sequence[int], seed: int) -> Scores:
+def evaluate(
+    rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: Sequence[int], seed: int
+) -> tuple[Scores, list[Group]]:
     """Sample each problem `samples` times; unbiased pass@k by label, for the `ks` that this many samples allow."""
     groups, _ = rollouts.groups(problems, samples, seed)
-    return scores_by_label(map(result_of, groups), [k for k in ks if k <= samples])
+    return scores_by_label(map(result_of, groups), [k for k in ks if k <= samples]), groups
 
 
 def measure(
@@ -100,6 +103,15 @@ class Completions:
         for group in groups:
             self._file.writelines(json.dumps(completion_record(group.problem, c)) + "\n" for c in group.completions)
         self._file.flush()
+
+
+def answer_shares(completions: Sequence[Completion]) -> dict[str, float]:
+    """The shares that had no answer to judge, and that were cut off; 0 of none."""
+    count = max(len(completions), 1)
+    return {
+        "unanswered": sum(c.reason in UNANSWERED for c in completions) / count,
+        "cut_off": sum(c.truncated for c in completions) / count,
+    }
 
 
 def completion_record(problem: Problem, completion: Completion) -> dict:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+NOTHING_LEARNT = 4  # exit code
 PATIENCE = 2  # segments without such a step, until a site's silence is told
 REMEDY = "`fedrlvr doctor` shows what the model writes (prompt.examples, grpo.max_completion_length, a larger model)"
 

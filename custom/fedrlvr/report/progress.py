@@ -7,6 +7,7 @@ from rich.live import Live
 from fedrlvr.printable import one_line
 from fedrlvr.report.learning import PATIENCE, REMEDY, learning, silence_in_words, taught
 from fedrlvr.report.screen import Screen
+from fedrlvr.report.summary import answer_shares, merged_test
 
 
 class Progress:
@@ -64,6 +65,8 @@ class Progress:
             self._recent = [*self._recent, event][-4 * self.sites :]
             self._listen(event)
         elif event["event"] == "evaluation":
+            if event["which"] == "base":
+                self._print_base(event)
             self._print_once(event["segment"])
         elif event["event"] == "exchange":
             self._note = f"{event['offered']} answers exchanged"
@@ -72,6 +75,18 @@ class Progress:
             self.console.print(one_line(f"{event['site']} failed in {event['task']}: {event['reason']}"))
         elif event["event"] == "back":
             self.console.print(f"back: {', '.join(event['sites'])}")
+
+    def _print_base(self, evaluation: dict) -> None:
+        """Before anything is trained: does the model answer at all?"""
+        score, shares = merged_test(evaluation)["overall"]["pass@1"], answer_shares(evaluation)
+        self.console.print(
+            f"base model: pass@1 {score:.3f} on the test set; of its completions {1 - shares['unanswered']:.0%} have "
+            f"an answer, {shares['cut_off']:.0%} were cut off",
+            soft_wrap=True,
+        )
+        if score == 0:
+            text = f"WARNING: the base model has no answer right, so there may be nothing to learn from; {REMEDY}"
+            self.console.print(text, style="bold yellow", soft_wrap=True)
 
     def _listen(self, step: dict) -> None:
         """Tell once of a site none of whose steps taught in its first segments."""

@@ -24,7 +24,17 @@ def print_summary(summary: dict, console: Screen) -> None:
         table.add_row(f"{site}, own held-out", _pass_at_1(score), _pass_at_1(final.get("heldout", {}).get(site)))
     console.print(table)
     _print_matrix(summary, console)
+    _print_best(summary, console)
     _print_cost(summary, console)
+
+
+def _print_best(summary: dict, console: Screen) -> None:
+    if best := summary["best"]:
+        on = {"heldout": "the sites' held-out problems", "test": "the test set"}[best["measured_on"]]
+        rounds = f"{best['round'] + 1} of {summary['rounds']}"
+        console.print(
+            f"best round: {rounds}, pass@1 {best['pass@1']:.3f} on {on}; after the last one {best['last']:.3f}"
+        )
 
 
 def print_incidents(summary: dict, console: Screen) -> None:
