@@ -1,6 +1,7 @@
 """Multiple-choice questions, answered by exactly one `\\boxed{}` with an option's letter, its text, or both.
 
-A looser rule would be ambiguous: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)".
+A looser rule would be ambiguous: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)". What
+a last line declares, where the job lets it count, is read as strictly as a box.
 """
 
 import re
@@ -8,7 +9,7 @@ import string
 from dataclasses import replace
 
 from fedrlvr.streams import stream
-from fedrlvr.tasks.candidate import answer_part, boxes
+from fedrlvr.tasks.candidate import answer_part, boxes, declared_answer
 from fedrlvr.tasks.references import DASHES, refers_to_others
 from fedrlvr.tasks.task import NO_BOX, SEVERAL_BOXES, NotOfThisTask, Task, Verdict
 from fedrlvr.tasks.unicode_math import greek_letters
@@ -36,7 +37,10 @@ class Choice(Task):
         return "\n".join([problem.prompt, *options])
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
-        contents = _boxed(answer_part(completion))
+        completion = answer_part(completion)
+        contents = _boxed(completion)
+        if not contents and self.settings.fallback == "last_line":
+            contents = [declared for declared in [declared_answer(completion)] if declared is not None]
         if len(contents) != 1:
             return Verdict(0.0, SEVERAL_BOXES if contents else NO_BOX)
         if len(contents[0]) > self.settings.max_answer_length:

@@ -14,7 +14,7 @@ from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, Sw
 from fedrlvr.run import run_identity
 from fedrlvr.types import Adapter
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
-from fedrlvr.worker.completion_log import CompletionLog
+from fedrlvr.worker.completion_log import COMPLETIONS, CompletionLog
 from fedrlvr.worker.recovery import Recovery
 from fedrlvr.worker.setup import Ready, SetUp
 
@@ -42,7 +42,7 @@ class Service:
         self._checkpoints = SiteCheckpoints(config.state_dir / "checkpoints", spec.run, identity, ranks)
         self._recovery = Recovery(self.trainer, self._checkpoints)
         self._checkpoints.claim()
-        self._log = CompletionLog(config.state_dir / "completions.jsonl", config.completion_log_mb * 2**20)
+        self._log = CompletionLog(config.state_dir / COMPLETIONS, config.completion_log_mb * 2**20)
         if ranks.rank == 0 and config.completion_log_mb:
             self.trainer.rollouts.listen = self._log.write
         if setup.recover:

@@ -177,8 +177,8 @@ class Supervisor:
         return f"{reason}; see {self.log.path}"
 
     def _killed(self, code: int | None) -> bool:
-        """Whether a rank died by signal 9. Launchers hand its code on in one byte, negative or as a shell does; torchrun
-        only says it in the log."""
+        """Whether a rank died by signal 9. Launchers hand its code on in one byte, negative or as a shell does;
+        torchrun says it in the log only."""
         if code is not None and code % 256 in (256 - SIGKILL, 128 + SIGKILL):
             return True
         return any("Signal 9 " in line for line in self.log.last_lines(60))
