@@ -171,7 +171,7 @@ class Trainer:
             if share is not None and self.problems.heldout:
                 heldout, _ = evaluate(self.rollouts, self.problems.heldout, samples, ks, own_seed)
         shares = answer_shares([made for group in groups for made in group.completions])
-        if groups:
+        if groups and self.rollouts.ranks.rank == 0:
             shown = completion_record(groups[0].problem, groups[0].completions[0])
             LOGGER.info("measured %s: %s, %s; the first completion: %s", name, scores, shares, shown)
         return SiteScores(test=scores, heldout=heldout, **shares)
