@@ -127,11 +127,23 @@ RENDERING = (
 )
 
 
+class Example(Settings):
+    """A worked example: a problem, and what a model should answer."""
+
+    problem: str = Field(pattern=r"\S")
+    answer: str = Field(pattern=r"\S")
+
+
 class PromptSettings(Settings):
-    """How a prompt becomes tokens, the same at every site."""
+    """What a model is shown of a problem, the same at every site. A problem with `messages` of its own is asked as it
+    stands, without instruction and examples."""
 
     chat_template: Literal["auto", "never"] = Field("auto", description="Use the model's own template if it has one.")
     system_prompt: str | None = Field(None, description="Goes before every problem; null: none.")
+    instruction: str | None = Field(None, description="Follows every problem; null: the task's own; empty: none.")
+    examples: tuple[Example, ...] = Field(
+        (), description="Worked examples before every problem, as turns: `[{problem: ..., answer: ...}]`."
+    )
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(
         {}, description="Variables of the template, such as `{enable_thinking: false}`."
     )

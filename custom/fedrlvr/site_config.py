@@ -98,6 +98,9 @@ class SiteConfig(LocalModel):
     heldout_problems: Path | None = Field(None, description="The site's own test set, kept from training; null: none.")
     deepspeed_config: Path = Field(description="A DeepSpeed file: ZeRO stage 0, 1 or 2.")
     state_dir: Path = Field(description="For checkpoints, the site's adapter and the worker's log.")
+    completion_log_mb: int = Field(
+        16, ge=0, description="MiB for the log of what the model writes, which stays at the site; 0: no log."
+    )
     policy: Path | None = Field(None, description="The site's privacy policy; null: nothing is filtered or logged.")
     worker: WorkerSettings = WorkerSettings()
 

@@ -51,7 +51,8 @@ class Completion:
     `logprobs` are the log-probabilities under the policy that is taken as "old" in the loss, one per token: those of
     sampling for own completions, those of the receiver at the start of the step for swapped ones (None until known).
     `truncated` means the length limit came before the end-of-sequence token. `reason` is the verifier's, for the
-    reward. `origin` names the sending site, "" = own; `problem` is then the problem as its author was shown it.
+    reward; where `verified` is false a limit ended the verification, and the reward says nothing. `origin` names the
+    sending site, "" = own; `problem` is then the problem as its author was shown it.
     """
 
     token_ids: tuple[int, ...]
@@ -62,6 +63,7 @@ class Completion:
     origin: str = ""
     reason: str = ""
     problem: Problem | None = None
+    verified: bool = True
 
     @property
     def correct(self) -> bool:
@@ -83,6 +85,10 @@ class Group:
     @property
     def rewards(self) -> tuple[float, ...]:
         return tuple(c.reward for c in self.completions)
+
+    @property
+    def verified_rewards(self) -> tuple[float, ...]:
+        return tuple(c.reward for c in self.completions if c.verified)
 
     @property
     def num_correct(self) -> int:

@@ -1,5 +1,7 @@
 """Group advantages against values worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,16 @@ def test_one_right_of_four_in_units_of_the_groups_deviation():
     (advantages,) = group_advantages([group_of([0, 1, 0, 0])])
     unit = 0.5 + EPSILON
     assert advantages == pytest.approx([-0.25 / unit, 0.75 / unit, -0.25 / unit, -0.25 / unit])
+
+
+def test_what_could_not_be_verified_is_in_no_baseline_and_has_no_advantage():
+    """Of 1, 0, ?, ? the mean is 1/2. Taken as 0, the two would make it 1/4 and be pushed away from."""
+    group = group_of([1, 0, 0, 0])
+    group = replace(group, completions=tuple(replace(c, verified=c.text < "2") for c in group.completions))
+    assert np.array_equal(group_advantages([group], "none")[0], [0.5, -0.5, 0, 0])
+    nothing = replace(group, completions=tuple(replace(c, verified=False) for c in group.completions))
+    for scaling in SCALINGS:
+        assert not has_signal(group_advantages([nothing], scaling)[0])
 
 
 def test_without_scaling_only_the_mean_is_taken_off():

@@ -1,5 +1,7 @@
 """Which completions are replaced by which."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as quick
@@ -43,6 +45,15 @@ def test_an_all_wrong_group_is_rescued_and_keeps_one_wrong():
     assert texts(mixed) == ["0", "P2", "P1", "P0"]
     assert mixed.num_correct == 3
     assert has_signal(group_advantages([mixed])[0])
+
+
+def test_what_could_not_be_verified_is_not_wrong():
+    group = group_of("1000")
+    unverified = tuple(replace(c, verified=c.token_ids != (3,)) for c in group.completions)
+    mixed = swap_incorrect(replace(group, completions=unverified), pool_of(9), SwapSettings())
+    assert texts(mixed) == ["0", "1", "P0", "3"]
+    own = replace_all(replace(group, completions=unverified), pool_of(9), SwapSettings())
+    assert own.baseline_rewards == (1.0, 0.0, 0.0)
 
 
 def test_the_last_wrong_completions_are_replaced_first_and_right_ones_stay():

@@ -1,6 +1,7 @@
 """`fedrlvr doctor` as it is called: a good site passes, each thing that is wrong is reported and ends with code 1."""
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -36,6 +37,7 @@ def site(site_files, tmp_path, monkeypatch):
         said = capsys.readouterr()
         assert said.err == ""
         lines = said.out.splitlines()
+        examine.shown = [line[20:] for line in lines if line.startswith(" " * 20)]  # below a finding
         findings = {line[8:20].strip(): (line[:8].strip(), line[20:]) for line in lines[:-1] if line[:8].strip()}
         failed = sum(status == "failed" for status, _ in findings.values())
         assert lines[-1] == (f"{failed} to fix before this site can take part" if failed else "this site is ready")
@@ -56,7 +58,7 @@ def shown(request, capsys):
 def rehearsed(monkeypatch):
     """Rehearsals that succeed at once, counted."""
     calls = []
-    monkeypatch.setattr(doctor, "rehearse", lambda *asked: calls.append(asked) or Finding("rehearsal", "ok", "done"))
+    monkeypatch.setattr(doctor, "rehearse", lambda *asked: calls.append(asked) or [Finding("rehearsal", "ok", "done")])
     return calls
 
 
@@ -79,13 +81,20 @@ def nothing_left(site, monkeypatch):
 
 @pytest.mark.slow
 def test_a_good_site_is_ready_and_is_left_as_it_was(site, nothing_left):
-    code, findings = site(preset={"lora": {"target_modules": ["q_proj"], "r": 2}})
+    preset = {"lora": {"target_modules": ["q_proj"], "r": 2}, "grpo": {"max_completion_length": 20}}
+    code, findings = site(preset=preset)
     assert code == 0
+    assert findings["extras"] == ("ok", "none is needed")
+    assert findings["length"][1] == "completions of at most 20 tokens, 512 positions for prompt and completion"
+    assert re.fullmatch(r"\d+ of 10 right, \d+ with an answer, \d cut off, 0 not verified", findings["completions"][1])
+    told = [line for line in site.shown if line.startswith("protocol-")]
+    assert len(told) == 10
+    assert all(re.match(r"protocol-\S+: (exact|wrong|no answer)(, cut off)?: \S", line) for line in told)
     assert set(statuses(findings).values()) == {"ok", "warning"}
     assert findings["manifest"][0] == "warning"
     status, said = findings["rehearsal"]
     assert status == "ok"
-    assert said.startswith("2 completions of 3 tokens and a step at learning rate 0 in ")
+    assert said.startswith("10 completions of at most 20 tokens and a step at learning rate 0 in ")
     # Two layers of rank 2: A is 2 x 64, B is 128 x 2.
     assert said.endswith(", 768 LoRA parameters")
 
@@ -193,6 +202,12 @@ def test_a_gpu_that_is_not_there_and_memory_that_does_not_suffice_are_reported(s
     assert code == 1
     assert (findings["gpus"][0], findings["memory"][0]) == ("failed", "failed")
     assert rehearsed == []  # it would start a worker that the machine does not hold
+
+
+def test_completions_that_leave_no_position_for_a_prompt_fail(site, rehearsed):
+    code, findings = site(preset={"grpo": {"max_completion_length": 512}})
+    assert (code, findings["length"][0]) == (1, "failed")
+    assert rehearsed == []
 
 
 def test_a_preset_for_another_model_is_reported(site, rehearsed):

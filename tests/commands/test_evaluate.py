@@ -101,8 +101,8 @@ def test_the_scores_follow_from_the_results(command, tmp_path, problems, capsys)
 
 
 def test_completions_are_kept_for_a_policys_public_texts(command, tmp_path, problems):
-    kept = tmp_path / "completions.jsonl"
-    assert main(command("--completions", kept)) == 0
+    kept = tmp_path / "out" / "completions.jsonl"
+    assert main(command()) == 0
     written = [json.loads(line) for line in kept.read_text().splitlines()]
     ids = [json.loads(line)["id"] for line in problems.read_text().splitlines()]
     assert [line["problem_id"] for line in written] == [identity for identity in ids for _ in range(SAMPLES)]
@@ -110,6 +110,8 @@ def test_completions_are_kept_for_a_policys_public_texts(command, tmp_path, prob
     rights = {problem["id"]: 0 for problem in lines(tmp_path / "out")}
     golds = {problem.id: problem for problem in read_problems(problems, TASK)}
     for line in written:
+        reward, reason = TASK.verify(golds[line["problem_id"]], line["text"])
+        assert (line["reward"], line["reason"]) == (reward, reason)
         rights[line["problem_id"]] += TASK.verify(golds[line["problem_id"]], line["text"]).reward == 1.0
     assert rights == {result["id"]: result["correct"] for result in lines(tmp_path / "out")}
 
@@ -120,6 +122,21 @@ def test_a_second_call_measures_nothing_again(command, tmp_path, monkeypatch, ca
     monkeypatch.setattr("fedrlvr.commands.evaluate.load_trained", lambda *_: pytest.fail("the model was loaded again"))
     assert main(command()) == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_greedy_and_top_p_are_ways_to_measure_and_the_table_says_which(command, tmp_path, capsys):
+    greedy = ("--temperature", 0, "--samples", 1, "--k", 1)
+    assert main(command(*greedy)) == 0
+    assert ", protocol, greedy" in capsys.readouterr().out
+    assert main(command(*greedy, "--out", tmp_path / "again", "--seed", 5)) == 0
+    names = ("out", "again")
+    first, again = ((tmp_path / name / "completions.jsonl").read_bytes() for name in names)
+    assert first == again  # whatever the seed
+    assert main(command("--top-p", 0.5, "--temperature", 0.9, "--out", tmp_path / "nucleus")) == 0
+    assert ", protocol, temperature 0.9, top-p 0.5, samples 4" in " ".join(capsys.readouterr().out.split())
+    assert (result(tmp_path / "nucleus")["top_p"], result(tmp_path / "out")["temperature"]) == (0.5, 0)
+    assert main(command("--top-p", 0.6, "--temperature", 0.9, "--out", tmp_path / "nucleus")) == 2
+    assert "holds a measurement with another top_p" in capsys.readouterr().err
 
 
 def test_other_ks_of_the_same_samples_need_no_new_measurement(command, tmp_path, monkeypatch, capsys):
@@ -150,7 +167,7 @@ def test_interrupted_in_the_middle_it_says_so_and_the_same_command_ends_as_if_un
     assert main(command()) == 0
     assert len(calls) - 1000 == GOLDS + (12 - 8) * SAMPLES
     assert main(command("--out", tmp_path / "whole")) == 0
-    for name in ("evaluation.json", "results.jsonl"):
+    for name in ("evaluation.json", "results.jsonl", "completions.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -173,7 +190,7 @@ def test_killed_in_the_middle_the_same_command_ends_as_if_uninterrupted(command,
     assert 5 <= len(lines(tmp_path / "out")) < len(drawn)
     subprocess.run(shell, check=True, capture_output=True, timeout=240)
     assert main(command(*flags, "--out", tmp_path / "whole")) == 0
-    for name in ("evaluation.json", "results.jsonl"):
+    for name in ("evaluation.json", "results.jsonl", "completions.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -194,7 +211,9 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
         (("--k", "many"), "--k many: expected whole numbers separated by commas"),
         (("--k", ""), "expected whole numbers separated by commas"),
         (("--samples", 0), "--samples, which is 0"),
-        *((("--temperature", value), "temperature: Input should be greater than 0") for value in (0, "-1")),
+        *((("--temperature", value), "temperature: Input should be greater than or equal to 0") for value in ("-1",)),
+        (("--temperature", "0"), "--temperature 0: every completion of a problem would be the same"),
+        *((("--top-p", value), "top_p: Input should be") for value in (0, 1.1, "nan")),
         *((("--temperature", value), "temperature: Input should be a finite number") for value in ("nan", "inf")),
         *((("--max-completion-length", n), "max_completion_length: Input should be greater than") for n in (0, -5)),
         (("--batch-size", 0), "--batch-size 0: expected 1 or more"),

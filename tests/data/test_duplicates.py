@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedrlvr.data.duplicates import Seen, normalised, question_text, without_repeats
+from fedrlvr.data.duplicates import Seen, normalised, question_text, shared_turns, without_repeats
 from fedrlvr.types import Message, Problem
 
 WORDS = [f"w{number}" for number in range(16)]
@@ -64,6 +64,27 @@ def test_options_count_in_any_order_and_system_messages_do_not_count():
     assert question_text(one) != question_text(asked("which", choices=("tea", "wine")))
     user, system = Message("user", "Which?"), Message("system", "Be brief.")
     assert question_text(Problem("a", "", "1", messages=(system, user))) == question_text(asked("which"))
+
+
+def talk(question: str, *earlier: str) -> Problem:
+    return Problem(question, "", "1", messages=tuple(Message("user", text) for text in (*earlier, question)))
+
+
+def test_turns_that_most_conversations_begin_with_are_no_part_of_the_question():
+    problems = [talk(f"how many {n}", "an example", f"story {n // 2}") for n in range(6)] + [
+        talk("why"),
+        asked("plain"),
+    ]
+    shared = shared_turns(problems)
+    assert shared == {Message("user", "an example")}  # in 6 of 7; a story is in 2 of 7
+    assert question_text(problems[0], shared) == "story 0\nhow many 0"
+    assert question_text(talk("plain", "an example"), shared) == question_text(asked("plain"), shared) == "plain"
+
+
+def test_what_one_conversation_begins_with_is_its_own():
+    assert shared_turns([talk("how many", "a story")]) == frozenset()
+    same_question = [talk("how many", "an example"), talk("how many", "an example")]
+    assert shared_turns(same_question) == {Message("user", "an example")}
 
 
 def test_one_of_several_repeats_is_kept_and_none_of_a_conflict():

@@ -13,7 +13,7 @@ from fedrlvr.data.duplicates import question_text
 from fedrlvr.data.partition import PreparationError
 from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.sources import Pool
-from fedrlvr.types import Problem
+from fedrlvr.types import Message, Problem
 
 LONG = "a farmer sells three baskets of red apples at the market on"
 
@@ -114,6 +114,23 @@ def test_shared_sets_are_unchanged_and_their_questions_leave_private():
     assert (made.public, made.test) == (shared["public"], shared["test"])
     assert made.removed == {"duplicates public": 3}
     assert ids(made.private["site-1"] + made.private["site-2"]) == ids(many(20)[3:])
+
+
+EXAMPLES = tuple(Message("user" if n % 2 == 0 else "assistant", f"{LONG} day number {n}") for n in range(4))
+
+
+def test_worked_examples_in_messages_make_no_near_duplicates():
+    """They took all problems but those of the first set."""
+    rows = [replace(p, prompt="", messages=(*EXAMPLES, Message("user", p.prompt))) for p in many(20)]
+    made = prepare_sets(Pool(rows), plan(heldout=2))
+    assert made.removed == {}
+    assert sum(made.counts().values()) == 20
+
+
+def test_text_that_all_problems_begin_with_is_named_where_it_leaves_too_few():
+    rows = [replace(p, prompt=f"{LONG} {LONG} {p.prompt}") for p in many(20)]
+    with pytest.raises(PreparationError, match=r"16 have at least 50% .*--overlap.*prompt\.instruction"):
+        prepare_sets(Pool(rows), plan())
 
 
 def test_which_problems_are_shared_depends_on_the_seed_and_their_own_text_alone():

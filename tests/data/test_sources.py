@@ -159,6 +159,11 @@ def test_a_row_without_a_usable_gold_is_noted_with_split_and_number(tmp_path, hu
     ("dataset", "two", "one"),
     [
         ("math", {"solution": "$\\boxed{2}$ or $\\boxed{-2}$"}, {"solution": "$\\boxed{\\frac12}$, so $\\boxed{0.5}$"}),
+        (
+            "math",
+            {"solution": "$x=\\boxed{7}$ and $y = \\boxed{7}$"},
+            {"solution": "$\\boxed{7}$. And so $y$ and $x$ are not needed, and it is $\\boxed{7}$"},
+        ),
         ("gsm8k", {"answer": "#### 12\n#### 13"}, {"answer": "#### 12\n#### 12.0"}),
     ],
 )
@@ -168,6 +173,18 @@ def test_a_row_with_two_final_answers_is_left_out_and_named(tmp_path, hub, datas
     pool = read(dataset, tmp_path / "rows.parquet")
     assert len(pool.train) == 2
     assert (pool.two_answers, pool.refused) == (["rows.parquet, row 1"], [])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_repeat_of_a_question_with_two_answers_is_not_kept_with_one_of_them(tmp_path, hub, order):
+    """Its solution has only the last one."""
+    one = hub.row("math", "train", 1, solution="$\\boxed{-2}$")
+    two = one | {"solution": "$\\boxed{2}$ or $\\boxed{-2}$"}
+    other = hub.row("math", "train", 2)
+    hub.table("math", [one, two, other][::order]).to_parquet(tmp_path / "rows.parquet")
+    pool = read("math", tmp_path / "rows.parquet")
+    assert [problem.prompt for problem in pool.train] == [other["problem"]]
+    assert len(pool.two_answers) == 2
 
 
 def test_nothing_of_local_files_stays_in_the_librarys_cache(tmp_path, hub, monkeypatch):

@@ -79,7 +79,7 @@ def test_workers_that_die_at_work_are_back_in_the_next_segment(two_sites, faults
     failures = of(events, "failure")
     assert [(e["site"], e["task"]) for e in failures] == [(fault["site"], fault["task"]) for fault in planned]
     reasons = [e["reason"] for e in failures]
-    assert "worker died (exit code -9)" in reasons[0]
+    assert "worker died (exit code -9): killed by signal 9" in reasons[0]
     assert "worker died (exit code " in reasons[1]
     assert "no answer within federation.step_deadline = 12 s" in reasons[3]
     assert "worker died" in reasons[4] or "Connection" in reasons[4]  # whichever is noticed first

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.runs import some_spec
@@ -15,6 +16,7 @@ from fedrlvr.launch.job import run
 from fedrlvr.launch.prepared_run import PreparedRun, load_run
 from fedrlvr.launch.stages import follow
 from fedrlvr.protocol.refused import Refused
+from fedrlvr.report import run_folder
 from fedrlvr.report.screen import Screen
 from fedrlvr.run import claim
 from fedrlvr.site_config import SiteConfig
@@ -207,6 +209,20 @@ def test_a_run_whose_report_cannot_be_made_ends_with_a_code_of_its_own(tmp_path,
     started = {"event": "start", "method": "pubswap", "sites": [], "rounds": 1, "segments": 1, "seed": 0}
     assert follow(Nothing(started), load_run(a_run(tmp_path)), Screen(width=200)) == 3
     assert "the report of this run is not complete: FileNotFoundError" in capsys.readouterr().err
+
+
+def test_a_run_in_which_no_site_learnt_anything_ends_with_a_code_of_its_own(tmp_path, capsys, monkeypatch):
+    nothing_left_out = {"_final_adapters": lambda *_: [], "shutil": SimpleNamespace(copyfile=lambda *_: None)}
+    for name, value in nothing_left_out.items():
+        monkeypatch.setattr(run_folder, name, value)
+    silent = {"event": "step", "kind": "private", "site": "north", "round": 0, "segment": 0, "optimizer_steps": 0.0}
+    silent |= {"reward": 0.0, "live_groups": 0.0, "groups": 4.0}
+    started = {"event": "start", "method": "pubswap", "sites": ["north"], "rounds": 1, "segments": 1, "seed": 0}
+    prepared = load_run(a_run(tmp_path))
+    assert follow(Nothing(started, silent), prepared, Screen(width=200)) == 4
+    assert "no site has learnt anything" in capsys.readouterr().err
+    taught = silent | {"optimizer_steps": 1.0, "live_groups": 1.0}
+    assert follow(Nothing(started, silent, taught), prepared, Screen(width=200)) == 0
 
 
 def test_an_event_log_that_cannot_be_read_is_a_failed_run(tmp_path, capsys):

@@ -91,3 +91,21 @@ def test_a_row_of_not_a_number_harms_no_other(vocabulary):
     assert 0 <= token[0] < vocabulary
     assert token[1] == 0
     assert logprob.isnan().tolist() == [True, False]
+
+
+def test_at_temperature_0_it_is_the_likeliest_token_whatever_u_is():
+    logits = torch.tensor([[0.1, 2.0, 1.999], [5.0, -1.0, 5.0]])
+    for u in (0.0, 0.5, LAST):
+        token, logprob, entropy = draw(logits, 0.0, torch.full((2,), u))
+        assert (token.tolist(), logprob.tolist(), entropy.tolist()) == ([1, 0], [0.0, 0.0], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.3, [2]), (0.45, [2, 3]), (0.8, [1, 2, 3])])
+def test_top_p_leaves_the_likeliest_tokens_that_reach_it(top_p, kept):
+    probabilities = [0.1, 0.2, 0.4, 0.3]
+    uniforms = torch.linspace(0, LAST, 200)
+    logits = torch.log(torch.tensor([probabilities])) * 0.7
+    token, logprob, _ = draw(logits.expand(200, -1), 0.7, uniforms, top_p)
+    assert sorted(set(token.tolist())) == kept
+    total = sum(probabilities[i] for i in kept)
+    assert logprob.exp().tolist() == pytest.approx([probabilities[i] / total for i in token.tolist()])

@@ -114,7 +114,7 @@ def test_pass_at_k_by_label_for_the_k_that_the_samples_allow(problems):
     same = [problem for problem in problems if problem.label == "A"][:2]
     groups = [Group(same[0], (right, wrong)), Group(same[1], (right, right))]
     rollouts = SimpleNamespace(groups=lambda problems, samples, seed: (groups, 0.0))
-    assert evaluate(rollouts, same, 2, [1, 2, 4], 0) == {"A": {"problems": 2, "pass@1": 0.75, "pass@2": 1.0}}
+    assert evaluate(rollouts, same, 2, [1, 2, 4], 0)[0] == {"A": {"problems": 2, "pass@1": 0.75, "pass@2": 1.0}}
 
 
 SETTINGS = {"model": "a1", "adapter": None, "temperature": 0.7, "samples": 2, "prompt": {"system_prompt": None}}

@@ -1,5 +1,6 @@
 """A site's part of a round, with the real engine, sampler and verifier."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -259,6 +260,21 @@ def test_with_a_key_no_draw_of_the_site_follows_from_the_jobs_seed_alone(make_tr
     assert {"private", "private rollout", "public rollout", "public update", "global 1"} <= {
         name for _, names in drawn for name in names
     }
+
+
+def test_a_measurement_tells_how_many_answers_there_were_and_shows_one_in_the_sites_log(
+    make_trainer, small_job, caplog
+):
+    """No answer to a case fits into five tokens."""
+    caplog.set_level(logging.INFO, "fedrlvr")
+    scores = make_trainer(small_job(grpo__max_completion_length=5)).validate(None, 2, (0, 1), "base 0")
+    assert (scores.unanswered, scores.cut_off, scores.test["A"]["pass@1"]) == (1.0, 1.0, 0.0)
+    (said,) = (record.getMessage() for record in caplog.records if record.name == "fedrlvr.learning.trainer")
+    assert said.startswith("measured base 0: ")
+    assert "'reason': 'no answer'" in said
+    scores = make_trainer(small_job()).validate(None, 2, (0, 1), "base 0")
+    assert scores.unanswered < 0.5
+    assert scores.cut_off < 0.5
 
 
 def test_validation_leaves_adapter_and_optimizer_as_they_were(make_trainer, job):

@@ -47,6 +47,46 @@ def exchange(segment: int, offered=7) -> dict:
     return {"event": "exchange", "segment": segment, "offered": offered}
 
 
+def silent(segment: int, site: str = "north") -> dict:
+    told = {"site": site, "optimizer_steps": 0.0, "completions": 8.0, "completions/clipped_ratio": 1.0}
+    return step(segment, reward=0.0, live=0.0) | told
+
+
+def test_a_site_that_learns_nothing_in_its_first_segments_is_told_of_once(progress):
+    for segment in range(6):
+        progress.feed(silent(segment))
+        progress.feed(silent(segment, "south") if segment < 2 else step(segment) | {"site": "south"})
+        assert ("NOTHING LEARNT YET" in progress.line()) is False
+    (line,) = printed(progress)
+    assert line.startswith("WARNING: north has learnt nothing in 3 steps")
+    assert "100% were cut off" in line
+
+
+def test_the_line_says_so_while_no_site_has_learnt_anything(progress):
+    for segment in range(3):
+        progress.feed(silent(segment))
+        assert ("NOTHING LEARNT YET" in progress.line()) is (segment == 2)
+    progress.feed(step(3))
+    assert "NOTHING LEARNT YET" not in progress.line()
+
+
+def base(score: float, **shares) -> dict:
+    scores = {"north": {"test": {"A": {"problems": 4, "pass@1": score}}} | shares}
+    return {"event": "evaluation", "which": "base", "segment": 0, "scores": scores}
+
+
+def test_what_the_base_model_can_do_is_told_before_anything_is_trained(progress):
+    progress.feed(base(0.125, unanswered=0.25, cut_off=0.5))
+    assert printed(progress) == [
+        "base model: pass@1 0.125 on the test set; of its completions 75% have an answer, 50% were cut off"
+    ]
+
+
+def test_a_base_model_that_has_nothing_right_is_a_warning(progress):
+    progress.feed(base(0.0, unanswered=1.0))
+    assert printed(progress)[1].startswith("WARNING: the base model has no answer right")
+
+
 def test_before_the_first_step_the_line_says_what_goes_on(progress):
     assert progress.line() == "measuring the base model"
     progress.feed(None)

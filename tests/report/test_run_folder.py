@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.runs import some_spec
 
+from fedrlvr.config import LoraSettings
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.report import run_folder
-from fedrlvr.report.run_folder import report
+from fedrlvr.report.run_folder import INCOMPLETE, report
 from fedrlvr.report.screen import Screen
+from fedrlvr.server.adapter_folder import write_adapter
 
 SITES = ["site-1", "site-2"]
 ADAPTER = {"x.lora_A.weight": torch.ones(2, 3)}
@@ -35,13 +37,15 @@ def reported(tmp_path, small_job, capsys):
 
     def make(events: list[dict]) -> tuple[bool, str, str]:
         server, folder, out = tmp_path / "server", tmp_path / "run", io.StringIO()
-        (server / "rounds" / "0").mkdir(parents=True)
-        folder.mkdir()
-        save_file(ADAPTER, server / "rounds" / "0" / "adapter_model.safetensors")
+        folder.mkdir(exist_ok=True)
+        if not (server / "rounds").exists():
+            (server / "rounds" / "0").mkdir(parents=True)
+            save_file(ADAPTER, server / "rounds" / "0" / "adapter_model.safetensors")
         (server / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
         prepared = PreparedRun(folder=folder, spec=some_spec(small_job()), base_model="models/tiny")
-        done = report(events, 1.0, server, prepared, Screen(file=out, width=200))
-        return done, out.getvalue(), capsys.readouterr().err
+        code = report(events, 1.0, server, prepared, Screen(file=out, width=200))
+        assert code in (0, INCOMPLETE)
+        return code == 0, out.getvalue(), capsys.readouterr().err
 
     make.folder, make.server = tmp_path / "run", tmp_path / "server"
     return make
@@ -109,6 +113,26 @@ def test_an_event_of_another_form_costs_no_adapter(reported, event):
     assert (done, len(said.splitlines())) == (False, 1)
     assert "adapter:  " in shown
     assert saved(reported.folder)
+
+
+def test_the_best_rounds_adapter_is_kept_beside_the_last(reported):
+    """Over two rounds pass@1 falls; then a third one is better than both, and the earlier best one goes."""
+    events = a_run()
+    for number, score in ((0, 0.5), (1, 0.25)):
+        scores = {"site-1": {"test": {"A": {"problems": 4, "pass@1": score}}}}
+        events.append({"event": "evaluation", "which": "global", "round": number, "segment": number, "scores": scores})
+        write_adapter(reported.server / "rounds" / str(number), {"x": torch.full((2, 3), number)}, LoraSettings(), "")
+    events[0] |= {"rounds": 2, "segments": 2}
+    done, shown, said = reported(events)
+    assert (done, said) == (True, "")
+    assert "best round: 1 of 2, pass@1 0.500 on the test set; after the last one 0.250\n" in shown
+    assert f"adapter-best:  {reported.folder / 'adapter-best'}\n" in shown
+    for name, value in (("adapter", 1), ("adapter-best", 0)):
+        kept = load_file(reported.folder / name / "adapter_model.safetensors")
+        assert torch.equal(kept["x"], torch.full((2, 3), value))
+    events[-1]["scores"]["site-1"]["test"]["A"]["pass@1"] = 0.75
+    assert "best round: 2 of 2" in reported(events)[1]
+    assert not (reported.folder / "adapter-best").exists()
 
 
 def test_an_adapter_that_cannot_be_written_is_said_and_the_rest_is_reported(reported, monkeypatch):

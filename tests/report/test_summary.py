@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedrlvr.report.summary import summarise
+from fedrlvr.report.summary import best_round, summarise
 
 
 def score(problems: int, pass_at_1: float, **more) -> dict:
@@ -92,6 +92,28 @@ def test_a_pubswap_run_by_hand():
     assert summary["failures"] == [{"site": "south", "task": "train", "reason": "out of memory"}]
     assert summary["seconds"] == {"wall": 42.0, "compute": 20.0, "waiting": 10.0, "start_and_stop": 12.0}
     assert json.loads(json.dumps(summary)) == summary
+
+
+def test_the_best_round_is_by_held_out_problems_where_some_are_measured_after_every_round():
+    """Round 1: 0.5 of 4 and 0.25 of 4, so 0.375; round 2: 0.25. On the test set it is the other way round."""
+    rounds = [
+        evaluation("global", 1, 0, north={"test": {"A": score(4, 0.1)}, "heldout": {"A": score(4, 0.5)}}),
+        evaluation("global", 3, 1, north={"test": {"A": score(4, 0.9)}, "heldout": {"A": score(4, 0.25)}}),
+    ]
+    rounds[0]["scores"]["south"] = {"test": {"A": score(4, 0.1)}, "heldout": {"B": score(4, 0.25)}}
+    assert best_round(rounds) == {"round": 0, "measured_on": "heldout", "pass@1": 0.375, "last": 0.25}
+    del rounds[1]["scores"]["north"]["heldout"]
+    assert best_round(rounds) == {"round": 1, "measured_on": "test", "pass@1": 0.9, "last": 0.9}
+    assert best_round([rounds[0], rounds[0] | {"round": 1}])["round"] == 0  # of equals the first
+    assert best_round([]) is None
+
+
+def test_shares_of_answers_are_over_all_sites_problems():
+    """Without an answer: (0.25 x 6 + 0.5 x 2) / 8; cut off: (0 x 6 + 1 x 2) / 8."""
+    parts = {"north": {"test": {"A": score(6, 0.0)}, "unanswered": 0.25}, "south": {"test": {"B": score(2, 0.0)}}}
+    parts["south"] |= {"unanswered": 0.5, "cut_off": 1.0}
+    base = summarise([start("pubswap"), evaluation("base", 0, -1, **parts)], 1.0)["base"]
+    assert (base["unanswered"], base["cut_off"]) == (pytest.approx(2.5 / 8), 0.25)
 
 
 def test_a_run_without_averaging_ends_with_each_sites_own_adapter():

@@ -130,6 +130,7 @@ def test_steps_that_nobody_asked_for(train, steps, said):
         ("public", {"swap/fraction": 2.0}, "swap/fraction is 2, expected 0 to 1"),
         ("private", {"frac_reward_zero_std": 2.0}, "frac_reward_zero_std is 2, expected 0 to 1"),
         ("private", {"completions/clipped_ratio": 2.0}, "completions/clipped_ratio is 2, expected 0 to 1"),
+        ("private", {"completions/unanswered_ratio": 2.0}, "completions/unanswered_ratio is 2, expected 0 to 1"),
         ("public", {"exchange/wrong": 1.0}, "exchange/wrong is 1, expected 0 to 0"),  # nothing was sent
         ("public", {"exchange/received": 1.0}, "exchange/received is 1, expected 0 to 0"),
         ("public", {"exchange/unknown_prompt": 1.0}, "exchange/unknown_prompt is 1, expected 0 to 0"),

@@ -12,7 +12,16 @@ import torch
 from fedrlvr.data.manifest import SHARED_SETS, Manifest, SetManifest
 from fedrlvr.data.problems import ProblemFileError, read_problems
 from fedrlvr.site import checks
-from fedrlvr.site.checks import GIB, check_deepspeed, check_machine, check_problems, check_versions, model_bytes
+from fedrlvr.site.checks import (
+    GIB,
+    check_deepspeed,
+    check_extras,
+    check_length,
+    check_machine,
+    check_problems,
+    check_versions,
+    model_bytes,
+)
 from fedrlvr.tasks import task_named
 
 
@@ -149,3 +158,34 @@ def test_problem_files_are_counted_and_their_labels(config, small_job):
     config.test_problems.write_text("")
     with pytest.raises(ProblemFileError, match=r"test.jsonl: holds no problem"):
         list(check_problems(config, small_job(), None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "said"),
+    [
+        ({}, "ok", "none is needed"),
+        ({"attn_implementation": "flash_attention_2"}, "failed", "missing for attn_implementation: flash_attention_2"),
+    ],
+)
+def test_packages_that_only_some_sites_need(config, small_job, monkeypatch, changes, status, said):
+    monkeypatch.setattr(checks, "find_spec", lambda module: None)
+    extras = check_extras(config.model_copy(update=changes), small_job())
+    assert (extras.status, extras.text) == (status, said)
+
+
+def test_what_a_policy_needs_is_looked_for(config, small_job, monkeypatch, tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("{responses: {presidio: {model: spacy}}}")
+    with_policy = config.model_copy(update={"policy": policy})
+    monkeypatch.setattr(checks, "find_spec", lambda module: module == "presidio_analyzer" or None)
+    job = small_job(privacy__mode="dp_grpo")
+    extras = check_extras(with_policy, job)
+    assert (extras.status, extras.text) == ("failed", "missing for privacy.mode: dp_grpo")
+    assert extras.remedy == "pip install 'fedrlvr[dp]'"
+    assert check_extras(with_policy, small_job()).text == "presidio_analyzer"
+
+
+@pytest.mark.parametrize(("length", "status"), [(511, "ok"), (512, "failed")])
+def test_a_completion_must_leave_a_position_for_the_prompt(config, small_job, length, status):
+    """The model has 512."""
+    assert check_length(config, small_job(grpo__max_completion_length=length)).status == status

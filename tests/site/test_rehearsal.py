@@ -1,6 +1,8 @@
 """What a rehearsal asks of the worker, what it makes of the answers, and that it cleans up after itself. (A real
 worker is rehearsed in tests/commands/test_doctor.py.)"""
 
+import json
+
 import pytest
 import torch
 from tests.runs import spec_of
@@ -11,6 +13,7 @@ from fedrlvr.site import rehearsal, trial
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.rehearsal import rehearse
 from fedrlvr.site.trial import TrialFailed
+from fedrlvr.worker.completion_log import COMPLETIONS
 from fedrlvr.worker.setup import Ready, SetUp
 from fedrlvr.worker.supervisor import Supervisor
 
@@ -26,7 +29,7 @@ class StandIn(Supervisor):
         self.setup, self.asked, self.stopped = setup, [], 0
         self.config = setup.site_config
         self.steps, self.delta = 1.0, {name: torch.zeros(shape) for name, shape in SPEC.items()}
-        self.words, self.cannot = None, ()
+        self.words, self.cannot, self.written = None, (), []
 
     def start(self):
         self.config.state_dir.mkdir(parents=True, exist_ok=True)
@@ -37,6 +40,7 @@ class StandIn(Supervisor):
 
     def ask(self, request, tensors=None):
         self.asked.append((request, tensors))
+        (self.config.state_dir / COMPLETIONS).write_text("".join(json.dumps(line) + "\n" for line in self.written))
         if request.task in self.cannot:
             return Failure.of("CUDA out of memory"), None
         if request.task == "submit":
@@ -62,24 +66,61 @@ def rehearsed(site_files, small_job, monkeypatch):
             return worker
 
         monkeypatch.setattr(trial, "Supervisor", supervisor)
-        return rehearse(spec_of(small_job(**changes), configs), configs["site-1"])
+        return rehearse(spec_of(small_job(**changes), configs), run.config)
 
     run.workers, run.config = [], configs["site-1"]
     return run
 
 
 def test_it_is_one_small_step_that_changes_nothing_with_everything_else_as_in_the_job(rehearsed):
-    done = rehearsed(lora__r=3, grpo__num_iterations=3, grpo__num_minibatches=2, swap__keep_incorrect=3)
+    done, _ = rehearsed(lora__r=3, grpo__num_iterations=3, grpo__num_minibatches=2, swap__keep_incorrect=3)
     (worker,) = rehearsed.workers
     job = worker.setup.spec.job
-    assert (job.grpo.num_generations, job.grpo.prompts_per_step) == (2, 2)  # a prompt for each rank
-    assert (job.grpo.max_completion_length, job.optimizer.learning_rate) == (3, 0.0)
+    assert (job.grpo.num_generations, job.grpo.prompts_per_step) == (2, 5)
+    assert (job.grpo.max_completion_length, job.optimizer.learning_rate) == (20, 0.0)
     assert (job.lora.r, job.task, job.swap.repeat) == (3, "protocol", True)
     assert worker.setup.base_model == model_fingerprint(rehearsed.config.model_path)
     assert [request.task for request, _ in worker.asked] == ["train", "submit"]
     sent = worker.asked[0][1]
     assert {name: list(tensor.shape) for name, tensor in sent.items()} == SPEC
-    assert done.text == "4 completions of 3 tokens and a step at learning rate 0 in 0.2 s, 16 LoRA parameters"
+    assert done.text == "4 completions of at most 20 tokens and a step at learning rate 0 in 0.2 s, 16 LoRA parameters"
+
+
+def line(reason: str, text: str = "so \\boxed{4}", truncated: bool = False) -> dict:
+    reward = float(reason == "exact")
+    return {"problem_id": "p1", "text": text, "reward": reward, "reason": reason, "truncated": truncated}
+
+
+def test_each_completion_is_shown_with_its_end_and_the_verifiers_word(rehearsed):
+    lines = [line("exact"), line("no box", "a\n" * 200 + "the end", truncated=True), line("wrong"), line("timeout")]
+    _, written = rehearsed({"written": lines}, grpo__max_completion_length=30)
+    first, *rest = written.text.split("\n")
+    assert (written.status, first) == ("ok", "1 of 4 right, 3 with an answer, 1 cut off, 1 not verified")
+    assert rest[0] == "p1: exact: so \\boxed{4}"
+    assert rest[1].startswith("p1: no box, cut off: ...")
+    assert rest[1].endswith("a a the end")
+    assert len(rest[1]) < 200
+
+
+@pytest.mark.parametrize(
+    ("lines", "remedy"),
+    [
+        ([line("no box")] * 3 + [line("exact")], "prompt.examples"),
+        ([line("exact", truncated=True)], "raise grpo.max_completion_length"),
+        ([line("wrong")] * 10, "easier problems"),
+        ([], "easier problems"),
+    ],
+)
+def test_completions_that_teach_little_are_a_warning(rehearsed, lines, remedy):
+    _, written = rehearsed({"written": lines})
+    assert written.status == "warning"
+    assert remedy in written.remedy
+
+
+def test_the_completions_are_there_where_the_site_keeps_no_log(rehearsed):
+    rehearsed.config = rehearsed.config.model_copy(update={"completion_log_mb": 0})
+    rehearsed()
+    assert rehearsed.workers[0].config.completion_log_mb == 1
 
 
 @pytest.mark.parametrize(
@@ -100,7 +141,7 @@ def test_a_step_that_was_not_taken_or_moved_something_is_an_error(rehearsed, att
 
 def test_a_worker_that_listens_to_others_is_a_warning(rehearsed, monkeypatch):
     monkeypatch.setattr(rehearsal, "reachable_ports", lambda process: ["0.0.0.0 port 29400", ":: port 417"])
-    done = rehearsed()
+    done, _ = rehearsed()
     assert done.status == "warning"
     assert done.text.endswith("other machines can connect to the worker: 0.0.0.0 port 29400, :: port 417")
     assert done.remedy.startswith("worker.launch: leave it out on one machine")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import TASKS, task_named
-from fedrlvr.tasks.choice import INSTRUCTION
 from fedrlvr.tasks.task import NotOfThisTask, Verdict
 from fedrlvr.types import VARIANTS, Message, Problem
 
@@ -25,7 +24,7 @@ def test_the_prompt_letters_the_options_or_is_the_conversation():
     )
     turns = (Message("user", "Which? A) yes B) no"),)
     assert TASK.prompt(Problem("x", "", "A", choices=("yes", "no"), messages=turns)) == turns
-    assert "\\boxed{}" in INSTRUCTION
+    assert "\\boxed{}" in TASK.instruction
 
 
 @pytest.mark.parametrize(
@@ -180,8 +179,31 @@ def test_anything_else_scores_zero(completion, reason):
     assert TASK.verify(ASKED, completion) == Verdict(0.0, reason)
 
 
-def test_a_last_line_is_no_fallback_here():
-    assert task_named("choice", VerifierSettings(fallback="last_line")).verify(ASKED, "Answer: C").reward == 0.0
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ("I think of A.\nAnswer: C", "exact"),
+        ("The answer is C.", "exact"),
+        ("the final answer is: (C)", "exact"),
+        ("#### C) Vitamin K", "equal"),
+        ("The answer is Vitamin K.", "equal"),
+        ("Put it within \\boxed{}.\nAnswer: C", "exact"),  # the instruction, quoted
+        ("Answer: B", "wrong"),
+        ("Answer: A; B; C; D", "no option"),
+        ("The answer is C (B)", "no option"),
+        ("The answer is a patient", "no option"),
+        ("C", "no box"),
+        ("Answer: C\nIs that so?", "no box"),
+        ("\\boxed{B}\nAnswer: C", "wrong"),
+        ("\\boxed{B} \\boxed{C}\nAnswer: C", "several boxes"),
+        ("<think>\nAnswer: C</think>", "no box"),
+    ],
+)
+def test_a_declared_last_line_counts_where_there_is_no_box_and_the_job_lets_it(completion, reason):
+    verdict = task_named("choice", VerifierSettings(fallback="last_line")).verify(ASKED, completion)
+    assert verdict == Verdict(float(reason in ("exact", "equal")), reason)
+    if "boxed{B}" not in completion:
+        assert TASK.verify(ASKED, completion) == Verdict(0.0, "no box")
 
 
 @given(st.text(max_size=40), st.text("ABCD(), {}\\boxed", max_size=20))

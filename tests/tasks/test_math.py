@@ -9,7 +9,6 @@ from fedrlvr.config import VerifierSettings
 from fedrlvr.tasks import SYNTHETIC, TASKS, task_named
 from fedrlvr.tasks.candidate import last_box
 from fedrlvr.tasks.latex import normalised
-from fedrlvr.tasks.math import INSTRUCTION
 from fedrlvr.tasks.task import GeneratedTask, Incomparable, NotOfThisTask, Verdict
 from fedrlvr.tasks.words import is_remark
 from fedrlvr.types import Message, Problem
@@ -134,8 +133,8 @@ def test_where_the_answer_is_looked_for(completion, none, last_line):
 
 
 def test_the_prompt_is_the_question_and_what_to_do_or_the_conversation():
-    assert TASK.prompt(Problem("x", "What is 2+2?", "4")) == f"What is 2+2?\n\n{INSTRUCTION}"
-    assert INSTRUCTION == "Please reason step by step, and put your final answer within \\boxed{}."
+    assert TASK.prompt(Problem("x", "What is 2+2?", "4")) == f"What is 2+2?\n\n{TASK.instruction}"
+    assert TASK.instruction == "Please reason step by step, and put your final answer within \\boxed{}."
     turns = (Message("system", "Be brief."), Message("user", "What is 2+2?"))
     assert TASK.prompt(Problem("x", "", "4", messages=turns)) == turns
 

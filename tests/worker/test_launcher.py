@@ -167,11 +167,22 @@ def test_a_killed_launcher_leaves_no_rank(start, left, launch):
     assert len(left()) >= 3  # a launcher and two ranks
     os.kill(supervisor._process.pid, signal.SIGKILL)
     failure, _ = begin(supervisor, ready, requests, steps=1000)  # one could be done before the ranks notice
-    assert failure.reason.startswith("worker died (exit code -9); see ")
+    assert failure.reason.startswith("worker died (exit code -9): killed by signal 9, probably")
     deadline = time.monotonic() + 20
     while left():
         assert time.monotonic() < deadline, [p.cmdline() for p in left()]
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", [None, TORCHRUN, DEEPSPEED], ids=["ranks", "torchrun", "deepspeed"])
+def test_a_rank_that_was_killed_is_said_to_have_run_out_of_memory(start, left, launch):
+    """What a launcher ends with is not what its rank died of."""
+    supervisor, ready, requests = start(launch, processes=2)
+    ranks = [process for process in left() if any("fedrlvr.worker.worker" in word for word in process.cmdline()[:4])]
+    os.kill(ranks[-1].pid, signal.SIGKILL)
+    failure, _ = begin(supervisor, ready, requests, steps=1000)
+    assert "killed by signal 9, probably because memory ran out; lower micro_batch_size" in failure.reason
 
 
 def writes_under(process: psutil.Process, folder: Path) -> bool:

@@ -95,7 +95,10 @@ def test_a_killed_worker_is_an_error_and_can_be_started_again(start):
     supervisor, ready, requests = start()
     os.kill(supervisor._process.pid, signal.SIGKILL)
     failure = train(supervisor, ready, requests)
-    assert failure == Failure(reason="worker died (exit code -9); see worker.log")
+    assert failure.reason == (
+        "worker died (exit code -9): killed by signal 9, probably because memory ran out; lower micro_batch_size (64) "
+        "or generation_batch_size in the site's file; see worker.log"
+    )
     assert not supervisor.running
     assert train(supervisor, supervisor.start(), requests).steps
 

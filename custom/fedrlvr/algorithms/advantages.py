@@ -16,9 +16,10 @@ def group_advantages(
 
     A_i = r_i - mean(baseline rewards), divided by the standard deviation (n - 1, as TRL) of the group, of all rewards
     of the batch, or not at all. Negative advantages are multiplied by `negative_scale`: below 1, a rare right answer
-    weighs more than the many wrong ones around it.
+    weighs more than the many wrong ones around it. A completion that could not be verified is in no baseline, and its
+    advantage is 0.
     """
-    baselines = [np.asarray(group.baseline_rewards or group.rewards, dtype=np.float64) for group in groups]
+    baselines = [np.asarray(group.baseline_rewards or group.verified_rewards, dtype=np.float64) for group in groups]
     batch_std = _std(np.concatenate(baselines)) if groups else 0.0
     advantages = []
     for group, baseline in zip(groups, baselines, strict=True):
@@ -29,7 +30,8 @@ def group_advantages(
             centred = centred / (spread + EPSILON) if spread > 0 else centred
         elif scale_rewards == "batch":
             centred = centred / (batch_std + EPSILON)
-        advantages.append(np.where(centred < 0, centred * negative_scale, centred))
+        scaled = np.where(centred < 0, centred * negative_scale, centred)
+        advantages.append(np.where([c.verified for c in group.completions], scaled, 0.0))
     return advantages
 
 
@@ -40,7 +42,7 @@ def has_signal(advantages: np.ndarray) -> bool:
 
 def _mean(values: np.ndarray) -> float:
     # The mean of equal floats may differ from them in the last bit, which would look like a signal.
-    return float(values[0] if np.ptp(values) == 0 else values.mean())
+    return float(values[0] if np.ptp(values) == 0 else values.mean()) if values.size else 0.0
 
 
 def _std(values: np.ndarray) -> float:

@@ -10,11 +10,11 @@ from fedrlvr.types import Completion, Group
 def swap_incorrect(group: Group, pooled: Sequence[Completion], settings: SwapSettings) -> Group:
     """Replace n = min(m, G - c - keep_incorrect, max_swaps) wrong completions by the first n pooled ones.
 
-    c is the number of correct completions in the group, m the number of pooled ones; with `repeat` m has no limit, as
-    the pool is used again. The group keeps its size and order; the last wrong completions are replaced first. An
-    all-correct group is returned unchanged.
+    c is the number of completions in the group that are not wrong, m the number of pooled ones; with `repeat` m has no
+    limit, as the pool is used again. The group keeps its size and order; the last wrong completions are replaced first.
+    An all-correct group is returned unchanged. Completions that could not be verified are not wrong: they stay.
     """
-    wrong = [i for i, completion in enumerate(group.completions) if not completion.correct]
+    wrong = [i for i, made in enumerate(group.completions) if made.verified and not made.correct]
     available = len(group.completions) if settings.repeat and pooled else len(pooled)
     n = min(available, len(wrong) - settings.keep_incorrect)
     if settings.max_swaps is not None:
@@ -36,7 +36,7 @@ def replace_all(group: Group, pooled: Sequence[Completion], settings: SwapSettin
     if not pooled:
         return group
     completions = tuple(pooled[i % len(pooled)] for i in range(len(group.completions)))
-    return replace(group, completions=completions, baseline_rewards=group.rewards)
+    return replace(group, completions=completions, baseline_rewards=group.verified_rewards)
 
 
 def swap_metrics(before: Sequence[Group], after: Sequence[Group]) -> dict[str, float]:

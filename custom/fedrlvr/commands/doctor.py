@@ -6,11 +6,20 @@ from pathlib import Path
 
 from rich.text import Text
 
+from fedrlvr.config import JobConfig
 from fedrlvr.flare.site.site_checks import check_privacy
 from fedrlvr.launch.experiment import site_job, spec_on
 from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError, load_settings
-from fedrlvr.site.checks import Finding, check_deepspeed, check_machine, check_problems, check_versions
+from fedrlvr.site.checks import (
+    Finding,
+    check_deepspeed,
+    check_extras,
+    check_length,
+    check_machine,
+    check_problems,
+    check_versions,
+)
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.rehearsal import rehearse
 from fedrlvr.site.trial import TrialFailed
@@ -55,7 +64,7 @@ def _check_up(arguments, console: Screen) -> Iterator[Finding]:
         ("machine", lambda: check_machine(config)),
         ("deepspeed", lambda: [check_deepspeed(config)]),
         ("privacy", lambda: check_privacy(path, config)),
-        ("problems", lambda: check_problems(config, site_job(config, preset), arguments.manifest)),
+        ("problems", lambda: _check_job(config, site_job(config, preset), arguments.manifest)),
     ):
         for finding in _guarded(about, check):
             sound = sound and finding.status != "failed"
@@ -63,9 +72,15 @@ def _check_up(arguments, console: Screen) -> Iterator[Finding]:
     if sound:
         with console.status("rehearsing: the worker starts, samples and takes a step"):
             shared = config.public_problems, config.test_problems
-            yield from _guarded("rehearsal", lambda: [rehearse(spec_on(*shared, site_job(config, preset)), config)])
+            yield from _guarded("rehearsal", lambda: rehearse(spec_on(*shared, site_job(config, preset)), config))
     else:
         yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")
+
+
+def _check_job(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:
+    yield check_extras(config, job)
+    yield check_length(config, job)
+    yield from check_problems(config, job, manifest)
 
 
 def _guarded(about: str, check: Callable) -> Iterator[Finding]:
@@ -77,7 +92,7 @@ def _guarded(about: str, check: Callable) -> Iterator[Finding]:
 
 def _print(finding: Finding, console: Screen) -> None:
     line = Text(f"{finding.status:<8}", style=COLOURS[finding.status])
-    line.append(f"{finding.about:<12}", style="bold").append(finding.text, style="default")
+    line.append(f"{finding.about:<12}", style="bold").append(finding.text.replace("\n", f"\n{'':<20}"), style="default")
     console.print(line, soft_wrap=True)
     if finding.status != "ok" and finding.remedy:
         console.print(Text(f"{'':<20}{finding.remedy}", style="dim"), soft_wrap=True)

@@ -5,19 +5,19 @@ Each problem's result is written to disk as soon as it is known. The same comman
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import transformers
 from accelerate.utils.memory import should_reduce_batch_size
+from pydantic import Field
 from rich.progress import Progress
 
 from fedrlvr.algorithms.scores import scores_with_intervals
-from fedrlvr.config import GrpoSettings, PromptSettings, VerifierSettings
+from fedrlvr.config import GrpoSettings, PromptSettings, Settings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import check_prompts, choose_device
-from fedrlvr.learning.evaluation import ResultsFile, measure, result_of
+from fedrlvr.learning.evaluation import Completions, ResultsFile, measure, result_of
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
@@ -28,10 +28,24 @@ from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site.fingerprint import weights_fingerprint
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import Task, task_named
-from fedrlvr.types import Group
 
+COMPLETIONS = "completions.jsonl"
 PARTS = 4  # as many completions as fit into memory so many times are sampled before results are written: the last rows
 # of each part have no others to wait for
+
+
+class Sampling(Settings):
+    """How completions are sampled."""
+
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    max_completion_length: int = Field(ge=1)
+
+    def in_words(self, samples: int) -> str:
+        if self.temperature == 0:
+            return "greedy"
+        nucleus = f", top-p {self.top_p:g}" if self.top_p < 1 else ""
+        return f"temperature {self.temperature:g}{nucleus}, samples {samples}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="default: the task that the problems name")
     parser.add_argument("--samples", type=int, default=1, help="completions per problem (default: %(default)s)")
     parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,8 (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for results; a run continues here")
     parser.add_argument(
-        "--completions", type=Path, metavar="FILE", help="append every completion: JSON Lines with text"
+        "--out", type=Path, required=True, metavar="DIR", help="for results and completions; a run continues here"
     )
     parser.add_argument("--config", type=Path, metavar="PRESET", help="takes prompt, verifier and sampling from it")
-    parser.add_argument("--temperature", type=float, help="default: the preset's, or 1")
+    parser.add_argument("--temperature", type=float, help="0: the likeliest token; default: the preset's, or 1")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="only the likeliest tokens of this probability together"
+    )
     parser.add_argument("--max-completion-length", type=int, help="in tokens; default: the preset's, or 256")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
@@ -61,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     prompt, verifier, sampling = _job_part(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise SettingsError(f"--batch-size {arguments.batch_size}: expected 1 or more")
-    task = task_named(_task_name(arguments), verifier)
+    task = task_named(_task_name(arguments), verifier, prompt)
     problems = read_problems(arguments.problems, task)
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings.check_model()
@@ -75,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             "task": task.name,
             "samples": arguments.samples,
             "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
             "max_completion_length": sampling.max_completion_length,
             "seed": arguments.seed,
             "dtype": arguments.dtype,
@@ -88,24 +105,30 @@ def run(arguments: argparse.Namespace) -> int:
     scores = scores_with_intervals([file.done[problem.id] for problem in problems], ks, arguments.seed)
     result = file.settings | {"scores": scores}
     (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
-    print_scores(scores, ks, f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}", console)
-    console.print(f"evaluation.json: {arguments.out / 'evaluation.json'}", soft_wrap=True)
+    about = f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}"
+    print_scores(scores, ks, f"{about}, {sampling.in_words(arguments.samples)}", console)
+    for name in ("evaluation.json", COMPLETIONS):
+        console.print(f"{name}: {arguments.out / name}", soft_wrap=True)
     return 0
 
 
-def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, sampling: GrpoSettings) -> None:
+def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, sampling: Sampling) -> None:
     length = sampling.max_completion_length
     longest = check_prompts(arguments.problems.name, problems, policy, task, length)
-    sampler = CachedSampler(policy, arguments.batch_size)
+    sampler = CachedSampler(policy, arguments.batch_size, sampling.top_p)
     rows = PARTS * sampler.rows_that_fit(longest + length)
     rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature)
     left = [problem for problem in problems if problem.id not in file.done]
-    with file, Progress(console=Screen(stderr=True), transient=True) as progress:
+    with (
+        file,
+        Completions(arguments.out / COMPLETIONS, file.done) as completions,
+        Progress(console=Screen(stderr=True), transient=True) as progress,
+    ):
         bar = progress.add_task("problems", total=len(left))
         try:
             for part in measure(rollouts, left, arguments.samples, arguments.seed, rows):
+                completions.write(part)
                 file.write([result_of(group) for group in part])
-                _append(arguments.completions, part)
                 progress.advance(bar, len(part))
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
@@ -114,13 +137,6 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
                 "a single completion does not fit into memory; choose --dtype bfloat16 or a smaller "
                 "--max-completion-length; earlier results are kept"
             ) from None
-
-
-def _append(path: Path | None, groups: Sequence[Group]) -> None:
-    if path is not None:
-        lines = [{"problem_id": group.problem.id, "text": made.text} for group in groups for made in group.completions]
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 def _ks(arguments) -> list[int]:
@@ -133,7 +149,7 @@ def _ks(arguments) -> list[int]:
     return ks
 
 
-def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, GrpoSettings]:
+def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, Sampling]:
     """Prompt, verifier and sampling: from the flags, else from the preset, else the defaults."""
     prompt, verifier, grpo = PromptSettings(), VerifierSettings(), GrpoSettings()
     if arguments.config is not None:
@@ -141,7 +157,11 @@ def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, GrpoSettings
         prompt, verifier, grpo = preset.prompt, preset.verifier, preset.grpo
     flags = {name: getattr(arguments, name) for name in ("temperature", "max_completion_length")}
     given = {name: value for name, value in flags.items() if value is not None}
-    return prompt, verifier, validate_settings(GrpoSettings, grpo.model_dump() | given, "evaluate")
+    grpo_part = {name: getattr(grpo, name) for name in flags}
+    sampling = validate_settings(Sampling, grpo_part | given | {"top_p": arguments.top_p}, "evaluate")
+    if sampling.temperature == 0 and arguments.samples > 1:
+        raise SettingsError("--temperature 0: every completion of a problem would be the same; leave --samples out")
+    return prompt, verifier, sampling
 
 
 def _task_name(arguments) -> str:

@@ -198,7 +198,7 @@ def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: S
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(made.removed.items()))
     lines = [f"left out: {reasons or 'nothing'}", *(f"  {line}" for line in _by_reason(pool.refused))]
     if pool.two_answers:
-        lines.append(f"  two final answers that are not equal: {_listed(pool.two_answers)}")
+        lines.append(f"  two final answers, or one in several boxes: {_listed(pool.two_answers)}")
     if made.conflicts:
         lines.append(f"  the same question with other answers: {_listed([' and '.join(q) for q in made.conflicts])}")
     console.print("\n".join([*lines, *(f"note: {note}" for note in pool.notes)]), soft_wrap=True)

@@ -71,6 +71,8 @@ def kind(schema: dict, noun_ending: str = "") -> str:
     """A JSON schema's type and bounds in words."""
     if "anyOf" in schema:
         return " or ".join(kind(part, noun_ending) for part in schema["anyOf"] if part.get("type") != "null")
+    if "$ref" in schema:
+        return schema["$ref"].rpartition("/")[2].lower() + noun_ending
     choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)

@@ -3,7 +3,8 @@
 Questions are compared as words (letters, digits and marks, casefolded after NFKC), numbers with their decimal point,
 and the signs that have a meaning in mathematics: `x+1` and `x-1`, `(0,1)` and `[0,1]` are different. All other
 characters count as blanks. The order of options does not count, and system messages are ignored. In scripts without
-blanks between words, only exact duplicates are found.
+blanks between words, only exact duplicates are found. Turns that most conversations begin with, such as worked
+examples, are no part of a question.
 """
 
 import math
@@ -11,11 +12,11 @@ import re
 import string
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain, combinations
 from typing import NamedTuple
 
-from fedrlvr.types import Problem
+from fedrlvr.types import Message, Problem
 
 GRAM = 8  # words
 
@@ -46,23 +47,33 @@ def normalised(text: str) -> str:
     return " ".join(_TOKEN.findall(plain)) or text
 
 
-def question_text(problem: Problem) -> str:
-    """The question, normalised: the prompt or the conversation, then the options in sorted order, one per line."""
-    turns = [message.content for message in problem.messages if message.role != "system"] or [problem.prompt]
-    return "\n".join([*map(normalised, turns), *sorted(map(normalised, problem.choices))])
+def shared_turns(problems: Iterable[Problem]) -> frozenset[Message]:
+    """The turns, but for the last, that more than half of all conversations have, and more than one."""
+    conversations = [problem.messages for problem in problems if problem.messages]
+    counts = Counter(turn for turns in conversations for turn in set(turns[:-1]))
+    return frozenset(turn for turn, count in counts.items() if count > max(1, len(conversations) / 2))
+
+
+def question_text(problem: Problem, shared: Collection[Message] = ()) -> str:
+    """The question, normalised: the prompt or the conversation without its `shared` turns, then the options in sorted
+    order, one per line."""
+    *earlier, last = problem.messages or (Message("user", problem.prompt),)
+    turns = [turn.content for turn in earlier if turn.role != "system" and turn not in shared]
+    return "\n".join([*map(normalised, [*turns, last.content]), *sorted(map(normalised, problem.choices))])
 
 
 def without_repeats(
-    problems: Iterable[Problem], same_answer: Callable[[Problem, str], bool]
+    problems: Iterable[Problem], same_answer: Callable[[Problem, str], bool], shared: Collection[Message] = ()
 ) -> tuple[dict[str, Problem], int, list[list[Problem]]]:
     """Problems by question text, how many repeated another, and those that were dropped because the same question has
     different answers, question by question. The order of `problems` does not change what remains.
 
-    `same_answer` says whether a problem's answer and another text are equal, such as 1 and 1.0.
+    `same_answer` says whether a problem's answer and another text are equal, such as 1 and 1.0; `shared` turns do not
+    count.
     """
     groups: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
-        groups[question_text(problem)].append(problem)
+        groups[question_text(problem, shared)].append(problem)
     agreed = {text: group for text, group in groups.items() if _agree(group, same_answer)}
     kept = {text: min(group, key=lambda p: (p.id, p.label, len(p.answer), p.answer)) for text, group in agreed.items()}
     conflicts = [group for text, group in groups.items() if text not in agreed]

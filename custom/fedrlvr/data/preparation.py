@@ -7,18 +7,19 @@ not on the order or number of rows.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from fedrlvr.config import Settings
-from fedrlvr.data.duplicates import Match, Seen, question_text, without_repeats
+from fedrlvr.data.duplicates import Match, Seen, question_text, shared_turns, without_repeats
 from fedrlvr.data.manifest import HELDOUT
 from fedrlvr.data.partition import Partition, PreparationError, partition
 from fedrlvr.data.sources import Pool
-from fedrlvr.types import Problem
+from fedrlvr.types import Message, Problem
 
 Texts = dict[str, Problem]  # by question text, in the seed's order
 
@@ -75,13 +76,14 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
     made = Prepared()
     made.removed.update({"bad gold": len(pool.refused), "no single right option": pool.skipped})
     made.removed["two final answers"] = len(pool.two_answers)
-    train, test = (_distinct(problems or (), pool, plan.seed, made) for problems in (pool.train, pool.test))
+    begin_with = shared_turns(chain(pool.train, pool.test or (), *(shared or {}).values()))
+    train, test = (_distinct(part or (), begin_with, pool, plan.seed, made) for part in (pool.train, pool.test))
     seen = Seen(plan.overlap)
     if shared:
         made.test, made.public = list(shared["test"]), list(shared["public"])
         for name in ("test", "public"):
             for problem in shared[name]:
-                seen.add(name, question_text(problem), problem)
+                seen.add(name, question_text(problem, begin_with), problem)
     else:
         made.test = _take(plan.test, "test", train if pool.test is None else test, seen, made)
         made.removed["left over in the test split"] += len(test)
@@ -110,11 +112,15 @@ def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
     for site, texts in sites.items():
         made.private[site] = list(_unseen(texts, seen, made).values())
         if not made.private[site]:
-            raise PreparationError(f"{site}: all its problems are like held-out ones; try a smaller --heldout")
+            raise PreparationError(
+                f"{site}: no problem is left to train on{_too_alike(len(texts), seen)}; try a smaller --heldout"
+            )
 
 
-def _distinct(problems: Iterable[Problem], pool: Pool, seed: int, made: Prepared) -> Texts:
-    kept, repeated, conflicts = without_repeats(problems, pool.same_answer)
+def _distinct(
+    problems: Iterable[Problem], begin_with: Collection[Message], pool: Pool, seed: int, made: Prepared
+) -> Texts:
+    kept, repeated, conflicts = without_repeats(problems, pool.same_answer, begin_with)
     made.removed.update({"repeats another": repeated, "conflicting answers": sum(map(len, conflicts))})
     made.conflicts += [[pool.places.get(problem, problem.id) for problem in group] for group in conflicts]
     return dict(sorted(kept.items(), key=lambda item: hashlib.sha256(f"{seed}\n{item[0]}".encode()).digest()))
@@ -133,8 +139,8 @@ def _take(count: int, name: str, texts: Texts, seen: Seen, made: Prepared) -> li
             chosen.append(text)
     if len(chosen) < count:
         raise PreparationError(
-            f"{name}: {count} problems asked for, but only {len(chosen)} of the {available} distinct ones can be used; "
-            f"try a smaller --{name}"
+            f"{name}: {count} problems asked for, but only {len(chosen)} of the {available} distinct ones can be used"
+            f"{_too_alike(available - len(chosen), seen)}; try a smaller --{name}"
         )
     return [_move(text, texts, name, seen) for text in chosen]
 
@@ -155,6 +161,17 @@ def _is_seen(text: str, problem: Problem, seen: Seen, made: Prepared) -> bool:
         made.removed[f"duplicates {match.set_name}"] += 1
         made.matches.append((problem.id, match))
     return match is not None
+
+
+def _too_alike(count: int, seen: Seen) -> str:
+    """Why so many problems cannot be used."""
+    if not count:
+        return ""
+    return (
+        f"; {count} have at least {seen.overlap:.0%} of their 8-word sequences in common with a problem of another set "
+        "(--overlap), as problems have that all begin with the same text: put an instruction and examples into the "
+        "preset's prompt.instruction and prompt.examples"
+    )
 
 
 def _check_ids(made: Prepared, pool: Pool) -> None:

@@ -8,11 +8,13 @@ all answers that the row gives as final, or it has `choices`; then `answer` is t
 import hashlib
 import json
 import re
+from itertools import pairwise
 
-from fedrlvr.tasks.candidate import BOX, last_box
+from fedrlvr.tasks.candidate import BOX, boxes, last_box
 from fedrlvr.types import Problem
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?<=\s)(?P<bare>[^\s${}\\]+))")
+_AND = re.compile(r"[^.]{0,20}\band\b[^.]{0,20}", re.DOTALL)
 _THOUSANDS = re.compile(r"[^\d,]*[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?[^\d,]*")
 _UNIT = re.compile(r"\s+\([^()]*\)$")
 _PLACEHOLDER = re.compile(r"\bN_\d\d\b|\bnumber\d\b")
@@ -23,7 +25,8 @@ class RowError(ValueError):
 
 
 class TwoAnswers(RowError):
-    """A row with two final answers that are not equal: left out and named, as nobody knows which one counts."""
+    """A row with two final answers that are not equal, or with the parts of one in several boxes: left out and named,
+    as nobody knows which one counts, or how the parts belong together."""
 
 
 class RowSkipped(RowError):
@@ -53,8 +56,17 @@ def boxed_answers(solution: str) -> list[str]:
     return [content for content in found if content is not None]  # one that is not closed has another in it
 
 
+def _in_parts(solution: str) -> bool:
+    """Whether "and" joins two boxes, whose contents may be the same: `x = \\boxed{7}$ and $y = \\boxed{7}`."""
+    places = sorted(boxes(solution))
+    between = (solution[end + 1 : start - len(BOX)] for (_, end), (start, _) in pairwise(places) if end < start)
+    return any(map(_AND.fullmatch, between))
+
+
 def math(row: dict) -> dict:
     golds = boxed_answers(row["solution"])
+    if _in_parts(row["solution"]):
+        raise TwoAnswers("column solution: the parts of its answer are in several boxes")
     return {"prompt": row["problem"], "golds": golds, "label": row["type"], "meta": {"level": row["level"]}}
 
 

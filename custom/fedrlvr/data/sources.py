@@ -98,7 +98,7 @@ class Pool:
     """A data set's problems as read; `test` is None if it has no test split.
 
     `refused` has (place, reason) of each row that cannot be used. `skipped` counts rows that are left out by design,
-    `two_answers` has the places of those with two final answers.
+    `two_answers` has the places of those with two final answers, and of repeats of their questions.
     `places` says where each problem was found first, `notes` what the owner should know. `same_answer` says whether the
     answer of a problem and another text are equal. `revision` is the hub's commit, "" for local files.
     """
@@ -108,6 +108,7 @@ class Pool:
     refused: list[tuple[str, str]] = field(default_factory=list)
     skipped: int = 0
     two_answers: list[str] = field(default_factory=list)
+    unclear: set[str] = field(default_factory=set)  # ids, which follow from the questions
     places: dict[Problem, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     same_answer: Callable[[Problem, str], bool] = lambda problem, other: problem.answer == other
@@ -128,6 +129,12 @@ class Pool:
     def add(self, problem: Problem, split: str, where: str) -> None:
         (self.train if split == "train" else self.test).append(problem)
         self.places.setdefault(problem, where)
+
+    def drop_unclear(self) -> None:
+        """Leave out the problems whose question another row gives two answers to: theirs may be one of the two."""
+        for split in filter(None, (self.train, self.test)):
+            self.two_answers += [self.places[problem] for problem in split if problem.id in self.unclear]
+            split[:] = [problem for problem in split if problem.id not in self.unclear]
 
     def note_unread(self, files: Sequence[str]) -> None:
         if files:
@@ -162,6 +169,7 @@ def read_source(
             for table in loaded.splits[name]:
                 _read_table(table, dataset, task, pool, split, watch, first)
     pool.note_unread(loaded.unread)
+    pool.drop_unclear()
     return pool
 
 
@@ -182,6 +190,7 @@ def _read_table(
             problem = replace(problem, id=rows.problem_id(dataset, problem))
             check_gold(problem, task, where)
             if not all(pool.same_answer(problem, gold) for gold in record.get("golds", ())):
+                pool.unclear.add(problem.id)
                 raise rows.TwoAnswers(layout.answer)
             pool.add(problem, split, where)
 

@@ -12,6 +12,7 @@ from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
 from fedrlvr.printable import one_line, print_error
 from fedrlvr.protocol.refused import Refused
+from fedrlvr.report.learning import NOTHING_LEARNT, REMEDY
 from fedrlvr.report.progress import Progress
 from fedrlvr.report.screen import Screen
 from fedrlvr.run import Run, RunFailed
@@ -69,7 +70,7 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     deadlines = Deadlines.of(job).describe()
     for line in {"local": [], "sim": deadlines[:1]}.get(prepared.environment, deadlines[:-1]):
         console.print(f"  {line}", style="dim", soft_wrap=True)
-    events, failure, told = [], None, True
+    events, failure, told = [], None, 0
     progress = Progress(console, steps_per_segment(job))
 
     def hear(event: dict | None) -> None:
@@ -96,4 +97,6 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
             f"To resume after its last completed round: --resume-from {prepared.folder}"
         )
         return 130 if failure == "interrupted" else 1
-    return 0 if told else 3
+    if told == NOTHING_LEARNT:
+        print_error(f"no site has learnt anything: the adapter answers as the base model does; {REMEDY}")
+    return told

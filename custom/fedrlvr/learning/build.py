@@ -30,7 +30,7 @@ def build_trainer(
     if config.model != job.model:
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
     config.check_paths()
-    task = task_named(job.task, job.verifier)
+    task = task_named(job.task, job.verifier, job.prompt)
     problems = read_site_problems(config, task, spec)
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
     device = choose_device(config, ranks)

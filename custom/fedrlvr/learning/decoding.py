@@ -18,9 +18,14 @@ class Decoding:
     beside each other. Numbers of rows, steps and lengths are on the CPU, where they decide what is done next."""
 
     def __init__(
-        self, policy: Policy, prompts: Sequence[tuple[int, ...]], temperature: float, uniforms_NT: torch.Tensor
+        self,
+        policy: Policy,
+        prompts: Sequence[tuple[int, ...]],
+        temperature: float,
+        uniforms_NT: torch.Tensor,
+        top_p: float = 1.0,
     ):
-        self.policy, self.prompts, self.temperature = policy, prompts, temperature
+        self.policy, self.prompts, self.temperature, self.top_p = policy, prompts, temperature, top_p
         self.model, self.device = policy.model, policy.model.device
         count, self.length = uniforms_NT.shape
         self.group = count // len(prompts)
@@ -111,7 +116,7 @@ class Decoding:
     def _draw(self) -> torch.Tensor:
         """A token for each row in the cache."""
         rows, steps = self._rows.to(self.device), self._steps.to(self.device)
-        token, logprob, entropy = draw(self._logits, self.temperature, self.uniforms_NT[rows, steps])
+        token, logprob, entropy = draw(self._logits, self.temperature, self.uniforms_NT[rows, steps], self.top_p)
         self.tokens_NT[rows, steps], self.logprobs_NT[rows, steps] = token, logprob
         self.entropies_N[rows] += entropy
         self._steps = self._steps + 1

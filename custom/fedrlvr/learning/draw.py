@@ -1,6 +1,7 @@
 """Drawing tokens: few passes over the vocabulary, on the CPU for a few rows at a time, which stay in its cache."""
 
 import torch
+from transformers import TopPLogitsWarper
 
 BLOCK = 256  # tokens; a long vocabulary is searched block by block first, then within one block
 AT_ONCE = 2**18  # logits worked on at once on the CPU
@@ -8,14 +9,20 @@ LEAST = -200.0  # of a logit relative to the row's largest: its exponential is 0
 
 
 def draw(
-    logits_NV: torch.Tensor, temperature: float, uniforms_N: torch.Tensor
+    logits_NV: torch.Tensor, temperature: float, uniforms_N: torch.Tensor, top_p: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For each row a token, its log-probability, and the entropy of its distribution in nats, at this temperature.
+    """For each row a token, its log-probability, and the entropy of its distribution in nats, at this temperature. At
+    0 it is the likeliest token. Below 1, `top_p` leaves only the likeliest tokens that have that probability together.
 
     The token is the first whose cumulative probability exceeds u, in the vocabulary's order, in float32. A token of
     probability 0 is never drawn, whatever u in [0, 1) is.
     """
     rows, vocabulary = logits_NV.shape
+    if temperature == 0:
+        certain = logits_NV.new_zeros(rows, dtype=torch.float32)
+        return logits_NV.argmax(-1), certain, certain
+    if top_p < 1:
+        logits_NV, temperature = TopPLogitsWarper(top_p)(None, logits_NV.float() / temperature), 1.0
     chunk = rows if logits_NV.is_cuda else max(1, AT_ONCE // vocabulary)
     if rows <= chunk:
         return _draw(logits_NV, temperature, uniforms_N)

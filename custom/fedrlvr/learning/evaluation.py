@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
@@ -14,14 +14,16 @@ from fedrlvr.json_text import from_json
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.streams import seed_of
-from fedrlvr.tasks.task import CUT_OFF
-from fedrlvr.types import Group, Problem
+from fedrlvr.tasks.task import UNANSWERED
+from fedrlvr.types import Completion, Group, Problem
 
 
-def evaluate(rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: Sequence[int], seed: int) -> Scores:
+def evaluate(
+    rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: Sequence[int], seed: int
+) -> tuple[Scores, list[Group]]:
     """Sample each problem `samples` times; unbiased pass@k by label, for the `ks` that this many samples allow."""
     groups, _ = rollouts.groups(problems, samples, seed)
-    return scores_by_label(map(result_of, groups), [k for k in ks if k <= samples])
+    return scores_by_label(map(result_of, groups), [k for k in ks if k <= samples]), groups
 
 
 def measure(
@@ -80,6 +82,49 @@ class ResultsFile:
         os.fsync(self._file.fileno())
 
 
+class Completions:
+    """A file of all completions of the problems that are `done`, and of those that are written."""
+
+    def __init__(self, path: Path, done: Collection[str]):
+        self.path, self.done = path, done
+
+    def __enter__(self) -> Self:
+        """Problems that are measured again after an interruption have their completions in the file once."""
+        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.exists() else []
+        kept = [line + "\n" for line in lines if from_json(line)["problem_id"] in self.done]
+        self.path.write_text("".join(kept), encoding="utf-8")
+        self._file = open(self.path, "a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._file.close()
+
+    def write(self, groups: Sequence[Group]) -> None:
+        for group in groups:
+            self._file.writelines(json.dumps(completion_record(group.problem, c)) + "\n" for c in group.completions)
+        self._file.flush()
+
+
+def answer_shares(completions: Sequence[Completion]) -> dict[str, float]:
+    """The shares that had no answer to judge, and that were cut off; 0 of none."""
+    count = max(len(completions), 1)
+    return {
+        "unanswered": sum(c.reason in UNANSWERED for c in completions) / count,
+        "cut_off": sum(c.truncated for c in completions) / count,
+    }
+
+
+def completion_record(problem: Problem, completion: Completion) -> dict:
+    """What was written, and what the verifier said of it, as an object of a line."""
+    return {
+        "problem_id": problem.id,
+        "text": completion.text,
+        "reward": completion.reward,
+        "reason": completion.reason,
+        "truncated": completion.truncated,
+    }
+
+
 def _uniforms(problems: Sequence[Problem], samples: int, length: int, seed: int) -> torch.Tensor:
     """One number in [0, 1) for every token, problems x samples x length; each problem has its own stream."""
     streams = (torch.Generator().manual_seed(seed_of(seed, "evaluation", problem.id)) for problem in problems)
@@ -94,6 +139,6 @@ def result_of(group: Group) -> ProblemResult:
         samples=len(completions),
         correct=group.num_correct,
         truncated=sum(c.truncated for c in completions),
-        timeouts=sum(c.reason in CUT_OFF for c in completions),
+        timeouts=sum(not c.verified for c in completions),
         tokens=sum(len(c.token_ids) for c in completions) / len(completions),
     )

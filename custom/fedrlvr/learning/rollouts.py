@@ -1,6 +1,6 @@
 """From problems to verified groups: sample with the current policy, decode, verify."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.tasks import Task
-from fedrlvr.tasks.task import CUT_OFF
+from fedrlvr.tasks.task import CUT_OFF, UNANSWERED
 from fedrlvr.types import Completion, Group, Problem
 
 
@@ -25,6 +25,7 @@ class Rollouts:
     ranks: Ranks
     max_completion_length: int
     temperature: float
+    listen: Callable[[Sequence[Group]], None] = lambda groups: None  # gets all groups, as they are sampled
 
     def groups(self, problems: Sequence[Problem], num_generations: int, seed: int) -> tuple[list[Group], float]:
         """One verified group per problem, and the mean entropy (nats per token) of the sampled distributions.
@@ -47,6 +48,7 @@ class Rollouts:
                 group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
                 sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
         everything = self.ranks.gather(sampled)
+        self.listen([group for group, _ in everything])
         return [group for group, _ in everything], sum(entropy for _, entropy in everything) / max(len(everything), 1)
 
     def _completion(self, problem: Problem, sample: Sample) -> Completion:
@@ -54,7 +56,8 @@ class Rollouts:
         text = self.policy.decode(ids)
         logprobs = sample.logprobs if self.generator.exact_logprobs else None
         reward, reason = self.task.verify(problem, text)
-        return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason)
+        verified = reason not in CUT_OFF
+        return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason, verified=verified)
 
     def received(self, problem: Problem, site: str, response: PublicResponse) -> Completion | None:
         """Another `site`'s answer to `problem` as a completion of ours, or None if our own verifier does not find it
@@ -70,22 +73,24 @@ class Rollouts:
 
 
 def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]:
-    """TRL's names. `reward_std` is the mean over groups; `live_groups` counts those with any spread. Means over
-    nothing, as of a Poisson sample without a problem, are 0."""
+    """TRL's names. `reward_std` is the mean over groups; `live_groups` counts those with any spread. Rewards are those
+    of verified completions. Means over nothing, as of a Poisson sample without a problem, are 0."""
     completions = [c for group in groups for c in group.completions]
     lengths = [len(c.token_ids) for c in completions]
-    stds = [torch.tensor(group.rewards).std().item() for group in groups]
-    live = sum(len(set(group.rewards)) > 1 for group in groups)
+    rewards = [group.verified_rewards for group in groups]
+    stds = [torch.tensor(some).std().item() if len(some) > 1 else 0.0 for some in rewards]
+    live = sum(len(set(some)) > 1 for some in rewards)
     return {
-        "reward": sum(c.reward for c in completions) / max(len(completions), 1),
+        "reward": sum(map(sum, rewards)) / max(sum(map(len, rewards)), 1),
         "reward_std": sum(stds) / max(len(stds), 1),
         "frac_reward_zero_std": 1 - live / max(len(groups), 1),
         "live_groups": float(live),
         "groups": float(len(groups)),
         "completions": float(len(completions)),
-        "verifier/timeouts": float(sum(c.reason in CUT_OFF for c in completions)),
+        "verifier/timeouts": float(sum(not c.verified for c in completions)),
         "completions/mean_length": sum(lengths) / max(len(lengths), 1),
         "completions/clipped_ratio": sum(c.truncated for c in completions) / max(len(completions), 1),
+        "completions/unanswered_ratio": sum(c.reason in UNANSWERED for c in completions) / max(len(completions), 1),
         "num_tokens": float(sum(lengths)),
         "entropy": entropy,
     }

@@ -25,10 +25,11 @@ class CachedSampler:
 
     repeats = True
 
-    def __init__(self, policy: Policy, batch_size: int | None = None):
-        """At most `batch_size` completions are in memory at once; None: as many as it holds. Raises ValueError where
-        the model's cache is of a kind that `RowCache` cannot hold."""
-        self.policy, self.batch_size = policy, batch_size
+    def __init__(self, policy: Policy, batch_size: int | None = None, top_p: float = 1.0):
+        """At most `batch_size` completions are in memory at once; None: as many as it holds. `top_p` below 1 is for
+        measuring: training would need the log-probabilities of all tokens. Raises ValueError where the model's cache is
+        of a kind that `RowCache` cannot hold."""
+        self.policy, self.batch_size, self.top_p = policy, batch_size, top_p
         self.exact_logprobs = policy.model.dtype == torch.float32
         self._memory = RowMemory(policy.model)
 
@@ -38,7 +39,7 @@ class CachedSampler:
     ) -> list[list[Sample]]:
         """As `Generator.sample`. Where memory runs out, completions that have ended are kept. The others start over,
         half as many at once, and so it stays. Raises RuntimeError where memory does not hold a single one."""
-        decoding = Decoding(self.policy, prompts, temperature, uniforms_NT)
+        decoding = Decoding(self.policy, prompts, temperature, uniforms_NT, self.top_p)
         with self._merged():
             rows = min(self.rows_that_fit(decoding.columns), len(uniforms_NT))
             while decoding.unfinished:

@@ -5,6 +5,7 @@ any transport. It keeps no random state and no cursor, as every draw comes from 
 `state` returns all that a run needs to go on from there.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -17,13 +18,15 @@ from fedrlvr.algorithms.pool import ResponsePool
 from fedrlvr.algorithms.swap import replace_all, swap_incorrect, swap_metrics
 from fedrlvr.config import JobConfig
 from fedrlvr.learning.dp_step import DpStep
-from fedrlvr.learning.evaluation import evaluate
+from fedrlvr.learning.evaluation import answer_shares, completion_record, evaluate
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.protocol.requests import places_to_measure
 from fedrlvr.streams import epoch_batch, seed_of, stream
 from fedrlvr.types import VARIANTS, Adapter, Completion, Group, Problem
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -172,10 +175,14 @@ class Trainer:
         seed = seed_of(self.job.seed, "evaluation", name, *(share or ()))
         own_seed = seed_of(self._own_seed, "evaluation", name, self.site)
         with self.engine.borrowed(adapter) if adapter is not None else nullcontext():
-            scores, heldout = evaluate(self.rollouts, test, samples, ks, seed), None
+            (scores, groups), heldout = evaluate(self.rollouts, test, samples, ks, seed), None
             if share is not None and self.problems.heldout:
-                heldout = evaluate(self.rollouts, self.problems.heldout, samples, ks, own_seed)
-        return SiteScores(test=scores, heldout=heldout)
+                heldout, _ = evaluate(self.rollouts, self.problems.heldout, samples, ks, own_seed)
+        shares = answer_shares([made for group in groups for made in group.completions])
+        if groups and self.rollouts.ranks.rank == 0:
+            shown = completion_record(groups[0].problem, groups[0].completions[0])
+            LOGGER.info("measured %s: %s, %s; the first completion: %s", name, scores, shares, shown)
+        return SiteScores(test=scores, heldout=heldout, **shares)
 
     def _private_step(self, segment: Segment, k: int) -> StepRecord:
         grpo, began = self.job.grpo, time.perf_counter()

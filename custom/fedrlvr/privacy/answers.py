@@ -150,4 +150,4 @@ def allowed_scores(scores: SiteScores, rules: MetricRules) -> tuple[SiteScores, 
     elif rules.heldout == "overall" and heldout:
         told = {"all": overall(heldout)}
     told = {label: values for label, values in told.items() if values["problems"] >= rules.min_heldout}
-    return SiteScores(test=scores.test, heldout=told or None), {"heldout": len(heldout) - len(told)}
+    return scores.model_copy(update={"heldout": told or None}), {"heldout": len(heldout) - len(told)}

@@ -151,11 +151,18 @@ LabelScores = Annotated[dict[str, float], AfterValidator(_check_label_scores)]
 Scores = Annotated[dict[Name, LabelScores], Field(max_length=MAX_LABELS), AfterValidator(_check_labels)]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class SiteScores(Strict):
-    """pass@k of one adapter at one site, by label: on its part of the test set, and on its own held-out problems."""
+    """pass@k of one adapter at one site, by label: on its part of the test set, and on its own held-out problems.
+    `unanswered` and `cut_off` are the shares of the completions of test problems that had nothing to judge, and that
+    were cut off."""
 
     test: Scores
     heldout: Annotated[Scores, Field(min_length=1)] | None = None
+    unanswered: Share = 0.0
+    cut_off: Share = 0.0
 
 
 Dimension = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]

@@ -5,7 +5,9 @@ import time
 from rich.live import Live
 
 from fedrlvr.printable import one_line
+from fedrlvr.report.learning import PATIENCE, REMEDY, learning, silence_in_words, taught
 from fedrlvr.report.screen import Screen
+from fedrlvr.report.summary import answer_shares, merged_test
 
 
 class Progress:
@@ -16,6 +18,8 @@ class Progress:
         self.steps = self._before = 0
         self._began: float | None = None
         self._recent: list[dict] = []  # steps, the last four of a site
+        self._silent: dict[str, list[dict] | None] = {}  # a site's steps, until one taught or a warning was given
+        self._warned = self._taught = False
         self._printed = -1
         self._note = "starting sites"
         self._lost = False
@@ -41,10 +45,11 @@ class Progress:
         last, count = self._recent[-1], len(self._recent)
         reward = sum(step["reward"] for step in self._recent) / count
         live = sum(step["live_groups"] / max(step["groups"], 1) for step in self._recent) / count
+        nothing = "NOTHING LEARNT YET  " if self._warned and not self._taught else ""
         return (
             f"round {last['round'] + 1}/{self.rounds}  segment {last['segment'] + 1}/{self.segments}  "
             f"step {self._done()}/{self.segments * self.segment_steps}  reward {reward:.2f}  "
-            f"live groups {live:.0%}  {self._left()}  {self._note}"
+            f"live groups {live:.0%}  {self._left()}  {nothing}{self._note}"
         ).rstrip()
 
     def _take(self, event: dict) -> None:
@@ -58,7 +63,10 @@ class Progress:
             self._began = self._began or time.monotonic()
             self.steps, self._note = self.steps + 1, ""
             self._recent = [*self._recent, event][-4 * self.sites :]
+            self._listen(event)
         elif event["event"] == "evaluation":
+            if event["which"] == "base":
+                self._print_base(event)
             self._print_once(event["segment"])
         elif event["event"] == "exchange":
             self._note = f"{event['offered']} answers exchanged"
@@ -67,6 +75,30 @@ class Progress:
             self.console.print(one_line(f"{event['site']} failed in {event['task']}: {event['reason']}"))
         elif event["event"] == "back":
             self.console.print(f"back: {', '.join(event['sites'])}")
+
+    def _print_base(self, evaluation: dict) -> None:
+        """Before anything is trained: does the model answer at all?"""
+        score, shares = merged_test(evaluation)["overall"]["pass@1"], answer_shares(evaluation)
+        self.console.print(
+            f"base model: pass@1 {score:.3f} on the test set; of its completions {1 - shares['unanswered']:.0%} have "
+            f"an answer, {shares['cut_off']:.0%} were cut off",
+            soft_wrap=True,
+        )
+        if score == 0:
+            text = f"WARNING: the base model has no answer right, so there may be nothing to learn from; {REMEDY}"
+            self.console.print(text, style="bold yellow", soft_wrap=True)
+
+    def _listen(self, step: dict) -> None:
+        """Tell once of a site none of whose steps taught in its first segments."""
+        site, steps = step["site"], self._silent.setdefault(step["site"], [])
+        if taught(step):
+            self._silent[site], self._taught = None, True
+        elif steps is not None:
+            steps.append(step)
+            if len({told["segment"] for told in steps}) > PATIENCE:
+                self._silent[site], self._warned = None, True
+                silence = silence_in_words(site, learning(steps))
+                self.console.print(f"WARNING: {silence}; {REMEDY}", style="bold yellow", soft_wrap=True)
 
     def _print_once(self, segment: int) -> None:
         if not self.console.is_terminal and self._recent and segment > self._printed:

@@ -13,44 +13,49 @@ from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.printable import one_line, print_error
 from fedrlvr.report.figure import draw_run
+from fedrlvr.report.learning import NOTHING_LEARNT, nothing_learnt
 from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import summarise
 from fedrlvr.report.table import print_incidents, print_summary
 from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.server.event_log import EVENTS_FILE
 
-SUMMARY, PICTURE, WHY_NOT = "summary.json", "pass_at_1.png", "report.log"
+SUMMARY, PICTURE, WHY_NOT, BEST = "summary.json", "pass_at_1.png", "report.log", "adapter-best"
+INCOMPLETE = 3  # exit code
 
 
-def report(events: list[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Screen) -> bool:
+def report(events: list[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Screen) -> int:
     """Write the adapter, then metrics, summary and picture into the run's folder, print the table, and say where all
-    of it is. What cannot be done is one line on stderr and costs nothing that came before it. Returns whether all
-    could be done."""
-    folder, done = prepared.folder, True
+    of it is. What cannot be done is one line on stderr and costs nothing that came before it. Returns the run's exit
+    code: INCOMPLETE where something could not be done, NOTHING_LEARNT where no site has learnt anything, else 0."""
+    folder, code = prepared.folder, 0
     try:
         adapters = _final_adapters(server_folder, prepared)
     except (OSError, ValueError, SafetensorError) as error:
         print_error(f"the adapter was not written ({one_line(str(error))}); the server's is in {server_folder}/rounds")
-        adapters, done = [], False
+        adapters, code = [], INCOMPLETE
     try:
-        _tell(events, seconds, server_folder, folder, console)
+        learnt = _tell(events, seconds, server_folder, prepared, console)
+        code = code or (0 if learnt else NOTHING_LEARNT)
     except (Exception, KeyboardInterrupt) as error:  # whatever is wrong with a report, the run is over
         why = one_line(f"{type(error).__name__}: {error}").rstrip(":")
         print_error(f"the report of this run is not complete: {why}; {folder / WHY_NOT} has the details")
         with suppress(OSError):  # it may be the disk that is full
             (folder / WHY_NOT).write_text(traceback.format_exc(), encoding="utf-8")
-        done = False
+        code = INCOMPLETE
     for adapter in adapters:
         console.print(f"adapter:  {adapter}", soft_wrap=True)
-    for name in (SUMMARY, EVENTS_FILE, PICTURE):
+    for name in (BEST, SUMMARY, EVENTS_FILE, PICTURE):
         if (folder / name).exists():
             console.print(f"{name + ':':<14} {folder / name}", soft_wrap=True)
-    return done
+    return code
 
 
-def _tell(events: list[dict], seconds: float, server_folder: Path, folder: Path, console: Screen) -> None:
+def _tell(events: list[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Screen) -> bool:
+    """Returns whether the run has learnt anything, as far as it is known."""
+    folder = prepared.folder
     if not any(event["event"] == "start" for event in events):
-        return  # the server stopped before it asked any site
+        return True  # the server stopped before it asked any site
     shutil.copyfile(server_folder / EVENTS_FILE, folder / EVENTS_FILE)
     summary = summarise(events, seconds)
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
@@ -58,15 +63,37 @@ def _tell(events: list[dict], seconds: float, server_folder: Path, folder: Path,
     show(summary, console)
     if summary["base"]:
         draw_run(events, summary, folder / PICTURE)
+    _keep_best(summary["best"], server_folder, prepared)
+    return not nothing_learnt(summary["learning"])
+
+
+def _keep_best(best: dict | None, server_folder: Path, prepared: PreparedRun) -> None:
+    """Write the adapter of the best round, unless that is the last one. A job that went on after this round has no copy
+    of it; then the one that an earlier job has left stays."""
+    folder, rounds = prepared.folder / BEST, _rounds(server_folder)
+    if best is None or not rounds:
+        return
+    if int(rounds[-1].name) == best["round"]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in rounds[:-1]:
+        if int(path.name) == best["round"]:
+            _write(path, folder, prepared)
 
 
 def _final_adapters(server_folder: Path, prepared: PreparedRun) -> list[Path]:
     """The last averaged adapter, written with the base model's path; without averaging, each site's own folder."""
     if not METHODS[prepared.spec.job.method].average:
         return [path for path in (config.state_dir / "adapter" for config in prepared.sites.values()) if path.exists()]
-    rounds = sorted((server_folder / "rounds").glob("[0-9]*"), key=lambda path: int(path.name))
-    if not rounds:
+    if not (rounds := _rounds(server_folder)):
         return []
-    adapter = load_file(rounds[-1] / "adapter_model.safetensors")
-    write_adapter(prepared.folder / "adapter", adapter, prepared.spec.job.lora, prepared.base_model)
+    _write(rounds[-1], prepared.folder / "adapter", prepared)
     return [prepared.folder / "adapter"]
+
+
+def _rounds(server_folder: Path) -> list[Path]:
+    return sorted((server_folder / "rounds").glob("[0-9]*"), key=lambda path: int(path.name))
+
+
+def _write(kept: Path, folder: Path, prepared: PreparedRun) -> None:
+    adapter = load_file(kept / "adapter_model.safetensors")
+    write_adapter(folder, adapter, prepared.spec.job.lora, prepared.base_model)

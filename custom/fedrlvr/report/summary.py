@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.scores import Scores, merge_scores, overall, pass_at_1
 from fedrlvr.report.incidents import incidents
+from fedrlvr.report.learning import learning_by_site
 from fedrlvr.version import source_hash
 
 PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
@@ -53,9 +54,11 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
         "after_averaging": [
             {"round": e["round"], "pass@1": pass_at_1(merged_test(e))} for e in evaluations(events, "global")
         ],
+        "best": best_round(events),
         "bytes": _bytes(events),
         "swap": _swap(events),
         "verifier": {"timeouts": int(sum(e.get("verifier/timeouts", 0) for e in events if e["event"] == "step"))},
+        "learning": learning_by_site(events),
         "drift": [{k: v for k, v in e.items() if k.startswith("drift/")} for e in events if e["event"] == "average"],
         **incidents(events),
         "seconds": _seconds(end, wall_seconds),
@@ -64,9 +67,34 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
     }
 
 
+def best_round(events: Sequence[dict]) -> dict | None:
+    """The round with the best average: by pass@1 on the sites' own held-out problems where some are measured after
+    every round, else on the test set; of equals the first. `last` is the score after the last round. None where nothing
+    was averaged."""
+    after = evaluations(events, "global")
+    if not after:
+        return None
+    with_heldout = [any("heldout" in part for part in e["scores"].values()) for e in after]
+    on = "heldout" if all(with_heldout) else "test"
+    scores = {e["round"]: overall(*(part.get(on, {}) for part in e["scores"].values()))["pass@1"] for e in after}
+    best = max(scores, key=lambda number: (scores[number], -number))
+    return {"round": best, "measured_on": on, "pass@1": scores[best], "last": scores[max(scores)]}
+
+
 def _scores(evaluation: dict) -> dict:
     heldout = {site: overall(part["heldout"]) for site, part in evaluation["scores"].items() if "heldout" in part}
-    return {"test": merged_test(evaluation)} | ({"heldout": heldout} if heldout else {})
+    return {"test": merged_test(evaluation)} | ({"heldout": heldout} if heldout else {}) | answer_shares(evaluation)
+
+
+def answer_shares(evaluation: dict) -> dict[str, float]:
+    """Of all sites' completions of test problems, the shares that had no answer, and that were cut off."""
+    parts = evaluation["scores"].values()
+    counts = [sum(label["problems"] for label in part["test"].values()) for part in parts]
+
+    def mean(name: str) -> float:
+        return sum(part.get(name, 0.0) * n for part, n in zip(parts, counts, strict=True)) / max(sum(counts), 1)
+
+    return {"unanswered": mean("unanswered"), "cut_off": mean("cut_off")}
 
 
 def _bytes(events: Sequence[dict]) -> dict:

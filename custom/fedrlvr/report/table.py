@@ -8,6 +8,7 @@ from rich.table import Column, Table
 
 from fedrlvr.algorithms.scores import Scores
 from fedrlvr.report.incidents import incident_lines
+from fedrlvr.report.learning import silence_in_words
 from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import at_the_end
 
@@ -23,12 +24,25 @@ def print_summary(summary: dict, console: Screen) -> None:
         table.add_row(f"{site}, own held-out", _pass_at_1(score), _pass_at_1(final.get("heldout", {}).get(site)))
     console.print(table)
     _print_matrix(summary, console)
+    _print_best(summary, console)
     _print_cost(summary, console)
+
+
+def _print_best(summary: dict, console: Screen) -> None:
+    if best := summary["best"]:
+        on = {"heldout": "the sites' held-out problems", "test": "the test set"}[best["measured_on"]]
+        rounds = f"{best['round'] + 1} of {summary['rounds']}"
+        console.print(
+            f"best round: {rounds}, pass@1 {best['pass@1']:.3f} on {on}; after the last one {best['last']:.3f}"
+        )
 
 
 def print_incidents(summary: dict, console: Screen) -> None:
     for line in incident_lines(summary):
         console.print(line)
+    for site, found in summary["learning"].items():
+        if not found["taught"]:
+            console.print(f"WARNING: {silence_in_words(site, found)}", style="bold yellow")
 
 
 def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Screen) -> None:

@@ -12,6 +12,11 @@ from fedrlvr.protocol.records import SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import SwapRequest, TrainRequest, ValidateRequest, places_to_measure
 
+SHARES = (
+    *("reward", "frac_reward_zero_std", "swap/fraction"),
+    *("completions/clipped_ratio", "completions/unanswered_ratio"),
+)
+
 
 def check_scores(scores: SiteScores, request: ValidateRequest, test_labels: Sequence[str], ks: Sequence[int]) -> None:
     """The test scores are of exactly the problems of the site's share, label by label, and all scores are pass@k for
@@ -83,5 +88,5 @@ def _most(told: Mapping[str, float], groups: int, received: int, job: JobConfig)
         "exchange/received": received,
         "exchange/unknown_prompt": received,
         "exchange/wrong": received - told.get("exchange/unknown_prompt", 0.0),
-        **dict.fromkeys(("reward", "frac_reward_zero_std", "completions/clipped_ratio", "swap/fraction"), 1.0),
+        **dict.fromkeys(SHARES, 1.0),
     }

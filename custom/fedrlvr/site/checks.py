@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.engine import read_deepspeed_config
 from fedrlvr.privacy.adapter_release import loose_delta
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.settings_file import SettingsError
+from fedrlvr.settings_file import SettingsError, load_settings
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 
@@ -93,6 +94,32 @@ def check_deepspeed(config: SiteConfig) -> Finding:
     return Finding("deepspeed", "ok", f"ZeRO {stage}, {ranks}, {backend}, {config.dtype}")
 
 
+def check_extras(config: SiteConfig, job: JobConfig) -> Finding:
+    """Packages that not every site needs, but this one with this job. Raises SettingsError for a bad policy."""
+    policy = load_settings(SitePolicy, config.policy) if config.policy else None
+    needed = {}  # module -> (what needs it, what installs it)
+    if policy and policy.responses.share and policy.responses.presidio:
+        needed["presidio_analyzer"] = ("responses.presidio", "fedrlvr[pii]")
+    if policy and job.privacy.mode == "dp_grpo":
+        needed["dp_accounting"] = ("privacy.mode: dp_grpo", "fedrlvr[dp]")
+    if config.attn_implementation == "flash_attention_2":
+        needed["flash_attn"] = ("attn_implementation: flash_attention_2", "flash-attn")
+    missing = {why: package for module, (why, package) in needed.items() if find_spec(module) is None}
+    if missing:
+        install = f"pip install {' '.join(repr(package) for package in missing.values())}"
+        return Finding("extras", "failed", f"missing for {', '.join(missing)}", install)
+    return Finding("extras", "ok", ", ".join(sorted(needed)) or "none is needed")
+
+
+def check_length(config: SiteConfig, job: JobConfig) -> Finding:
+    """Whether a completion fits into the model's positions at all; the rehearsal looks at every prompt."""
+    settings, length = _model_config(config), job.grpo.max_completion_length
+    positions = settings.get("text_config", settings).get("max_position_embeddings")
+    text = f"completions of at most {length} tokens, {positions or 'any number of'} positions for prompt and completion"
+    fits = positions is None or length < positions
+    return Finding("length", "ok" if fits else "failed", text, "lower grpo.max_completion_length in the preset")
+
+
 def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:
     """Every problem file, and whether those that all sites share fit the manifest. Raises ProblemFileError."""
     task = task_named(job.task, job.verifier)
@@ -126,6 +153,13 @@ def check_delta(config: SiteConfig, policy: SitePolicy) -> Finding:
 
 def model_bytes(config: SiteConfig) -> float:
     """Memory of the loaded weights: their bytes on disk, scaled from the stored type to `dtype`."""
+    settings = _model_config(config)
+    stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
+    on_disk = sum(path.stat().st_size for path in config.model_path.glob("*.safetensors"))
+    return on_disk * BYTES[config.dtype] / BYTES.get(stored, 4)
+
+
+def _model_config(config: SiteConfig) -> dict:
     path = config.model_path / "config.json"
     try:
         settings = from_json(path.read_bytes())
@@ -133,9 +167,7 @@ def model_bytes(config: SiteConfig) -> float:
         raise SettingsError(f"{path}: {error}; fetch the model again") from None
     if not isinstance(settings, dict):
         raise SettingsError(f"{path}: expected an object, found {type(settings).__name__}; fetch the model again")
-    stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
-    on_disk = sum(path.stat().st_size for path in config.model_path.glob("*.safetensors"))
-    return on_disk * BYTES[config.dtype] / BYTES.get(stored, 4)
+    return settings
 
 
 def _version(name: str) -> str | None:

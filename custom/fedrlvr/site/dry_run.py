@@ -46,7 +46,7 @@ def dry_run(
         log, ledger = EgressLog(Path(folder) / "egress.jsonl"), UnspentLedger(policy.ledger, site=None)
         egress = Egress(NAME, NAME, spec.job, config, policy, ledger, log)
         egress.check_job()
-        with trial(spec, config, policy.responses.propose_from) as (ready, ask):
+        with trial(spec, config, policy.responses.propose_from) as (ready, ask, _):
             egress.adapter_spec = ready.adapter_spec
             egress.check_plan(ready.private_problems)
             costs = egress.planned_costs(ready.private_problems)

@@ -1,9 +1,13 @@
-"""A rehearsal of a job at a site: three tokens, and one step that changes nothing."""
+"""A rehearsal of a job at a site: ten completions, the verifier's word on each, and one step that changes nothing."""
+
+from pathlib import Path
 
 import psutil
 
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.config import JobConfig
+from fedrlvr.data.problems import json_lines
+from fedrlvr.printable import one_line
 from fedrlvr.processes import reachable_ports
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import SubmitRequest, TrainRequest
@@ -11,17 +15,24 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.checks import Finding
 from fedrlvr.site.trial import TrialFailed, trial
 from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks.task import CUT_OFF, UNANSWERED
+from fedrlvr.worker.completion_log import COMPLETIONS
 
-TOKENS = 3
+PROBLEMS, GENERATIONS = 5, 2
+SHOWN = 160  # characters of a completion's end
 REACHABLE = "leave it out on one machine; for several, let a firewall keep all others away (poc/README.md)"
+SILENT = "show the model how an answer looks (prompt.instruction, prompt.examples); without one every reward is 0"
+TOO_SHORT = "raise grpo.max_completion_length: what is cut off has seldom come to its answer"
+TOO_HARD = "right answers may be too rare to learn from: try easier problems, prompt.examples, a larger model"
 
 
-def rehearse(spec: RunSpec, config: SiteConfig) -> Finding:
-    """Start every rank, load model and problems, sample `TOKENS` tokens a completion, take an optimizer step at
-    learning rate 0, and see that the adapter has not moved and that the worker listens to this machine only. It leaves
-    no file and no process. Raises TrialFailed."""
+def rehearse(spec: RunSpec, config: SiteConfig) -> list[Finding]:
+    """Start every rank, load model and problems, sample ten completions of private problems as the job would, take an
+    optimizer step at learning rate 0, and see that the adapter has not moved and that the worker listens to this
+    machine only. It leaves no file and no process. Raises TrialFailed."""
     job, here = _small(spec.job, config.processes), Envelope.here(spec.public_sha256, 0)
-    with trial(spec.model_copy(update={"job": job}), config) as (ready, ask):
+    logging = config.model_copy(update={"completion_log_mb": max(1, config.completion_log_mb)})
+    with trial(spec.model_copy(update={"job": job}), logging) as (ready, ask, folder):
         adapter = initial_adapter(ready.adapter_spec, job.seed)
         asked = {"segments": [Segment(0, 1, ())], "exchange": False, "begin_round": True}
         train = TrainRequest(envelope=here, **asked, adapter_spec=spec_hash(ready.adapter_spec, job.lora))
@@ -33,19 +44,39 @@ def rehearse(spec: RunSpec, config: SiteConfig) -> Finding:
         moved = sum(float(tensor.abs().sum()) for tensor in delta.values())
         if moved != 0.0:
             raise TrialFailed(f"a step at learning rate 0 moved the adapter by {moved:g}")
+        written = judged(folder / COMPLETIONS)
     done = (
-        f"{step['completions']:.0f} completions of {TOKENS} tokens and a step at learning rate 0 in "
-        f"{step['step_time']:.1f} s, {sum(tensor.numel() for tensor in adapter.values()):,} LoRA parameters"
+        f"{step['completions']:.0f} completions of at most {job.grpo.max_completion_length} tokens and a step at "
+        f"learning rate 0 in {step['step_time']:.1f} s, {sum(tensor.numel() for tensor in adapter.values()):,} LoRA "
+        "parameters"
     )
     if ports:
         done += f"; other machines can connect to the worker: {', '.join(ports)}"
-        return Finding("rehearsal", "warning", done, f"worker.launch: {REACHABLE}")
-    return Finding("rehearsal", "ok", done)
+        return [Finding("rehearsal", "warning", done, f"worker.launch: {REACHABLE}"), written]
+    return [Finding("rehearsal", "ok", done), written]
 
 
-def _small(job: JobConfig, prompts: int) -> JobConfig:
+def judged(path: Path) -> Finding:
+    """What the verifier says of the completions in this log, each with its end."""
+    lines = [line for _, line in json_lines(path)] if path.exists() else []
+    count = len(lines)
+    right = sum(line["reward"] >= 1 for line in lines)
+    answered = count - sum(line["reason"] in UNANSWERED for line in lines)
+    cut = sum(line["truncated"] for line in lines)
+    unverified = sum(line["reason"] in CUT_OFF for line in lines)
+    parts = [f"{right} of {count} right, {answered} with an answer, {cut} cut off, {unverified} not verified"]
+    for line in lines:
+        text = one_line(line["text"])
+        cut_off = ", cut off" if line["truncated"] else ""
+        parts.append(f"{line['problem_id']}: {line['reason']}{cut_off}: {'...' * (len(text) > SHOWN)}{text[-SHOWN:]}")
+    faults = {TOO_SHORT: cut > count / 2, SILENT: answered < count / 2, TOO_HARD: not right}
+    remedies = [remedy for remedy, there in faults.items() if there]
+    return Finding("completions", "warning" if remedies else "ok", "\n".join(parts), "; ".join(remedies))
+
+
+def _small(job: JobConfig, processes: int) -> JobConfig:
     changes = {
-        "grpo": {"num_generations": 2, "prompts_per_step": prompts, "max_completion_length": TOKENS},
+        "grpo": {"num_generations": GENERATIONS, "prompts_per_step": max(PROBLEMS, processes)},
         "optimizer": {"learning_rate": 0.0},
         "swap": {"keep_incorrect": 1},
     }

@@ -22,8 +22,8 @@ class TrialFailed(RuntimeError):
 
 
 @contextmanager
-def trial(spec: RunSpec, config: SiteConfig, propose_from: str = "local") -> Iterator[tuple[Ready, Ask]]:
-    """The worker's report, and how to ask it. Raises TrialFailed."""
+def trial(spec: RunSpec, config: SiteConfig, propose_from: str = "local") -> Iterator[tuple[Ready, Ask, Path]]:
+    """The worker's report, how to ask it, and its state folder. Raises TrialFailed."""
     with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder:
         elsewhere = config.model_copy(update={"state_dir": Path(folder)})
         own = model_fingerprint(config.model_path)
@@ -40,7 +40,7 @@ def trial(spec: RunSpec, config: SiteConfig, propose_from: str = "local") -> Ite
             ready = worker.start()
             if isinstance(ready, Failure):
                 raise TrialFailed(ready.reason)
-            yield ready, ask
+            yield ready, ask, elsewhere.state_dir
         except TrialFailed as error:
             raise TrialFailed("\n  ".join([str(error), *(line[:300] for line in worker.log.last_lines(5))])) from None
         finally:

@@ -1,6 +1,6 @@
 """Tasks: one file each, with its problems, its prompt and its verifier. A new task is one file and one line here."""
 
-from fedrlvr.config import VerifierSettings
+from fedrlvr.config import PromptSettings, VerifierSettings
 from fedrlvr.tasks.arithmetic import Arithmetic
 from fedrlvr.tasks.choice import Choice
 from fedrlvr.tasks.dosage import Dosage
@@ -12,8 +12,8 @@ TASKS: dict[str, Task] = {task.name: task for task in (Protocol(), Arithmetic(),
 SYNTHETIC = {"math": "arithmetic", "choice": "dosage"}  # task -> the generated task whose problems a dry run can use
 
 
-def task_named(name: str, settings: VerifierSettings | None = None) -> Task:
+def task_named(name: str, settings: VerifierSettings | None = None, prompt: PromptSettings | None = None) -> Task:
     """Raises ValueError naming the known tasks."""
     if name not in TASKS:
         raise ValueError(f"task: no task is called {name!r}; known: {', '.join(sorted(TASKS))}")
-    return type(TASKS[name])(settings) if settings else TASKS[name]
+    return type(TASKS[name])(settings, prompt) if settings or prompt else TASKS[name]

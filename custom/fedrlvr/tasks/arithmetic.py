@@ -23,8 +23,9 @@ class Arithmetic(Math):
     name = "arithmetic"
     labels = tuple(STORIES)
     alphabet = string.ascii_lowercase + string.digits + " .,?+-*/=\\{}\n"
+    instruction = ""
 
-    def prompt(self, problem: Problem) -> str:
+    def question(self, problem: Problem) -> str:
         return problem.prompt + "\n"
 
     def problem(self, label: str, random: np.random.Generator) -> Problem:

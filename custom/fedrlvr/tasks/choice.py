@@ -1,6 +1,7 @@
 """Multiple-choice questions, answered by exactly one `\\boxed{}` with an option's letter, its text, or both.
 
-A looser rule would be ambiguous: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)".
+A looser rule would be ambiguous: completions say "A patient ...", "Answer: A; B; C; D" and "the answer is B (C)". What
+a last line declares, where the job lets it count, is read as strictly as a box.
 """
 
 import re
@@ -8,13 +9,12 @@ import string
 from dataclasses import replace
 
 from fedrlvr.streams import stream
-from fedrlvr.tasks.candidate import answer_part, boxes
+from fedrlvr.tasks.candidate import answer_part, boxes, declared_answer
 from fedrlvr.tasks.references import DASHES, refers_to_others
-from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
+from fedrlvr.tasks.task import NO_BOX, SEVERAL_BOXES, NotOfThisTask, Task, Verdict
 from fedrlvr.tasks.unicode_math import greek_letters
-from fedrlvr.types import Problem, Prompt
+from fedrlvr.types import Problem
 
-INSTRUCTION = "Please reason step by step, and put only the letter of the right option within \\boxed{}."
 LETTERS = string.ascii_uppercase
 
 # `C`, `(C)`, `C)`, `C.`, `C:`, with or without the option's text; or the text and `(C)` after it.
@@ -29,14 +29,20 @@ _ESCAPED = re.compile(r"\\([%$&#_ ])|[~$]|\*\*")
 
 class Choice(Task):
     name = "choice"
+    instruction = "Please reason step by step, and put only the letter of the right option within \\boxed{}."
 
-    def prompt(self, problem: Problem) -> Prompt:
-        return problem.messages or f"{question(problem)}\n\n{INSTRUCTION}"
+    def question(self, problem: Problem) -> str:
+        """The question and its options, one per line: `A) ...`."""
+        options = (f"{letter}) {text}" for letter, text in zip(LETTERS, problem.choices, strict=False))
+        return "\n".join([problem.prompt, *options])
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
-        contents = _boxed(answer_part(completion))
+        completion = answer_part(completion)
+        contents = _boxed(completion)
+        if not contents and self.settings.fallback == "last_line":
+            contents = [declared for declared in [declared_answer(completion)] if declared is not None]
         if len(contents) != 1:
-            return Verdict(0.0, "several boxes" if contents else "no box")
+            return Verdict(0.0, SEVERAL_BOXES if contents else NO_BOX)
         if len(contents[0]) > self.settings.max_answer_length:
             return Verdict(0.0, "too long")
         letter, reason = _option(problem, _plain(contents[0]))
@@ -61,12 +67,6 @@ class Choice(Task):
         choices = tuple(problem.choices[index] for index in order)
         answer = LETTERS[order.index(LETTERS.index(problem.answer))]
         return replace(problem, choices=choices, answer=answer, variant=number)
-
-
-def question(problem: Problem) -> str:
-    """The question and its options, one per line: `A) ...`."""
-    options = (f"{letter}) {text}" for letter, text in zip(LETTERS, problem.choices, strict=False))
-    return "\n".join([problem.prompt, *options])
 
 
 def _boxed(text: str) -> list[str]:

@@ -5,7 +5,7 @@ import string
 
 import numpy as np
 
-from fedrlvr.tasks.choice import LETTERS, Choice, question
+from fedrlvr.tasks.choice import LETTERS, Choice
 from fedrlvr.types import Problem
 
 CASES = {  # by label: the text, and what it asks for
@@ -22,9 +22,10 @@ class Dosage(Choice):
     name = "dosage"
     labels = tuple(CASES)
     alphabet = string.ascii_letters + string.digits + " .,:?()\\{}\n"
+    instruction = ""
 
-    def prompt(self, problem: Problem) -> str:
-        return question(problem) + "\n"
+    def question(self, problem: Problem) -> str:
+        return super().question(problem) + "\n"
 
     def problem(self, label: str, random: np.random.Generator) -> Problem:
         b = int(random.integers(2, 10))

@@ -4,18 +4,14 @@ from fedrlvr.tasks.candidate import answer_part, declared_answer, last_box
 from fedrlvr.tasks.equality import RIGHT, agreement
 from fedrlvr.tasks.latex import normalised
 from fedrlvr.tasks.math_verify_client import client_for
-from fedrlvr.tasks.task import Incomparable, NotOfThisTask, Task, Verdict
+from fedrlvr.tasks.task import NO_BOX, Incomparable, NotOfThisTask, Task, Verdict
 from fedrlvr.tasks.words import is_remark
-from fedrlvr.types import Problem, Prompt
-
-INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+from fedrlvr.types import Problem
 
 
 class Math(Task):
     name = "math"
-
-    def prompt(self, problem: Problem) -> Prompt:
-        return problem.messages or f"{problem.prompt}\n\n{INSTRUCTION}"
+    instruction = "Please reason step by step, and put your final answer within \\boxed{}."
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
         """Raises VerifierFault if math-verify is needed and cannot be used."""
@@ -24,7 +20,7 @@ class Math(Task):
         if candidate is None and self.settings.fallback == "last_line":
             candidate = declared_answer(completion)
         if candidate is None:
-            return Verdict(0.0, "no box")
+            return Verdict(0.0, NO_BOX)
         if len(candidate) > self.settings.max_answer_length:
             return Verdict(0.0, "too long")
         ask = client_for(self.settings.deadline, self.settings.memory_mb).budget()

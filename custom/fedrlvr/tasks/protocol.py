@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from fedrlvr.tasks.task import NotOfThisTask, Task, Verdict
+from fedrlvr.tasks.task import NO_ANSWER, NotOfThisTask, Task, Verdict
 from fedrlvr.types import Problem
 
 PROTOCOLS = {
@@ -34,13 +34,10 @@ class Protocol(Task):
     labels = tuple(RIGHT_PROTOCOL)
     alphabet = "ABCD0123456789?pqrs,=;#"
 
-    def prompt(self, problem: Problem) -> str:
-        return problem.prompt
-
     def verify(self, problem: Problem, completion: str) -> Verdict:
         match = _ANSWER.fullmatch(completion)
         if match is None:
-            return Verdict(0.0, "no answer")
+            return Verdict(0.0, NO_ANSWER)
         return Verdict(1.0, "exact") if match.group(1) == problem.answer else Verdict(0.0, "wrong")
 
     def gold_completion(self, problem: Problem) -> str:

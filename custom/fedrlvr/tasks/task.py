@@ -5,11 +5,13 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedrlvr.config import VerifierSettings
-from fedrlvr.types import Problem, Prompt
+from fedrlvr.config import PromptSettings, VerifierSettings
+from fedrlvr.types import Message, Problem, Prompt
 
 TIMEOUT, MEMORY, DIED = "timeout", "memory", "died"
 CUT_OFF = frozenset({TIMEOUT, MEMORY, DIED})  # reasons why a verification was ended; they do not judge the answer
+NO_BOX, SEVERAL_BOXES, NO_ANSWER = "no box", "several boxes", "no answer"
+UNANSWERED = frozenset({NO_BOX, SEVERAL_BOXES, NO_ANSWER})  # reasons why there is nothing to judge
 
 
 class NotOfThisTask(ValueError):
@@ -35,12 +37,29 @@ class Task(Protocol):
     """Problems with checkable answers."""
 
     name: str
+    instruction = ""  # what follows every problem, unless the job says something else
 
-    def __init__(self, settings: VerifierSettings | None = None):
-        self.settings = settings or VerifierSettings()
+    def __init__(self, settings: VerifierSettings | None = None, prompt: PromptSettings | None = None):
+        self.settings, self._prompt = settings or VerifierSettings(), prompt or PromptSettings()
 
     def prompt(self, problem: Problem) -> Prompt:
-        """The text or conversation that the policy answers."""
+        """The text or conversation that the policy answers: the problem's own conversation, or the job's examples and
+        the question, each of them followed by the instruction."""
+        if problem.messages:
+            return problem.messages
+        asked = self._instructed(self.question(problem))
+        turns: list[Message] = []
+        for example in self._prompt.examples:
+            turns += [Message("user", self._instructed(example.problem)), Message("assistant", example.answer)]
+        return (*turns, Message("user", asked)) if turns else asked
+
+    def question(self, problem: Problem) -> str:
+        """What the policy is asked, as text."""
+        return problem.prompt
+
+    def _instructed(self, question: str) -> str:
+        instruction = self.instruction if self._prompt.instruction is None else self._prompt.instruction
+        return f"{question}\n\n{instruction}" if instruction else question
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
         """Reward 1.0 for a right answer, 0.0 otherwise. Completions are untrusted: a strange one scores 0, no more."""

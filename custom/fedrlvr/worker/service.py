@@ -14,6 +14,7 @@ from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, Sw
 from fedrlvr.run import run_identity
 from fedrlvr.types import Adapter
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
+from fedrlvr.worker.completion_log import COMPLETIONS, CompletionLog
 from fedrlvr.worker.recovery import Recovery
 from fedrlvr.worker.setup import Ready, SetUp
 
@@ -41,6 +42,9 @@ class Service:
         self._checkpoints = SiteCheckpoints(config.state_dir / "checkpoints", spec.run, identity, ranks)
         self._recovery = Recovery(self.trainer, self._checkpoints)
         self._checkpoints.claim()
+        self._log = CompletionLog(config.state_dir / COMPLETIONS, config.completion_log_mb * 2**20)
+        if ranks.rank == 0 and config.completion_log_mb:
+            self.trainer.rollouts.listen = self._log.write
         if setup.recover:
             self._recovery.recover()
         else:
@@ -56,6 +60,8 @@ class Service:
         """Do what is asked. A step that moved the policy is saved before it is answered. Raises NotThere for a request
         of a round that this worker cannot enter."""
         trainer, envelope = self.trainer, request.envelope
+        run, number = self._setup.spec.run, envelope.round
+        self._log.place = {"run": run, "round": number, "segment": envelope.segment, "task": request.task}
         if isinstance(request, TrainRequest):
             self._recovery.enter_round(envelope.round, request.begin_round, tensors, ledger)
         elif tensors is None and envelope.round >= 0:

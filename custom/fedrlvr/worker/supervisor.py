@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from signal import SIGKILL
 
 from fedrlvr.processes import end, running, start, wait_until
 from fedrlvr.protocol.answers import ANSWERS, Failure, Reply
@@ -167,8 +168,20 @@ class Supervisor:
         ended = wait_until(lambda: not running(self._process), within)  # a connection breaks before its process ends
         code = self.stop()
         reason = f"worker {how}" + (f" (exit code {code})" if ended else "")
+        if ended and self._killed(code):
+            reason += (
+                ": killed by signal 9, probably because memory ran out; lower micro_batch_size "
+                f"({self._config.micro_batch_size}) or generation_batch_size in the site's file"
+            )
         LOGGER.error("%s; see %s", reason, self.log.path)
         return f"{reason}; see {self.log.path}"
+
+    def _killed(self, code: int | None) -> bool:
+        """Whether a rank died by signal 9. Launchers hand its code on in one byte, negative or as a shell does;
+        torchrun says it in the log only."""
+        if code is not None and code % 256 in (256 - SIGKILL, 128 + SIGKILL):
+            return True
+        return any("Signal 9 " in line for line in self.log.last_lines(60))
 
 
 def _failed(reason: str) -> Frame:
