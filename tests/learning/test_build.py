@@ -1,10 +1,12 @@
 """Bad input at a site is found before a model is loaded, and the message says what to do."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from tests.runs import spec_of
+from transformers import AutoTokenizer
 
 from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.learning.build import build_trainer
@@ -142,6 +144,19 @@ def test_a_control_token_in_a_problem_is_named_by_its_place_and_its_text_not_quo
     with pytest.raises(ValueError, match=f"^{name}_problems, problem {number}: a prompt contains '<eos>'") as caught:
         build_trainer(spec, "site-1", config, Ranks())
     assert "4711" not in str(caught.value)
+
+
+def test_a_template_with_a_token_that_the_model_cannot_read_is_refused(arithmetic_site, tmp_path):
+    spec, config = arithmetic_site
+    path = shutil.copytree(config.model_path, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    size = len(tokenizer)
+    tokenizer.add_tokens(["<|user|>"])
+    tokenizer.chat_template = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(path)
+    said = f"^private_problems, problem 1: its prompt holds token number {size}, and the model has only {size} embedd"
+    with pytest.raises(ValueError, match=said):
+        build_trainer(spec, "site-1", config.model_copy(update={"model_path": path}), Ranks())
 
 
 @pytest.fixture(scope="module")

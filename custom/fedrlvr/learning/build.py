@@ -85,9 +85,15 @@ def check_prompts(name: str, problems: list[Problem], policy: Policy, task: Task
     longest = 0
     for number, problem in enumerate(problems, start=1):
         try:
-            length = len(policy.encode_prompt(task.prompt(problem)))
+            ids = policy.encode_prompt(task.prompt(problem))
         except PromptError as error:
             raise ValueError(f"{name}, problem {number}: {error}") from None
+        if max(ids, default=0) >= policy.embeddings:
+            raise ValueError(
+                f"{name}, problem {number}: its prompt holds token number {max(ids)}, and the model has only "
+                f"{policy.embeddings} embeddings; get the tokenizer and the chat template that belong to these weights"
+            )
+        length = len(ids)
         if policy.max_length is not None and length + max_completion_length > policy.max_length:
             raise ValueError(
                 f"{name}, problem {number}: its prompt of {length} tokens and max_completion_length = "

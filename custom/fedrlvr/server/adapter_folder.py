@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from fedrlvr.algorithms.lora import excluded
 from fedrlvr.config import LoraSettings
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.sealed_folder import begin, publish
@@ -20,6 +21,7 @@ def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: 
         "r": lora.r,
         "lora_alpha": lora.alpha,
         "target_modules": lora.target_modules,
+        "exclude_modules": excluded(adapter),
         "lora_dropout": lora.dropout,
         "bias": "none",
         "inference_mode": True,
