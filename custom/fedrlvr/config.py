@@ -55,6 +55,11 @@ class GrpoSettings(Settings):
 
     num_generations: int = Field(8, ge=2, description="Completions sampled for each prompt: a group.")
     prompts_per_step: int = Field(8, ge=1, description="Private problems in one private step.")
+    max_prompt_length: int | None = Field(
+        None,
+        ge=1,
+        description="In tokens; longer prompts are left out, or not solved where measured; null: as the model allows.",
+    )
     max_completion_length: int = Field(256, ge=1, description="In tokens.")
     temperature: float = Field(1.0, gt=0, description="Of sampling, in training and in evaluation.")
     num_iterations: int = Field(1, ge=1, le=1000, description="Passes over each sampled batch.")

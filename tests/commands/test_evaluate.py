@@ -209,7 +209,7 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
         (("--config", "/nonexistent.yaml"), "/nonexistent.yaml: cannot be read"),
         (
             ("--max-completion-length", 507),
-            "problem 1: its prompt of 6 tokens and max_completion_length = 507 exceed the 512 positions",
+            "prompts are too long; the shortest has 6 tokens, and 5 are allowed by grpo.max_prompt_length",
         ),
     ],
 )

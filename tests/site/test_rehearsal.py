@@ -26,14 +26,14 @@ class StandIn(Supervisor):
         self.setup, self.asked, self.stopped = setup, [], 0
         self.config = setup.site_config
         self.steps, self.delta = 1.0, {name: torch.zeros(shape) for name, shape in SPEC.items()}
-        self.words, self.cannot = None, ()
+        self.words, self.cannot, self.too_long = None, (), {}
 
     def start(self):
         self.config.state_dir.mkdir(parents=True, exist_ok=True)
         if self.words is not None:
             self.log.path.write_text(self.words)
             return Failure.of("worker died (exit code 1)")
-        return Ready(adapter_spec=SPEC, private_problems=16, rounds_done=0, ledger="")
+        return Ready(adapter_spec=SPEC, private_problems=16, too_long=self.too_long, rounds_done=0, ledger="")
 
     def ask(self, request, tensors=None):
         self.asked.append((request, tensors))
@@ -74,6 +74,7 @@ def test_it_is_one_small_step_that_changes_nothing_with_everything_else_as_in_th
     job = worker.setup.spec.job
     assert (job.grpo.num_generations, job.grpo.prompts_per_step) == (2, 2)  # a prompt for each rank
     assert (job.grpo.max_completion_length, job.optimizer.learning_rate) == (3, 0.0)
+    assert job.grpo.max_prompt_length == 512 - 20  # what a real completion leaves of the model's positions
     assert (job.lora.r, job.task, job.swap.repeat) == (3, "protocol", True)
     assert worker.setup.base_model == model_fingerprint(rehearsed.config.model_path)
     assert [request.task for request, _ in worker.asked] == ["train", "submit"]
@@ -104,6 +105,18 @@ def test_a_worker_that_listens_to_others_is_a_warning(rehearsed, monkeypatch):
     assert done.status == "warning"
     assert done.text.endswith("other machines can connect to the worker: 0.0.0.0 port 29400, :: port 417")
     assert done.remedy.startswith("worker.launch: leave it out on one machine")
+
+
+def test_prompts_that_are_too_long_are_counted(rehearsed):
+    done = rehearsed({"too_long": {"private": 2, "test": 1}}, grpo__max_prompt_length=100)
+    assert done.status == "warning"
+    assert done.text.endswith("; prompts of more than 100 tokens: 2 private, 1 test")
+    assert "private and public ones are left out, others count as not solved" in done.remedy
+
+
+def test_completions_that_fill_the_model_are_refused(rehearsed):
+    with pytest.raises(ValueError, match="is 600, which leaves no room for a prompt in the 512 positions"):
+        rehearsed(grpo__max_completion_length=600)
 
 
 def test_of_a_worker_that_died_the_last_five_lines_are_told(rehearsed):

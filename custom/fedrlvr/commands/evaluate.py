@@ -16,9 +16,10 @@ from fedrlvr.algorithms.scores import scores_with_intervals
 from fedrlvr.config import GrpoSettings, PromptSettings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
-from fedrlvr.learning.build import check_prompts, choose_device
+from fedrlvr.learning.build import choose_device
 from fedrlvr.learning.evaluation import ResultsFile, measure, result_of
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
+from fedrlvr.learning.prompt_length import check_prompts, count_too_long, in_words, prompt_limit
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             "task": task.name,
             "samples": arguments.samples,
             "temperature": sampling.temperature,
+            "max_prompt_length": sampling.max_prompt_length,
             "max_completion_length": sampling.max_completion_length,
             "seed": arguments.seed,
             "dtype": arguments.dtype,
@@ -95,10 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, sampling: GrpoSettings) -> None:
     length = sampling.max_completion_length
-    longest = check_prompts(arguments.problems.name, problems, policy, task, length)
+    limit, name = prompt_limit(policy.max_length, sampling), arguments.problems.name
+    lengths = check_prompts(name, problems, policy, task)
+    if count_too_long(name, lengths, limit):
+        Screen(stderr=True).print(in_words(name, lengths, limit, "count as not solved"), soft_wrap=True)
     sampler = CachedSampler(policy, arguments.batch_size)
-    rows = PARTS * sampler.rows_that_fit(longest + length)
-    rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature)
+    rows = PARTS * sampler.rows_that_fit(min(max(lengths), limit or max(lengths)) + length)
+    rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature, limit)
     left = [problem for problem in problems if problem.id not in file.done]
     with file, Progress(console=Screen(stderr=True), transient=True) as progress:
         bar = progress.add_task("problems", total=len(left))

@@ -105,7 +105,8 @@ class GrpoStep:
         return loss
 
     def _in_loss(self, completion: Completion) -> bool:
-        return not (completion.truncated and self.settings.mask_truncated_completions)
+        masked = completion.truncated and self.settings.mask_truncated_completions
+        return bool(completion.token_ids) and not masked  # of a prompt that is too long there are none
 
     def _size(self, groups: Sequence[Group]) -> StepSize:
         completions, minibatches = [c for g in groups for c in g.completions], self.settings.num_minibatches

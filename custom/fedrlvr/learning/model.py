@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedrlvr.algorithms.lora import excluded
 from fedrlvr.config import LoraSettings, PromptSettings
@@ -46,8 +46,8 @@ class Policy:
 
     @property
     def max_length(self) -> int | None:
-        """The number of positions of the model, for prompt and completion together; None if it does not say."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        """As `positions_of`."""
+        return positions_of(self.model.config)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, which may come from anywhere: no part of it is read as a control token."""
@@ -60,6 +60,11 @@ class Policy:
 
     def decode(self, token_ids) -> str:
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+
+def positions_of(config: PreTrainedConfig) -> int | None:
+    """The number of positions of a model, for prompt and completion together; None if it does not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings, device: torch.device) -> Policy:

@@ -6,9 +6,9 @@ any transport. It keeps no random state and no cursor, as every draw comes from 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class TrainerState:
 class Trainer:
     """One site's learner. `dp_step` takes the private steps where the job asks for differential privacy. With
     `propose_from` "global", answers are sampled from the adapter that the server sent. With a `draws_key`, nobody who
-    knows the job's seed can repeat the site's draws."""
+    knows the job's seed can repeat the site's draws. `too_long` says how many problems of each set are too long."""
 
     job: JobConfig
     site: str
@@ -73,6 +73,7 @@ class Trainer:
     dp_step: DpStep | None = None
     propose_from: str = "local"
     draws_key: str = ""
+    too_long: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         self.engine, self.method = self.step.engine, METHODS[self.job.method]
@@ -197,7 +198,8 @@ class Trainer:
 
     def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
         random = stream(self._own_seed, self.site, f"{purpose} variants", segment.index)
-        problems = self._shown([self.problems.public[i] for i in segment.public_ids], random)
+        known = self.problems.public  # without what is too long for the model, here as at all sites
+        problems = self._shown([known[i] for i in segment.public_ids if i in known], random)
         seed = self._seed(f"{purpose} rollout", segment.index)
         return self.rollouts.groups(problems, self.job.grpo.num_generations, seed)
 
