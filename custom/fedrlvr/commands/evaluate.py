@@ -18,6 +18,7 @@ from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import choose_device
 from fedrlvr.learning.evaluation import ResultsFile, measure, result_of
+from fedrlvr.learning.finite import NotFinite
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.prompt_length import check_prompts, count_too_long, in_words, prompt_limit
 from fedrlvr.learning.ranks import Ranks
@@ -112,6 +113,8 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
                 file.write([result_of(group) for group in part])
                 _append(arguments.completions, part)
                 progress.advance(bar, len(part))
+        except NotFinite as error:
+            raise SettingsError(f"{arguments.adapter or arguments.model}: {error}") from None
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise

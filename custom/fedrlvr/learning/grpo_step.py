@@ -12,7 +12,8 @@ from fedrlvr.algorithms.advantages import group_advantages
 from fedrlvr.algorithms.loss import StepSize, clipped_objective, kl_to_reference, token_weights
 from fedrlvr.config import GrpoSettings
 from fedrlvr.learning.batch import Row, collate, micro_batches
-from fedrlvr.learning.engine import Engine, check_finite
+from fedrlvr.learning.engine import Engine
+from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.tasks import Task
 from fedrlvr.types import Completion, Group, Problem
@@ -125,7 +126,7 @@ class GrpoStep:
             self.engine.backward(loss, last=number == count - 1)
             total += float(loss.detach())
         total = sum(self.ranks.gather([total]))
-        check_finite("loss", total)
+        check_finite("loss of a step", total, self.engine.policy)
         meter.add("loss", total)
         meter.add("grad_norm", self.engine.step())
 

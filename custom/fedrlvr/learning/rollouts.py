@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.generator import Generator, Sample
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
@@ -45,25 +46,29 @@ class Rollouts:
         )
 
     def groups_from(self, problems: Sequence[Problem], uniforms: torch.Tensor) -> tuple[list[Group], float]:
-        """As `groups`, with the random numbers in [0, 1) that decide the tokens, B x G x T."""
+        """As `groups`, with the random numbers in [0, 1) that decide the tokens, B x G x T. Raises NotFinite where the
+        model's logits are not numbers: what it answers then is no answer."""
         fit = torch.tensor([self.fits(problem) for problem in problems], dtype=torch.bool)
         rows = zip((p for p, fits in zip(problems, fit, strict=True) if fits), uniforms[fit], strict=True)
         mine = self.ranks.share(list(rows))
-        sampled: list[tuple[Group, float]] = []
+        sampled: list[tuple[Group, float, float]] = []
         if mine:
             prompts = [self._prompt(problem) for problem, _ in mine]
             groups = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
             for (problem, _), samples in zip(mine, groups, strict=True):
                 group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
-                sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
+                logprob = sum(sum(sample.logprobs) for sample in samples)
+                sampled.append((group, sum(sample.entropy for sample in samples) / len(samples), logprob))
         everything = self.ranks.gather(sampled)
-        made = (group for group, _ in everything)
+        for _, _, logprob in everything:
+            check_finite("log-probability of sampled tokens", logprob, self.policy)
+        made = (group for group, _, _ in everything)
         unsolved = Completion((), (), "", 0.0, reason=TOO_LONG)
         everyone = [
             next(made) if fits else Group(problem, (unsolved,) * uniforms.shape[1])
             for problem, fits in zip(problems, fit, strict=True)
         ]
-        return everyone, sum(entropy for _, entropy in everything) / max(len(everything), 1)
+        return everyone, sum(entropy for _, entropy, _ in everything) / max(len(everything), 1)
 
     def _prompt(self, problem: Problem) -> tuple[int, ...]:
         return self.policy.encode_prompt(self.task.prompt(problem))
