@@ -81,7 +81,11 @@ class GrpoSettings(Settings):
 class OptimizerSettings(Settings):
     """AdamW."""
 
-    learning_rate: float = Field(1e-5, ge=0, description="Constant over the job.")
+    learning_rate: float = Field(1e-5, ge=0, description="The highest of the job.")
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="After the warm-up, over all steps that the job plans: constant, or falling to 0."
+    )
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="The share of these steps in which the rate rises from 0.")
     betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Decay rates of AdamW's two moments.")
     adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")

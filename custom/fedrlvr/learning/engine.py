@@ -207,6 +207,11 @@ class Engine:
             moments = {name: t.clone() if t.dim() == 0 else t.to(device, copy=True) for name, t in parts.items()}
             self._torch_optimizer.state[parameter] = moments  # {} before the first step, as in a new optimizer
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Of the steps from here on."""
+        for group in self._torch_optimizer.param_groups:
+            group["lr"] = rate
+
     def reset_optimizer(self) -> None:
         """Forget Adam's moments, as at the start of a round: they belong to the adapter that was averaged away."""
         self._torch_optimizer.state.clear()

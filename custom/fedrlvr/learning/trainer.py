@@ -19,6 +19,7 @@ from fedrlvr.config import JobConfig
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.evaluation import evaluate
 from fedrlvr.learning.grpo_step import GrpoStep
+from fedrlvr.learning.learning_rate import LearningRate
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.protocol.requests import share_of
@@ -78,6 +79,7 @@ class Trainer:
     def __post_init__(self):
         self.engine, self.method = self.step.engine, METHODS[self.job.method]
         self._own_seed = seed_of(self.job.seed, self.draws_key) if self.draws_key else self.job.seed
+        self._rates = LearningRate(self.job)
         self.pool = ResponsePool(self.job.exchange.keep_pool, self.job.exchange.max_per_prompt)
         self._start: Adapter = self.engine.adapter()
         self._given = False
@@ -173,27 +175,31 @@ class Trainer:
     def _private_step(self, segment: Segment, k: int) -> StepRecord:
         grpo, began = self.job.grpo, time.perf_counter()
         if self.dp_step is not None:
-            return _record("private", segment, began, self._dp_step(self.dp_step))
+            return _record(
+                "private", segment, began, self._dp_step(self.dp_step, self._rates.of_batch(segment.index, k))
+            )
         number = segment.index * segment.private_steps + k
         own, names = self.problems.private, (self._own_seed, self.site, "private")
         problems = epoch_batch(own, number, grpo.prompts_per_step, *names)
         problems = self._shown(problems, stream(self._own_seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
-        metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number)
+        rates = self._rates.of_batch(segment.index, k)
+        metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number, rates)
         return _record("private", segment, began, metrics)
 
-    def _dp_step(self, step: DpStep) -> dict[str, float]:
+    def _dp_step(self, step: DpStep, rates: Sequence[float]) -> dict[str, float]:
         """All random numbers are secret: none comes from the job's seed, which the server knows."""
         problems = self._shown(step.sample(self.problems.private), np.random.default_rng(step.seed()))
         groups, entropy = self.rollouts.groups(problems, self.job.grpo.num_generations, step.seed())
-        metrics = step(groups, len(self.problems.private))
-        return rollout_metrics(groups, entropy) | metrics
+        metrics = step(groups, len(self.problems.private), rates)
+        return rollout_metrics(groups, entropy) | metrics | {"learning_rate": rates[0]}
 
     def _public_step(self, segment: Segment, received: dict, groups: list[Group], entropy: float) -> StepRecord:
         began = time.perf_counter()
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
         metrics = rollout_metrics(groups, entropy) | swap_metrics(groups, mixed) | received
-        metrics |= self._update(mixed, "public update", segment.index)
+        rates = self._rates.of_batch(segment.index, segment.private_steps)
+        metrics |= self._update(mixed, "public update", segment.index, rates)
         return _record("public", segment, began, metrics)
 
     def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
@@ -237,8 +243,9 @@ class Trainer:
             "exchange/wrong": float(len(known) - len(right)),
         }
 
-    def _update(self, groups: list[Group], purpose: str, number: int) -> dict[str, float]:
-        return self.step(groups, stream(self._own_seed, self.site, purpose, number))
+    def _update(self, groups: list[Group], purpose: str, number: int, rates: Sequence[float]) -> dict[str, float]:
+        metrics = self.step(groups, stream(self._own_seed, self.site, purpose, number), rates)
+        return metrics | {"learning_rate": rates[0]}
 
     def _seed(self, purpose: str, number: int) -> int:
         return seed_of(self._own_seed, self.site, purpose, number)
