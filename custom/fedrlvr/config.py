@@ -55,6 +55,11 @@ class GrpoSettings(Settings):
 
     num_generations: int = Field(8, ge=2, description="Completions sampled for each prompt: a group.")
     prompts_per_step: int = Field(8, ge=1, description="Private problems in one private step.")
+    max_prompt_length: int | None = Field(
+        None,
+        ge=1,
+        description="In tokens; longer prompts are left out, or not solved where measured; null: as the model allows.",
+    )
     max_completion_length: int = Field(256, ge=1, description="In tokens.")
     temperature: float = Field(1.0, gt=0, description="Of sampling, in training and in evaluation.")
     num_iterations: int = Field(1, ge=1, le=1000, description="Passes over each sampled batch.")
@@ -76,7 +81,11 @@ class GrpoSettings(Settings):
 class OptimizerSettings(Settings):
     """AdamW."""
 
-    learning_rate: float = Field(1e-5, ge=0, description="Constant over the job.")
+    learning_rate: float = Field(1e-5, ge=0, description="The highest of the job.")
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="After the warm-up, over all steps that the job plans: constant, or falling to 0."
+    )
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="The share of these steps in which the rate rises from 0.")
     betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Decay rates of AdamW's two moments.")
     adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")

@@ -1,6 +1,7 @@
 """`fedrlvr evaluate` as it is called: its scores follow from the results, and it continues after any interruption."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fedrlvr.cli import main
 from fedrlvr.config import LoraSettings, PromptSettings
@@ -228,7 +230,7 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
         (("--config", "/nonexistent.yaml"), "/nonexistent.yaml: cannot be read"),
         (
             ("--max-completion-length", 507),
-            "problem 1: its prompt of 6 tokens and max_completion_length = 507 exceed the 512 positions",
+            "prompts are too long; the shortest has 6 tokens, and 5 are allowed by grpo.max_prompt_length",
         ),
     ],
 )
@@ -254,3 +256,14 @@ def test_problems_say_their_task_themselves_and_a_preset_the_rest(command, probl
     assert main(command(*flags, "--temperature", 0.7, "--out", tmp_path / "warmer")) == 0
     found = result(tmp_path / "warmer")
     assert (found["temperature"], found["max_completion_length"]) == (0.7, 20)
+
+
+def test_a_model_that_answers_with_no_numbers_is_an_error_and_not_a_score(command, model_path, tmp_path, capsys):
+    broken = shutil.copytree(model_path, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][:] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    assert main(command("--model", broken)) == 2
+    said = capsys.readouterr().err
+    assert f"{broken}: the log-probability of sampled tokens is nan" in " ".join(said.split())
+    assert not (tmp_path / "out" / "evaluation.json").exists()

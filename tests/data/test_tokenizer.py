@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 from fedrlvr.config import PromptSettings
@@ -153,8 +154,73 @@ def test_a_template_that_refuses_says_what_to_do(chatml):
 def test_the_token_that_closes_a_turn_ends_an_answer_before_all_others(tokenizers, style):
     tokenizer, chat = tokenizers[style], CHAT_STYLES[style]
     turn, text = tokenizer.convert_tokens_to_ids([chat.end_turn, chat.eos])
-    assert end_ids(tokenizer, {turn}, DEFAULT) == tuple(dict.fromkeys([turn, text]))
+    for configured in ({turn}, {text}, set()):  # a base model's configuration knows the end of the text alone
+        assert end_ids(tokenizer, configured, DEFAULT) == tuple(dict.fromkeys([turn, text]))
     assert end_ids(tokenizer, {turn}, PromptSettings(chat_template="never"))[0] == text
+
+
+@pytest.mark.parametrize(
+    ("turn", "ends"),
+    [
+        ("{{ m['content'] }} </s>\n", ["</s>", "<|im_end|>"]),  # as Llama 2 writes it
+        ("{{ m['content'] }}\n\n", ["<|im_end|>"]),  # nothing closes a turn, and blanks are an added token
+        ("{% if m['role'] == 'user' %}{{ m['content'] }}<|im_start|>{% endif %}", ["<|im_end|>"]),  # no answer shown
+    ],
+)
+def test_only_a_token_behind_the_assistants_text_closes_its_turn(chatml, turn, ends):
+    chatml.add_special_tokens({"cls_token": "</s>"})
+    chatml.add_tokens(["\n\n"])
+    chatml.chat_template = "{% for m in messages %}" + turn + "{% endfor %}"
+    assert end_ids(chatml, set(), DEFAULT) == tuple(chatml.convert_tokens_to_ids(ends))
+
+
+def test_a_token_with_the_number_0_closes_a_turn_too():
+    tokenizer = chat_tokenizer(["how many figs?"], "chatml", 300)
+    tokenizer.chat_template = CHAT_STYLES["chatml"].template.replace("<|im_end|>", "<pad>")
+    assert end_ids(tokenizer, set(), DEFAULT) == (0, tokenizer.eos_token_id)
+
+
+@pytest.mark.parametrize("style", ["llama3", "gemma"])
+def test_a_tokenizer_that_appends_an_end_to_every_text_does_not_end_a_prompt(tokenizers, tmp_path, style):
+    """As with `add_eos_token: true`."""
+    tokenizers[style].save_pretrained(tmp_path)
+    tokenizer, chat = AutoTokenizer.from_pretrained(tmp_path), CHAT_STYLES[style]
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (chat.bos, chat.eos)]
+    process = processors.TemplateProcessing(single=f"{chat.bos} $A {chat.eos}", special_tokens=ends)
+    tokenizer.backend_tokenizer.post_processor = process
+    assert tokenizer("one?").input_ids[-1] == tokenizer.eos_token_id
+    plain = PromptSettings(chat_template="never")
+    assert shown(tokenizer, "one?", plain) == f"{chat.bos}one?"
+    assert shown(tokenizer, "one?") == shown(tokenizers[style], "one?")
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "role"),
+    [
+        ("{% for m in messages %}{{ m['text'] }}{% endfor %}?", "how many?", "user"),
+        (
+            "{% for m in messages %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}",
+            "a",
+            "user",
+        ),
+        ("{{ messages[-1]['content'] }}", TALK, "system"),
+        ("{{ messages[0]['content'] }}{{ messages[-1]['content'] }}", TALK, "user"),
+    ],
+)
+def test_a_template_that_leaves_out_what_was_said_is_refused_by_name(chatml, tmp_path, template, prompt, role):
+    chatml.chat_template = template
+    chatml.save_pretrained(tmp_path / "Some-Model")
+    with pytest.raises(PromptError) as caught:
+        prompt_ids(AutoTokenizer.from_pretrained(tmp_path / "Some-Model"), prompt, DEFAULT)
+    assert f"the chat template of Some-Model leaves out the text of the {role}'s turn" in str(caught.value)
+    assert "how many" not in str(caught.value)
+
+
+def test_a_template_may_trim_and_may_leave_out_an_earlier_answer(chatml):
+    chatml.chat_template = (
+        "{% for m in messages %}{% if m['role'] != 'assistant' %}{{ m['content'] | trim }};{% endif %}{% endfor %}"
+    )
+    assert shown(chatml, (*TALK[:-1], Message("user", " two?\n"))) == "be brief;one?;two?;"
 
 
 def test_without_a_template_the_tokenizers_end_comes_first_and_the_models_others_follow():

@@ -34,6 +34,13 @@ def test_the_server_runs_the_controller_and_sites_the_executor(exported, spec):
         assert RunSpec.model_validate_json(side["args"]["spec"]) == spec
 
 
+def test_the_server_alone_is_told_of_a_first_adapter_and_the_job_does_not_carry_it(tmp_path, spec):
+    PubSwapRecipe(spec, "/adapters/first").export(str(tmp_path))
+    assert config(tmp_path / "small", "server")["workflows"][0]["args"]["start_from"] == "/adapters/first"
+    assert "/adapters/first" not in json.dumps(config(tmp_path / "small", "client"))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_the_job_carries_no_code(exported):
     """With the package installed at the sites, a site that forbids foreign code can run it."""
     assert not list(exported.rglob("*.py"))

@@ -31,7 +31,7 @@ def launch(
     values = Namespace(
         config=config, set=[*TINY, *settings], method=None, seed=None, workspace=tmp_path / workspace,
         env=env, poc=None, kit=None, rebuild_model=False, data=None, model=None, tiny=False, policy=None,
-        resume_from=None,
+        resume_from=None, start_from=None,
     )  # fmt: skip
     return run(Namespace(**vars(values) | given))
 
@@ -50,6 +50,7 @@ def launch(
         ("data.sites={a: [Q], b: [A], c: [B], d: [C]}", "task protocol has no label 'Q'; it has A, B, C, D"),
         ("deepspeed=deepspeed/zero9.json", "deepspeed: no such file"),
         ("federation.min_sites=5", "federation.min_sites is 5, but there are only 4 sites"),
+        ("start_from=/nonexistent", "start_from: /nonexistent cannot be read as a PEFT directory with safetensors"),
         ("oops", "--set oops: expected key=value"),
     ],
 )
@@ -98,6 +99,7 @@ def a_run(folder: Path) -> Path:
     ("given", "message"),
     [
         ({"seed": 3}, "--seed: the run that --resume-from names has it already; leave it out"),
+        ({"start_from": Path("a")}, "--start-from: the run that --resume-from names has it already; leave it out"),
         ({"tiny": True}, "--tiny, --rebuild-model: the run that --resume-from names is made already"),
         ({"set": ["grpo.epsilon=0.3"]}, "only evaluation.* and federation.{max_update_norm,min_sites,rounds,step_dea"),
         ({"set": ["federation.round=3"]}, "federation.round: unknown setting; did you mean federation.rounds?"),

@@ -1,15 +1,20 @@
 """Bad input at a site is found before a model is loaded, and the message says what to do."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from tests.runs import spec_of
+from transformers import AutoTokenizer
 
 from fedrlvr.data.problems import ProblemFileError
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.sampler import CachedSampler
+from fedrlvr.protocol.records import Envelope, Segment
+from fedrlvr.protocol.requests import TrainRequest, ValidateRequest
+from fedrlvr.server.answer_checks import check_scores, check_steps
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
@@ -113,26 +118,93 @@ def edit_line(path, number: int, **changes) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize(("name", "number"), [("private", 3), ("test", 5), ("heldout", 2)])
-def test_a_prompt_that_is_too_long_for_the_model_is_named_by_its_place(arithmetic_site, name, number):
+def lengthen(config, name: str, number: int, letters: int) -> None:
+    edit_line(getattr(config, f"{name}_problems"), number, prompt="z" * letters + "?")
+
+
+def test_a_prompt_that_is_too_long_for_the_model_is_left_out_and_counted(arithmetic_site, caplog):
+    """512 positions less 21 for the completion are 491: the letters, the mark, and the line end that arithmetic puts
+    behind it."""
     spec, config = arithmetic_site
-    edit_line(getattr(config, f"{name}_problems"), number, prompt="z" * 490 + "?")
+    before = build_trainer(spec, "site-1", config, Ranks())
+    assert before.too_long == {}
+    for name, number, letters in (("private", 3, 490), ("private", 4, 489), ("private", 9, 600), ("public", 2, 490)):
+        lengthen(config, name, number, letters)
     spec = spec_of(spec.job, {"site-1": config})
-    with pytest.raises(ValueError) as caught:
-        build_trainer(spec, "site-1", config, Ranks())
-    said = (
-        f"{name}_problems, problem {number}: its prompt of 492 tokens and max_completion_length = 21 exceed the "
-        "512 positions of the model"  # 490, the mark, the line end that arithmetic puts behind it
-    )
-    assert str(caught.value) == said
-
-
-def test_a_prompt_that_just_fits_is_taken(arithmetic_site):
-    spec, config = arithmetic_site
-    edit_line(config.private_problems, 3, prompt="z" * 489 + "?")
     trainer = build_trainer(spec, "site-1", config, Ranks())
-    problem = trainer.problems.private[2]
-    assert len(trainer.rollouts.policy.encode_prompt(trainer.rollouts.task.prompt(problem))) + 21 == 512
+    kept = [problem.id for i, problem in enumerate(before.problems.private, start=1) if i not in (3, 9)]
+    assert [problem.id for problem in trainer.problems.private] == kept
+    assert list(trainer.problems.public) == [name for i, name in enumerate(spec.public_ids, start=1) if i != 2]
+    assert trainer.too_long == {"private": 2, "public": 1}
+    assert "private: 2 of 16 problems have prompts of more than 491 tokens and are left out" in caplog.text
+    assert "public: 1 of 8 problems have prompts of more than 491 tokens and are left out" in caplog.text
+
+
+def test_what_is_measured_and_too_long_counts_as_not_solved(arithmetic_site, caplog):
+    """So the scores are of as many problems as were agreed on."""
+    spec, config = arithmetic_site
+    for name, number in (("test", 5), ("heldout", 2)):
+        lengthen(config, name, number, 490)
+    spec = spec_of(spec.job, {"site-1": config})
+    trainer = build_trainer(spec, "site-1", config, Ranks())
+    assert trainer.too_long == {"test": 1, "heldout": 1}
+    assert "test: 1 of 16 problems have prompts of more than 491 tokens and count as not solved" in caplog.text
+    groups, _ = trainer.rollouts.groups(trainer.problems.test[3:6], 2, seed=0)
+    assert [group.problem.id for group in groups] == [problem.id for problem in trainer.problems.test[3:6]]
+    assert [len(made.token_ids) > 0 for group in groups for made in group.completions] == [True] * 2 + [False] * 2 + [
+        True
+    ] * 2
+    assert [made.reward for made in groups[1].completions] == [0.0, 0.0]
+    request = ValidateRequest(envelope=Envelope.here(spec.public_sha256, 0), samples=1, share=(0, 1), name="global 0")
+    scores = trainer.validate(None, 1, (0, 1), "global 0")
+    check_scores(scores, request, spec.test_labels, [1])
+    assert sum(part["problems"] for part in scores.heldout.values()) == 4
+
+
+def test_the_limit_may_be_lower_than_what_the_model_holds(arithmetic_site, small_job):
+    spec, config = arithmetic_site
+    trainer = build_trainer(spec, "site-1", config, Ranks())
+    lengths = {p.id: len(trainer.rollouts.policy.encode_prompt(p.prompt + "\n")) for p in trainer.problems.private}
+    limit = sorted(lengths.values())[8]
+    job = small_job(task="arithmetic", grpo__max_completion_length=21, grpo__max_prompt_length=limit)
+    short = build_trainer(spec_of(job, {"site-1": config}), "site-1", config, Ranks())
+    assert [p.id for p in short.problems.private] == [name for name, length in lengths.items() if length <= limit]
+
+
+def test_a_step_on_public_problems_of_which_some_are_too_long(arithmetic_site):
+    spec, config = arithmetic_site
+    lengthen(config, "public", 2, 490)
+    spec = spec_of(spec.job, {"site-1": config})
+    trainer = build_trainer(spec, "site-1", config, Ranks())
+    trainer.begin_round(trainer.engine.adapter(), 0)
+    request = TrainRequest(
+        envelope=Envelope.here(spec.public_sha256, 0),
+        segments=[Segment(0, 0, spec.public_ids[:3]), Segment(1, 0, spec.public_ids[1:2])],
+        exchange=False,
+        begin_round=True,
+        adapter_spec="",
+    )
+    steps = trainer.train(request.segments, request.exchange)
+    assert [step.metrics["groups"] for step in steps] == [2.0, 0.0]
+    check_steps(steps, request, spec.job)
+
+
+@pytest.mark.parametrize(("name", "count"), [("private", 16), ("public", 8), ("test", 16)])
+def test_a_set_in_which_all_is_too_long_is_refused(arithmetic_site, name, count):
+    spec, config = arithmetic_site
+    for number in range(1, count + 1):
+        lengthen(config, name, number, 500 + number)
+    with pytest.raises(ValueError) as caught:
+        build_trainer(spec_of(spec.job, {"site-1": config}), "site-1", config, Ranks())
+    said = f"{name}_problems: all {count} prompts are too long; the shortest has 503 tokens, and 491 are allowed"
+    assert str(caught.value).startswith(said)
+
+
+def test_completions_that_leave_no_room_for_a_prompt_are_refused(arithmetic_site, small_job):
+    _, config = arithmetic_site
+    job = small_job(task="arithmetic", grpo__max_completion_length=512)
+    with pytest.raises(ValueError, match="is 512, which leaves no room for a prompt in the 512 positions of the model"):
+        build_trainer(spec_of(job, {"site-1": config}), "site-1", config, Ranks())
 
 
 @pytest.mark.parametrize(("name", "number"), [("private", 16), ("heldout", 1)])
@@ -142,6 +214,19 @@ def test_a_control_token_in_a_problem_is_named_by_its_place_and_its_text_not_quo
     with pytest.raises(ValueError, match=f"^{name}_problems, problem {number}: a prompt contains '<eos>'") as caught:
         build_trainer(spec, "site-1", config, Ranks())
     assert "4711" not in str(caught.value)
+
+
+def test_a_template_with_a_token_that_the_model_cannot_read_is_refused(arithmetic_site, tmp_path):
+    spec, config = arithmetic_site
+    path = shutil.copytree(config.model_path, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    size = len(tokenizer)
+    tokenizer.add_tokens(["<|user|>"])
+    tokenizer.chat_template = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(path)
+    said = f"^private_problems, problem 1: its prompt holds token number {size}, and the model has only {size} embedd"
+    with pytest.raises(ValueError, match=said):
+        build_trainer(spec, "site-1", config.model_copy(update={"model_path": path}), Ranks())
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 from fedrlvr.algorithms.scores import ProblemResult
 from fedrlvr.config import PromptSettings
 from fedrlvr.learning.evaluation import ResultsFile, evaluate, measure, result_of
+from fedrlvr.learning.finite import NotFinite
 from fedrlvr.learning.generator import Sample
 from fedrlvr.learning.model import load_trained
 from fedrlvr.learning.ranks import Ranks
@@ -192,3 +193,23 @@ def test_a_file_that_is_no_measurement_is_left_alone(path, line):
     with pytest.raises(SettingsError, match="choose another folder"):
         ResultsFile(path, SETTINGS)
     assert path.read_text() == line + "\n"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_model_of_weights_that_are_not_finite_is_no_model_that_scores_0(model_path, problems, value):
+    policy = load_trained(LocalModel(model_path=model_path), None, PromptSettings(), CPU)
+    with torch.no_grad():
+        policy.model.model.layers[1].mlp.up_proj.weight[0, 0] = float(value)
+    rollouts = Rollouts(policy, CachedSampler(policy), TASK, Ranks(), LENGTH, TEMPERATURE)
+    said = r"log-probability of sampled tokens is nan; look for .* \(the first is model.layers.1.mlp.up_proj.weight\)"
+    with pytest.raises(NotFinite, match=said):
+        evaluate(rollouts, problems[:2], SAMPLES, [1], seed=0)
+
+
+def test_numbers_that_overflow_between_finite_weights_are_called_so(model_path, problems):
+    policy = load_trained(LocalModel(model_path=model_path), None, PromptSettings(), CPU)
+    with torch.no_grad():
+        policy.model.model.norm.weight.fill_(3e38)
+    rollouts = Rollouts(policy, CachedSampler(policy), TASK, Ranks(), LENGTH, TEMPERATURE)
+    with pytest.raises(NotFinite, match=r"there are none: numbers overflow on the way"):
+        next(measure(rollouts, problems[:2], SAMPLES, 0, 100))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.learning.model import Policy, load_base, load_policy, load_trained
@@ -169,6 +170,31 @@ def test_a_model_without_an_end_token_is_refused(model):
     del config["eos_token"]
     (model / "tokenizer_config.json").write_text(json.dumps(config))
     assert "neither model nor tokenizer names an end-of-sequence token" in refusal(model)
+
+
+def test_a_tokenizer_with_more_characters_than_the_model_has_embeddings_is_refused(model):
+    """Of two models that were mixed up: some text would have no embedding."""
+    weights = load_file(model / "model.safetensors")
+    size = len(weights["model.embed_tokens.weight"]) - 2
+    weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"][:size].clone()
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    edit_config(model, vocab_size=size)
+    said = refusal(model)
+    assert f"the tokenizer has 2 tokens beyond the {size} embeddings of the model, such as number {size}" in said
+
+
+def test_an_added_token_without_an_embedding_is_no_padding_and_no_end(model):
+    """As in many fine-tuned models, whose authors added a token for padding."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    size, end = len(tokenizer), tokenizer.eos_token_id
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(model)
+    values = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps(values | {"eos_token_id": [size, end]}))
+    policy = trained(model)
+    assert policy.tokenizer.pad_token_id == size == policy.embeddings
+    assert policy.eos_ids == (end,)
+    assert policy.pad_id == end
 
 
 def test_an_adapter_changes_the_model_as_it_did_where_it_was_saved(original, tmp_path):

@@ -29,14 +29,14 @@ class StandIn(Supervisor):
         self.setup, self.asked, self.stopped = setup, [], 0
         self.config = setup.site_config
         self.steps, self.delta = 1.0, {name: torch.zeros(shape) for name, shape in SPEC.items()}
-        self.words, self.cannot, self.written = None, (), []
+        self.words, self.cannot, self.written, self.too_long = None, (), [], {}
 
     def start(self):
         self.config.state_dir.mkdir(parents=True, exist_ok=True)
         if self.words is not None:
             self.log.path.write_text(self.words)
             return Failure.of("worker died (exit code 1)")
-        return Ready(adapter_spec=SPEC, private_problems=16, rounds_done=0, ledger="")
+        return Ready(adapter_spec=SPEC, private_problems=16, too_long=self.too_long, rounds_done=0, ledger="")
 
     def ask(self, request, tensors=None):
         self.asked.append((request, tensors))
@@ -145,6 +145,18 @@ def test_a_worker_that_listens_to_others_is_a_warning(rehearsed, monkeypatch):
     assert done.status == "warning"
     assert done.text.endswith("other machines can connect to the worker: 0.0.0.0 port 29400, :: port 417")
     assert done.remedy.startswith("worker.launch: leave it out on one machine")
+
+
+def test_prompts_that_are_too_long_are_counted(rehearsed):
+    done, _ = rehearsed({"too_long": {"private": 2, "test": 1}}, grpo__max_prompt_length=100)
+    assert done.status == "warning"
+    assert done.text.endswith("; prompts of more than 100 tokens: 2 private, 1 test")
+    assert "private and public ones are left out, others count as not solved" in done.remedy
+
+
+def test_completions_that_fill_the_model_are_refused(rehearsed):
+    with pytest.raises(ValueError, match="is 600, which leaves no room for a prompt in the 512 positions"):
+        rehearsed(grpo__max_completion_length=600)
 
 
 def test_of_a_worker_that_died_the_last_five_lines_are_told(rehearsed):

@@ -100,6 +100,14 @@ VARIANTS = {
     "no kept pool": ({"exchange__keep_pool": False}, {}),
     "optimizer kept over rounds": ({"optimizer__reset_each_round": False}, {"stage": 1}),
     "method local": ({"method": "local"}, {}),
+    "a rate that rises and falls": (
+        {
+            "optimizer__lr_scheduler_type": "cosine",
+            "optimizer__warmup_ratio": 0.2,
+            "optimizer__reset_each_round": False,
+        },
+        {"stage": 1},
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -27,6 +27,17 @@ def factor_pairs(names) -> list[tuple[str, str]]:
         if A_MARK in name:
             pairs.append((name, partner))
     return pairs
+
+
+def is_of_language_model(name: str) -> bool:
+    """Whether a module, or a factor, belongs to that part of a model that also sees or hears."""
+    return ".language_model." in f".{name}"
+
+
+def excluded(names: Iterable[str]) -> str | None:
+    """PEFT's `exclude_modules` for a model, or an adapter, with these names: everything outside of the language model,
+    where that is only a part. No text passes the rest, so factors there would never train."""
+    return r"(?!(.*\.)?language_model\.).*" if any(map(is_of_language_model, names)) else None
 
 
 def adapter_spec(adapter: Adapter) -> dict[str, list[int]]:

@@ -45,6 +45,11 @@ def steps_per_segment(config: JobConfig) -> int:
     return config.federation.local_steps + 1
 
 
+def planned_steps(config: JobConfig) -> int:
+    """GRPO steps of a site over the whole job."""
+    return config.total_segments * steps_per_segment(config)
+
+
 def planned_private_steps(config: JobConfig) -> int:
     """Private steps of a site over the whole job."""
     public = METHODS[config.method].public_step

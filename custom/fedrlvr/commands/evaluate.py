@@ -16,9 +16,11 @@ from fedrlvr.algorithms.scores import scores_with_intervals
 from fedrlvr.config import GrpoSettings, PromptSettings, Settings, VerifierSettings
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
-from fedrlvr.learning.build import check_prompts, choose_device
+from fedrlvr.learning.build import choose_device
 from fedrlvr.learning.evaluation import Completions, ResultsFile, measure, result_of
+from fedrlvr.learning.finite import NotFinite
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
+from fedrlvr.learning.prompt_length import check_prompts, count_too_long, in_words, prompt_limit
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
@@ -39,6 +41,7 @@ class Sampling(Settings):
 
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
+    max_prompt_length: int | None = Field(ge=1)
     max_completion_length: int = Field(ge=1)
 
     def in_words(self, samples: int) -> str:
@@ -92,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
             "samples": arguments.samples,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "max_prompt_length": sampling.max_prompt_length,
             "max_completion_length": sampling.max_completion_length,
             "seed": arguments.seed,
             "dtype": arguments.dtype,
@@ -114,10 +118,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, sampling: Sampling) -> None:
     length = sampling.max_completion_length
-    longest = check_prompts(arguments.problems.name, problems, policy, task, length)
+    limit, name = prompt_limit(policy.max_length, sampling), arguments.problems.name
+    lengths = check_prompts(name, problems, policy, task)
+    if count_too_long(name, lengths, limit):
+        Screen(stderr=True).print(in_words(name, lengths, limit, "count as not solved"), soft_wrap=True)
     sampler = CachedSampler(policy, arguments.batch_size, sampling.top_p)
-    rows = PARTS * sampler.rows_that_fit(longest + length)
-    rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature)
+    rows = PARTS * sampler.rows_that_fit(min(max(lengths), limit or max(lengths)) + length)
+    rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature, limit)
     left = [problem for problem in problems if problem.id not in file.done]
     with (
         file,
@@ -130,6 +137,8 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
                 completions.write(part)
                 file.write([result_of(group) for group in part])
                 progress.advance(bar, len(part))
+        except NotFinite as error:
+            raise SettingsError(f"{arguments.adapter or arguments.model}: {error}") from None
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
@@ -157,8 +166,8 @@ def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, Sampling]:
         prompt, verifier, grpo = preset.prompt, preset.verifier, preset.grpo
     flags = {name: getattr(arguments, name) for name in ("temperature", "max_completion_length")}
     given = {name: value for name, value in flags.items() if value is not None}
-    grpo_part = {name: getattr(grpo, name) for name in flags}
-    sampling = validate_settings(Sampling, grpo_part | given | {"top_p": arguments.top_p}, "evaluate")
+    from_job = {name: getattr(grpo, name) for name in (*flags, "max_prompt_length")}
+    sampling = validate_settings(Sampling, from_job | given | {"top_p": arguments.top_p}, "evaluate")
     if sampling.temperature == 0 and arguments.samples > 1:
         raise SettingsError("--temperature 0: every completion of a problem would be the same; leave --samples out")
     return prompt, verifier, sampling

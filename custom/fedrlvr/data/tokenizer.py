@@ -37,7 +37,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, settings: Pro
 
     A text becomes the user's only turn. Without a template, the turns of a conversation become paragraphs. The
     settings' system prompt comes first, unless the conversation begins with its own. Raises PromptError for text that
-    the tokenizer would read as one of its control tokens, and a conversation that the template refuses.
+    the tokenizer would read as one of its control tokens, and a conversation that the template refuses or leaves out.
     """
     messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     if settings.system_prompt and messages[0].role != "system":
@@ -45,8 +45,9 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, settings: Pro
     _check_no_control_tokens(tokenizer, messages)
     if not templated(tokenizer, settings):
         text = "\n\n".join(message.content for message in messages)
-        return tuple(tokenizer(text, add_special_tokens=True).input_ids)
+        return _without_end(tokenizer, tokenizer(text, add_special_tokens=True).input_ids)
     text = _rendered(tokenizer, messages, settings, add_generation_prompt=True)
+    _check_shown(tokenizer, messages, text)
     return tuple(tokenizer(text, add_special_tokens=False).input_ids)  # the template wrote the special tokens itself
 
 
@@ -57,16 +58,33 @@ def templated(tokenizer: PreTrainedTokenizerBase, settings: PromptSettings) -> b
 def end_ids(tokenizer: PreTrainedTokenizerBase, configured: set[int], settings: PromptSettings) -> tuple[int, ...]:
     """All tokens that end a completion, () if there are none; `configured` are those of the model's generation config.
 
-    The first is the end of a well-formed answer: the token that closes an assistant's turn in the chat template, or
-    without one the tokenizer's end-of-sequence token.
+    The first is the end of a well-formed answer: the token that closes an assistant's turn in the chat template, which
+    the configuration of a base model often lacks, or without one the tokenizer's end-of-sequence token.
     """
     ids = configured | ({tokenizer.eos_token_id} - {None})
     first = tokenizer.eos_token_id
-    if templated(tokenizer, settings):
-        talk = (Message("user", "?"), Message("assistant", "!"))
-        rendered = tokenizer(_rendered(tokenizer, talk, settings), add_special_tokens=False).input_ids
-        first = next((token for token in reversed(rendered) if token in ids), first)
+    closing = _closing_token(tokenizer, settings, ids) if templated(tokenizer, settings) else None
+    if closing is not None:
+        first, ids = closing, ids | {closing}
     return tuple(sorted(ids, key=lambda token: (token != first, token)))
+
+
+def _closing_token(tokenizer, settings: PromptSettings, ends: set[int]) -> int | None:
+    """The first token behind an assistant's text in the template that is an added one or one of `ends`."""
+    answer = "fedrlvr"
+    rendered = _rendered(tokenizer, (Message("user", "?"), Message("assistant", answer)), settings)
+    _, shown, rest = rendered.rpartition(answer)
+    # Some families have runs of blanks as added tokens.
+    added = {token for token, one in tokenizer.added_tokens_decoder.items() if one.content.strip()}
+    tokens = tokenizer(rest, add_special_tokens=False).input_ids if shown else []
+    return next((token for token in tokens if token in added | ends), None)
+
+
+def _without_end(tokenizer, ids: list[int]) -> tuple[int, ...]:
+    """Without the end-of-sequence token that some tokenizers append to every text: the answer has yet to come."""
+    while ids and ids[-1] == tokenizer.eos_token_id:
+        ids = ids[:-1]
+    return tuple(ids)
 
 
 def _rendered(
@@ -82,6 +100,16 @@ def _rendered(
             f"the model's chat template refuses a conversation of {[m.role for m in messages]}: {error}; "
             "change prompt.system_prompt or the problem's messages, or set prompt.chat_template: never"
         ) from None
+
+
+def _check_shown(tokenizer, messages: tuple[Message, ...], text: str) -> None:
+    """What was said must be in what the template rendered. An assistant's earlier turns may lose their reasoning."""
+    for message in messages:
+        if message.role != "assistant" and message.content.strip() not in text:
+            raise PromptError(
+                f"the chat template of {Path(tokenizer.name_or_path).name} leaves out the text of the {message.role}'s "
+                "turn; set prompt.chat_template: never, or give the model a template that shows plain text"
+            )
 
 
 def _check_no_control_tokens(tokenizer, messages: tuple[Message, ...]) -> None:

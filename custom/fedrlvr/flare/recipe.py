@@ -16,11 +16,13 @@ class PubSwapRecipe(Recipe):
     The package is expected to be installed at every participant, so the job carries no code ("not BYOC").
     """
 
-    def __init__(self, spec: RunSpec):
+    def __init__(self, spec: RunSpec, start_from: str | None = None):
+        """`start_from` is the path of a PEFT directory at the server, with the run's first adapter: what other recipes
+        call `initial_ckpt`. It does not travel with the job, which would bring code then, as FLARE sees it."""
         job, text = spec.job, spec.model_dump_json()
         fed_job = FedJob(name=job.name, min_clients=job.federation.min_sites)
         fed_job.job.set_app_packages(["fedrlvr"])
-        fed_job.to_server(PubSwapController(text))
+        fed_job.to_server(PubSwapController(text, start_from or ""))
         fed_job.to_clients(SiteExecutor(text), tasks=list(REQUESTS))
         super().__init__(fed_job)
         deadlines = Deadlines.of(job)

@@ -19,7 +19,8 @@ from fedrlvr.tiny.generated import GeneratedData
 class ExperimentConfig(JobConfig):
     """One YAML file in `app_configs/`. Relative paths are taken from the folder of that file.
 
-    `data`, `base_model`, `site`, `deepspeed` and `policy` are for simulated sites; only the rest is sent to the sites.
+    `data`, `base_model`, `site`, `deepspeed` and `policy` are for simulated sites, and `start_from` is for the server;
+    only the rest is sent to the sites.
     A preset may have a part `tiny`, whose settings replace the others with `--tiny`.
     """
 
@@ -27,6 +28,10 @@ class ExperimentConfig(JobConfig):
     base_model: BaseModelSettings | None = None
     site: Hardware = Hardware(threads=1)
     deepspeed: Path = Field(Path("deepspeed/zero0.json"), description="The DeepSpeed file of each simulated site.")
+    start_from: Path | None = Field(
+        None,
+        description="The first adapter: a PEFT directory, with `--env prod` at the server; null: one without effect.",
+    )
     policy: Path | None = Field(
         None, description="The privacy policy of each simulated site; null: nothing is filtered."
     )

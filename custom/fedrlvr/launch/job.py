@@ -24,6 +24,7 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     add("--kit", type=Path, metavar="DIR", help="in production: your startup kit")
     add("--data", type=Path, metavar="DIR", help="problems: a folder made by `fedrlvr prepare`")
     add("--model", type=Path, metavar="DIR", help="base model: a Hugging Face directory")
+    add("--start-from", type=Path, metavar="DIR", help="the first adapter: a PEFT directory, such as a run's adapter/")
     add("--tiny", action="store_true", help="a dry run in minutes: everything small, on a CPU")
     add("--policy", type=Path, metavar="FILE", help="privacy policy of every simulated site")
     add("--resume-from", type=Path, metavar="DIR", help="resume the run in this folder after its last completed round")

@@ -89,8 +89,10 @@ class LocalRun:
         sites: Mapping[str, SiteConfig],
         new_worker: Callable[[SetUp], Worker] = InProcessWorker,
         new_transport: Callable[[Mapping[str, SiteAgent]], Transport] = LocalTransport,
+        start_from: Path | None = None,
     ):
-        """A run to go on with is one that was under `folder`. The last two are for tests and experiments."""
+        """A run to go on with is one that was under `folder`. `new_worker` and `new_transport` are for tests and
+        experiments."""
         self._claim = claim(folder)
         home = folder / "local"
         set_aside(home)
@@ -98,6 +100,7 @@ class LocalRun:
             config.write(home / f"fedrlvr.{name}.yaml")
         self.log_path, self.server_folder = folder / "local.log", home / "server"
         self._runs, self._spec, self._finished = folder / "server", spec, False
+        self._start_from = start_from
         self._agents = {name: SiteAgent(spec, name, "local", home, new_worker) for name in sites}
         self._transport = new_transport(self._agents)
         self._end_log = log_to(self.log_path, "fedrlvr", logging.INFO)
@@ -105,7 +108,8 @@ class LocalRun:
     def run(self, hear: Hear) -> None:
         """As `Run`."""
         patience = Patience(inf, inf, inf)
-        server = Server(self._spec, self.server_folder, lambda: self._runs, self._transport, patience, hear)
+        where = self.server_folder, lambda: self._runs, self._transport
+        server = Server(self._spec, *where, patience, hear, start_from=self._start_from)
         torch.set_num_threads(1)
         try:
             server.run()

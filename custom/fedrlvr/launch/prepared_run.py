@@ -27,6 +27,7 @@ class PreparedRun(Settings):
     folder: Path
     spec: RunSpec
     base_model: str  # what the run's adapter will name as its base: a directory, or in production perhaps only a name
+    start_from: Path | None = None  # the PEFT directory of the run's first adapter, in production at the server
     sites: dict[str, SiteConfig] = Field({})  # those whose files were written here
     environment: Literal["local", "sim", "poc", "prod"] = "sim"  # where the run takes place
     place: str = ""  # the folder of the proof of concept, or the lead's startup kit in production

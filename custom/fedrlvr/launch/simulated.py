@@ -34,19 +34,23 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
 
 def start_here(prepared: PreparedRun, say: Say) -> Run:
     if prepared.environment == "sim":
-        return Simulation(prepared.folder, prepared.spec, prepared.sites)
+        return Simulation(prepared.folder, prepared.spec, prepared.sites, prepared.start_from)
     import transformers  # takes seconds, as does LocalRun
 
     from fedrlvr.launch.local import LocalRun
 
     transformers.utils.logging.disable_progress_bar()  # it would break ours
     transformers.utils.logging.set_verbosity_error()
-    return LocalRun(prepared.folder, prepared.spec, prepared.sites)
+    return LocalRun(prepared.folder, prepared.spec, prepared.sites, start_from=prepared.start_from)
 
 
 def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
     """Make a new folder for the run, write every site's problems, and make or find the base model."""
     task = task_named(experiment.task, experiment.verifier)
+    if experiment.start_from is not None:
+        from fedrlvr.server.adapter_folder import read_adapter  # loads torch
+
+        read_adapter(experiment.start_from, experiment.lora)  # what is wrong with it is known before a model is made
     if not experiment.deepspeed.is_file():
         raise SettingsError(f"deepspeed: no such file: {experiment.deepspeed}")
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
@@ -58,7 +62,8 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: S
         sites = {name: site_config(name, experiment, folder, model_path) for name in names}
         shared = (folder / "data" / f"{name}.jsonl" for name in SHARED_SETS)
         spec = spec_on(*shared, job, model_fingerprint(model_path))
-        return PreparedRun(folder=folder, spec=spec, base_model=str(model_path), sites=sites)
+        about = {"base_model": str(model_path), "start_from": experiment.start_from}
+        return PreparedRun(folder=folder, spec=spec, sites=sites, **about)
 
 
 def synthetic_task(task: Task) -> GeneratedTask:

@@ -18,17 +18,30 @@ from fedrlvr.report.screen import Screen
 from fedrlvr.run import Run, RunFailed
 from fedrlvr.settings_file import SettingsError
 
-FIXED = ("method", "seed", "env", "data", "model", "policy", "poc")  # arguments that a resumed run has already
+FIXED = (
+    "method",
+    "seed",
+    "env",
+    "data",
+    "model",
+    "policy",
+    "poc",
+    "start_from",
+)  # arguments that a resumed run has already
 
 
 def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
     """A new run, or the one that `--resume-from` names. Raises SettingsError."""
     if args.resume_from is None:
-        experiment = load_experiment(args.config, args.set, args.tiny, method=args.method, seed=args.seed)
+        given = args.start_from and args.start_from.absolute()
+        fixed = {"method": args.method, "seed": args.seed, "start_from": given}
+        experiment = load_experiment(args.config, args.set, args.tiny, **fixed)
         return _place(args.env or "sim")[0](experiment, args, say)
     for name in FIXED:
         if getattr(args, name) is not None:
-            raise SettingsError(f"--{name}: the run that --resume-from names has it already; leave it out")
+            raise SettingsError(
+                f"--{name.replace('_', '-')}: the run that --resume-from names has it already; leave it out"
+            )
     if args.tiny or args.rebuild_model:
         raise SettingsError("--tiny, --rebuild-model: the run that --resume-from names is made already; leave them out")
     prepared = load_run(args.resume_from, args.set)

@@ -48,7 +48,9 @@ def start_at_poc(prepared: PreparedRun, say: Say) -> Submission:
         own = config.model_copy(update={"policy": Path("policy.yaml")})
         own.write(deployment.kit(name) / "local" / SITE_FILE)
     say(f"proof of concept at localhost:{deployment.port}, {poc.folder}")
-    return Submission(prepared.folder, prepared.spec, open_kit(deployment.kit(deployment.lead)), say)
+    return Submission(
+        prepared.folder, prepared.spec, open_kit(deployment.kit(deployment.lead)), say, prepared.start_from
+    )
 
 
 def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
@@ -70,13 +72,14 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
     shared = (args.data / f"{name}.jsonl" for name in SHARED_SETS)
     spec = spec_on(*shared, experiment.as_job(), fingerprint)
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
-        return PreparedRun(folder=folder, spec=spec, base_model=model, environment="prod", place=str(kit))
+        about = {"base_model": model, "start_from": experiment.start_from}
+        return PreparedRun(folder=folder, spec=spec, environment="prod", place=str(kit), **about)
 
 
 def start_in_production(prepared: PreparedRun, say: Say) -> Submission:
     kit = Path(prepared.place)
     say(f"production, with the kit of {kit.name}")
-    return Submission(prepared.folder, prepared.spec, open_kit(kit), say)
+    return Submission(prepared.folder, prepared.spec, open_kit(kit), say, prepared.start_from)
 
 
 def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Say) -> ExperimentConfig:

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from fedrlvr.data.problems import manifest_hash, read_measured, read_problems
-from fedrlvr.data.tokenizer import PromptError
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine, read_deepspeed_config
 from fedrlvr.learning.generator import Generator
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.model import Policy, load_policy
+from fedrlvr.learning.prompt_length import fitting, prompt_limit
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
@@ -35,15 +35,15 @@ def build_trainer(
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
     device = choose_device(config, ranks)
     policy = load_policy(config, job.lora, job.prompt, device)
-    for name, members in (vars(problems) | {"public": list(problems.public.values())}).items():
-        check_prompts(f"{name}_problems", members, policy, task, grpo.max_completion_length)
+    limit = prompt_limit(policy.max_length, grpo)
     generator = build_generator(policy, config)
+    rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature, limit)
+    problems, too_long = fitting(problems, rollouts)
     engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
     engine.adapter_changed = generator.adapter_changed
-    rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature)
     step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size)
     dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
-    return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key)
+    return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key, too_long)
 
 
 def build_generator(policy: Policy, config: Hardware) -> Generator:
@@ -76,25 +76,6 @@ def _check_agreed(name: str, path: Path, problems: list[Problem], sha256: str) -
             f"{name}_problems: {path} has manifest hash {own}, the job says {sha256}; get the {name} file that the "
             "consortium agreed on"
         )
-
-
-def check_prompts(name: str, problems: list[Problem], policy: Policy, task: Task, max_completion_length: int) -> int:
-    """Find a prompt that this model cannot take: now, not hours later. Returns the longest prompt's number of tokens.
-    Raises ValueError for text with a control token, or without room for the completion; it has the problem's place in
-    the set `name` and never its text, as errors reach the server."""
-    longest = 0
-    for number, problem in enumerate(problems, start=1):
-        try:
-            length = len(policy.encode_prompt(task.prompt(problem)))
-        except PromptError as error:
-            raise ValueError(f"{name}, problem {number}: {error}") from None
-        if policy.max_length is not None and length + max_completion_length > policy.max_length:
-            raise ValueError(
-                f"{name}, problem {number}: its prompt of {length} tokens and max_completion_length = "
-                f"{max_completion_length} exceed the {policy.max_length} positions of the model"
-            )
-        longest = max(longest, length)
-    return longest
 
 
 def choose_device(config: LocalModel, ranks: Ranks) -> torch.device:

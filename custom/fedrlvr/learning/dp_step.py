@@ -49,15 +49,20 @@ class DpStep:
         """How many problems are sampled on average, out of `problems`."""
         return float(min(self.step.settings.prompts_per_step, problems))
 
-    def __call__(self, groups: Sequence[Group], problems: int) -> dict[str, float]:
+    def __call__(
+        self, groups: Sequence[Group], problems: int, rates: Sequence[float] | None = None
+    ) -> dict[str, float]:
         """Train on the groups of the problems that were sampled out of `problems`; without groups, on noise alone.
+        `rates` are the learning rates of the optimizer steps, None: as before.
 
         Returns the metrics of this rank's groups. `dp/grad_norm` is the mean norm of the finite gradients of groups,
         before they are clipped.
         """
         step, meter, norms = self.step, Meter(), []
         rows = self._rows(groups)
-        for _ in range(step.settings.num_iterations):
+        for iteration in range(step.settings.num_iterations):
+            if rates:
+                step.engine.set_learning_rate(rates[iteration])
             total = [torch.zeros(p.shape, dtype=torch.float64) for p in step.engine.lora_parameters]
             seeds, losses = [self.seed() for _ in groups], []
             for group_rows, seed in step.ranks.share(list(zip(rows, seeds, strict=True))):

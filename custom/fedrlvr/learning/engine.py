@@ -1,6 +1,5 @@
 """The DeepSpeed engine around the policy: log-probabilities, optimizer steps, adapters in and out."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +11,7 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from fedrlvr.config import OptimizerSettings
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.batch import Batch, Row, collate, micro_batches
+from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import keep_to_loopback
 from fedrlvr.learning.scorer import Scorer
@@ -38,19 +38,6 @@ def read_deepspeed_config(path: Path) -> dict:
     if stage not in (0, 1, 2):
         raise ValueError(f"{path}: zero_optimization.stage {stage} is not supported; use 0, 1 or 2")
     return config
-
-
-class NotFinite(FloatingPointError):
-    """A loss or a gradient that is infinite or not a number."""
-
-
-def check_finite(what: str, value: float) -> None:
-    """Raises NotFinite."""
-    if not math.isfinite(value):
-        raise NotFinite(
-            f"the {what} of a step is {value}; look for weights of the model that are not finite, "
-            "or lower optimizer.learning_rate"
-        )
 
 
 class Engine:
@@ -158,12 +145,12 @@ class Engine:
         norms = [p.grad.norm() for p in self.lora_parameters if p.grad is not None]
         norm = float(torch.stack(norms).norm()) if norms else 0.0
         if self._whole_gradients:
-            check_finite("gradient", norm)
+            check_finite("gradient of a step", norm, self.policy)
         self._engine.step()
         self.adapter_changed()
         if not self._whole_gradients:
             norm = float(self._engine.get_global_grad_norm() or 0.0)
-            check_finite("gradient", norm)
+            check_finite("gradient of a step", norm, self.policy)
         return norm
 
     def adapter(self) -> Adapter:
@@ -218,6 +205,11 @@ class Engine:
             device = parameter.device
             moments = {name: t.clone() if t.dim() == 0 else t.to(device, copy=True) for name, t in parts.items()}
             self._torch_optimizer.state[parameter] = moments  # {} before the first step, as in a new optimizer
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Of the steps from here on."""
+        for group in self._torch_optimizer.param_groups:
+            group["lr"] = rate
 
     def reset_optimizer(self) -> None:
         """Forget Adam's moments, as at the start of a round: they belong to the adapter that was averaged away."""

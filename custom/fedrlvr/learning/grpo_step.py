@@ -12,7 +12,8 @@ from fedrlvr.algorithms.advantages import group_advantages
 from fedrlvr.algorithms.loss import StepSize, clipped_objective, kl_to_reference, token_weights
 from fedrlvr.config import GrpoSettings
 from fedrlvr.learning.batch import Row, collate, micro_batches
-from fedrlvr.learning.engine import Engine, check_finite
+from fedrlvr.learning.engine import Engine
+from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.tasks import Task
 from fedrlvr.types import Completion, Group, Problem
@@ -32,8 +33,10 @@ class GrpoStep:
         # The one optimizer step of a batch begins where the completions' "old" policy is: the ratio is 1.
         self.one_step = settings.num_iterations == settings.num_minibatches == 1
 
-    def __call__(self, groups: Sequence[Group], random: np.random.Generator) -> dict[str, float]:
-        """Train on `groups`.
+    def __call__(
+        self, groups: Sequence[Group], random: np.random.Generator, rates: Sequence[float] | None = None
+    ) -> dict[str, float]:
+        """Train on `groups`; `rates` are the learning rates of the optimizer steps, None: as before.
 
         Returns the step's metrics under TRL's names; swap/ratio_* are over tokens of swapped completions. If no row has
         a signal, no optimizer step is taken. Raises NotFinite for a loss or a gradient that is not finite: no step
@@ -41,10 +44,12 @@ class GrpoStep:
         """
         rows = self.scored(self.rows(groups))
         size, meter = self._size(groups), Meter()
-        for _ in range(self.settings.num_iterations if rows else 0):
+        for iteration in range(self.settings.num_iterations if rows else 0):
             order = random.permutation(len(rows))
-            for part in np.array_split(order, self.settings.num_minibatches):
+            for number, part in enumerate(np.array_split(order, self.settings.num_minibatches)):
                 if len(part):
+                    if rates:
+                        self.engine.set_learning_rate(rates[iteration * self.settings.num_minibatches + number])
                     seed = int(random.integers(2**63)) if self.engine.random_dropout else 0
                     with self.engine.training(seed):
                         self._optimizer_step([rows[i] for i in part], size, meter)
@@ -105,7 +110,8 @@ class GrpoStep:
         return loss
 
     def _in_loss(self, completion: Completion) -> bool:
-        return not (completion.truncated and self.settings.mask_truncated_completions)
+        masked = completion.truncated and self.settings.mask_truncated_completions
+        return bool(completion.token_ids) and not masked  # of a prompt that is too long there are none
 
     def _size(self, groups: Sequence[Group]) -> StepSize:
         completions, minibatches = [c for g in groups for c in g.completions], self.settings.num_minibatches
@@ -124,7 +130,7 @@ class GrpoStep:
             self.engine.backward(loss, last=number == count - 1)
             total += float(loss.detach())
         total = sum(self.ranks.gather([total]))
-        check_finite("loss", total)
+        check_finite("loss of a step", total, self.engine.policy)
         meter.add("loss", total)
         meter.add("grad_norm", self.engine.step())
 

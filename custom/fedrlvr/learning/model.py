@@ -10,10 +10,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from fedrlvr.algorithms.lora import excluded
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.data.tokenizer import brief, end_ids, load_tokenizer, prompt_ids
+from fedrlvr.learning.lora_targets import check_targets
 from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
 
@@ -32,14 +34,20 @@ class Policy:
 
     @property
     def pad_id(self) -> int:
-        """The token that fills rows. It is always masked, so a tokenizer without a pad token can use an end token."""
+        """The token that fills rows. It is always masked, so a tokenizer without a pad token, or with one for which the
+        model has no embedding, can use an end token."""
         pad = self.tokenizer.pad_token_id
-        return self.eos_ids[0] if pad is None else pad
+        return self.eos_ids[0] if pad is None or pad >= self.embeddings else pad
+
+    @property
+    def embeddings(self) -> int:
+        """How many tokens the model can read."""
+        return self.model.get_input_embeddings().num_embeddings
 
     @property
     def max_length(self) -> int | None:
-        """The number of positions of the model, for prompt and completion together; None if it does not say."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        """As `positions_of`."""
+        return positions_of(self.model.config)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, which may come from anywhere: no part of it is read as a control token."""
@@ -54,16 +62,22 @@ class Policy:
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
 
+def positions_of(config: PreTrainedConfig) -> int | None:
+    """The number of positions of a model, for prompt and completion together; None if it does not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings, device: torch.device) -> Policy:
     """Load a local model directory and attach fresh LoRA factors, the only weights that train. Raises ValueError where
     there is no causal language model, no end token, or a target module that matches no layer."""
     model, tokenizer = load_base(settings, device)
-    _check_targets(model, lora, settings.model_path)
+    check_targets(model, lora, settings.model_path)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules if lora.target_modules == "all-linear" else list(lora.target_modules),
+        exclude_modules=excluded(name for name, _ in model.named_modules()),
         task_type="CAUSAL_LM",
     )
     if settings.gradient_checkpointing:
@@ -107,6 +121,7 @@ def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedMod
     missing = sorted(loaded["missing_keys"])
     if missing:  # transformers fills them with random numbers
         raise ValueError(f"{path}: {len(missing)} weights are missing, such as {missing[0]}; get the whole checkpoint")
+    _check_vocabulary(model, tokenizer)
     return model.to(device), tokenizer
 
 
@@ -114,24 +129,24 @@ def _policy(model: PeftModel | PreTrainedModel, tokenizer, prompt: PromptSetting
     model.eval()  # no dropout except LoRA's, so that the policy is the same in sampling and training
     configured = model.generation_config.eos_token_id
     ids = set(configured if isinstance(configured, list) else [configured]) - {None}
-    eos_ids = end_ids(tokenizer, ids, prompt)
+    size = model.get_input_embeddings().num_embeddings
+    eos_ids = tuple(token for token in end_ids(tokenizer, ids, prompt) if token < size)
     if not eos_ids:
         raise ValueError(f"{model.name_or_path}: neither model nor tokenizer names an end-of-sequence token")
     return Policy(model, tokenizer, eos_ids, prompt)
 
 
-def _check_targets(model: PreTrainedModel, lora: LoraSettings, path: Path) -> None:
-    if lora.target_modules == "all-linear":
-        return
-    head = model.get_output_embeddings()
-    linear = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head]
-    for target in lora.target_modules:
-        if not any(name == target or name.endswith(f".{target}") for name in linear):
-            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
-            raise ValueError(
-                f"lora.target_modules: no linear layer of {path} is called {target!r}; "
-                f"it has {known}; or use all-linear"
-            )
+def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError for a tokenizer with ordinary tokens for which the model has no embedding: any text may need
+    them. An added token that does not occur, such as one for padding, does no harm."""
+    size = model.get_input_embeddings().num_embeddings
+    known = {token: i for token, i in tokenizer.get_vocab().items() if i not in tokenizer.added_tokens_decoder}
+    beyond = [i for i in known.values() if i >= size]
+    if beyond:
+        raise ValueError(
+            f"{model.name_or_path}: the tokenizer has {len(beyond)} tokens beyond the {size} embeddings of the model, "
+            f"such as number {min(beyond)}; get the tokenizer that belongs to these weights"
+        )
 
 
 def _check_factors(model: PeftModel, adapter: Path) -> None:

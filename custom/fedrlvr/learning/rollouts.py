@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.generator import Generator, Sample
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
@@ -13,11 +14,14 @@ from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import CUT_OFF, UNANSWERED
 from fedrlvr.types import Completion, Group, Problem
 
+TOO_LONG = "prompt too long"  # the reason for the reward of a completion that was not sampled
+
 
 @dataclass
 class Rollouts:
     """Samples groups for problems. Every rank gets all groups; each samples its share. Where the generator's
-    log-probabilities are not training's, the step has to score the completions afresh."""
+    log-probabilities are not training's, the step has to score the completions afresh. The completions of a problem
+    whose prompt is longer than `max_prompt_length` tokens (None: no limit) are empty and wrong."""
 
     policy: Policy
     generator: Generator
@@ -25,7 +29,12 @@ class Rollouts:
     ranks: Ranks
     max_completion_length: int
     temperature: float
+    max_prompt_length: int | None = None
     listen: Callable[[Sequence[Group]], None] = lambda groups: None  # gets all groups, as they are sampled
+
+    def fits(self, problem: Problem) -> bool:
+        """Whether the problem's prompt is not too long."""
+        return self.max_prompt_length is None or len(self._prompt(problem)) <= self.max_prompt_length
 
     def groups(self, problems: Sequence[Problem], num_generations: int, seed: int) -> tuple[list[Group], float]:
         """One verified group per problem, and the mean entropy (nats per token) of the sampled distributions.
@@ -38,18 +47,33 @@ class Rollouts:
         )
 
     def groups_from(self, problems: Sequence[Problem], uniforms: torch.Tensor) -> tuple[list[Group], float]:
-        """As `groups`, with the random numbers in [0, 1) that decide the tokens, B x G x T."""
-        mine = self.ranks.share(list(zip(problems, uniforms, strict=True)))
-        sampled: list[tuple[Group, float]] = []
+        """As `groups`, with the random numbers in [0, 1) that decide the tokens, B x G x T. Raises NotFinite where the
+        model's logits are not numbers: what it answers then is no answer."""
+        fit = torch.tensor([self.fits(problem) for problem in problems], dtype=torch.bool)
+        rows = zip((p for p, fits in zip(problems, fit, strict=True) if fits), uniforms[fit], strict=True)
+        mine = self.ranks.share(list(rows))
+        sampled: list[tuple[Group, float, float]] = []
         if mine:
-            prompts = [self.policy.encode_prompt(self.task.prompt(problem)) for problem, _ in mine]
+            prompts = [self._prompt(problem) for problem, _ in mine]
             groups = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
             for (problem, _), samples in zip(mine, groups, strict=True):
                 group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
-                sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
+                logprob = sum(sum(sample.logprobs) for sample in samples)
+                sampled.append((group, sum(sample.entropy for sample in samples) / len(samples), logprob))
         everything = self.ranks.gather(sampled)
-        self.listen([group for group, _ in everything])
-        return [group for group, _ in everything], sum(entropy for _, entropy in everything) / max(len(everything), 1)
+        for _, _, logprob in everything:
+            check_finite("log-probability of sampled tokens", logprob, self.policy)
+        self.listen([group for group, _, _ in everything])
+        made = (group for group, _, _ in everything)
+        unsolved = Completion((), (), "", 0.0, reason=TOO_LONG)
+        everyone = [
+            next(made) if fits else Group(problem, (unsolved,) * uniforms.shape[1])
+            for problem, fits in zip(problems, fit, strict=True)
+        ]
+        return everyone, sum(entropy for _, entropy, _ in everything) / max(len(everything), 1)
+
+    def _prompt(self, problem: Problem) -> tuple[int, ...]:
+        return self.policy.encode_prompt(self.task.prompt(problem))
 
     def _completion(self, problem: Problem, sample: Sample) -> Completion:
         ids = sample.token_ids if sample.truncated else sample.token_ids[:-1]

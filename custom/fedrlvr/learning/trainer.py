@@ -7,9 +7,9 @@ any transport. It keeps no random state and no cursor, as every draw comes from 
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from fedrlvr.config import JobConfig
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.evaluation import answer_shares, completion_record, evaluate
 from fedrlvr.learning.grpo_step import GrpoStep
+from fedrlvr.learning.learning_rate import LearningRate
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.protocol.requests import places_to_measure
@@ -66,7 +67,7 @@ class TrainerState:
 class Trainer:
     """One site's learner. `dp_step` takes the private steps where the job asks for differential privacy. With
     `propose_from` "global", answers are sampled from the adapter that the server sent. With a `draws_key`, nobody who
-    knows the job's seed can repeat the site's draws."""
+    knows the job's seed can repeat the site's draws. `too_long` says how many problems of each set are too long."""
 
     job: JobConfig
     site: str
@@ -76,10 +77,12 @@ class Trainer:
     dp_step: DpStep | None = None
     propose_from: str = "local"
     draws_key: str = ""
+    too_long: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         self.engine, self.method = self.step.engine, METHODS[self.job.method]
         self._own_seed = seed_of(self.job.seed, self.draws_key) if self.draws_key else self.job.seed
+        self._rates = LearningRate(self.job)
         self.pool = ResponsePool(self.job.exchange.keep_pool, self.job.exchange.max_per_prompt)
         self._start: Adapter = self.engine.adapter()
         self._given = False
@@ -187,32 +190,37 @@ class Trainer:
     def _private_step(self, segment: Segment, k: int) -> StepRecord:
         grpo, began = self.job.grpo, time.perf_counter()
         if self.dp_step is not None:
-            return _record("private", segment, began, self._dp_step(self.dp_step))
+            return _record(
+                "private", segment, began, self._dp_step(self.dp_step, self._rates.of_batch(segment.index, k))
+            )
         number = segment.index * segment.private_steps + k
         own, names = self.problems.private, (self._own_seed, self.site, "private")
         problems = epoch_batch(own, number, grpo.prompts_per_step, *names)
         problems = self._shown(problems, stream(self._own_seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
-        metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number)
+        rates = self._rates.of_batch(segment.index, k)
+        metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number, rates)
         return _record("private", segment, began, metrics)
 
-    def _dp_step(self, step: DpStep) -> dict[str, float]:
+    def _dp_step(self, step: DpStep, rates: Sequence[float]) -> dict[str, float]:
         """All random numbers are secret: none comes from the job's seed, which the server knows."""
         problems = self._shown(step.sample(self.problems.private), np.random.default_rng(step.seed()))
         groups, entropy = self.rollouts.groups(problems, self.job.grpo.num_generations, step.seed())
-        metrics = step(groups, len(self.problems.private))
-        return rollout_metrics(groups, entropy) | metrics
+        metrics = step(groups, len(self.problems.private), rates)
+        return rollout_metrics(groups, entropy) | metrics | {"learning_rate": rates[0]}
 
     def _public_step(self, segment: Segment, received: dict, groups: list[Group], entropy: float) -> StepRecord:
         began = time.perf_counter()
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
         metrics = rollout_metrics(groups, entropy) | swap_metrics(groups, mixed) | received
-        metrics |= self._update(mixed, "public update", segment.index)
+        rates = self._rates.of_batch(segment.index, segment.private_steps)
+        metrics |= self._update(mixed, "public update", segment.index, rates)
         return _record("public", segment, began, metrics)
 
     def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
         random = stream(self._own_seed, self.site, f"{purpose} variants", segment.index)
-        problems = self._shown([self.problems.public[i] for i in segment.public_ids], random)
+        known = self.problems.public  # without what is too long for the model, here as at all sites
+        problems = self._shown([known[i] for i in segment.public_ids if i in known], random)
         seed = self._seed(f"{purpose} rollout", segment.index)
         return self.rollouts.groups(problems, self.job.grpo.num_generations, seed)
 
@@ -250,8 +258,9 @@ class Trainer:
             "exchange/wrong": float(len(known) - len(right)),
         }
 
-    def _update(self, groups: list[Group], purpose: str, number: int) -> dict[str, float]:
-        return self.step(groups, stream(self._own_seed, self.site, purpose, number))
+    def _update(self, groups: list[Group], purpose: str, number: int, rates: Sequence[float]) -> dict[str, float]:
+        metrics = self.step(groups, stream(self._own_seed, self.site, purpose, number), rates)
+        return metrics | {"learning_rate": rates[0]}
 
     def _seed(self, purpose: str, number: int) -> int:
         return seed_of(self._own_seed, self.site, purpose, number)

@@ -21,7 +21,7 @@ from fedrlvr.protocol.records import Envelope, PublicResponse
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.server.adapter_folder import write_adapter
+from fedrlvr.server.adapter_folder import read_adapter, write_adapter
 from fedrlvr.server.agreement import agree_on_model
 from fedrlvr.server.answer_checks import check_scores, check_steps
 from fedrlvr.server.client_manager import ClientManager, Message
@@ -34,7 +34,8 @@ from fedrlvr.types import Adapter
 class Rounds:
     """Runs every method of `METHODS`; they differ in what `plan_round` plans and in whether adapters are averaged.
 
-    `folder` is the job's own, in which each round's adapter is left; `store` outlives the job.
+    `folder` is the job's own, in which each round's adapter is left; `store` outlives the job. `start_from` is the PEFT
+    directory of the first adapter; None: one that changes nothing.
     """
 
     spec: RunSpec
@@ -42,6 +43,7 @@ class Rounds:
     log: EventLog
     store: RoundStore
     folder: Path
+    start_from: Path | None = None
 
     def __post_init__(self):
         self.config = self.spec.job
@@ -54,7 +56,7 @@ class Rounds:
 
         Raises:
             QuorumLost, RunAborted: as `ClientManager`.
-            Refused: what was kept is no adapter of the model that the sites have.
+            SettingsError, Refused: what was kept, or what `start_from` names, is no adapter of the sites' model.
             OSError: something cannot be written. What was written before is whole.
         """
         self.log.write(
@@ -74,9 +76,17 @@ class Rounds:
         self.log.write("end", asking_seconds=self.sites.asking_seconds, site_seconds=self.sites.seconds)
 
     def _first_adapter(self) -> Adapter:
-        """Measure the base model, learn the adapter's shapes, draw the one initial adapter."""
+        """Measure the base model, learn the adapter's shapes, draw the one initial adapter or take the given one."""
+        given = self.start_from and read_adapter(self.start_from, self.config.lora)
         self._agree(self._validate("base", 0))
-        return initial_adapter(self._adapter_spec, self.config.seed)
+        if given is None:
+            return initial_adapter(self._adapter_spec, self.config.seed)
+        try:
+            return check_adapter(given, self._adapter_spec)
+        except Refused as reason:
+            raise Refused(
+                f"start_from: {self.start_from} is no adapter of this job's model and lora: {reason}"
+            ) from None
 
     def _continue_after(self, kept: CompletedRound) -> tuple[Adapter, int]:
         """Measure what the kept round came to: the job that ended with it may not have lived to do so."""

@@ -19,7 +19,7 @@ from fedrlvr.settings_file import SettingsError
 @dataclass
 class Server:
     """`folder` is the job's own; what outlives the job is under `runs()`, which may raise SettingsError. `hear` gets
-    every event as it is written."""
+    every event as it is written. `start_from` is the PEFT directory of the first adapter; None: one without effect."""
 
     spec: RunSpec
     folder: Path
@@ -28,6 +28,7 @@ class Server:
     patience: Patience
     hear: Callable[[dict], None] = lambda event: None
     log: EventLog | None = None
+    start_from: Path | None = None
 
     def run(self) -> None:
         """All rounds that are left.
@@ -64,4 +65,4 @@ class Server:
         failed = partial(self.log.write, "failure")
         receipts = dict(kept.receipts) if kept else {}
         sites = ClientManager(self.transport, job.federation.min_sites, self.patience, failed, receipts=receipts)
-        Rounds(self.spec, sites, self.log, store, self.folder).run(kept)
+        Rounds(self.spec, sites, self.log, store, self.folder, self.start_from).run(kept)

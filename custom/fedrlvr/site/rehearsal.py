@@ -7,6 +7,7 @@ import psutil
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import json_lines
+from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.printable import one_line
 from fedrlvr.processes import reachable_ports
 from fedrlvr.protocol.records import Envelope, Segment
@@ -20,6 +21,7 @@ from fedrlvr.worker.completion_log import COMPLETIONS
 
 PROBLEMS, GENERATIONS = 5, 2
 SHOWN = 160  # characters of a completion's end
+LONGER = "private and public ones are left out, others count as not solved; see grpo.max_prompt_length"
 REACHABLE = "leave it out on one machine; for several, let a firewall keep all others away (poc/README.md)"
 SILENT = "show the model how an answer looks (prompt.instruction, prompt.examples); without one every reward is 0"
 TOO_SHORT = "raise grpo.max_completion_length: what is cut off has seldom come to its answer"
@@ -29,7 +31,8 @@ TOO_HARD = "right answers may be too rare to learn from: try easier problems, pr
 def rehearse(spec: RunSpec, config: SiteConfig) -> list[Finding]:
     """Start every rank, load model and problems, sample ten completions of private problems as the job would, take an
     optimizer step at learning rate 0, and see that the adapter has not moved and that the worker listens to this
-    machine only. It leaves no file and no process. Raises TrialFailed."""
+    machine only. It leaves no file and no process. Raises TrialFailed, and ValueError as `limit_in`."""
+    limit = limit_in(config.model_path, spec.job.grpo)
     job, here = _small(spec.job, config.processes), Envelope.here(spec.public_sha256, 0)
     logging = config.model_copy(update={"completion_log_mb": max(1, config.completion_log_mb)})
     with trial(spec.model_copy(update={"job": job}), logging) as (ready, ask, folder):
@@ -50,9 +53,14 @@ def rehearse(spec: RunSpec, config: SiteConfig) -> list[Finding]:
         f"learning rate 0 in {step['step_time']:.1f} s, {sum(tensor.numel() for tensor in adapter.values()):,} LoRA "
         "parameters"
     )
+    if ready.too_long:
+        counts = ", ".join(f"{count} {name}" for name, count in ready.too_long.items())
+        done += f"; prompts of more than {limit} tokens: {counts}"
     if ports:
         done += f"; other machines can connect to the worker: {', '.join(ports)}"
         return [Finding("rehearsal", "warning", done, f"worker.launch: {REACHABLE}"), written]
+    if ready.too_long:
+        return [Finding("rehearsal", "warning", done, LONGER), written]
     return [Finding("rehearsal", "ok", done), written]
 
 

@@ -16,7 +16,7 @@ from fedrlvr.data.tokenizer import end_ids, load_tokenizer, prompt_ids
 from fedrlvr.streams import seed_of, stream
 from fedrlvr.tasks import Task
 from fedrlvr.tasks.task import GeneratedTask
-from fedrlvr.tiny.architectures import shrunk_config, small_config
+from fedrlvr.tiny.architectures import no_small_copy, shrunk_config, small_config
 from fedrlvr.tiny.base_model import BaseModelSettings, Progress, demonstrations
 from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat_tokenizer
 
@@ -24,10 +24,14 @@ from fedrlvr.tiny.small_tokenizers import CHAT_STYLES, character_tokenizer, chat
 def shrunk_model(source: Path, settings: BaseModelSettings, folder: Path) -> Path:
     """Make a small copy, under `folder`, of the model in `source`: its architecture and tokenizer, random weights.
 
-    It is for dry runs, which try everything except learning. Raises ValueError as `shrunk_config` and `load_tokenizer`.
+    It is for dry runs, which try everything except learning. Raises ValueError as `shrunk_config` and `load_tokenizer`,
+    and where the architecture cannot be made small in the way of all others.
     """
     config, tokenizer = shrunk_config(source, settings), load_tokenizer(source)
-    model = _random_model(config, settings.seed)
+    try:
+        model = _random_model(config, settings.seed)
+    except Exception as error:  # whatever an architecture says of sizes that do not go together
+        raise ValueError(no_small_copy(source, error)) from None
     if (source / "generation_config.json").is_file():  # it names the tokens that end a turn
         model.generation_config = GenerationConfig.from_pretrained(source, local_files_only=True)
     path = folder / f"{source.name}-tiny"

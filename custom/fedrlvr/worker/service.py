@@ -52,6 +52,7 @@ class Service:
         self.ready = Ready(
             adapter_spec=shapes,
             private_problems=len(self.trainer.problems.private),
+            too_long=dict(self.trainer.too_long),
             rounds_done=max(0, self.trainer.progress.round),
             ledger=self._recovery.ledger,
         )

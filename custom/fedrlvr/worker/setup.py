@@ -2,6 +2,8 @@
 
 from typing import Literal, Protocol
 
+from pydantic import Field
+
 from fedrlvr.protocol.answers import Failure, Fingerprint, Reply
 from fedrlvr.protocol.records import AdapterSpec, Count
 from fedrlvr.protocol.requests import Request
@@ -26,11 +28,13 @@ class SetUp(Strict):
 
 
 class Ready(Strict):
-    """The adapter's names and shapes, how many private problems there are, how many rounds are done, and the hash of
-    the ledger's last line as the newest checkpoint knew it ("" for nothing)."""
+    """The adapter's names and shapes, how many private problems there are to train on, how many of each set are too
+    long for the model, how many rounds are done, and the hash of the ledger's last line as the newest checkpoint knew
+    it ("" for nothing)."""
 
     adapter_spec: AdapterSpec
     private_problems: int
+    too_long: dict[str, int] = Field({})
     rounds_done: Count
     ledger: str
 

@@ -39,7 +39,7 @@ KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.flar
 class Simulation:
     """One run under `folder`: `flare/` is FLARE's workspace, `flare.log` what it prints."""
 
-    def __init__(self, folder: Path, spec: RunSpec, sites: dict[str, SiteConfig]):
+    def __init__(self, folder: Path, spec: RunSpec, sites: dict[str, SiteConfig], start_from: Path | None = None):
         """A run that is resumed must have been under the same `folder`."""
         check_folder(folder)
         self.folder, self.spec = folder, spec
@@ -51,7 +51,8 @@ class Simulation:
         self._claim = claim(folder)
         set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
         self._write_sites(sites)
-        (folder / "job.json").write_text(json.dumps({"sites": list(sites), "spec": spec.model_dump(mode="json")}))
+        job = {"sites": list(sites), "spec": spec.model_dump(mode="json"), "start_from": start_from and str(start_from)}
+        (folder / "job.json").write_text(json.dumps(job))
 
     def run(self, hear: Hear) -> None:
         """As `Run`: `hear` gets the server's event log as it grows. What FLARE left running is for `close` to end."""
@@ -110,7 +111,7 @@ def main(folder: Path) -> None:
     sites, spec = inputs["sites"], RunSpec.model_validate(inputs["spec"])
     print(*Deadlines.of(spec.job).describe(), sep="\n", flush=True)
     where = SimEnv(clients=sites, num_threads=len(sites), workspace_root=str(folder / "flare"))
-    PubSwapRecipe(spec).execute(where)
+    PubSwapRecipe(spec, inputs["start_from"]).execute(where)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,14 @@ ABORT_LOST, GIVE_UP_LOST = 20.0, 60.0
 class Submission:
     """One run under `folder`. `flare/` holds the job as submitted and its result, `flare.log` FLARE's own output."""
 
-    def __init__(self, folder: Path, spec: RunSpec, connect: Callable[[], Session], note: Callable[[str], None]):
+    def __init__(
+        self,
+        folder: Path,
+        spec: RunSpec,
+        connect: Callable[[], Session],
+        note: Callable[[str], None],
+        start_from: Path | None = None,
+    ):
         """`note` shows a line to the user. A run that is resumed must have been submitted from the same `folder`."""
         self.folder, self._job = folder, spec.job
         self.flare = folder / "flare"
@@ -41,7 +48,7 @@ class Submission:
         self._note, self._session = note, FlareSession(connect, self.log_path, note)
         self._received, self._waiting = 0, ""
         self._live, self._over = True, False
-        self.job_folder = export_job(self.flare / "job", self.log_path, spec)
+        self.job_folder = export_job(self.flare / "job", self.log_path, spec, start_from)
 
     def run(self, hear: Hear) -> None:
         """As `Run`: submit the job and follow it. Raises Unreachable if the job continues out of the lead's reach."""
@@ -177,13 +184,13 @@ class Submission:
             raise RunFailed(f"the event log in the job's result cannot be read: {error}") from None
 
 
-def export_job(folder: Path, log: Path, spec: RunSpec) -> Path:
+def export_job(folder: Path, log: Path, spec: RunSpec, start_from: Path | None = None) -> Path:
     """Write the recipe's job under `folder`; its deadlines and FLARE's output go to `log`. Returns the job's folder."""
     from fedrlvr.flare.recipe import PubSwapRecipe  # FLARE's recipes read the program's own arguments when imported
 
     with output_to(log):
         print(*Deadlines.of(spec.job).describe(), sep="\n")
-        PubSwapRecipe(spec).export(str(folder))
+        PubSwapRecipe(spec, start_from and str(start_from)).export(str(folder))
     return folder / spec.job.name
 
 

@@ -26,10 +26,10 @@ from fedrlvr.server.serve import Server
 class PubSwapController(Controller):
     """Runs `server/rounds.py` over FLARE."""
 
-    def __init__(self, spec: str):
-        """`spec` is a RunSpec as JSON."""
+    def __init__(self, spec: str, start_from: str = ""):
+        """`spec` is a RunSpec as JSON, `start_from` the PEFT directory of the first adapter ("": none)."""
         super().__init__(task_check_period=0.05)
-        self.spec = spec
+        self.spec, self.start_from = spec, start_from
         self._server: Server | None = None
         self._transport: FlareTransport | None = None
 
@@ -62,7 +62,9 @@ class PubSwapController(Controller):
         root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
         self._transport = FlareTransport(self, fl_ctx, abort_signal)
         deadlines = Deadlines.of(self._spec.job)
-        self._server = Server(self._spec, self._folder, lambda: runs_folder(root), self._transport, deadlines)
+        start_from = Path(self.start_from) if self.start_from else None
+        where = self._folder, lambda: runs_folder(root), self._transport
+        self._server = Server(self._spec, *where, deadlines, start_from=start_from)
         try:
             self._server.run()
         except RunFailed as failed:
