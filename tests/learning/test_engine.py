@@ -196,3 +196,20 @@ def test_nothing_is_compiled_where_no_compiler_is(model_path, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "norm" in done.stdout
     assert not (tmp_path / "extensions").exists()
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_what_bfloat16_cannot_hold_is_in_the_adapter_and_comes_back(model_path, stage):
+    """At this learning rate a step changes a factor by a thousandth of the distance between numbers of bfloat16."""
+    engine = make_engine(model_path, stage, "bfloat16", learning_rate=1e-6)
+    start = other_adapter(engine)
+    engine.load_adapter(start)
+    assert all(torch.equal(tensor, start[name]) for name, tensor in engine.adapter().items())
+    assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in start.values())
+    stored = {name: p.detach().clone() for name, p in engine.policy.model.named_parameters() if p.requires_grad}
+    descend(engine, rows_of(engine))
+    moved = torch.cat([(tensor - start[name]).flatten().abs() for name, tensor in engine.adapter().items()])
+    # Adam's first step is as long as the learning rate, wherever the gradient is not tiny.
+    assert float(((moved > 0.9e-6) & (moved < 1.1e-6)).float().mean()) > 0.99
+    same = [p == stored[name] for name, p in engine.policy.model.named_parameters() if p.requires_grad]
+    assert float(torch.cat([part.flatten() for part in same]).float().mean()) > 0.9

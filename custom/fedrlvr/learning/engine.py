@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
 from fedrlvr.config import OptimizerSettings
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.batch import Batch, Row, collate, micro_batches
+from fedrlvr.learning.factors import Factors
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import keep_to_loopback
 from fedrlvr.learning.scorer import Scorer
@@ -92,6 +92,8 @@ class Engine:
             },
         )
         self._torch_optimizer = getattr(self._optimizer, "optimizer", self._optimizer)  # DeepSpeed may have wrapped it
+        self.reset_optimizer()  # DeepSpeed may have taken an empty step, which Adam counts
+        self._factors = Factors(policy.model, self._optimized(), stage)
         self._forward: Callable = self._engine
         policy.model.eval()
         self._training_parts = [m for name, m in policy.model.named_modules() if _acts_in_training(name, m)]
@@ -168,14 +170,11 @@ class Engine:
 
     def adapter(self) -> Adapter:
         """A copy of the LoRA factors on the CPU in float32, names sorted."""
-        state = get_peft_model_state_dict(self.policy.model)
-        return {name: state[name].detach().cpu().float().clone() for name in sorted(state)}
+        return self._factors.read()
 
     def load_adapter(self, adapter: Adapter) -> None:
-        """Replace the LoRA factors, also in the optimizer's float32 copy, which would undo it at the next step."""
-        set_peft_model_state_dict(self.policy.model, adapter)
-        if hasattr(self._optimizer, "refresh_fp32_params"):
-            self._optimizer.refresh_fp32_params()
+        """Replace the LoRA factors."""
+        self._factors.write(adapter)
         self.adapter_changed()
 
     @contextmanager
@@ -228,8 +227,10 @@ class Engine:
         return [parameter for group in self._torch_optimizer.param_groups for parameter in group["params"]]
 
     def save_adapter(self, path: Path) -> None:
-        """Write the factors as a standard PEFT directory."""
-        self.policy.model.save_pretrained(path, safe_serialization=True)
+        """Have rank 0 write the factors as a standard PEFT directory."""
+        factors = self._factors.for_peft()
+        if dist.get_rank() == 0:
+            self.policy.model.save_pretrained(path, safe_serialization=True, state_dict=factors)
 
 
 def _acts_in_training(name: str, module: torch.nn.Module) -> bool:
