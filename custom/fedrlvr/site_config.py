@@ -96,7 +96,7 @@ class SiteConfig(LocalModel):
     public_problems: Path = Field(description="The consortium's public set; it must have the hash that the job names.")
     test_problems: Path = Field(description="The consortium's test set; as for the public set.")
     heldout_problems: Path | None = Field(None, description="The site's own test set, kept from training; null: none.")
-    deepspeed_config: Path = Field(description="A DeepSpeed file: ZeRO stage 0, 1 or 2.")
+    deepspeed_config: Path = Field(description="A DeepSpeed file: ZeRO stage 0, 1, 2 or 3.")
     state_dir: Path = Field(description="For checkpoints, the site's adapter and the worker's log.")
     policy: Path | None = Field(None, description="The site's privacy policy; null: nothing is filtered or logged.")
     worker: WorkerSettings = WorkerSettings()

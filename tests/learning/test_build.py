@@ -68,11 +68,17 @@ def test_an_empty_public_set(site_files, job):
         build_trainer(spec, "site-1", configs["site-1"], Ranks())
 
 
-@pytest.mark.parametrize("stage", [3, "two"])
+@pytest.mark.parametrize("stage", [4, "two"])
 def test_a_deepspeed_stage_that_is_not_supported(site_files, job, stage):
     _, configs = site_files({"site-1": ("A",)}, stage=stage)
-    with pytest.raises(ValueError, match=f"zero_optimization.stage {stage} is not supported; use 0, 1 or 2"):
+    with pytest.raises(ValueError, match=f"there is no zero_optimization.stage {stage}; use 0, 1, 2 or 3"):
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
+
+
+def test_differential_privacy_with_partitioned_weights(site_files, small_job):
+    _, configs = site_files({"site-1": ("A",)}, stage=3)
+    with pytest.raises(ValueError, match=r"deepspeed.json: dp_grpo needs gradients of whole weights; use ZeRO stage 2"):
+        build_trainer(spec_of(small_job(privacy__mode="dp_grpo"), configs), "site-1", configs["site-1"], Ranks())
 
 
 def test_lora_targets_that_match_nothing(site_files, small_job):

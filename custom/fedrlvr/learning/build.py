@@ -7,7 +7,7 @@ import torch
 from fedrlvr.data.problems import manifest_hash, read_measured, read_problems
 from fedrlvr.data.tokenizer import PromptError
 from fedrlvr.learning.dp_step import DpStep
-from fedrlvr.learning.engine import Engine, read_deepspeed_config
+from fedrlvr.learning.engine import Engine, read_deepspeed_config, zero_stage
 from fedrlvr.learning.generator import Generator
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.model import Policy, load_policy
@@ -34,11 +34,15 @@ def build_trainer(
     problems = read_site_problems(config, task, spec)
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
     device = choose_device(config, ranks)
+    if zero_stage(deepspeed_config) == 3:
+        if job.privacy.mode == "dp_grpo":
+            raise ValueError(f"{config.deepspeed_config}: dp_grpo needs gradients of whole weights; use ZeRO stage 2")
+        device = torch.device("cpu")  # DeepSpeed moves to the GPU what this rank keeps
     policy = load_policy(config, job.lora, job.prompt, device)
     for name, members in (vars(problems) | {"public": list(problems.public.values())}).items():
         check_prompts(f"{name}_problems", members, policy, task, grpo.max_completion_length)
-    generator = build_generator(policy, config)
     engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
+    generator = build_generator(policy, config)
     engine.adapter_changed = generator.adapter_changed
     rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature)
     step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size)

@@ -7,6 +7,7 @@ import torch
 
 from fedrlvr.learning.generator import Generator, Sample
 from fedrlvr.learning.model import Policy
+from fedrlvr.learning.partitioned import in_step
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.tasks import Task
@@ -39,15 +40,22 @@ class Rollouts:
     def groups_from(self, problems: Sequence[Problem], uniforms: torch.Tensor) -> tuple[list[Group], float]:
         """As `groups`, with the random numbers in [0, 1) that decide the tokens, B x G x T."""
         mine = self.ranks.share(list(zip(problems, uniforms, strict=True)))
+        prompts = [self.policy.encode_prompt(self.task.prompt(problem)) for problem, _ in mine]
+        groups: list[list[Sample]] = []
+        with in_step(self.policy.model, self._read_one_token):
+            if mine:
+                groups = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
         sampled: list[tuple[Group, float]] = []
-        if mine:
-            prompts = [self.policy.encode_prompt(self.task.prompt(problem)) for problem, _ in mine]
-            groups = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
-            for (problem, _), samples in zip(mine, groups, strict=True):
-                group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
-                sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
+        for (problem, _), samples in zip(mine, groups, strict=True):
+            group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
+            sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
         everything = self.ranks.gather(sampled)
         return [group for group, _ in everything], sum(entropy for _, entropy in everything) / max(len(everything), 1)
+
+    @torch.no_grad()
+    def _read_one_token(self) -> None:
+        model = self.policy.model
+        model(input_ids=torch.tensor([[self.policy.pad_id]], device=model.device), use_cache=False)
 
     def _completion(self, problem: Problem, sample: Sample) -> Completion:
         ids = sample.token_ids if sample.truncated else sample.token_ids[:-1]
