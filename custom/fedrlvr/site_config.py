@@ -16,10 +16,19 @@ class RolloutSettings(Settings):
     engine: Literal["cached"] = Field("cached", description="`cached`: the worker itself, from the model it trains.")
 
 
+def _distinct(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("a number stands twice")
+    return numbers
+
+
 class Hardware(Settings):
     """How a site's machine is used. Batch sizes change speed and memory, and results by no more than rounding."""
 
     processes: int = Field(1, ge=1, description="Ranks of the worker: one for each GPU.")
+    gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)] | None = (
+        Field(None, description="GPUs that may be used, by torch's numbers; null: all. Simulated sites take turns.")
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of each rank; null: PyTorch's choice.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: the GPU if there is one.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number type of the loaded weights.")

@@ -1,5 +1,6 @@
 """Build a site's trainer from the job's settings, the site's own file, and the problem files that it names."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ def build_trainer(
     task = task_named(job.task, job.verifier)
     problems = read_site_problems(config, task, spec)
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
-    device = choose_device(config, ranks)
+    device = choose_device(config)
     if zero_stage(deepspeed_config) == 3:
         if job.privacy.mode == "dp_grpo":
             raise ValueError(f"{config.deepspeed_config}: dp_grpo needs gradients of whole weights; use ZeRO stage 2")
@@ -101,11 +102,25 @@ def check_prompts(name: str, problems: list[Problem], policy: Policy, task: Task
     return longest
 
 
-def choose_device(config: LocalModel, ranks: Ranks) -> torch.device:
-    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+def choose_device(config: LocalModel) -> torch.device:
+    """The CPU, or this rank's GPU. Raises ValueError where GPUs are asked for and not there."""
+    number = gpu_of_rank(config, torch.cuda.device_count())
+    if number is None:
         return torch.device("cpu")
-    if not torch.cuda.is_available():
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def gpu_of_rank(config: LocalModel, count: int) -> int | None:
+    """Which of `count` GPUs is this rank's; None for the CPU. With more ranks than GPUs they share them. DeepSpeed,
+    which goes by the same variable, is told, too. Raises ValueError as `choose_device`."""
+    named = config.gpus or ()
+    if config.device == "cpu" or (config.device == "auto" and not count and not named):
+        return None
+    if len(named) > count:
+        raise ValueError(f"gpus: {len(named)} are named, but torch finds {count}; see what nvidia-smi shows")
+    if not count:
         raise ValueError("device: cuda is set, but torch finds no GPU; use cpu or auto")
-    local = ranks.rank % torch.cuda.device_count()
-    torch.cuda.set_device(local)
-    return torch.device("cuda", local)
+    number = int(os.environ.get("LOCAL_RANK", "0")) % count
+    os.environ["LOCAL_RANK"] = str(number)
+    return number
