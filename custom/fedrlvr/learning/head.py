@@ -31,7 +31,8 @@ class Head:
         self.vocabulary = model.config.get_text_config().vocab_size
         self._parameters = list(self._model.parameters())
         self.frozen = not any(parameter.requires_grad for parameter in self._parameters)
-        self._layer = self._model.get_output_embeddings()
+        layer = model.get_output_embeddings()
+        self._layer = layer and _copied(layer)
 
     def logits(self, hidden_MD: torch.Tensor) -> torch.Tensor:
         return self._model(inputs_embeds=hidden_MD.unsqueeze(0), use_cache=False).logits[0]
