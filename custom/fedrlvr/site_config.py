@@ -16,10 +16,19 @@ class RolloutSettings(Settings):
     engine: Literal["cached"] = Field("cached", description="`cached`: the worker itself, from the model it trains.")
 
 
+def _distinct(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("a number stands twice")
+    return numbers
+
+
 class Hardware(Settings):
     """How a site's machine is used. Batch sizes change speed and memory, and results by no more than rounding."""
 
     processes: int = Field(1, ge=1, description="Ranks of the worker: one for each GPU.")
+    gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)] | None = (
+        Field(None, description="GPUs that may be used, by torch's numbers; null: all. Simulated sites take turns.")
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of each rank; null: PyTorch's choice.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: the GPU if there is one.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number type of the loaded weights.")
@@ -96,7 +105,7 @@ class SiteConfig(LocalModel):
     public_problems: Path = Field(description="The consortium's public set; it must have the hash that the job names.")
     test_problems: Path = Field(description="The consortium's test set; as for the public set.")
     heldout_problems: Path | None = Field(None, description="The site's own test set, kept from training; null: none.")
-    deepspeed_config: Path = Field(description="A DeepSpeed file: ZeRO stage 0, 1 or 2.")
+    deepspeed_config: Path = Field(description="A DeepSpeed file: ZeRO stage 0, 1, 2 or 3.")
     state_dir: Path = Field(description="For checkpoints, the site's adapter and the worker's log.")
     completion_log_mb: int = Field(
         16, ge=0, description="MiB for the log of what the model writes, which stays at the site; 0: no log."

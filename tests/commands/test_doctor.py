@@ -157,7 +157,12 @@ def test_pickle_weights_are_refused_by_name(site, rehearsed, tmp_path):
 @pytest.mark.parametrize(
     ("about", "name", "content", "said"),
     [
-        ("deepspeed", "deepspeed_config", '{"zero_optimization": {"stage": 3}}', "stage 3 is not supported"),
+        (
+            "deepspeed",
+            "deepspeed_config",
+            '{"zero_optimization": {"stage": 4}}',
+            "there is no zero_optimization.stage 4",
+        ),
         ("deepspeed", "deepspeed_config", '{"optimizer": {}}', "optimizer belongs to the job's settings"),
         ("deepspeed", "deepspeed_config", "{", "not valid JSON"),
         ("problems", "test_problems", "", "holds no problem"),
@@ -178,7 +183,7 @@ def test_a_bad_gold_is_named_by_file_line_and_field_and_all_else_is_examined_too
     lines = path.read_text().splitlines()
     lines[4] = json.dumps(json.loads(lines[4]) | {"answer": "xx"})
     path.write_text("\n".join(lines))
-    site.config.deepspeed_config.write_text('{"zero_optimization": {"stage": 3}}')
+    site.config.deepspeed_config.write_text('{"zero_optimization": {"stage": 4}}')
     code, findings = site()
     assert code == 1
     assert findings["problems"][0] == findings["deepspeed"][0] == "failed"

@@ -1,6 +1,7 @@
 """Bad input at a site is found before a model is loaded, and the message says what to do."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -9,13 +10,13 @@ from tests.runs import spec_of
 from transformers import AutoTokenizer
 
 from fedrlvr.data.problems import ProblemFileError
-from fedrlvr.learning.build import build_trainer
-from fedrlvr.learning.ranks import Ranks
+from fedrlvr.learning.build import build_trainer, gpu_of_rank
+from fedrlvr.learning.ranks import Ranks, backend_for
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import TrainRequest, ValidateRequest
 from fedrlvr.server.answer_checks import check_scores, check_steps
-from fedrlvr.site_config import SiteConfig
+from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
 from fedrlvr.tiny.generated import GeneratedData, write_generated
@@ -73,11 +74,17 @@ def test_an_empty_public_set(site_files, job):
         build_trainer(spec, "site-1", configs["site-1"], Ranks())
 
 
-@pytest.mark.parametrize("stage", [3, "two"])
+@pytest.mark.parametrize("stage", [4, "two"])
 def test_a_deepspeed_stage_that_is_not_supported(site_files, job, stage):
     _, configs = site_files({"site-1": ("A",)}, stage=stage)
-    with pytest.raises(ValueError, match=f"zero_optimization.stage {stage} is not supported; use 0, 1 or 2"):
+    with pytest.raises(ValueError, match=f"there is no zero_optimization.stage {stage}; use 0, 1, 2 or 3"):
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
+
+
+def test_differential_privacy_with_partitioned_weights(site_files, small_job):
+    _, configs = site_files({"site-1": ("A",)}, stage=3)
+    with pytest.raises(ValueError, match=r"deepspeed.json: dp_grpo needs gradients of whole weights; use ZeRO stage 2"):
+        build_trainer(spec_of(small_job(privacy__mode="dp_grpo"), configs), "site-1", configs["site-1"], Ranks())
 
 
 def test_lora_targets_that_match_nothing(site_files, small_job):
@@ -253,3 +260,47 @@ def arithmetic_site(tmp_path, arithmetic_model, small_job):
         **{f"{name}_problems": tmp_path / f"{file}.jsonl" for name, file in names.items()},
     )
     return spec_of(small_job(task="arithmetic", grpo__max_completion_length=21), {"site-1": config}), config
+
+
+@pytest.mark.parametrize(
+    ("settings", "local_rank", "count", "expected"),
+    [
+        ({}, "0", 0, None),
+        ({"device": "cpu"}, "0", 4, None),
+        ({}, "0", 1, 0),
+        ({}, "3", 4, 3),
+        ({"gpus": [4, 6]}, "1", 2, 1),  # what is named is all that this process sees
+        ({"device": "cuda"}, "3", 2, 1),  # two ranks on each
+    ],
+)
+def test_a_rank_takes_the_gpu_of_its_place_and_deepspeed_the_same(monkeypatch, settings, local_rank, count, expected):
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert gpu_of_rank(LocalModel(model_path="x", **settings), count) == expected
+    assert os.environ["LOCAL_RANK"] == str(expected or 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "said"),
+    [
+        ({"device": "cuda"}, 0, "device: cuda is set, but torch finds no GPU"),
+        ({"gpus": [0]}, 0, "gpus: 1 are named, but torch finds 0"),
+        ({"gpus": [0, 9]}, 1, "gpus: 2 are named, but torch finds 1; see what nvidia-smi shows"),
+    ],
+)
+def test_gpus_that_are_not_there_are_no_reason_to_use_the_cpu(settings, count, said):
+    with pytest.raises(ValueError, match=said):
+        gpu_of_rank(LocalModel(model_path="x", **settings), count)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "gpus", "backend", "shared"),
+    [
+        (2, 0, "gloo", False),
+        (2, 2, "cpu:gloo,cuda:nccl", False),
+        (2, 8, "cpu:gloo,cuda:nccl", False),
+        (3, 2, "gloo", True),
+    ],
+)
+def test_ranks_that_share_a_gpu_do_not_use_nccl_and_the_log_says_so(ranks, gpus, backend, shared, caplog):
+    assert backend_for(ranks, gpus) == backend
+    assert ("3 ranks share 2 GPUs and exchange tensors by gloo; fewer processes are faster" in caplog.text) is shared

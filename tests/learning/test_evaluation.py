@@ -100,7 +100,7 @@ def test_cut_off_answers_timeouts_and_lengths_are_counted(problems):
     """Three samples of 2, 3 and 7 tokens, end tokens included: mean 4. One was cut off, one right, two not checked."""
     samples = [Sample((5,) * n, (0.0,) * n, truncated=n == 7, entropy=0.0) for n in (2, 3, 7)]
     verdicts = iter([Verdict(1.0, "exact"), Verdict(0.0, TIMEOUT), Verdict(0.0, TIMEOUT)])
-    policy = SimpleNamespace(encode_prompt=lambda prompt: (1, 2), decode=lambda ids: "#07")
+    policy = SimpleNamespace(model=torch.nn.Identity(), encode_prompt=lambda prompt: (1, 2), decode=lambda ids: "#07")
     task = SimpleNamespace(prompt=TASK.prompt, verify=lambda problem, text: next(verdicts))
     generator = SimpleNamespace(sample=lambda *_: [samples], exact_logprobs=True)
     rollouts = Rollouts(policy, generator, task, Ranks(), 7, 1.0)

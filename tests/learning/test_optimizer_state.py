@@ -10,6 +10,7 @@ from fedrlvr.learning.model import load_policy
 from fedrlvr.site_config import LocalModel
 
 KINDS = [(0, "float32"), (1, "float32"), (2, "float32"), (0, "bfloat16"), (1, "bfloat16"), (2, "bfloat16")]
+KINDS += [(3, "float32"), (3, "bfloat16")]
 
 
 def make_engine(model_path, stage, dtype) -> Engine:

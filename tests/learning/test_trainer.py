@@ -314,3 +314,16 @@ def test_a_new_round_starts_from_the_averaged_adapter(make_trainer, job):
     trainer.begin_round(averaged, 1)
     assert same(trainer.engine.adapter(), averaged)
     assert not any(bool(tensor.any()) for tensor in trainer.submit().values())
+
+
+def test_what_is_submitted_has_the_steps_that_bfloat16_cannot_hold(make_trainer, small_job):
+    job = small_job(grpo__num_generations=32, optimizer__learning_rate=1e-6)
+    trainer = make_trainer(job, dtype="bfloat16")
+    (step,) = trainer.train([Segment(0, 1, ())], exchange=False)
+    assert step.metrics["optimizer_steps"] == 1
+    for name, tensor in trainer.submit().items():
+        if "lora_B" in name:  # A has no gradient while B is 0
+            assert float((tensor != 0).float().mean()) > 0.9, name
+    trainer.train([Segment(1, 1, ())], exchange=False)
+    moved = [float((tensor != 0).float().mean()) for name, tensor in trainer.submit().items() if "lora_A" in name]
+    assert min(moved) > 0.5

@@ -19,7 +19,7 @@ from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Segment
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.worker.launcher import PLACE, take_place, worker_command, worker_environment
+from fedrlvr.worker.launcher import PLACE, take_place, visible_gpus, worker_command, worker_environment
 from fedrlvr.worker.setup import Ready
 from fedrlvr.worker.supervisor import Supervisor
 
@@ -79,6 +79,27 @@ def test_a_worker_inherits_no_place_among_ranks_and_finds_what_lies_beside_this_
     assert {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"} <= PLACE
     assert environment["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
     assert environment["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "inherited", "expected"),
+    [
+        ((0, 2), None, "0,2"),
+        ((0, 2), "", "0,2"),
+        ((1, 0), "4,5,6", "5,4"),  # a batch system gave this process three
+        ((0,), "GPU-8a1b, GPU-77", "GPU-8a1b"),
+        ((1, 3), "4,5", "5,-1"),
+    ],
+)
+def test_gpus_are_numbered_as_torch_does_in_the_process_of_the_site(numbers, inherited, expected):
+    assert visible_gpus(numbers, inherited) == expected
+
+
+def test_a_worker_without_named_gpus_sees_those_of_its_site_and_none_on_the_cpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert worker_environment(site(None))["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert worker_environment(site(None, gpus=[1]))["CUDA_VISIBLE_DEVICES"] == "5"
+    assert worker_environment(site(None, device="cpu"))["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_worker_that_was_given_no_place_is_alone_unless_it_is_one_of_several(monkeypatch):

@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         },
     )
     if any(problem.id not in file.done for problem in problems):
-        policy = load_trained(settings, adapter, prompt, choose_device(settings, Ranks()))
+        policy = load_trained(settings, adapter, prompt, choose_device(settings))
         _measure(policy, task, problems, file, arguments, sampling)
     scores = scores_with_intervals([file.done[problem.id] for problem in problems], ks, arguments.seed)
     result = file.settings | {"scores": scores}

@@ -4,10 +4,13 @@ every site's file are made here, or copied from what the user names."""
 import argparse
 from pathlib import Path
 
+import torch
+
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
 from fedrlvr.launch.experiment import ExperimentConfig, spec_on
+from fedrlvr.launch.gpus import deal, told, usable_gpus
 from fedrlvr.launch.prepared_problems import copy_prepared
 from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
 from fedrlvr.privacy.policy import SitePolicy
@@ -44,8 +47,12 @@ def start_here(prepared: PreparedRun, say: Say) -> Run:
     return LocalRun(prepared.folder, prepared.spec, prepared.sites, start_from=prepared.start_from)
 
 
-def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
-    """Make a new folder for the run, write every site's problems, and make or find the base model."""
+def prepare_sites(
+    experiment: ExperimentConfig, args: argparse.Namespace, say: Say, gpus_here: int | None = None
+) -> PreparedRun:
+    """Make a new folder for the run, write every site's problems, make or find the base model, and deal this machine's
+    GPUs to the sites. `gpus_here` is how many there are; None: as many as torch sees."""
+    gpus = usable_gpus(experiment.site, torch.cuda.device_count() if gpus_here is None else gpus_here)
     task = task_named(experiment.task, experiment.verifier)
     if experiment.start_from is not None:
         from fedrlvr.server.adapter_folder import read_adapter  # loads torch
@@ -59,7 +66,10 @@ def prepare_sites(experiment: ExperimentConfig, args: argparse.Namespace, say: S
         if METHODS[job.method].pooled_data:
             names = ["pooled"]
         model_path = site_model(experiment, task, args, say)
-        sites = {name: site_config(name, experiment, folder, model_path) for name in names}
+        dealt = deal(names, experiment.site.processes, gpus)
+        if dealt:
+            say(told(dealt, experiment.site.processes, gpus))
+        sites = {name: site_config(name, experiment, folder, model_path, dealt.get(name)) for name in names}
         shared = (folder / "data" / f"{name}.jsonl" for name in SHARED_SETS)
         spec = spec_on(*shared, job, model_fingerprint(model_path))
         about = {"base_model": str(model_path), "start_from": experiment.start_from}
@@ -118,12 +128,14 @@ def site_model(experiment: ExperimentConfig, task: Task, args: argparse.Namespac
     return base_model(task, synthetic_task(task), experiment.base_model, models, args.rebuild_model, progress)
 
 
-def site_config(name: str, experiment: ExperimentConfig, folder: Path, model_path: Path) -> SiteConfig:
+def site_config(
+    name: str, experiment: ExperimentConfig, folder: Path, model_path: Path, gpus: tuple[int, ...] | None = None
+) -> SiteConfig:
     """The settings that a real site would write into its own file. `folder` is the run's."""
     data = folder / "data"
     heldout = data / f"{name}{HELDOUT}.jsonl"
     return SiteConfig(
-        **dict(experiment.site),
+        **dict(experiment.site) | {"gpus": gpus},
         model=experiment.model,
         model_path=model_path,
         private_problems=data / f"{name}.jsonl",

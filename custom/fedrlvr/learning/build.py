@@ -1,12 +1,13 @@
 """Build a site's trainer from the job's settings, the site's own file, and the problem files that it names."""
 
+import os
 from pathlib import Path
 
 import torch
 
 from fedrlvr.data.problems import manifest_hash, read_measured, read_problems
 from fedrlvr.learning.dp_step import DpStep
-from fedrlvr.learning.engine import Engine, read_deepspeed_config
+from fedrlvr.learning.engine import Engine, read_deepspeed_config, zero_stage
 from fedrlvr.learning.generator import Generator
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.model import Policy, load_policy
@@ -33,13 +34,17 @@ def build_trainer(
     task = task_named(job.task, job.verifier, job.prompt)
     problems = read_site_problems(config, task, spec)
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
-    device = choose_device(config, ranks)
+    device = choose_device(config)
+    if zero_stage(deepspeed_config) == 3:
+        if job.privacy.mode == "dp_grpo":
+            raise ValueError(f"{config.deepspeed_config}: dp_grpo needs gradients of whole weights; use ZeRO stage 2")
+        device = torch.device("cpu")  # DeepSpeed moves to the GPU what this rank keeps
     policy = load_policy(config, job.lora, job.prompt, device)
-    limit = prompt_limit(policy.max_length, grpo)
+    engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
     generator = build_generator(policy, config)
+    limit = prompt_limit(policy.max_length, grpo)
     rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature, limit)
     problems, too_long = fitting(problems, rollouts)
-    engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
     engine.adapter_changed = generator.adapter_changed
     step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size)
     dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
@@ -78,11 +83,25 @@ def _check_agreed(name: str, path: Path, problems: list[Problem], sha256: str) -
         )
 
 
-def choose_device(config: LocalModel, ranks: Ranks) -> torch.device:
-    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+def choose_device(config: LocalModel) -> torch.device:
+    """The CPU, or this rank's GPU. Raises ValueError where GPUs are asked for and not there."""
+    number = gpu_of_rank(config, torch.cuda.device_count())
+    if number is None:
         return torch.device("cpu")
-    if not torch.cuda.is_available():
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def gpu_of_rank(config: LocalModel, count: int) -> int | None:
+    """Which of `count` GPUs is this rank's; None for the CPU. With more ranks than GPUs they share them. DeepSpeed,
+    which goes by the same variable, is told, too. Raises ValueError as `choose_device`."""
+    named = config.gpus or ()
+    if config.device == "cpu" or (config.device == "auto" and not count and not named):
+        return None
+    if len(named) > count:
+        raise ValueError(f"gpus: {len(named)} are named, but torch finds {count}; see what nvidia-smi shows")
+    if not count:
         raise ValueError("device: cuda is set, but torch finds no GPU; use cpu or auto")
-    local = ranks.rank % torch.cuda.device_count()
-    torch.cuda.set_device(local)
-    return torch.device("cuda", local)
+    number = int(os.environ.get("LOCAL_RANK", "0")) % count
+    os.environ["LOCAL_RANK"] = str(number)
+    return number

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
 from fedrlvr.config import OptimizerSettings
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.batch import Batch, Row, collate, micro_batches
+from fedrlvr.learning.factors import Factors
 from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.model import Policy
+from fedrlvr.learning.partitioned import gather_when_called, in_step
 from fedrlvr.learning.ranks import keep_to_loopback
 from fedrlvr.learning.scorer import Scorer
 from fedrlvr.types import Adapter
@@ -23,8 +24,7 @@ JOB_OWNED = ("optimizer", "scheduler", "gradient_clipping", *BATCH_SIZES)
 
 def read_deepspeed_config(path: Path) -> dict:
     """A site's DeepSpeed file, which says how the hardware is used and nothing about the algorithm. Raises ValueError
-    for what is not JSON, for a key that belongs to the job, and for ZeRO stage 3 (parameters split over ranks, which
-    the sampling loop here does not support)."""
+    for what is not JSON, for a key that belongs to the job, and for an unknown ZeRO stage."""
     try:
         config = from_json(path.read_bytes())
     except JsonError as error:
@@ -34,10 +34,14 @@ def read_deepspeed_config(path: Path) -> dict:
     for key in JOB_OWNED:
         if key in config:
             raise ValueError(f"{path}: {key} belongs to the job's settings, not to a site's DeepSpeed file; remove it")
-    stage = config.get("zero_optimization", {}).get("stage", 0)
-    if stage not in (0, 1, 2):
-        raise ValueError(f"{path}: zero_optimization.stage {stage} is not supported; use 0, 1 or 2")
+    stage = zero_stage(config)
+    if stage not in (0, 1, 2, 3):
+        raise ValueError(f"{path}: there is no zero_optimization.stage {stage}; use 0, 1, 2 or 3")
     return config
+
+
+def zero_stage(deepspeed_config: dict) -> int:
+    return deepspeed_config.get("zero_optimization", {}).get("stage", 0)
 
 
 class Engine:
@@ -52,8 +56,8 @@ class Engine:
         self.policy = policy
         self.temperature = temperature
         self.adapter_changed: Callable[[], None] = lambda: None  # called after each load and each step
-        self.scorer = Scorer(policy, temperature)
-        self.device = next(policy.model.parameters()).device
+        stage = zero_stage(deepspeed_config)
+        self.scorer = Scorer(policy, temperature, partitioned=stage == 3)
         self.lora_parameters = [p for p in policy.model.parameters() if p.requires_grad]
         torch_optimizer = torch.optim.AdamW(
             self.lora_parameters,
@@ -63,22 +67,18 @@ class Engine:
             weight_decay=optimizer.weight_decay,
         )
         dtype = self.lora_parameters[0].dtype
-        stage = deepspeed_config.get("zero_optimization", {}).get("stage", 0)
         self._whole_gradients = stage == 0 and dtype == torch.float32
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=self.scorer,
             optimizer=torch_optimizer,
-            config={
-                **deepspeed_config,
-                "train_micro_batch_size_per_gpu": 1,
-                "gradient_accumulation_steps": 1,
-                "gradient_clipping": optimizer.max_grad_norm,
-                "zero_allow_untested_optimizer": True,
-                "bf16": {"enabled": dtype == torch.bfloat16},
-                "steps_per_print": 2**31,
-            },
+            config=deepspeed_config | _own_settings(optimizer, dtype),
         )
+        self.device = policy.model.device
+        if stage == 3:
+            gather_when_called(self._optimizer)
         self._torch_optimizer = getattr(self._optimizer, "optimizer", self._optimizer)  # DeepSpeed may have wrapped it
+        self.reset_optimizer()  # DeepSpeed may have taken an empty step, which Adam counts
+        self._factors = Factors(policy.model, self._optimized(), stage)
         self._forward: Callable = self._engine
         policy.model.eval()
         self._training_parts = [m for name, m in policy.model.named_modules() if _acts_in_training(name, m)]
@@ -114,10 +114,13 @@ class Engine:
     def score(self, rows: Sequence[Row], micro_batch_size: int, reference: bool = False) -> list[tuple[float, ...]]:
         """Log-probabilities of each row's completion tokens under the policy, or under the frozen base model."""
         scores: list[tuple[float, ...]] = [()] * len(rows)
-        with self.policy.model.disable_adapter() if reference else nullcontext():
+        pad = self.policy.pad_id
+        one_token = collate([Row((pad,), (pad,))], pad, self.device)
+        adapter = self.policy.model.disable_adapter() if reference else nullcontext()
+        with adapter, in_step(self.scorer, lambda: self.logprobs(one_token)):
             for part in micro_batches(rows, micro_batch_size):
                 some = [rows[i] for i in part]
-                values = self.logprobs(collate(some, self.policy.pad_id, self.device)).cpu()
+                values = self.logprobs(collate(some, pad, self.device)).cpu()
                 for i, row, v in zip(part, some, values, strict=True):
                     scores[i] = tuple(v[: len(row.completion_ids)].tolist())
         return scores
@@ -155,14 +158,11 @@ class Engine:
 
     def adapter(self) -> Adapter:
         """A copy of the LoRA factors on the CPU in float32, names sorted."""
-        state = get_peft_model_state_dict(self.policy.model)
-        return {name: state[name].detach().cpu().float().clone() for name in sorted(state)}
+        return self._factors.read()
 
     def load_adapter(self, adapter: Adapter) -> None:
-        """Replace the LoRA factors, also in the optimizer's float32 copy, which would undo it at the next step."""
-        set_peft_model_state_dict(self.policy.model, adapter)
-        if hasattr(self._optimizer, "refresh_fp32_params"):
-            self._optimizer.refresh_fp32_params()
+        """Replace the LoRA factors."""
+        self._factors.write(adapter)
         self.adapter_changed()
 
     @contextmanager
@@ -219,11 +219,27 @@ class Engine:
         return any(parameter is factor for factor in self.lora_parameters)
 
     def _optimized(self) -> list[torch.Tensor]:
+        if hasattr(self._optimizer, "fp32_partitioned_groups_flat"):  # of stage 3, which hands them out in a step only
+            return self._optimizer.fp32_partitioned_groups_flat
         return [parameter for group in self._torch_optimizer.param_groups for parameter in group["params"]]
 
     def save_adapter(self, path: Path) -> None:
-        """Write the factors as a standard PEFT directory."""
-        self.policy.model.save_pretrained(path, safe_serialization=True)
+        """Have rank 0 write the factors as a standard PEFT directory."""
+        factors = self._factors.for_peft()
+        if dist.get_rank() == 0:
+            self.policy.model.save_pretrained(path, safe_serialization=True, state_dict=factors)
+
+
+def _own_settings(optimizer: OptimizerSettings, dtype: torch.dtype) -> dict:
+    """What of DeepSpeed's configuration is not the site's."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optimizer.max_grad_norm,
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": dtype == torch.bfloat16},
+        "steps_per_print": 2**31,
+    }
 
 
 def _acts_in_training(name: str, module: torch.nn.Module) -> bool:

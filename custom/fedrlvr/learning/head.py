@@ -6,6 +6,7 @@ own hidden state only, so the derivative is taken on the way and kept at the siz
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from fedrlvr.algorithms.loss import token_logprobs
+from fedrlvr.learning.partitioned import whole
 
 LOGITS_AT_ONCE = 2**25  # 128 MiB in float32
 
@@ -23,13 +25,14 @@ class Head:
     soft cap, or whatever its own `forward` says."""
 
     def __init__(self, model: PreTrainedModel):
-        decoder = model.base_model_prefix
-        self._model = copy.copy(model)  # the same weights, with hidden states in the decoder's place
-        self._model._modules = model._modules | {decoder: _given(model.base_model)}
+        decoder = {model.base_model_prefix: _given(model.base_model)}
+        own = {name: part and _copied(part) for name, part in model._modules.items() if name not in decoder}
+        self._model = _without_hooks(model, own | decoder)
         self.vocabulary = model.config.get_text_config().vocab_size
-        own = (module for name, module in model.named_children() if name != decoder)
-        self.frozen = not any(parameter.requires_grad for module in own for parameter in module.parameters())
-        self._layer = model.get_output_embeddings()
+        self._parameters = list(self._model.parameters())
+        self.frozen = not any(parameter.requires_grad for parameter in self._parameters)
+        layer = model.get_output_embeddings()
+        self._layer = layer and _copied(layer)
 
     def logits(self, hidden_MD: torch.Tensor) -> torch.Tensor:
         return self._model(inputs_embeds=hidden_MD.unsqueeze(0), use_cache=False).logits[0]
@@ -40,7 +43,8 @@ class Head:
         wanted = torch.is_grad_enabled() and (hidden_MD.requires_grad or not self.frozen)
         if wanted and not self.frozen:
             return token_logprobs(self.logits(hidden_MD), token_ids_M, temperature)
-        return _InChunks.apply(hidden_MD, token_ids_M, self, temperature, wanted)
+        with whole(self._parameters):
+            return _InChunks.apply(hidden_MD, token_ids_M, self, temperature, wanted)
 
     def write_logits(self, hidden_MD: torch.Tensor, place_MV: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """Write the logits into `place_MV`. Returns what maps a gradient of the logits to one of the hidden states,
@@ -64,10 +68,21 @@ class Head:
         return layer.weight if torch.allclose(self.logits(some), some @ layer.weight.T, rtol=1e-5) else None
 
 
+def _without_hooks(module: torch.nn.Module, modules: dict[str, torch.nn.Module | None]) -> torch.nn.Module:
+    """A copy with the same parameters and these modules. Hooks on the module are not the copy's: those of ZeRO stage 3
+    would gather weights and let them go for every chunk."""
+    copied = copy.copy(module)
+    copied._forward_hooks, copied._forward_pre_hooks, copied._modules = OrderedDict(), OrderedDict(), modules
+    return copied
+
+
+def _copied(module: torch.nn.Module) -> torch.nn.Module:
+    return _without_hooks(module, {name: part and _copied(part) for name, part in module._modules.items()})
+
+
 def _given(decoder: torch.nn.Module) -> torch.nn.Module:
     """The decoder, whose factors a head may read, with hidden states that are those that it is given."""
-    given = copy.copy(decoder)
-    given._modules = {}
+    given = _without_hooks(decoder, {})
     given.forward = lambda *_, inputs_embeds, **__: MoeModelOutputWithPast(last_hidden_state=inputs_embeds)
     return given
 

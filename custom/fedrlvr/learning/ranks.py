@@ -1,5 +1,6 @@
 """The ranks of one site's worker: how they meet, how they share the work, and how each gets all completions."""
 
+import logging
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
+LOGGER = logging.getLogger(__name__)
 
 
 class Ranks:
@@ -35,7 +37,7 @@ class Ranks:
             if int(here) == world_size:
                 keep_to_loopback()
                 store = dist.FileStore(str(folder / "ranks"), world_size)
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            backend = backend_for(int(here), torch.cuda.device_count())
             how = {"store": store, "rank": rank, "world_size": world_size}
             dist.init_process_group(backend, **how, timeout=timedelta(days=30))
         return cls(rank, world_size)
@@ -67,6 +69,14 @@ class Ranks:
         box = [item]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+
+def backend_for(ranks: int, gpus: int) -> str:
+    """What carries tensors between so many ranks on one machine. NCCL lets no two share a GPU; gloo does, by way of the
+    machine's memory."""
+    if ranks > gpus > 0:
+        LOGGER.warning("%d ranks share %d GPUs and exchange tensors by gloo; fewer processes are faster", ranks, gpus)
+    return "cpu:gloo,cuda:nccl" if gpus >= ranks else "gloo"
 
 
 def keep_to_loopback() -> None:

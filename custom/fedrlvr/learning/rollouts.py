@@ -8,6 +8,7 @@ import torch
 from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.generator import Generator, Sample
 from fedrlvr.learning.model import Policy
+from fedrlvr.learning.partitioned import in_step
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.tasks import Task
@@ -52,14 +53,16 @@ class Rollouts:
         fit = torch.tensor([self.fits(problem) for problem in problems], dtype=torch.bool)
         rows = zip((p for p, fits in zip(problems, fit, strict=True) if fits), uniforms[fit], strict=True)
         mine = self.ranks.share(list(rows))
+        prompts = [self._prompt(problem) for problem, _ in mine]
+        samples: list[list[Sample]] = []
+        with in_step(self.policy.model, self._read_one_token):
+            if mine:
+                samples = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
         sampled: list[tuple[Group, float, float]] = []
-        if mine:
-            prompts = [self._prompt(problem) for problem, _ in mine]
-            groups = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
-            for (problem, _), samples in zip(mine, groups, strict=True):
-                group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
-                logprob = sum(sum(sample.logprobs) for sample in samples)
-                sampled.append((group, sum(sample.entropy for sample in samples) / len(samples), logprob))
+        for (problem, _), some in zip(mine, samples, strict=True):
+            group = Group(problem, tuple(self._completion(problem, sample) for sample in some))
+            logprob = sum(sum(sample.logprobs) for sample in some)
+            sampled.append((group, sum(sample.entropy for sample in some) / len(some), logprob))
         everything = self.ranks.gather(sampled)
         for _, _, logprob in everything:
             check_finite("log-probability of sampled tokens", logprob, self.policy)
@@ -74,6 +77,11 @@ class Rollouts:
 
     def _prompt(self, problem: Problem) -> tuple[int, ...]:
         return self.policy.encode_prompt(self.task.prompt(problem))
+
+    @torch.no_grad()
+    def _read_one_token(self) -> None:
+        model = self.policy.model
+        model(input_ids=torch.tensor([[self.policy.pad_id]], device=model.device), use_cache=False)
 
     def _completion(self, problem: Problem, sample: Sample) -> Completion:
         ids = sample.token_ids if sample.truncated else sample.token_ids[:-1]

@@ -12,6 +12,7 @@ from fedrlvr.learning.generator import Sample
 from fedrlvr.learning.memory import SHARE_OF_CPU, RowMemory, free_memory
 from fedrlvr.learning.merged import bytes_of_sums, merged
 from fedrlvr.learning.model import Policy
+from fedrlvr.learning.partitioned import is_partitioned
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,13 +33,15 @@ class CachedSampler:
         self.policy, self.batch_size, self.top_p = policy, batch_size, top_p
         self.exact_logprobs = policy.model.dtype == torch.float32
         self._memory = RowMemory(policy.model)
+        self._together = is_partitioned(policy.model)
 
     @torch.no_grad()
     def sample(
         self, prompts: Sequence[tuple[int, ...]], temperature: float, uniforms_NT: torch.Tensor
     ) -> list[list[Sample]]:
         """As `Generator.sample`. Where memory runs out, completions that have ended are kept. The others start over,
-        half as many at once, and so it stays. Raises RuntimeError where memory does not hold a single one."""
+        half as many at once, and so it stays. Raises RuntimeError where memory does not hold a single one, and where it
+        runs out in a forward pass that all ranks make together."""
         decoding = Decoding(self.policy, prompts, temperature, uniforms_NT, self.top_p)
         with self._merged():
             rows = min(self.rows_that_fit(decoding.columns), len(uniforms_NT))
@@ -46,7 +49,7 @@ class CachedSampler:
                 try:
                     decoding.run(rows)
                 except RuntimeError as error:
-                    if rows == 1 or not should_reduce_batch_size(error):
+                    if rows == 1 or self._together or not should_reduce_batch_size(error):
                         raise
                     rows = self.batch_size = rows // 2
                     LOGGER.warning("memory ran out in sampling: from now on at most %d completions at once", rows)
@@ -65,7 +68,8 @@ class CachedSampler:
         """Nothing is held."""
 
     def _merged(self):
-        """The factors added to the weights, unless the second copy of the weights is more than memory has to spare."""
+        """The factors added to the weights, unless the second copy of the weights is more than memory has to spare, or
+        no rank has all of them."""
         model = self.policy.model
-        fits = bytes_of_sums(model) <= SHARE_OF_CPU * free_memory(model.device)
+        fits = not self._together and bytes_of_sums(model) <= SHARE_OF_CPU * free_memory(model.device)
         return merged(model) if fits else nullcontext()

@@ -26,15 +26,16 @@ TRIAL = ((5, 4), (5, 1), (9, 3), (5, 2))  # tokens of prompt and completion; pro
 class Scorer(torch.nn.Module):
     """The policy as a module that maps a batch to log-probabilities: what DeepSpeed wraps.
 
-    LoRA's layers are fused. There are three ways: rows packed without padding; padded rows; and padded rows with the
-    logits of the whole batch, which is the model's own forward pass. At the start all of them score a few short rows.
-    The first that agrees with the last is taken, and said in the log.
+    LoRA's layers are fused, unless their weights are to be partitioned. There are three ways: rows packed without
+    padding; padded rows; and padded rows with the logits of the whole batch, which is the model's own forward pass. At
+    the start all of them score a few short rows. The first that agrees with the last is taken, and said in the log.
     """
 
-    def __init__(self, policy: Policy, temperature: float):
+    def __init__(self, policy: Policy, temperature: float, partitioned: bool = False):
         super().__init__()
         self.model, self.temperature = policy.model, temperature
-        fuse(self.model)
+        if not partitioned:
+            fuse(self.model)
         self.head = Head(self.base)
         self._way = self._choose(policy)
 

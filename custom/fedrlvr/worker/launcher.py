@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedrlvr.site_config import SiteConfig
@@ -32,12 +33,25 @@ def worker_environment(config: SiteConfig) -> dict[str, str]:
     """The environment of this process, without its own rank variables. The folder of the running Python comes first in
     PATH, whether or not its virtual environment is active."""
     environment = {name: value for name, value in os.environ.items() if name not in PLACE}
+    if config.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # or DeepSpeed would take a GPU
+    elif config.gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible_gpus(config.gpus, environment.get("CUDA_VISIBLE_DEVICES"))
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # no second store of torchrun's, which nobody would use
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
     if config.threads is not None:
         environment["OMP_NUM_THREADS"] = str(config.threads)
     return environment
+
+
+def visible_gpus(numbers: Sequence[int], inherited: str | None) -> str:
+    """CUDA_VISIBLE_DEVICES for a worker that may use these of the GPUs that torch sees here. Where the variable is set
+    already, as by a batch system, they are numbered in its order; CUDA stops at one that is not among them (-1)."""
+    if not inherited:
+        return ",".join(map(str, numbers))
+    names = inherited.split(",")
+    return ",".join(names[number].strip() if number < len(names) else "-1" for number in numbers)
 
 
 def take_place() -> None:

@@ -93,7 +93,7 @@ class Service:
         """Write the adapter as a PEFT directory, if it is to be kept; end the rollout engine, and unlock the run for
         another worker."""
         try:
-            if save and self._ranks.rank == 0:
+            if save:
                 self.trainer.engine.save_adapter(self._setup.site_config.state_dir / "adapter")
         finally:
             self.trainer.rollouts.generator.close()

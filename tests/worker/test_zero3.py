@@ -1,0 +1,100 @@
+"""ZeRO stage 3: no rank has the weights, and two ranks do what they do with whole ones."""
+
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.data.problems import read_problems
+from fedrlvr.protocol.answers import Failure
+from fedrlvr.protocol.records import Segment
+from fedrlvr.tasks import TASKS
+from fedrlvr.worker.setup import Ready
+
+RUN = {"run": "0123456789abcdef"}
+
+
+@pytest.fixture
+def site(set_up, small_job, supervised, right_answers):
+    """site(ZeRO stage, recover): two ranks of a site, ready to be asked. 3 problems make unequal work for them."""
+
+    def start(stage: int, recover: bool = False, **changes) -> Site:
+        more = {"grpo__prompts_per_step": 3, "optimizer__learning_rate": 1e-4, "grpo__num_iterations": 2}
+        job = small_job(**more | {"grpo__num_generations": 8, "grpo__beta": 0.01} | changes)
+        setup = set_up(job, labels=("A", "B", "C", "D"), recover=recover, run=RUN, stage=stage, processes=2)
+        return Site(*supervised(setup), right_answers)
+
+    return start
+
+
+class Site:
+    def __init__(self, supervisor, ready, requests, right_answers):
+        assert isinstance(ready, Ready), ready
+        self.supervisor, self.ready, self.requests, self._right = supervisor, ready, requests, right_answers
+        self.segment = Segment(0, 1, requests.spec.public_ids[:3])
+
+    def ask(self, request, tensors=None):
+        answer, tensors = self.supervisor.ask(request, tensors)
+        assert not isinstance(answer, Failure), answer
+        return tensors if tensors is not None else answer
+
+    def train(self):
+        adapter = initial_adapter(self.ready.adapter_spec, 0)
+        return self.ask(self.requests.train(self.segment, exchange=True, begin_round=True), adapter).steps
+
+    def exchange(self):
+        """Propose and swap; returns the step and the submitted difference."""
+        offers = self.ask(self.requests.propose(self.segment)).responses
+        assert {offer.problem_id for offer in offers} <= {*self.segment.public_ids}
+        answers = self._right(self._problems(), ("site-8",))
+        (step,) = self.ask(self.requests.swap(self.segment, answers)).steps
+        return step, self.ask(self.requests.submit())
+
+    def _problems(self):
+        problems = read_problems(self.supervisor._config.public_problems, TASKS["protocol"])
+        return [problem for problem in problems if problem.id in self.segment.public_ids]
+
+
+def close(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    for name, tensor in a.items():
+        torch.testing.assert_close(tensor, b[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_steps_of_two_ranks_without_whole_weights_are_those_with_them_also_after_a_restart(site):
+    whole = site(0)
+    (expected,) = whole.train()
+    step, delta = whole.exchange()
+    scores = whole.ask(whole.requests.validate()).scores
+    whole.supervisor.stop()
+    assert max(float(tensor.abs().max()) for tensor in delta.values()) > 1e-4
+
+    divided = site(3)
+    (private,) = divided.train()
+    for name in ("reward", "completions/mean_length", "optimizer_steps"):
+        assert private.metrics[name] == expected.metrics[name]
+    for name in ("loss", "grad_norm", "kl"):
+        assert private.metrics[name] == pytest.approx(expected.metrics[name], rel=1e-3, abs=1e-6)
+    os.killpg(divided.supervisor._process.pid, signal.SIGKILL)
+    divided.supervisor.stop()
+
+    restarted = site(3, recover=True)
+    again, other = restarted.exchange()
+    assert again.metrics["swap/fraction"] == step.metrics["swap/fraction"] > 0
+    close(other, delta)
+    assert restarted.ask(restarted.requests.validate()).scores == scores
+
+
+@pytest.mark.slow
+def test_the_adapter_is_saved_whole_when_the_worker_ends(site, tmp_path):
+    divided = site(3)
+    divided.train()
+    delta = divided.ask(divided.requests.submit())
+    start = initial_adapter(divided.ready.adapter_spec, 0)
+    divided.supervisor.stop(grace=60)
+    saved = load_file(divided.supervisor._config.state_dir / "adapter" / "adapter_model.safetensors")
+    close(saved, {name: start[name] + tensor for name, tensor in delta.items()})
