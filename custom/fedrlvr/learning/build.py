@@ -16,7 +16,7 @@ from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.learning.trainer import SiteProblems, Trainer
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.site_config import Hardware, LocalModel, SiteConfig
+from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.types import Problem
 
@@ -37,7 +37,7 @@ def build_trainer(
     policy = load_policy(config, job.lora, job.prompt, device)
     for name, members in (vars(problems) | {"public": list(problems.public.values())}).items():
         check_prompts(f"{name}_problems", members, policy, task, grpo.max_completion_length)
-    generator = build_generator(policy, config)
+    generator = build_generator(policy, config, ranks)
     engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
     engine.adapter_changed = generator.adapter_changed
     rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature)
@@ -46,11 +46,20 @@ def build_trainer(
     return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key)
 
 
-def build_generator(policy: Policy, config: Hardware) -> Generator:
-    """The rollout engine that the site's file names. Raises ValueError where it cannot sample from this model."""
+def build_generator(policy: Policy, config: SiteConfig, ranks: Ranks) -> Generator:
+    """The rollout engine that the site's file names. Raises ValueError where it cannot sample from this model, and
+    RuntimeError where its server does not start."""
     match config.rollout.engine:
         case "cached":
             return CachedSampler(policy, config.generation_batch_size)
+        case "continuous":
+            from fedrlvr.learning.continuous import ContinuousEngine
+
+            return ContinuousEngine(policy, config.generation_batch_size)
+        case "vllm":
+            from fedrlvr.learning.vllm_engine import VllmEngine
+
+            return VllmEngine(policy, config, ranks)
 
 
 def read_site_problems(config: SiteConfig, task: Task, spec: RunSpec) -> SiteProblems:

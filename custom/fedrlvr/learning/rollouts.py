@@ -40,12 +40,11 @@ class Rollouts:
         """As `groups`, with the random numbers in [0, 1) that decide the tokens, B x G x T."""
         mine = self.ranks.share(list(zip(problems, uniforms, strict=True)))
         sampled: list[tuple[Group, float]] = []
-        if mine:
-            prompts = [self.policy.encode_prompt(self.task.prompt(problem)) for problem, _ in mine]
-            groups = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
-            for (problem, _), samples in zip(mine, groups, strict=True):
-                group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
-                sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
+        prompts = [self.policy.encode_prompt(self.task.prompt(problem)) for problem, _ in mine]
+        rows = torch.cat([uniforms[:0].flatten(0, 1), *(rows for _, rows in mine)])
+        for (problem, _), samples in zip(mine, self.generator.sample(prompts, self.temperature, rows), strict=True):
+            group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
+            sampled.append((group, sum(sample.entropy for sample in samples) / len(samples)))
         everything = self.ranks.gather(sampled)
         return [group for group, _ in everything], sum(entropy for _, entropy in everything) / max(len(everything), 1)
 

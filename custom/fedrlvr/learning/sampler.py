@@ -38,6 +38,8 @@ class CachedSampler:
     ) -> list[list[Sample]]:
         """As `Generator.sample`. Where memory runs out, completions that have ended are kept. The others start over,
         half as many at once, and so it stays. Raises RuntimeError where memory does not hold a single one."""
+        if not prompts:
+            return []
         decoding = Decoding(self.policy, prompts, temperature, uniforms_NT)
         with self._merged():
             rows = min(self.rows_that_fit(decoding.columns), len(uniforms_NT))
