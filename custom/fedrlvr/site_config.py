@@ -61,14 +61,11 @@ class VllmSettings(Settings):
 
 
 class RolloutSettings(Settings):
-    """What samples completions."""
+    """What samples completions. Only `cached` repeats bit for bit."""
 
     engine: Literal["cached", "continuous", "vllm"] = Field(
         "cached",
-        description=(
-            "`cached`: the worker itself, repeatable bit for bit. `continuous`: the worker itself, by transformers' "
-            "continuous batching, for one GPU. `vllm`: a server."
-        ),
+        description="`cached`, `continuous` (transformers' continuous batching): the worker itself. `vllm`: a server.",
     )
     vllm: VllmSettings = VllmSettings()
 
