@@ -20,7 +20,7 @@ class ServedAdapters:
     """At most one adapter is at the server between two calls."""
 
     def __init__(self, policy: Policy, client: VllmClient, folder: Path):
-        self._policy, self._client, self._folder = policy, client, folder
+        self._policy, self._client, self._folder = policy, client, folder.resolve()
         self._name: str | None = None
 
     def current(self) -> str:

@@ -13,7 +13,7 @@ from fedrlvr.learning.model import Policy
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.vllm_adapters import ServedAdapters
 from fedrlvr.learning.vllm_client import RolloutServerError, VllmClient, Wanted
-from fedrlvr.learning.vllm_server import VllmServer
+from fedrlvr.learning.vllm_server import ServerFailed, VllmServer
 from fedrlvr.site_config import SiteConfig
 
 LOGGER = logging.getLogger(__name__)
@@ -38,12 +38,7 @@ class VllmEngine:
         self._adapters = ServedAdapters(policy, self._client, folder) if first else None
         self._base = ""
         try:
-            agrees = None
-            if first:
-                self._connect()
-                self._adapters.clear()
-                agrees = check_agreement("rollout.engine vllm", policy, self._sample_alone, self.adapter_changed)
-            self.exact_logprobs = ranks.broadcast(agrees)
+            self.exact_logprobs = ranks.broadcast(self._try() if first else None)
         except BaseException:
             self.close()
             raise
@@ -71,6 +66,17 @@ class VllmEngine:
             LOGGER.warning("the adapter stays at the server: %s", error)
         finally:
             self._client.close()
+
+    def _try(self) -> bool:
+        """Whether log-probabilities of sampling can be kept."""
+        self._connect()
+        try:
+            self._adapters.clear()
+            return check_agreement("rollout.engine vllm", self._policy, self._sample_alone, self.adapter_changed)
+        except RolloutServerError as error:
+            if self._server is None:
+                raise
+            raise ServerFailed(f"{error}; {self._server.last_words()}; see {self._server.log}") from None
 
     def _sample_alone(self, prompts, temperature: float, uniforms_NT: torch.Tensor) -> list[list[Sample]]:
         """As `sample`, on one rank."""

@@ -2,6 +2,7 @@
 that ends with the worker."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,8 @@ class VllmServer:
         self.stop()
         self._socket.unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)
-        theirs, self._lifeline = os.pipe()
+        theirs, ours = os.pipe()
+        self._lifeline = os.fdopen(ours, "wb")  # closed with this object, whatever becomes of it
         guard = [sys.executable, "-m", "fedrlvr.learning.vllm_guard", str(theirs)]
         try:
             self._process = start([*guard, *self._command], self.log, pass_fds=(theirs,))
@@ -65,12 +67,12 @@ class VllmServer:
         if not (self.running and answers()):
             how = f"did not start within rollout.vllm.start_timeout = {self._limit:g} s" if self.running else "died"
             self.stop()
-            raise ServerFailed(f"rollout.vllm: the server {how}: {self._last_words()}; see {self.log}")
+            raise ServerFailed(f"rollout.vllm: the server {how}: {self.last_words()}; see {self.log}")
 
     def stop(self) -> None:
         if self._process is not None:
             end(self._process)
-            os.close(self._lifeline)
+            self._lifeline.close()
             self._process = None
 
     def close(self) -> None:
@@ -78,10 +80,12 @@ class VllmServer:
         self.stop()
         self._folder.cleanup()
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """What it died of: the first error in its log, as others follow from it, else the last line."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        errors = [line for line in lines if "Error" in line]
-        return (errors or lines or ["it said nothing"])[-1][-300:].strip()
+        errors = [line for line in lines if re.search(r"[a-z]Error: ", line)]
+        said = errors[0] if errors else lines[-1] if lines else "it said nothing"
+        return said[said.rfind("] ") + 1 :].strip()[:300]
 
 
 def server_command(config: LocalModel, on_gpu: bool, lora_rank: int, socket: Path) -> list[str]:
