@@ -33,7 +33,17 @@ PAGES = {
     for page in (ROOT / "README.md", *sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md")))
 }
 FRONT, SETTINGS = "README.md", "app_configs/SETTINGS.md"
-OTHER_PROGRAMS = ("pytest ", "hf ", "pip ", "pip-compile ", "cyclonedx-py ", "nvflare ", "torchrun ", "export ")
+OTHER_PROGRAMS = (
+    "pytest ",
+    "hf ",
+    "pip ",
+    "pip-compile ",
+    "cyclonedx-py ",
+    "nvflare ",
+    "torchrun ",
+    "export ",
+    "vllm serve ",
+)
 VERSION = re.search(r"^version = (\S+)", (ROOT / "setup.cfg").read_text(), re.MULTILINE)[1]
 
 

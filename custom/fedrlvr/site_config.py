@@ -3,17 +3,77 @@
 import shlex
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fedrlvr.config import Settings
 
 
-class RolloutSettings(Settings):
-    """What samples completions."""
+class VllmSettings(Settings):
+    """A vLLM server. Either the worker starts its own, with `python`, or somebody else runs it, at `url`. It gets the
+    prompts of private problems and the site's adapter."""
 
-    engine: Literal["cached"] = Field("cached", description="`cached`: the worker itself, from the model it trains.")
+    python: Path | None = Field(
+        None, description="The Python of the virtual environment that vLLM is installed in, which is not this one's."
+    )
+    flags: tuple[str, ...] = Field(
+        (), description="More arguments of the server that the worker starts, as in [--max-model-len, '4096']."
+    )
+    start_timeout: float = Field(300.0, gt=0, description="Seconds that it may take to start.")
+    url: str | None = Field(
+        None, description="https://HOST:PORT, or on this machine http://127.0.0.1:PORT or unix:/SOCKET."
+    )
+    adapter_folder: Path | None = Field(
+        None, description="With `url`: a folder of this site alone, which the server reads under the same path."
+    )
+    ca_file: Path | None = Field(
+        None, description="With https: certificates to trust (PEM) instead of the machine's own."
+    )
+    token_variable: str | None = Field(
+        None, description="With `url`: the environment variable of the worker that holds the server's API key."
+    )
+    request_timeout: float = Field(600.0, gt=0, description="Seconds that the completions to one prompt may take.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_private(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        loopback = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if parts.username or parts.query or parts.fragment:
+            raise ValueError("must not hold a user, a password, a query or a fragment; see token_variable")
+        if parts.scheme == "http" and not loopback:
+            raise ValueError("http does not hide private problems from the network; use https")
+        if not ((parts.scheme in ("http", "https") and parts.hostname) or (parts.scheme == "unix" and parts.path)):
+            raise ValueError("expected https://HOST:PORT, http://127.0.0.1:PORT or unix:/SOCKET")
+        return url
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.python and self.url:
+            raise ValueError("python starts a server and url names one that runs: give one of them")
+        if self.url and not self.adapter_folder:
+            raise ValueError("url needs adapter_folder: the server loads each new adapter from there")
+        return self
+
+
+class RolloutSettings(Settings):
+    """What samples completions. Only `cached` repeats bit for bit."""
+
+    engine: Literal["cached", "continuous", "vllm"] = Field(
+        "cached",
+        description="`cached`, `continuous` (transformers' continuous batching): the worker itself. `vllm`: a server.",
+    )
+    vllm: VllmSettings = VllmSettings()
+
+    @model_validator(mode="after")
+    def _has_a_server(self) -> Self:
+        if self.engine == "vllm" and not (self.vllm.python or self.vllm.url):
+            raise ValueError("engine vllm needs vllm.python or vllm.url")
+        return self
 
 
 def _distinct(numbers: tuple[int, ...]) -> tuple[int, ...]:
@@ -121,3 +181,7 @@ class SiteConfig(LocalModel):
             path = getattr(self, name)
             if path is not None and not path.is_file():
                 raise FileNotFoundError(f"{name}: no such file: {path}")
+        for name in ("python", "ca_file", "adapter_folder"):
+            path = getattr(self.rollout.vllm, name)
+            if self.rollout.engine == "vllm" and path is not None and not path.exists():
+                raise FileNotFoundError(f"rollout.vllm.{name}: there is no {path}")

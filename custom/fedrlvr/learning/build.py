@@ -17,7 +17,7 @@ from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.learning.trainer import SiteProblems, Trainer
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.site_config import Hardware, LocalModel, SiteConfig
+from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.types import Problem
 
@@ -41,7 +41,7 @@ def build_trainer(
         device = torch.device("cpu")  # DeepSpeed moves to the GPU what this rank keeps
     policy = load_policy(config, job.lora, job.prompt, device)
     engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
-    generator = build_generator(policy, config)
+    generator = build_generator(policy, config, ranks)
     limit = prompt_limit(policy.max_length, grpo)
     rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature, limit)
     problems, too_long = fitting(problems, rollouts)
@@ -51,11 +51,20 @@ def build_trainer(
     return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key, too_long)
 
 
-def build_generator(policy: Policy, config: Hardware) -> Generator:
-    """The rollout engine that the site's file names. Raises ValueError where it cannot sample from this model."""
+def build_generator(policy: Policy, config: SiteConfig, ranks: Ranks) -> Generator:
+    """The rollout engine that the site's file names. Raises ValueError where it cannot sample from this model, and
+    RuntimeError where its server does not start."""
     match config.rollout.engine:
         case "cached":
             return CachedSampler(policy, config.generation_batch_size)
+        case "continuous":
+            from fedrlvr.learning.continuous import ContinuousEngine
+
+            return ContinuousEngine(policy, config.generation_batch_size)
+        case "vllm":
+            from fedrlvr.learning.vllm_engine import VllmEngine
+
+            return VllmEngine(policy, config, ranks)
 
 
 def read_site_problems(config: SiteConfig, task: Task, spec: RunSpec) -> SiteProblems:

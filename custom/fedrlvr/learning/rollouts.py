@@ -54,15 +54,14 @@ class Rollouts:
         rows = zip((p for p, fits in zip(problems, fit, strict=True) if fits), uniforms[fit], strict=True)
         mine = self.ranks.share(list(rows))
         prompts = [self._prompt(problem) for problem, _ in mine]
-        samples: list[list[Sample]] = []
+        draws = torch.cat([uniforms[:0].flatten(0, 1), *(rows for _, rows in mine)])
         with in_step(self.policy.model, self._read_one_token):
-            if mine:
-                samples = self.generator.sample(prompts, self.temperature, torch.cat([rows for _, rows in mine]))
+            groups = self.generator.sample(prompts, self.temperature, draws)
         sampled: list[tuple[Group, float, float]] = []
-        for (problem, _), some in zip(mine, samples, strict=True):
-            group = Group(problem, tuple(self._completion(problem, sample) for sample in some))
-            logprob = sum(sum(sample.logprobs) for sample in some)
-            sampled.append((group, sum(sample.entropy for sample in some) / len(some), logprob))
+        for (problem, _), samples in zip(mine, groups, strict=True):
+            group = Group(problem, tuple(self._completion(problem, sample) for sample in samples))
+            logprob = sum(sum(sample.logprobs) for sample in samples)
+            sampled.append((group, sum(sample.entropy for sample in samples) / len(samples), logprob))
         everything = self.ranks.gather(sampled)
         for _, _, logprob in everything:
             check_finite("log-probability of sampled tokens", logprob, self.policy)

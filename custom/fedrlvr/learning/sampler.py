@@ -42,6 +42,8 @@ class CachedSampler:
         """As `Generator.sample`. Where memory runs out, completions that have ended are kept. The others start over,
         half as many at once, and so it stays. Raises RuntimeError where memory does not hold a single one, and where it
         runs out in a forward pass that all ranks make together."""
+        if not prompts:
+            return []
         decoding = Decoding(self.policy, prompts, temperature, uniforms_NT, self.top_p)
         with self._merged():
             rows = min(self.rows_that_fit(decoding.columns), len(uniforms_NT))
