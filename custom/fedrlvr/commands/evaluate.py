@@ -85,24 +85,19 @@ def run(arguments: argparse.Namespace) -> int:
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings.check_model()
     adapter = arguments.adapter
-    file = ResultsFile(
-        arguments.out / "results.jsonl",
-        {
-            "model": weights_fingerprint(arguments.model),
-            "adapter": adapter and weights_fingerprint(adapter),
-            "problems": manifest_hash(problems),
-            "task": task.name,
-            "samples": arguments.samples,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_prompt_length": sampling.max_prompt_length,
-            "max_completion_length": sampling.max_completion_length,
-            "seed": arguments.seed,
-            "dtype": arguments.dtype,
-            "prompt": prompt.model_dump(mode="json"),
-            "verifier": verifier.model_dump(mode="json"),
-        },
-    )
+    measured = {
+        "model": weights_fingerprint(arguments.model),
+        "adapter": adapter and weights_fingerprint(adapter),
+        "problems": manifest_hash(problems),
+        "task": task.name,
+        "samples": arguments.samples,
+        **sampling.model_dump(),
+        "seed": arguments.seed,
+        "dtype": arguments.dtype,
+        "prompt": prompt.model_dump(mode="json"),
+        "verifier": verifier.model_dump(mode="json"),
+    }
+    file = ResultsFile(arguments.out / "results.jsonl", measured)
     if any(problem.id not in file.done for problem in problems):
         policy = load_trained(settings, adapter, prompt, choose_device(settings))
         _measure(policy, task, problems, file, arguments, sampling)
