@@ -133,6 +133,13 @@ def test_text_that_all_problems_begin_with_is_named_where_it_leaves_too_few():
         prepare_sets(Pool(rows), plan())
 
 
+def test_so_it_is_where_too_few_are_left_to_hold_out():
+    alike = [replace(p, prompt=f"{LONG} {LONG} {p.prompt}") for p in many(20)]
+    shared = {"public": alike[:3], "test": alike[3:6]}
+    with pytest.raises(PreparationError, match=r"it has 3 problems in all.*; 20 have at least 50%"):
+        prepare_sets(Pool([*alike, *many(5, "other")]), Plan(sites=2, shared=True, heldout=4), shared)
+
+
 def test_which_problems_are_shared_depends_on_the_seed_and_their_own_text_alone():
     rows, test = many(40), many(20, "test")
     made = prepare_sets(Pool(rows, test), plan(heldout=1))

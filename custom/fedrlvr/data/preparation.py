@@ -104,7 +104,8 @@ def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
         if len(texts) <= plan.heldout:
             raise PreparationError(
                 f"{site}: heldout is {plan.heldout}, but it has {len(texts)} problems in all, and at least one must be "
-                "left to train on; try a smaller --heldout, fewer --sites or another --partition"
+                f"left to train on{_too_alike(len(made.matches), plan.overlap)}; try a smaller --heldout, fewer "
+                "--sites or another --partition"
             )
         if plan.heldout:
             chosen = list(texts)[: plan.heldout]
@@ -113,7 +114,7 @@ def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
         made.private[site] = list(_unseen(texts, seen, made).values())
         if not made.private[site]:
             raise PreparationError(
-                f"{site}: no problem is left to train on{_too_alike(len(texts), seen)}; try a smaller --heldout"
+                f"{site}: no problem is left to train on{_too_alike(len(texts), plan.overlap)}; try a smaller --heldout"
             )
 
 
@@ -140,7 +141,7 @@ def _take(count: int, name: str, texts: Texts, seen: Seen, made: Prepared) -> li
     if len(chosen) < count:
         raise PreparationError(
             f"{name}: {count} problems asked for, but only {len(chosen)} of the {available} distinct ones can be used"
-            f"{_too_alike(available - len(chosen), seen)}; try a smaller --{name}"
+            f"{_too_alike(available - len(chosen), seen.overlap)}; try a smaller --{name}"
         )
     return [_move(text, texts, name, seen) for text in chosen]
 
@@ -163,12 +164,12 @@ def _is_seen(text: str, problem: Problem, seen: Seen, made: Prepared) -> bool:
     return match is not None
 
 
-def _too_alike(count: int, seen: Seen) -> str:
+def _too_alike(count: int, overlap: float) -> str:
     """Why so many problems cannot be used."""
     if not count:
         return ""
     return (
-        f"; {count} have at least {seen.overlap:.0%} of their 8-word sequences in common with a problem of another set "
+        f"; {count} have at least {overlap:.0%} of their 8-word sequences in common with a problem of another set "
         "(--overlap), as problems have that all begin with the same text: put an instruction and examples into the "
         "preset's prompt.instruction and prompt.examples"
     )
