@@ -29,7 +29,9 @@ class CachedSampler:
         """At most `batch_size` completions are in memory at once; None: as many as it holds. Raises ValueError where
         the model's cache is of a kind that `RowCache` cannot hold."""
         self.policy, self.batch_size = policy, batch_size
-        self.exact_logprobs = policy.model.dtype == torch.float32
+        # Kernels for weights in 4 bits round more than float32 does, and for other shapes in another way.
+        packed = getattr(policy.model, "is_loaded_in_4bit", False)
+        self.exact_logprobs = policy.model.dtype == torch.float32 and not packed
         self._memory = RowMemory(policy.model)
 
     @torch.no_grad()
