@@ -4,13 +4,20 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from fedrlvr.algorithms.lora import excluded
 from fedrlvr.config import LoraSettings, PromptSettings
@@ -109,6 +116,7 @@ def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedMod
     try:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             path,
+            **_in_4bit(settings, device),
             dtype=DTYPES[settings.dtype],
             attn_implementation=settings.attn_implementation,
             local_files_only=True,
@@ -122,7 +130,17 @@ def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedMod
     if missing:  # transformers fills them with random numbers
         raise ValueError(f"{path}: {len(missing)} weights are missing, such as {missing[0]}; get the whole checkpoint")
     _check_vocabulary(model, tokenizer)
-    return model.to(device), tokenizer
+    return model if settings.load_in_4bit else model.to(device), tokenizer
+
+
+def _in_4bit(settings: LocalModel, device: torch.device) -> dict:
+    """What `from_pretrained` is told for weights in 4 bits; they stay where they are loaded. Raises ValueError."""
+    if not settings.load_in_4bit:
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise ValueError("load_in_4bit: needs bitsandbytes; pip install 'fedrlvr[quant]', or leave it out")
+    how = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": DTYPES[settings.dtype]}
+    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, **how), "device_map": {"": device}}
 
 
 def _policy(model: PeftModel | PreTrainedModel, tokenizer, prompt: PromptSettings) -> Policy:

@@ -31,7 +31,9 @@ class CachedSampler:
         measuring: training would need the log-probabilities of all tokens. Raises ValueError where the model's cache is
         of a kind that `RowCache` cannot hold."""
         self.policy, self.batch_size, self.top_p = policy, batch_size, top_p
-        self.exact_logprobs = policy.model.dtype == torch.float32
+        # Kernels for weights in 4 bits round more than float32 does, and for other shapes in another way.
+        packed = getattr(policy.model, "is_loaded_in_4bit", False)
+        self.exact_logprobs = policy.model.dtype == torch.float32 and not packed
         self._memory = RowMemory(policy.model)
         self._together = is_partitioned(policy.model)
 

@@ -156,7 +156,9 @@ def model_bytes(config: SiteConfig) -> float:
     settings = _model_config(config)
     stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
     on_disk = sum(path.stat().st_size for path in config.model_path.glob("*.safetensors"))
-    return on_disk * BYTES[config.dtype] / BYTES.get(stored, 4)
+    # In 4 bits, embeddings and scales are kept beside the linear layers' half a byte.
+    loaded = 1 if config.load_in_4bit else BYTES[config.dtype]
+    return on_disk * loaded / BYTES.get(stored, 4)
 
 
 def _model_config(config: SiteConfig) -> dict:
