@@ -21,6 +21,7 @@ from fedrlvr.site.checks import (
     check_versions,
 )
 from fedrlvr.site.fingerprint import model_fingerprint
+from fedrlvr.site.memory_check import check_step_memory
 from fedrlvr.site.rehearsal import rehearse
 from fedrlvr.site.trial import TrialFailed
 from fedrlvr.site_config import SiteConfig
@@ -70,6 +71,7 @@ def _check_up(arguments, console: Screen) -> Iterator[Finding]:
             sound = sound and finding.status != "failed"
             yield finding
     if sound:
+        yield from _guarded("step memory", lambda: check_step_memory(config, site_job(config, preset)))
         with console.status("rehearsing: the worker starts, samples and takes a step"):
             shared = config.public_problems, config.test_problems
             yield from _guarded("rehearsal", lambda: rehearse(spec_on(*shared, site_job(config, preset)), config))

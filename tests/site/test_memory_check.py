@@ -1,0 +1,35 @@
+"""What the doctor says of a step's memory."""
+
+import pytest
+
+from fedrlvr.learning.requirement import Requirement
+from fedrlvr.site.checks import GIB
+from fedrlvr.site.memory_check import check_step_memory, longest_prompt, verdict
+
+
+@pytest.mark.parametrize(("free", "status"), [(8.0, "ok"), (6.0, "failed")])
+def test_the_largest_part_names_the_setting_to_lower(free, status):
+    need = Requirement(weights=1 * GIB, adapter=0.5 * GIB, sampling=2 * GIB, training=3 * GIB, rows=64)
+    finding = verdict(need, free * GIB, "this machine")
+    assert (finding.about, finding.status) == ("step memory", status)
+    assert finding.text == (
+        f"about 7.0 of {free:.1f} GiB free on this machine for a rank's step: weights 1.0, adapter 0.5, sampling 2.0, "
+        "training 3.0; 64 completions sampled at once"
+    )
+    assert finding.remedy == "a smaller micro_batch_size, or gradient_checkpointing: true"
+    assert verdict(need, 5.1 * GIB, "GPU 0").status == "ok"
+
+
+def test_it_is_worked_out_for_this_job_at_this_site(site_files, small_job):
+    _, configs = site_files({"site-1": ("A", "B")})
+    assert longest_prompt(configs["site-1"], small_job()) == 6  # A3725?
+    (finding,) = check_step_memory(configs["site-1"], small_job())
+    assert finding.status == "ok"
+    assert "16 completions sampled at once" in finding.text
+
+
+def test_a_model_that_needs_more_than_shapes_is_a_warning(site_files, small_job, tmp_path):
+    _, configs = site_files({"site-1": ("A", "B")})
+    (finding,) = check_step_memory(configs["site-1"].model_copy(update={"model_path": tmp_path}), small_job())
+    assert finding.status == "warning"
+    assert finding.text.startswith("cannot be worked out for this model: ")
