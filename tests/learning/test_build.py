@@ -87,6 +87,16 @@ def test_differential_privacy_with_partitioned_weights(site_files, small_job):
         build_trainer(spec_of(small_job(privacy__mode="dp_grpo"), configs), "site-1", configs["site-1"], Ranks())
 
 
+@pytest.mark.parametrize("engine", ["continuous", "vllm"])
+def test_an_engine_that_reads_whole_weights_with_partitioned_ones(site_files, job, engine):
+    rollout = {"engine": engine, "vllm": {"url": "http://127.0.0.1:9", "adapter_folder": "adapters"}}
+    _, configs = site_files({"site-1": ("A",)}, stage=3, rollout=rollout)
+    with pytest.raises(
+        ValueError, match=rf"deepspeed.json: rollout.engine {engine} needs whole weights; use ZeRO stage 2"
+    ):
+        build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
+
+
 def test_lora_targets_that_match_nothing(site_files, small_job):
     _, configs = site_files({"site-1": ("A",)})
     job = small_job(lora__target_modules=["no_such_proj"])

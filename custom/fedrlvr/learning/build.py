@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import manifest_hash, read_measured, read_problems
 from fedrlvr.learning.dp_step import DpStep
 from fedrlvr.learning.engine import Engine, read_deepspeed_config, zero_stage
@@ -36,8 +37,7 @@ def build_trainer(
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)
     device = choose_device(config)
     if zero_stage(deepspeed_config) == 3:
-        if job.privacy.mode == "dp_grpo":
-            raise ValueError(f"{config.deepspeed_config}: dp_grpo needs gradients of whole weights; use ZeRO stage 2")
+        _check_divided(config, job)
         device = torch.device("cpu")  # DeepSpeed moves to the GPU what this rank keeps
     policy = load_policy(config, job.lora, job.prompt, device)
     engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
@@ -49,6 +49,16 @@ def build_trainer(
     step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size)
     dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
     return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key, too_long)
+
+
+def _check_divided(config: SiteConfig, job: JobConfig) -> None:
+    if job.privacy.mode == "dp_grpo":
+        raise ValueError(f"{config.deepspeed_config}: dp_grpo needs gradients of whole weights; use ZeRO stage 2")
+    if config.rollout.engine != "cached":
+        raise ValueError(
+            f"{config.deepspeed_config}: rollout.engine {config.rollout.engine} needs whole weights; use ZeRO stage 2, "
+            "or rollout.engine cached"
+        )
 
 
 def build_generator(policy: Policy, config: SiteConfig, ranks: Ranks) -> Generator:
