@@ -102,7 +102,7 @@ class Alternating:
         return problem
 
 
-def save_model(workload: Workload, folder: Path) -> None:
+def save_model(workload: Workload, folder: Path, device: str = "cpu", dtype: str = "float32") -> None:
     """A random model, and a tokenizer in which each token is a word."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -111,7 +111,8 @@ def save_model(workload: Workload, folder: Path) -> None:
     torch.manual_seed(0)
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
     config = CONFIG_MAPPING[workload.family](**workload.shape, tie_word_embeddings=True, **ids)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    with torch.device(device):
+        AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(folder)
     words = {"<pad>": 0, "<end>": 1, "<unknown>": 2} | {f"w{i}": i for i in range(3, workload.shape["vocab_size"])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unknown>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

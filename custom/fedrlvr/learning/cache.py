@@ -6,13 +6,17 @@ transformers' own layers make a new copy of all keys and values for each token, 
 import torch
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
-    DummyLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
     LinearAttentionAndSlidingWindowAttentionLayer,
     LinearAttentionLayer,
 )
+
+try:
+    from transformers.cache_utils import DummyLayer
+except ImportError:  # transformers 5.17, in which every layer has a cache
+    from transformers.cache_utils import CacheLayerMixin as DummyLayer
 
 SPARE = 8  # an eighth of the columns is spare: once it is used up, what is kept is moved to the memory's beginning
 

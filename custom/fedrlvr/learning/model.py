@@ -88,7 +88,9 @@ def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings
         task_type="CAUSAL_LM",
     )
     if settings.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        # its name before transformers 5.20 was another
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable()
     return _policy(get_peft_model(model, config, autocast_adapter_dtype=False), tokenizer, prompt)
 
 
