@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 
 import pytest
 import torch
@@ -87,14 +88,22 @@ def test_differential_privacy_with_partitioned_weights(site_files, small_job):
         build_trainer(spec_of(small_job(privacy__mode="dp_grpo"), configs), "site-1", configs["site-1"], Ranks())
 
 
-@pytest.mark.parametrize("engine", ["continuous", "vllm"])
-def test_an_engine_that_reads_whole_weights_with_partitioned_ones(site_files, job, engine):
-    rollout = {"engine": engine, "vllm": {"url": "http://127.0.0.1:9", "adapter_folder": "adapters"}}
-    _, configs = site_files({"site-1": ("A",)}, stage=3, rollout=rollout)
-    with pytest.raises(
-        ValueError, match=rf"deepspeed.json: rollout.engine {engine} needs whole weights; use ZeRO stage 2"
-    ):
-        build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [
+        ({"rollout": {"engine": "continuous"}}, "rollout.engine continuous needs whole weights; use ZeRO stage 2"),
+        (
+            {"rollout": {"engine": "vllm", "vllm": {"python": sys.executable}}},
+            "rollout.engine vllm needs whole weights; use ZeRO stage 2",
+        ),
+        ({"load_in_4bit": True}, "load_in_4bit was not tried with ZeRO stage 3; use ZeRO stage 2"),
+    ],
+)
+def test_what_needs_whole_weights_with_partitioned_ones(site_files, job, hardware, said):
+    _, configs = site_files({"site-1": ("A",)}, stage=3)
+    config = SiteConfig(**configs["site-1"].model_dump() | hardware | {"rollout": hardware.get("rollout", {})})
+    with pytest.raises(ValueError, match=f"deepspeed.json: {said}"):
+        build_trainer(spec_of(job, configs), "site-1", config, Ranks())
 
 
 def test_lora_targets_that_match_nothing(site_files, small_job):

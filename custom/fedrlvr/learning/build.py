@@ -59,6 +59,8 @@ def _check_divided(config: SiteConfig, job: JobConfig) -> None:
             f"{config.deepspeed_config}: rollout.engine {config.rollout.engine} needs whole weights; use ZeRO stage 2, "
             "or rollout.engine cached"
         )
+    if config.load_in_4bit:
+        raise ValueError(f"{config.deepspeed_config}: load_in_4bit was not tried with ZeRO stage 3; use ZeRO stage 2")
 
 
 def build_generator(policy: Policy, config: SiteConfig, ranks: Ranks) -> Generator:
