@@ -29,7 +29,8 @@ def print_summary(summary: dict, console: Screen) -> None:
 
 
 def _print_best(summary: dict, console: Screen) -> None:
-    if best := summary["best"]:
+    best = summary["best"]
+    if best and best["round"] + 1 < summary["rounds"]:
         on = {"heldout": "the sites' held-out problems", "test": "the test set"}[best["measured_on"]]
         rounds = f"{best['round'] + 1} of {summary['rounds']}"
         console.print(
