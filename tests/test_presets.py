@@ -85,3 +85,19 @@ def test_a_deepspeed_file_that_oversteps_is_refused_by_name(tmp_path, text, reas
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"zero\.json: .*({reason})"):
         read_deepspeed_config(path)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["site.generation_batch_size=32"],
+        ["site.processes=2"],
+        ["site.processes=2", "deepspeed=deepspeed/zero3.json"],
+        ["site.gpus=[2, 3]"],
+    ],
+)
+def test_settings_for_other_numbers_of_gpus_fit_the_preset(overrides):
+    path = next(path for path in PRESETS if path.stem == "math-qwen3-1.7b")
+    experiment = load_experiment(path, overrides)
+    assert experiment.deepspeed.is_file()
+    assert experiment != load_experiment(path)
