@@ -1,6 +1,7 @@
 """A tiny base model, and sites put together from the real parts, for every test that needs them."""
 
 import json
+import logging
 import os
 import signal
 import zlib
@@ -46,6 +47,15 @@ def one_rank():
     """What a launcher would set, so that DeepSpeed engines can live in the test process."""
     os.environ.update(SINGLE_PROCESS)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """A run has libraries say errors only. The next test hears all."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)
 
 
 @pytest.fixture(scope="session")

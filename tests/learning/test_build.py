@@ -160,7 +160,6 @@ def test_a_prompt_that_is_too_long_for_the_model_is_left_out_and_counted(arithme
     trainer = build_trainer(spec, "site-1", config, Ranks())
     kept = [problem.id for i, problem in enumerate(before.problems.private, start=1) if i not in (3, 9)]
     assert [problem.id for problem in trainer.problems.private] == kept
-    assert list(trainer.problems.public) == [name for i, name in enumerate(spec.public_ids, start=1) if i != 2]
     assert trainer.too_long == {"private": 2, "public": 1}
     assert "private: 2 of 16 problems have prompts of more than 491 tokens and are left out" in caplog.text
     assert "public: 1 of 8 problems have prompts of more than 491 tokens and are left out" in caplog.text

@@ -4,8 +4,6 @@ every site's file are made here, or copied from what the user names."""
 import argparse
 from pathlib import Path
 
-import torch
-
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
@@ -52,6 +50,8 @@ def prepare_sites(
 ) -> PreparedRun:
     """Make a new folder for the run, write every site's problems, make or find the base model, and deal this machine's
     GPUs to the sites. `gpus_here` is how many there are; None: as many as torch sees."""
+    import torch  # only now: bad settings are told without it
+
     gpus = usable_gpus(experiment.site, torch.cuda.device_count() if gpus_here is None else gpus_here)
     task = task_named(experiment.task, experiment.verifier)
     if experiment.start_from is not None:

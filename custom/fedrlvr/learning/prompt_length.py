@@ -63,8 +63,8 @@ def check_prompts(name: str, problems: Sequence[Problem], policy: Policy, task: 
 
 
 def fitting(problems: SiteProblems, rollouts: Rollouts) -> tuple[SiteProblems, dict[str, int]]:
-    """The site's problems without those of the private and the public set that are too long; and how many are too long
-    in each set that has any. Raises ValueError as `check_prompts` and `count_too_long`."""
+    """The site's problems without those private ones that are too long (public ones the trainer leaves out); and how
+    many are too long in each set that has any. Raises ValueError as `check_prompts` and `count_too_long`."""
     sets: Mapping[str, Sequence[Problem]] = vars(problems) | {"public": list(problems.public.values())}
     too_long = {}
     for name, members in sets.items():
@@ -74,8 +74,7 @@ def fitting(problems: SiteProblems, rollouts: Rollouts) -> tuple[SiteProblems, d
             what = "are left out" if name in ("private", "public") else "count as not solved"
             LOGGER.warning("%s", in_words(name, lengths, rollouts.max_prompt_length, what))
     private = [problem for problem in problems.private if rollouts.fits(problem)]
-    public = {name: problem for name, problem in problems.public.items() if rollouts.fits(problem)}
-    return replace(problems, private=private, public=public), too_long
+    return replace(problems, private=private), too_long
 
 
 def count_too_long(name: str, lengths: Sequence[int], limit: int | None) -> int:

@@ -219,8 +219,8 @@ class Trainer:
 
     def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
         random = stream(self._own_seed, self.site, f"{purpose} variants", segment.index)
-        known = self.problems.public  # without what is too long for the model, here as at all sites
-        problems = self._shown([known[i] for i in segment.public_ids if i in known], random)
+        asked = [self.problems.public[name] for name in segment.public_ids]
+        problems = self._shown([problem for problem in asked if self.rollouts.fits(problem)], random)
         seed = self._seed(f"{purpose} rollout", segment.index)
         return self.rollouts.groups(problems, self.job.grpo.num_generations, seed)
 
