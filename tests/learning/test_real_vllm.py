@@ -110,6 +110,15 @@ def test_samples_follow_the_policys_distribution(engine, policy):
     assert float((counts / 2000 - expected).abs().sum()) / 2 < 0.1
 
 
+def test_more_prompts_than_the_server_reads_at_once(engine, policy):
+    """It reads 2,048 tokens at once; without a GPU it must not cut the last prompt of these."""
+    many = [
+        tuple(torch.randint(3, 26, (60 + i,), generator=torch.Generator().manual_seed(i)).tolist()) for i in range(60)
+    ]
+    rows = torch.rand(120, 5, generator=torch.Generator().manual_seed(0))
+    assert compare(policy, many, engine.sample(many, 1.0, rows), 1.0).largest < 1e-4
+
+
 def test_a_server_that_was_killed_is_started_again(engine, policy):
     engine.sample(prompts(policy), 1.0, uniforms())
     for process in psutil.Process().children(recursive=True):

@@ -144,6 +144,7 @@ def test_the_command_serves_this_model_with_an_adapter_and_the_sites_flags_count
     assert "--logprobs-mode processed_logprobs --generation-config vllm" in words
     assert "VLLM_CPU_KVCACHE_SPACE=1" in command
     assert "--gpu-memory-utilization" not in command
+    assert "--no-enable-chunked-prefill" in command
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "9")
     on_gpu = server_command(settings("/v/python"), True, 8, Path("/s"))
     assert "VLLM_CPU_KVCACHE_SPACE=9" in on_gpu

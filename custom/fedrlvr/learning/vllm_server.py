@@ -101,7 +101,8 @@ def server_command(config: LocalModel, on_gpu: bool, lora_rank: int, socket: Pat
     most = next(rank for rank in RANKS if rank >= lora_rank)
     adapters = ["--enable-lora", "--max-loras", "2", "--max-cpu-loras", "4", "--max-lora-rank", str(most)]
     sampling = ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
-    memory = ["--gpu-memory-utilization", GPU_SHARE] if on_gpu else []
+    # Without a GPU, the server dies of a request with a seed whose prompt is read in two parts (vLLM 0.32).
+    machine = ["--gpu-memory-utilization", GPU_SHARE] if on_gpu else ["--no-enable-chunked-prefill"]
     vllm = config.rollout.vllm
-    flags = [*model, *adapters, *sampling, *memory, *QUIET, *vllm.flags, "--uds", str(socket)]
+    flags = [*model, *adapters, *sampling, *machine, *QUIET, *vllm.flags, "--uds", str(socket)]
     return ["env", *changed, str(vllm.python), "-I", "-m", MODULE, *flags]
