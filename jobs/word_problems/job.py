@@ -1,9 +1,7 @@
 """Word problems: a pretrained model learns to put them as expressions, from two sites with different operations.
 
-python jobs/word_problems/model.py models/SmolLM2-135M-Instruct       # where no model hub can be reached
-fedrlvr prepare --dataset asdiv --labels Addition Subtraction Multiplication Common-Division --sites 2 \
-    --partition label --public 64 --test 100 --out data/word_problems
-python jobs/word_problems/job.py --data data/word_problems --model models/SmolLM2-135M-Instruct
+python jobs/word_problems/job.py --data data/word_problems --model models/SmolLM2-135M-Instruct    # README.md: both
+python jobs/word_problems/job.py --data data/word_problems --model models/SmolLM2-135M-Instruct --method fedavg
 """
 
 from pathlib import Path

@@ -63,19 +63,6 @@ def test_without_a_test_split_test_is_held_out_of_train():
     assert made.removed == {}
 
 
-def test_problems_of_other_labels_are_left_out_and_counted():
-    made = prepare_sets(Pool(many(20), many(9, "test")), plan(labels=("a", "c"), partition="label"))
-    problems = [problem for part in sets_of(made).values() for problem in part]
-    assert {problem.label for problem in problems} == {"a", "c"}
-    assert made.removed == {"other labels": 10 + 4, "left over in the test split": 1}
-    assert len(problems) == 14
-
-
-def test_a_label_that_no_problem_has_is_refused():
-    with pytest.raises(PreparationError, match="--labels: no problem is labelled 'x'; known: a, b, c, d"):
-        prepare_sets(Pool(many(20)), plan(labels=("a", "x")))
-
-
 def test_an_empty_test_split_is_not_replaced_by_train():
     with pytest.raises(PreparationError, match="test: 4 problems asked for, but only 0 of the 0 distinct ones"):
         prepare_sets(Pool(many(20), []), plan())

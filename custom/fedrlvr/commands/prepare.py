@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, choices=(*SOURCES, "jsonl"))
     parser.add_argument("--source", help="a directory, a file or a hub id; default: the data set's own hub id")
     parser.add_argument("--task", help="with jsonl, if the file names none")
-    parser.add_argument("--labels", nargs="+", default=(), metavar="LABEL", help="leave out problems of other labels")
     parser.add_argument("--sites", type=int, required=True, metavar="K")
     parser.add_argument("--partition", choices=get_args(Partition), default="iid", help="default: iid")
     parser.add_argument("--alpha", type=float, metavar="A", help="for dirichlet; the smaller, the more unequal")

@@ -8,7 +8,7 @@ not on the order or number of rows.
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Self
 
@@ -28,7 +28,6 @@ class Plan(Settings):
     """How many sites and problems there are, and how they are divided. `heldout` is per site. With `shared` the public
     and the test set are given, so they have no size here."""
 
-    labels: tuple[str, ...] = ()  # () = all
     sites: int = Field(ge=1)
     partition: Partition = "iid"
     alpha: float | None = Field(None, gt=0)
@@ -73,10 +72,8 @@ class Prepared:
 
 def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]] | None = None) -> Prepared:
     """Make the sets of a plan. `shared` has the public and the test set if the plan has `shared`. Raises
-    PreparationError if there are fewer problems than asked for, for a label that no problem has, and as `partition`."""
+    PreparationError if there are fewer problems than asked for, and as `partition`."""
     made = Prepared()
-    if plan.labels:
-        pool = _of_labels(pool, plan.labels, made)
     made.removed.update({"bad gold": len(pool.refused), "no single right option": pool.skipped})
     made.removed["two final answers"] = len(pool.two_answers)
     begin_with = shared_turns(chain(pool.train, pool.test or (), *(shared or {}).values()))
@@ -98,16 +95,6 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
     _check_ids(made, pool)
     made.removed = +made.removed
     return made
-
-
-def _of_labels(pool: Pool, labels: Collection[str], made: Prepared) -> Pool:
-    known = {problem.label for problem in pool.train}
-    unknown = sorted(set(labels) - known)
-    if unknown:
-        raise PreparationError(f"--labels: no problem is labelled {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    train, test = ([problem for problem in part or () if problem.label in labels] for part in (pool.train, pool.test))
-    made.removed["other labels"] = len(pool.train) + len(pool.test or ()) - len(train) - len(test)
-    return replace(pool, train=train, test=None if pool.test is None else test)
 
 
 def _divide(made: Prepared, plan: Plan, sites: dict[str, Texts]) -> None:
