@@ -38,7 +38,7 @@ def test_every_shipped_preset_gives_a_valid_job_for_every_method(path, method):
         assert experiment.deepspeed.is_file()
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in PRESETS if shipped(path)[-1].data], ids=lambda path: path.name)
 def test_every_shipped_presets_problems_can_be_drawn_and_are_its_tasks(path, tmp_path):
     experiment = shipped(path)[-1]
     task = task_named(experiment.task)

@@ -34,7 +34,7 @@ from fedrlvr.learning.model import Policy, load_policy
 from fedrlvr.learning.packing import pack
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
-from fedrlvr.site_config import LocalModel, RolloutSettings
+from fedrlvr.site_config import RolloutSettings, SiteConfig
 from fedrlvr.types import Group, Problem
 
 QWEN3 = {  # Qwen3-1.7B
@@ -57,6 +57,7 @@ class Run:
     device: torch.device
     dtype: str
     until: float
+    vllm: Path | None  # the Python of its virtual environment
     lines: list[dict] = field(default_factory=list)
 
     def add(self, model: str, what: str, value: float | None, unit: str, **more) -> None:
@@ -116,7 +117,9 @@ class Subject:
             lora={"r": RANK, "alpha": ALPHA, "target_modules": "all-linear"},
             optimizer={"learning_rate": LEARNING_RATE},
         )
-        self.site = LocalModel(model_path=path, dtype=run.dtype, micro_batch_size=rows)
+        unused = dict.fromkeys(("private_problems", "public_problems", "test_problems", "deepspeed_config"), path)
+        hardware = {"dtype": run.dtype, "micro_batch_size": rows}
+        self.site = SiteConfig(model=name, model_path=path, state_dir=tempfile.mkdtemp(), **hardware, **unused)
         policy = load_policy(self.site, self.job.lora, PromptSettings(), run.device)
         self.policy: Policy = replace(policy, eos_ids=(-1,))
         self.engine = Engine(self.policy, self.job.optimizer, {"zero_optimization": {"stage": 0}}, 1.0)
@@ -131,6 +134,9 @@ class Subject:
 
     def measure(self, rate: float, beside_trl: bool) -> None:
         for engine in get_args(RolloutSettings.model_fields["engine"].annotation):
+            if engine == "vllm" and self.run.vllm is None:
+                self.run.add(self.name, f"sampling, {engine}", None, "", skipped="no --vllm")
+                continue
             self.run.try_(self.name, f"sampling, {engine}", lambda engine=engine: self.sampling(engine, rate))
         self.run.try_(self.name, "log-probabilities", self.agreement)
         self.run.try_(self.name, "training", lambda: self.training(rate))
@@ -142,8 +148,8 @@ class Subject:
             self.run.try_(self.name, "TRL", self.trl)
 
     def sampling(self, name: str, rate: float) -> None:
-        settings = RolloutSettings(engine=name)
-        generator = build_generator(self.policy, self.site.model_copy(update={"rollout": settings}))
+        settings = RolloutSettings(engine=name, vllm={"python": self.run.vllm})
+        generator = build_generator(self.policy, self.site.model_copy(update={"rollout": settings}), Ranks())
         rollouts = Rollouts(self.policy, generator, Alternating(), Ranks(), self.length, 1.0)
         rollouts.groups(self.problems[:1], 2, 0)  # kernels are loaded
         with self.run.timed() as found:
@@ -232,7 +238,8 @@ def main(arguments: argparse.Namespace) -> int:
     """0 where all that ran was right, 1 where something failed or was wrong."""
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     device = torch.device("cpu") if arguments.cpu else torch.device("cuda", 0)
-    run = Run(device, "float32" if arguments.cpu else "bfloat16", time.monotonic() + 60 * arguments.minutes)
+    until = time.monotonic() + 60 * arguments.minutes
+    run = Run(device, "float32" if arguments.cpu else "bfloat16", until, arguments.vllm)
     name = "cpu" if arguments.cpu else torch.cuda.get_device_name()
     print(f"{name}, torch {torch.__version__}, {run.dtype}")
     rate = matrix_rate(run)
@@ -257,6 +264,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="of the environment that vLLM is installed in")
     parser.add_argument("--cpu", action="store_true", help="a tiny shape on the CPU, in float32")
     parser.add_argument("--model", type=Path, metavar="DIR", help="a second model, such as SmolLM2-135M-Instruct")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON of all lines")

@@ -15,6 +15,7 @@ from tests.reached import reached
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.config import FederationSettings
+from fedrlvr.processes import running, wait_until
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Segment
 from fedrlvr.settings_file import SettingsError, validate_settings
@@ -202,6 +203,8 @@ def test_a_rank_that_was_killed_is_said_to_have_run_out_of_memory(start, left, l
     supervisor, ready, requests = start(launch, processes=2)
     ranks = [process for process in left() if any("fedrlvr.worker.worker" in word for word in process.cmdline()[:4])]
     os.kill(ranks[-1].pid, signal.SIGKILL)
+    # Before the other rank fails for want of the first, which DeepSpeed's launcher might hear of earlier.
+    assert wait_until(lambda: not running(supervisor._process), 60)
     failure, _ = begin(supervisor, ready, requests, steps=1000)
     assert "killed by signal 9, probably because memory ran out; lower micro_batch_size" in failure.reason
 
