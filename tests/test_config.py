@@ -96,6 +96,10 @@ def test_values_that_no_optimizer_takes_are_refused_before_the_job_starts(load, 
     assert override.split("=")[0] in refusal(load, override)
 
 
+def test_what_is_no_list_is_said_to_be_none(load):
+    assert "prompt.examples: expected a list (found 3)" in refusal(load, "prompt.examples=3")
+
+
 def test_every_mistake_is_reported_at_once(load):
     message = refusal(load, "grpo.epsilon=2", "lora.r=0", "nonsense=1")
     assert len(message.splitlines()) == 3

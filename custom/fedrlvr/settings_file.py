@@ -86,6 +86,8 @@ def _explain(model: type[BaseModel], item: dict) -> str:
         return f"{key}: required setting is missing"
     if not key:
         return item["msg"].removeprefix("Value error, ")
+    if item["type"] == "tuple_type":
+        return f"{key}: expected a list (found {item['input']!r:.80})"
     return f"{key}: {item['msg']} (found {item['input']!r:.80})"
 
 

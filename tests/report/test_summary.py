@@ -104,7 +104,7 @@ def test_the_best_round_is_by_held_out_problems_where_some_are_measured_after_ev
     assert best_round(rounds) == {"round": 0, "measured_on": "heldout", "pass@1": 0.375, "last": 0.25}
     del rounds[1]["scores"]["north"]["heldout"]
     assert best_round(rounds) == {"round": 1, "measured_on": "test", "pass@1": 0.9, "last": 0.9}
-    assert best_round([rounds[0], rounds[0] | {"round": 1}])["round"] == 0  # of equals the first
+    assert best_round([rounds[0], rounds[0] | {"round": 1}])["round"] == 1  # of equals the last
     assert best_round([]) is None
 
 

@@ -69,7 +69,7 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
 
 def best_round(events: Sequence[dict]) -> dict | None:
     """The round with the best average: by pass@1 on the sites' own held-out problems where some are measured after
-    every round, else on the test set; of equals the first. `last` is the score after the last round. None where nothing
+    every round, else on the test set; of equals the last. `last` is the score after the last round. None where nothing
     was averaged."""
     after = evaluations(events, "global")
     if not after:
@@ -77,7 +77,7 @@ def best_round(events: Sequence[dict]) -> dict | None:
     with_heldout = [any("heldout" in part for part in e["scores"].values()) for e in after]
     on = "heldout" if all(with_heldout) else "test"
     scores = {e["round"]: overall(*(part.get(on, {}) for part in e["scores"].values()))["pass@1"] for e in after}
-    best = max(scores, key=lambda number: (scores[number], -number))
+    best = max(scores, key=lambda number: (scores[number], number))
     return {"round": best, "measured_on": on, "pass@1": scores[best], "last": scores[max(scores)]}
 
 
