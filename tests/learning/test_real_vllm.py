@@ -188,12 +188,12 @@ def test_doctor_starts_it_and_samples(site_files, tmp_path, capsys):
     given = ["--site-config", str(tmp_path / "fedrlvr.yaml"), "--config", str(tmp_path / "preset.yaml")]
     assert main(["doctor", *given]) == 0
     said = capsys.readouterr().out
-    assert "completions of 3 tokens and a step at learning rate 0" in said
+    assert " tokens and a step at learning rate 0 in " in said
     assert "can connect" not in said
     assert not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_two_ranks_share_one_server(site_files, job, tmp_path):
     _, configs = site_files({"site-1": ("A",)}, rollout={"engine": "vllm", "vllm": {"python": PYTHON}}, processes=2)
-    done = rehearse(spec_of(job, configs), configs["site-1"])
+    done, _ = rehearse(spec_of(job, configs), configs["site-1"])
     assert done.status == "ok"
