@@ -22,7 +22,11 @@ def test_the_largest_part_names_the_setting_to_lower(free, status):
 
 def test_it_is_worked_out_for_this_job_at_this_site(site_files, small_job):
     _, configs = site_files({"site-1": ("A", "B")})
-    assert longest_prompt(configs["site-1"], small_job()) == 6  # A3725?
+    config = configs["site-1"]
+    assert longest_prompt(config, small_job()) == 6  # A3725?
+    shown = {"instruction": "12", "chat_template": "never"}  # after two line ends, which are no tokens of this model
+    assert longest_prompt(config, small_job(prompt=shown)) > 6
+    assert longest_prompt(config, small_job(grpo__max_prompt_length=5)) == 5  # longer ones are left out
     (finding,) = check_step_memory(configs["site-1"], small_job())
     assert finding.status == "ok"
     assert "16 completions sampled at once" in finding.text

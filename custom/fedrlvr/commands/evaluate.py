@@ -17,7 +17,7 @@ from fedrlvr.config import GrpoSettings, PromptSettings, Settings, VerifierSetti
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import choose_device
-from fedrlvr.learning.evaluation import Completions, ResultsFile, measure, result_of
+from fedrlvr.learning.evaluation import COMPLETIONS, CompletionsFile, ResultsFile, measure, result_of
 from fedrlvr.learning.finite import NotFinite
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.prompt_length import check_prompts, count_too_long, in_words, prompt_limit
@@ -31,7 +31,6 @@ from fedrlvr.site.fingerprint import weights_fingerprint
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import Task, task_named
 
-COMPLETIONS = "completions.jsonl"
 PARTS = 4  # as many completions as fit into memory so many times are sampled before results are written: the last rows
 # of each part have no others to wait for
 
@@ -123,7 +122,7 @@ def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments,
     left = [problem for problem in problems if problem.id not in file.done]
     with (
         file,
-        Completions(arguments.out / COMPLETIONS, file.done) as completions,
+        CompletionsFile(arguments.out / COMPLETIONS, file.done) as completions,
         Progress(console=Screen(stderr=True), transient=True) as progress,
     ):
         bar = progress.add_task("problems", total=len(left))

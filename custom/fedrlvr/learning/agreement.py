@@ -47,7 +47,7 @@ def check_agreement(
 
 
 def _check(name: str, policy: Policy, sample: Callable[..., list[list[Sample]]]) -> bool:
-    prompts = _prompts(policy)
+    prompts = [policy.meaningless(length, length) for length in LENGTHS]
     uniforms = torch.rand(len(prompts) * GROUP, LENGTH, generator=torch.Generator().manual_seed(0))
     found = compare(policy, prompts, sample(prompts, TEMPERATURE, uniforms), TEMPERATURE)
     said = f"log-probabilities differ by {found.mean:.2g} on average and at most by {found.largest:.2g}"
@@ -72,13 +72,6 @@ def compare(policy: Policy, prompts, groups: list[list[Sample]], temperature: fl
     own = token_logprobs(logits, batch.completion_ids, temperature)
     differences = (own - batch.old_logprobs)[batch.mask].abs()
     return Agreement(float(differences.mean()), float(differences.max()))
-
-
-def _prompts(policy: Policy) -> list[tuple[int, ...]]:
-    """Tokens that mean nothing."""
-    size = min(policy.model.config.get_text_config().vocab_size, len(policy.tokenizer))
-    words = [token for token in range(size) if token not in policy.tokenizer.all_special_ids]
-    return [tuple(words[(length + 7 * i) * 31 % len(words)] for i in range(length)) for length in LENGTHS]
 
 
 @contextmanager

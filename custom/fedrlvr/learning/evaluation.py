@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
@@ -16,6 +16,8 @@ from fedrlvr.settings_file import SettingsError
 from fedrlvr.streams import seed_of
 from fedrlvr.tasks.task import UNANSWERED
 from fedrlvr.types import Completion, Group, Problem
+
+COMPLETIONS = "completions.jsonl"  # what a model wrote, as `completion_record`
 
 
 def evaluate(
@@ -40,17 +42,42 @@ def measure(
         yield rollouts.groups_from(part, _uniforms(part, samples, rollouts.max_completion_length, seed))[0]
 
 
-class ResultsFile:
+class Lines:
+    """A file of objects, one a line, that grows. What it begins with replaces it at once, or not at all."""
+
+    def __init__(self, path: Path, begins_with: str):
+        self.path, self._begins_with = path, begins_with
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".tmp")
+        unfinished.write_text(self._begins_with, encoding="utf-8")
+        unfinished.rename(self.path)
+        self._file = open(self.path, "a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._file.close()
+
+    def append(self, records: Iterable[dict]) -> None:
+        """Write them, and wait until they are on disk."""
+        self._file.writelines(json.dumps(record) + "\n" for record in records)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+class ResultsFile(Lines):
     """Results by problem id, appended to a file whose first line holds the settings of the measurement."""
 
     def __init__(self, path: Path, settings: dict):
         """Raises SettingsError where the file holds results of another measurement, or something else."""
-        self.path, self.settings = path, settings
+        self.settings = settings
         self.done: dict[str, ProblemResult] = {}
         lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
         # What follows the last line end was cut off in the middle; its problem is measured again.
-        self._whole = "".join(line + "\n" for line in lines[:-1])
-        if self._whole:
+        whole = "".join(line + "\n" for line in lines[:-1])
+        super().__init__(path, whole or json.dumps(settings) + "\n")
+        if whole:
             try:
                 found, *rest = map(from_json, lines[:-1])
                 differing = [name for name, value in settings.items() if found.get(name) != value]
@@ -62,47 +89,26 @@ class ResultsFile:
                     f"--out {path.parent}: holds a measurement with another {differing[0]}; choose another folder"
                 )
 
-    def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".tmp")
-        unfinished.write_text(self._whole or json.dumps(self.settings) + "\n", encoding="utf-8")
-        unfinished.rename(self.path)
-        self._file = open(self.path, "a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *exc) -> None:
-        self._file.close()
-
     def write(self, results: list[ProblemResult]) -> None:
-        """Append the results and wait until they are on disk."""
-        for result in results:
-            self._file.write(json.dumps(asdict(result)) + "\n")
-            self.done[result.id] = result
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self.append(map(asdict, results))
+        self.done |= {result.id: result for result in results}
 
 
-class Completions:
-    """A file of all completions of the problems that are `done`, and of those that are written."""
+class CompletionsFile(Lines):
+    """All completions of the problems that are `done`, and of those that are written."""
 
     def __init__(self, path: Path, done: Collection[str]):
-        self.path, self.done = path, done
-
-    def __enter__(self) -> Self:
-        """Problems that are measured again after an interruption have their completions in the file once."""
-        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.exists() else []
-        kept = [line + "\n" for line in lines if from_json(line)["problem_id"] in self.done]
-        self.path.write_text("".join(kept), encoding="utf-8")
-        self._file = open(self.path, "a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *exc) -> None:
-        self._file.close()
+        """Problems that are measured again after an interruption have their completions in the file once. Raises
+        SettingsError where the file holds something else."""
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        try:
+            kept = [line + "\n" for line in lines if from_json(line)["problem_id"] in done]
+        except (ValueError, TypeError, KeyError):
+            raise SettingsError(f"{path}: not a measurement's completions; choose another folder") from None
+        super().__init__(path, "".join(kept))
 
     def write(self, groups: Sequence[Group]) -> None:
-        for group in groups:
-            self._file.writelines(json.dumps(completion_record(group.problem, c)) + "\n" for c in group.completions)
-        self._file.flush()
+        self.append(completion_record(group.problem, made) for group in groups for made in group.completions)
 
 
 def answer_shares(completions: Sequence[Completion]) -> dict[str, float]:

@@ -56,6 +56,12 @@ class Policy:
         """As `positions_of`."""
         return positions_of(self.model.config)
 
+    def meaningless(self, first: int, count: int) -> tuple[int, ...]:
+        """So many ordinary tokens, others for another `first`: to try what computes with them."""
+        size = min(self.model.config.get_text_config().vocab_size, len(self.tokenizer))
+        words = [token for token in range(size) if token not in self.tokenizer.all_special_ids]
+        return tuple(words[(first + 7 * i) * 31 % len(words)] for i in range(count))
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, which may come from anywhere: no part of it is read as a control token."""
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)

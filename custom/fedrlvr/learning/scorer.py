@@ -108,11 +108,6 @@ class Scorer(torch.nn.Module):
 
 def _trial(policy: Policy) -> Batch:
     """A few rows of tokens that mean nothing."""
-    size = min(policy.model.config.get_text_config().vocab_size, len(policy.tokenizer))
-    words = [token for token in range(size) if token not in policy.tokenizer.all_special_ids]
-
-    def some(first: int, count: int) -> tuple[int, ...]:
-        return tuple(words[(first + 7 * i) * 31 % len(words)] for i in range(count))
-
+    some = policy.meaningless
     rows = [Row(some(prompt, prompt), some(i, count)) for i, (prompt, count) in enumerate(TRIAL)]
     return collate(rows, policy.pad_id, policy.model.device)

@@ -143,7 +143,7 @@ class VllmClient:
         deadline = time.monotonic() + seconds  # httpx's time-out is one of each part
         try:
             with self._http.stream(method, path, json=body, timeout=seconds) as response:
-                content = b""
+                content = bytearray()
                 for part in response.iter_bytes():
                     content += part
                     if time.monotonic() > deadline:
@@ -159,7 +159,7 @@ class VllmClient:
             raise RolloutServerError(
                 f"rollout.vllm: {path} answered {response.status_code}; this worker's log has the server's words"
             )
-        return content
+        return bytes(content)
 
 
 def _trusted(settings: VllmSettings) -> ssl.SSLContext:

@@ -15,6 +15,10 @@ from fedrlvr.sealed_folder import begin, publish
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.types import Adapter
 
+EMPTY = (None, False, "none", {}, [])
+# What makes an adapter compute something else than B A x * alpha / r.
+OTHER_FORMS = dict.fromkeys(("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "bias", "modules_to_save"))
+
 
 def write_adapter(path: Path, adapter: Adapter, lora: LoraSettings, base_model: str) -> None:
     """Write `path` as a directory that `PeftModel.from_pretrained` loads; an earlier one there is replaced."""
@@ -55,8 +59,3 @@ def read_adapter(path: Path, lora: LoraSettings) -> Adapter:
                 f"start_from: {path} has {name} {found!r}, the job's lora needs {value!r}; change either"
             )
     return {name: factors[name].float() for name in sorted(factors)}
-
-
-EMPTY = (None, False, "none", {}, [])
-# What makes an adapter compute something else than B A x * alpha / r.
-OTHER_FORMS = dict.fromkeys(("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "bias", "modules_to_save"))

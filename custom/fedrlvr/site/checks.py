@@ -18,7 +18,8 @@ from fedrlvr.config import JobConfig
 from fedrlvr.data.manifest import check_set, read_manifest
 from fedrlvr.data.problems import ProblemFileError, read_problems, read_records
 from fedrlvr.json_text import JsonError, from_json
-from fedrlvr.learning.engine import read_deepspeed_config
+from fedrlvr.learning.engine import read_deepspeed_config, zero_stage
+from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.privacy.adapter_release import loose_delta
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import SettingsError, load_settings
@@ -85,7 +86,7 @@ def check_machine(config: SiteConfig) -> Iterator[Finding]:
 
 def check_deepspeed(config: SiteConfig) -> Finding:
     """How DeepSpeed will run here. Raises ValueError as `read_deepspeed_config`."""
-    stage = read_deepspeed_config(config.deepspeed_config).get("zero_optimization", {}).get("stage", 0)
+    stage = zero_stage(read_deepspeed_config(config.deepspeed_config))
     gpu = torch.cuda.is_available() and config.device != "cpu"
     ranks = f"{config.processes} ranks under torchrun" if config.processes > 1 else "one rank"
     if config.worker.launch is not None:
@@ -102,6 +103,8 @@ def check_extras(config: SiteConfig, job: JobConfig) -> Finding:
         needed["presidio_analyzer"] = ("responses.presidio", "fedrlvr[pii]")
     if policy and job.privacy.mode == "dp_grpo":
         needed["dp_accounting"] = ("privacy.mode: dp_grpo", "fedrlvr[dp]")
+    if config.load_in_4bit:
+        needed["bitsandbytes"] = ("load_in_4bit", "fedrlvr[quant]")
     if config.attn_implementation == "flash_attention_2":
         needed["flash_attn"] = ("attn_implementation: flash_attention_2", "flash-attn")
     missing = {why: package for module, (why, package) in needed.items() if find_spec(module) is None}
@@ -112,12 +115,10 @@ def check_extras(config: SiteConfig, job: JobConfig) -> Finding:
 
 
 def check_length(config: SiteConfig, job: JobConfig) -> Finding:
-    """Whether a completion fits into the model's positions at all; the rehearsal looks at every prompt."""
-    settings, length = _model_config(config), job.grpo.max_completion_length
-    positions = settings.get("text_config", settings).get("max_position_embeddings")
-    text = f"completions of at most {length} tokens, {positions or 'any number of'} positions for prompt and completion"
-    fits = positions is None or length < positions
-    return Finding("length", "ok" if fits else "failed", text, "lower grpo.max_completion_length in the preset")
+    """What the model's positions leave for a prompt; the rehearsal looks at every one. Raises ValueError as
+    `limit_in`."""
+    limit, length = limit_in(config.model_path, job.grpo), job.grpo.max_completion_length
+    return Finding("length", "ok", f"prompts of at most {limit or 'any number of'} tokens, completions of {length}")
 
 
 def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from fedrlvr.data.problems import read_problems
 from fedrlvr.data.tokenizer import brief, load_tokenizer, prompt_ids
 from fedrlvr.learning.engine import read_deepspeed_config, zero_stage
 from fedrlvr.learning.memory import SHARE_OF_CPU, SHARE_OF_GPU, free_memory
+from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.learning.requirement import Requirement, requirement
 from fedrlvr.site.checks import GIB, Finding
 from fedrlvr.site_config import SiteConfig
@@ -39,9 +40,11 @@ def check_step_memory(config: SiteConfig, job: JobConfig) -> Iterator[Finding]:
 
 def longest_prompt(config: SiteConfig, job: JobConfig) -> int:
     """In tokens, of the problems that are trained on."""
-    task, tokenizer = task_named(job.task, job.verifier), load_tokenizer(config.model_path)
+    task, tokenizer = task_named(job.task, job.verifier, job.prompt), load_tokenizer(config.model_path)
     problems = [*read_problems(config.private_problems, task), *read_problems(config.public_problems, task)]
-    return max(len(prompt_ids(tokenizer, task.prompt(problem), settings=job.prompt)) for problem in problems)
+    longest = max(len(prompt_ids(tokenizer, task.prompt(problem), settings=job.prompt)) for problem in problems)
+    limit = limit_in(config.model_path, job.grpo)
+    return longest if limit is None else min(longest, limit)
 
 
 def verdict(need: Requirement, free: float, where: str) -> Finding:

@@ -7,6 +7,7 @@ import psutil
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import json_lines
+from fedrlvr.learning.evaluation import COMPLETIONS
 from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.printable import one_line
 from fedrlvr.processes import reachable_ports
@@ -17,7 +18,6 @@ from fedrlvr.site.checks import Finding
 from fedrlvr.site.trial import TrialFailed, trial
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks.task import CUT_OFF, UNANSWERED
-from fedrlvr.worker.completion_log import COMPLETIONS
 
 PROBLEMS, GENERATIONS = 5, 2
 SHOWN = 160  # characters of a completion's end

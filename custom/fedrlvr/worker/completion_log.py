@@ -10,7 +10,6 @@ from pathlib import Path
 from fedrlvr.learning.evaluation import completion_record
 from fedrlvr.types import Group
 
-COMPLETIONS = "completions.jsonl"  # in a site's state_dir
 LOGGER = logging.getLogger(__name__)
 
 

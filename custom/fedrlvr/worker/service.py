@@ -7,6 +7,7 @@ import torch
 
 from fedrlvr.algorithms.lora import adapter_spec
 from fedrlvr.learning.build import build_trainer
+from fedrlvr.learning.evaluation import COMPLETIONS
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.answers import Answer, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import SiteScores, StepRecord
@@ -14,7 +15,7 @@ from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, Sw
 from fedrlvr.run import run_identity
 from fedrlvr.types import Adapter
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
-from fedrlvr.worker.completion_log import COMPLETIONS, CompletionLog
+from fedrlvr.worker.completion_log import CompletionLog
 from fedrlvr.worker.recovery import Recovery
 from fedrlvr.worker.setup import Ready, SetUp
 
