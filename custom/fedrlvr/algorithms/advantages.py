@@ -35,11 +35,6 @@ def group_advantages(
     return advantages
 
 
-def has_signal(advantages: np.ndarray) -> bool:
-    """False for a zero-variance group: every advantage is 0 and so is the policy gradient."""
-    return bool(np.any(advantages != 0))
-
-
 def _mean(values: np.ndarray) -> float:
     # The mean of equal floats may differ from them in the last bit, which would look like a signal.
     return float(values[0] if np.ptp(values) == 0 else values.mean()) if values.size else 0.0
