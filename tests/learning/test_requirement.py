@@ -53,6 +53,14 @@ def test_weights_and_adapter_by_stage(worked_out, policy, stage, ranks, dtype, o
     assert need.adapter == trained * of_a_factor
 
 
+def test_weights_in_four_bits_are_half_a_byte_with_a_scale_for_64(worked_out, policy):
+    """Embeddings, which are the head's, and norms stay whole. No merged copy is made."""
+    whole, four = worked_out(), worked_out(load_in_4bit=True)
+    linear = sum(p.numel() for name, p in policy.model.named_parameters() if ".base_layer.weight" in name)
+    assert whole.weights - four.weights == linear * (4 - 0.5 - 4 / 64)
+    assert whole.sampling - four.sampling == linear * 4
+
+
 def test_stage_3_divides_the_weights_and_holds_the_largest_whole(worked_out, policy):
     frozen, _ = sizes(policy)
     largest = max(p.numel() for p in policy.model.parameters())

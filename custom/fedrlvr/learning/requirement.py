@@ -25,6 +25,7 @@ from fedrlvr.site_config import LocalModel
 
 LIBRARIES = 2**29  # of a worker process on the CPU; on a GPU, CUDA's own take about as much
 MOMENTS = 2  # of Adam
+FOUR_BITS = 1 / 2 + 4 / 64  # bytes of a weight: half a byte, and a float32 scale for 64 of them
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def requirement(
     completions = math.ceil(grpo.prompts_per_step / ranks) * grpo.num_generations
     frozen = [p for p in model.parameters() if not p.requires_grad]
     weights = sum(p.nbytes for p in frozen)
+    if site.load_in_4bit:
+        weights -= sum(weight.nbytes - FOUR_BITS * weight.numel() for weight in _quantised(model))
     if stage == 3:  # and whole while they are used: the largest, and the head
         weights = weights / ranks + 2 * max(p.nbytes for p in frozen)
     sampling, rows = 0.0, 0
@@ -62,7 +65,7 @@ def requirement(
         row = RowMemory(model).bytes(prompt_tokens + grpo.max_completion_length)
         rows = min(completions, site.generation_batch_size or completions)
         rows = rows if free is None else max(1, min(rows, int(free / row)))
-        sampling = rows * row + (bytes_of_sums(model) if stage < 3 else 0)
+        sampling = rows * row + (0 if stage == 3 or site.load_in_4bit else bytes_of_sums(model))
     training = _training(model, site, job, prompt_tokens, min(site.micro_batch_size, completions))
     return Requirement(weights, _adapter(model, stage, ranks), sampling, training, rows)
 
@@ -81,6 +84,13 @@ def _on_meta(site: LocalModel, job: JobConfig) -> PeftModel:
     model.to(DTYPES[site.dtype])  # PEFT gives factors the type of the weights, but not on this device
     fuse(model)
     return model
+
+
+def _quantised(model: PeftModel) -> list[torch.Tensor]:
+    """The weights that bitsandbytes keeps in 4 bits: of all linear layers but the head."""
+    head = model.get_output_embeddings()
+    linear = (m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    return [layer.weight for layer in linear if not layer.weight.requires_grad]
 
 
 def _adapter(model: PeftModel, stage: int, ranks: int) -> float:
