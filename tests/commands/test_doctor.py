@@ -85,7 +85,7 @@ def test_a_good_site_is_ready_and_is_left_as_it_was(site, nothing_left):
     code, findings = site(preset=preset)
     assert code == 0
     assert findings["extras"] == ("ok", "none is needed")
-    assert findings["length"][1] == "completions of at most 20 tokens, 512 positions for prompt and completion"
+    assert findings["length"][1] == "prompts of at most 492 tokens, completions of 20"
     assert re.fullmatch(r"\d+ of 10 right, \d+ with an answer, \d cut off, 0 not verified", findings["completions"][1])
     told = [line for line in site.shown if line.startswith("protocol-")]
     assert len(told) == 10
@@ -211,7 +211,7 @@ def test_a_gpu_that_is_not_there_and_memory_that_does_not_suffice_are_reported(s
 
 def test_completions_that_leave_no_position_for_a_prompt_fail(site, rehearsed):
     code, findings = site(preset={"grpo": {"max_completion_length": 512}})
-    assert (code, findings["length"][0]) == (1, "failed")
+    assert (code, findings["length"][0], findings["private"][0]) == (1, "failed", "ok")
     assert rehearsed == []
 
 

@@ -115,9 +115,12 @@ def check_extras(config: SiteConfig, job: JobConfig) -> Finding:
 
 
 def check_length(config: SiteConfig, job: JobConfig) -> Finding:
-    """What the model's positions leave for a prompt; the rehearsal looks at every one. Raises ValueError as
-    `limit_in`."""
-    limit, length = limit_in(config.model_path, job.grpo), job.grpo.max_completion_length
+    """What the model's positions leave for a prompt; the rehearsal looks at every one."""
+    length = job.grpo.max_completion_length
+    try:
+        limit = limit_in(config.model_path, job.grpo)
+    except ValueError as error:
+        return Finding("length", "failed", str(error))
     return Finding("length", "ok", f"prompts of at most {limit or 'any number of'} tokens, completions of {length}")
 
 
