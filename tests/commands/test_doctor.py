@@ -200,13 +200,18 @@ def test_a_model_configuration_that_cannot_be_read_is_reported(site, rehearsed, 
     assert rehearsed == []
 
 
-def test_a_gpu_that_is_not_there_and_memory_that_does_not_suffice_are_reported(site, rehearsed, monkeypatch):
+def test_a_gpu_that_is_not_there_is_reported(site, rehearsed, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
     code, findings = site({"device": "cuda"})
-    assert code == 1
-    assert (findings["gpus"][0], findings["memory"][0]) == ("failed", "failed")
-    assert rehearsed == []  # it would start a worker that the machine does not hold
+    assert (code, findings["gpus"][0]) == (1, "failed")
+    assert rehearsed == []
+
+
+def test_no_worker_is_started_that_the_machine_does_not_hold(site, rehearsed, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    code, findings = site({"device": "cpu"})
+    assert (code, findings["step memory"][0], findings["rehearsal"][0]) == (1, "failed", "warning")
+    assert rehearsed == []
 
 
 def test_completions_that_leave_no_position_for_a_prompt_fail(site, rehearsed):

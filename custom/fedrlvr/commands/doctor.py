@@ -71,7 +71,10 @@ def _check_up(arguments, console: Screen) -> Iterator[Finding]:
             sound = sound and finding.status != "failed"
             yield finding
     if sound:
-        yield from _guarded("step memory", lambda: check_step_memory(config, site_job(config, preset)))
+        for finding in _guarded("step memory", lambda: [check_step_memory(config, site_job(config, preset))]):
+            sound = finding.status != "failed"
+            yield finding
+    if sound:
         with console.status("rehearsing: the worker starts, samples and takes a step"):
             shared = config.public_problems, config.test_problems
             yield from _guarded("rehearsal", lambda: rehearse(spec_on(*shared, site_job(config, preset)), config))

@@ -51,9 +51,13 @@ class RowMemory:
     def rows_that_fit(self, columns: int) -> int:
         """How many such rows fit into the memory that is free now: a power of two, so that it seldom differs between
         two runs on one machine."""
-        share = SHARE_OF_GPU if self.device.type == "cuda" else SHARE_OF_CPU
-        rows = int(free_memory(self.device) * share / self.bytes(columns))
+        rows = int(free_memory(self.device) * share_of_rows(self.device) / self.bytes(columns))
         return 2 ** (max(rows, 1).bit_length() - 1)
+
+
+def share_of_rows(device: torch.device) -> float:
+    """Of the free memory."""
+    return SHARE_OF_GPU if device.type == "cuda" else SHARE_OF_CPU
 
 
 def free_memory(device: torch.device) -> int:

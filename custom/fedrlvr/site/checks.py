@@ -10,26 +10,22 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
 import torch
 from packaging.requirements import Requirement
 
 from fedrlvr.config import JobConfig
 from fedrlvr.data.manifest import check_set, read_manifest
 from fedrlvr.data.problems import ProblemFileError, read_problems, read_records
-from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.engine import read_deepspeed_config, zero_stage
 from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.privacy.adapter_release import loose_delta
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 
 GIB = 2**30
 LEAST_DISK = 1 * GIB
-WORKER = 1.5 * GIB  # a worker's memory in addition to the weights: libraries, activations
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -62,20 +58,13 @@ def check_versions(constraints: Path | None) -> Iterator[Finding]:
 
 
 def check_machine(config: SiteConfig) -> Iterator[Finding]:
-    """GPUs; memory and disk space for this model."""
+    """GPUs, and disk space."""
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     names = ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus) or "none"
-    on_gpu = bool(gpus) and config.device != "cpu"
-    missing = config.device == "cuda" and not gpus
-    yield Finding("gpus", "failed" if missing else "ok", names, "set device: cpu, or install torch for your driver")
-    needed = model_bytes(config) + WORKER
-    if on_gpu:
-        free, where, need = torch.cuda.mem_get_info(0)[0], "free on GPU 0", needed
-    else:
-        free, where, need = psutil.virtual_memory().available, "free memory", needed * config.processes
-    text = f"{free / GIB:.1f} GiB {where}, about {need / GIB:.1f} GiB needed to load"
-    remedy = "dtype: bfloat16, a smaller model, fewer processes"
-    yield Finding("memory", "ok" if free >= need else "failed", text, remedy)
+    absent = config.device != "cpu" and any(number >= len(gpus) for number in config.gpus or ())
+    missing = absent or (config.device == "cuda" and not gpus)
+    remedy = "set device: cpu, name GPUs that are there, or install torch for your driver"
+    yield Finding("gpus", "failed" if missing else "ok", names, remedy)
     state = next(p for p in (config.state_dir, *config.state_dir.parents) if p.exists())
     free = shutil.disk_usage(state).free
     writable = state.is_dir() and os.access(state, os.W_OK)
@@ -153,27 +142,6 @@ def check_delta(config: SiteConfig, policy: SitePolicy) -> Finding:
     if warning := loose_delta(policy.training, problems):
         return Finding("delta", "warning", warning, "set a smaller training.delta in the policy")
     return Finding("delta", "ok", f"{policy.training.delta:g} is below 1 / {problems} private problems")
-
-
-def model_bytes(config: SiteConfig) -> float:
-    """Memory of the loaded weights: their bytes on disk, scaled from the stored type to `dtype`."""
-    settings = _model_config(config)
-    stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
-    on_disk = sum(path.stat().st_size for path in config.model_path.glob("*.safetensors"))
-    # In 4 bits, embeddings and scales are kept beside the linear layers' half a byte.
-    loaded = 1 if config.load_in_4bit else BYTES[config.dtype]
-    return on_disk * loaded / BYTES.get(stored, 4)
-
-
-def _model_config(config: SiteConfig) -> dict:
-    path = config.model_path / "config.json"
-    try:
-        settings = from_json(path.read_bytes())
-    except JsonError as error:
-        raise SettingsError(f"{path}: {error}; fetch the model again") from None
-    if not isinstance(settings, dict):
-        raise SettingsError(f"{path}: expected an object, found {type(settings).__name__}; fetch the model again")
-    return settings
 
 
 def _version(name: str) -> str | None:

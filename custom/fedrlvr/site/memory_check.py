@@ -1,6 +1,6 @@
 """The memory that this job's steps need at this site, against what there is."""
 
-from collections.abc import Iterator
+import math
 
 import torch
 
@@ -8,7 +8,7 @@ from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import read_problems
 from fedrlvr.data.tokenizer import brief, load_tokenizer, prompt_ids
 from fedrlvr.learning.engine import read_deepspeed_config, zero_stage
-from fedrlvr.learning.memory import SHARE_OF_CPU, SHARE_OF_GPU, free_memory
+from fedrlvr.learning.memory import free_memory, share_of_rows
 from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.learning.requirement import Requirement, requirement
 from fedrlvr.site.checks import GIB, Finding
@@ -23,19 +23,19 @@ REMEDIES = {  # by the part that needs most
 }
 
 
-def check_step_memory(config: SiteConfig, job: JobConfig) -> Iterator[Finding]:
-    """Whether sampling and training fit, and which setting to lower if not."""
+def check_step_memory(config: SiteConfig, job: JobConfig) -> Finding:
+    """Whether sampling and training fit, and which setting to lower if not. Raises ValueError for a DeepSpeed file or a
+    problem that cannot be used."""
     gpus = [] if config.device == "cpu" else list(config.gpus or range(torch.cuda.device_count()))[: config.processes]
-    free = min(free_memory(torch.device("cuda", gpu)) for gpu in gpus) if gpus else free_memory(torch.device("cpu"))
-    free = free if gpus else free / config.processes
-    stage = zero_stage(read_deepspeed_config(config.deepspeed_config))
-    share = SHARE_OF_GPU if gpus else SHARE_OF_CPU
+    devices = [torch.device("cuda", gpu) for gpu in gpus] or [torch.device("cpu")]
+    least, free = min(((device, free_memory(device)) for device in devices), key=lambda found: found[1])
+    free /= math.ceil(config.processes / len(devices))  # ranks that share a device share its memory
+    stage, longest = zero_stage(read_deepspeed_config(config.deepspeed_config)), longest_prompt(config, job)
     try:
-        need = requirement(config, job, stage, longest_prompt(config, job), free * share)
+        need = requirement(config, job, stage, longest, free * share_of_rows(least))
     except Exception as error:  # each architecture has its own
-        yield Finding("step memory", "warning", f"cannot be worked out for this model: {brief(error)}")
-        return
-    yield verdict(need, free, f"GPU {gpus[0]}" if gpus else "this machine")
+        return Finding("step memory", "warning", f"cannot be worked out for this model: {brief(error)}")
+    return verdict(need, free, f"GPU {least.index}" if gpus else "this machine")
 
 
 def longest_prompt(config: SiteConfig, job: JobConfig) -> int:
