@@ -7,24 +7,30 @@ python jobs/word_problems/problems.py data/asdiv.jsonl --source FILE       # of 
 import argparse
 import json
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from datasets import load_dataset
+from fedrlvr.data.cells import TEXT
+from fedrlvr.data.problems import ProblemFileError
+from fedrlvr.data.table import SourceError
+from fedrlvr.data.tables import Wanted, load_tables
 
-HUB_ID, SPLIT = "EleutherAI/asdiv", "validation"
-COLUMNS = ("body", "question", "formula", "answer")
+HUB_ID, SPLIT, ONE_FILE = "EleutherAI/asdiv", "validation", "train"
+COLUMNS = dict.fromkeys(("body", "question", "formula", "answer"), TEXT)
 OPERATIONS = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
-READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 FORMULA = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 
 
-def rows(source: str) -> Iterable[dict]:
-    path = Path(source)
-    if path.suffix in READERS:
-        return load_dataset(READERS[path.suffix], data_files=str(path), split="train")
-    return load_dataset(source, split=SPLIT)
+def rows(source: str) -> list[dict]:
+    """Of a file, a directory or a hub id. Raises SourceError and ProblemFileError as `load_tables`."""
+    with tempfile.TemporaryDirectory() as cache:
+        splits = load_tables(source, Wanted((), {SPLIT, ONE_FILE}, COLUMNS), cache).splits
+        tables = splits.get(SPLIT) or splits.get(ONE_FILE) or []
+        for table in tables:
+            table.check_columns("asdiv", COLUMNS, {})
+        return [row for table in tables for row in table.rows]
 
 
 def one_step(rows: Iterable[dict]) -> Iterator[dict]:
@@ -44,9 +50,10 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, help="the problem file to write")
     parser.add_argument("--source", default=HUB_ID, help="a file, or a hub id (default: %(default)s)")
     given = parser.parse_args()
-    data = rows(given.source)
-    if missing := set(COLUMNS) - set(data.column_names):
-        parser.error(f"--source {given.source}: no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}")
+    try:
+        data = rows(given.source)
+    except (SourceError, ProblemFileError) as error:
+        parser.error(f"--source: {error}")
     problems = list(one_step(data))
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
