@@ -23,7 +23,18 @@ from typing import get_args
 
 import numpy as np
 import torch
-from step import ALPHA, GROUP, LEARNING_RATE, PROMPTS, RANK, SMALL, Alternating, Workload, most_memory, save_model
+from step import (
+    GROUP,
+    LEARNING_RATE,
+    PROMPTS,
+    SMALL,
+    Alternating,
+    Workload,
+    job_settings,
+    most_memory,
+    save_model,
+    trl_trainer,
+)
 
 from fedrlvr.config import JobConfig, PromptSettings
 from fedrlvr.learning.batch import Row, collate
@@ -110,13 +121,7 @@ class Subject:
 
     def __init__(self, run: Run, name: str, path: Path, length: int, prompt: int, rows: int):
         self.run, self.name, self.length = run, name, length
-        self.job = JobConfig(
-            task="math",
-            model=name,
-            grpo={"num_generations": GROUP, "prompts_per_step": PROMPTS, "max_completion_length": length},
-            lora={"r": RANK, "alpha": ALPHA, "target_modules": "all-linear"},
-            optimizer={"learning_rate": LEARNING_RATE},
-        )
+        self.job = JobConfig(**job_settings(length))
         unused = dict.fromkeys(("private_problems", "public_problems", "test_problems", "deepspeed_config"), path)
         hardware = {"dtype": run.dtype, "micro_batch_size": rows}
         self.site = SiteConfig(model=name, model_path=path, state_dir=tempfile.mkdtemp(), **hardware, **unused)
@@ -197,38 +202,8 @@ class Subject:
         self.speed("training, packed tokens", tokens, 4, found, rate)
 
     def trl(self) -> None:
-        from datasets import Dataset
-        from peft import LoraConfig
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from trl import GRPOConfig, GRPOTrainer
-
-        cpu, size = self.run.device.type == "cpu", self.site.micro_batch_size
-        path = self.site.model_path
-        settings = GRPOConfig(
-            output_dir=tempfile.mkdtemp(),
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=PROMPTS * GROUP // size,
-            num_generations=GROUP,
-            max_completion_length=self.length,
-            learning_rate=LEARNING_RATE,
-            loss_type="dr_grpo",
-            beta=0.0,
-            max_steps=2,
-            gradient_checkpointing=False,
-            use_cpu=cpu,
-            bf16=not cpu,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-        )
-        trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, self.run.dtype)),
-            reward_funcs=lambda completions, **more: [float(i % 2) for i in range(len(completions))],
-            args=settings,
-            train_dataset=Dataset.from_list([{"prompt": problem.prompt} for problem in self.problems]),
-            processing_class=AutoTokenizer.from_pretrained(path, padding_side="left"),
-            peft_config=LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"),
-        )
+        path, shape = self.site.model_path, (self.site.micro_batch_size, self.length)
+        trainer = trl_trainer(path, self.problems, *shape, 2, self.run.device.type, self.run.dtype)
         with self.run.timed() as found:
             trainer.train()
         self.run.add(self.name, "TRL, a step (sampling and training)", found["seconds"] / 2, "s", GB=found["GB"])

@@ -152,6 +152,16 @@ class Turns:
         self.connection.send((time.process_time() - self._began, self._sampling, most_memory()))
 
 
+def job_settings(length: int) -> dict:
+    return {
+        "task": "math",
+        "model": "random",
+        "grpo": {"num_generations": GROUP, "prompts_per_step": PROMPTS, "max_completion_length": length},
+        "lora": {"r": RANK, "alpha": ALPHA, "target_modules": "all-linear"},
+        "optimizer": {"learning_rate": LEARNING_RATE},
+    }
+
+
 def ours(workload: Workload, folder: Path, connection: Connection) -> None:
     import torch
 
@@ -168,13 +178,7 @@ def ours(workload: Workload, folder: Path, connection: Connection) -> None:
 
     torch.set_num_threads(1)
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    job = JobConfig(
-        task="math",
-        model="random",
-        grpo={"num_generations": GROUP, "prompts_per_step": PROMPTS, "max_completion_length": workload.length},
-        lora={"r": RANK, "alpha": ALPHA, "target_modules": "all-linear"},
-        optimizer={"learning_rate": LEARNING_RATE},
-    )
+    job = JobConfig(**job_settings(workload.length))
     policy = load_policy(LocalModel(model_path=folder), job.lora, PromptSettings(), torch.device("cpu"))
     policy = replace(policy, eos_ids=workload.end_ids)
     engine = Engine(policy, job.optimizer, {"zero_optimization": {"stage": 0}}, job.grpo.temperature)
@@ -192,37 +196,47 @@ def ours(workload: Workload, folder: Path, connection: Connection) -> None:
         turns.done()
 
 
-def trl_settings(workload: Workload, folder: Path):
-    from trl import GRPOConfig
+def trl_trainer(path: Path, problems: list[Problem], rows: int, length: int, steps: int, device: str, dtype: str):
+    """TRL's, with our settings, and micro-batches of `rows`; in every group each second completion is right."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
 
-    return GRPOConfig(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=workload.trl_rows,
-        gradient_accumulation_steps=PROMPTS * GROUP // workload.trl_rows,
+    settings = GRPOConfig(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=PROMPTS * GROUP // rows,
         num_generations=GROUP,
-        max_completion_length=workload.length,
+        max_completion_length=length,
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="constant",
         adam_beta2=0.99,
         loss_type="dr_grpo",
         beta=0.0,
-        max_steps=1000,
+        max_steps=steps,
         gradient_checkpointing=False,
-        use_cpu=True,
-        bf16=False,
+        use_cpu=device == "cpu",
+        bf16=dtype == "bfloat16",
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,
         logging_steps=1000,
     )
+    return GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)),
+        reward_funcs=lambda completions, **more: [float(i % 2) for i in range(len(completions))],
+        args=settings,
+        train_dataset=Dataset.from_list([{"prompt": problem.prompt} for problem in problems]),
+        processing_class=AutoTokenizer.from_pretrained(path, padding_side="left"),
+        peft_config=LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
 
 
 def trl(workload: Workload, folder: Path, connection: Connection) -> None:
     import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOTrainer
+    from transformers import TrainerCallback
 
     torch.set_num_threads(1)
     turns = Turns(connection)
@@ -235,16 +249,9 @@ def trl(workload: Workload, folder: Path, connection: Connection) -> None:
         def on_step_end(self, args, state, control, **more):
             turns.done()
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    trainer = GRPOTrainer(
-        model=model,
-        reward_funcs=lambda completions, **more: [float(i % 2) for i in range(len(completions))],
-        args=trl_settings(workload, folder),
-        train_dataset=Dataset.from_list([{"prompt": problem.prompt} for problem in workload.problems()]),
-        processing_class=AutoTokenizer.from_pretrained(folder, padding_side="left"),
-        peft_config=LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"),
-        callbacks=[TakeTurns()],
-    )
+    shape = workload.trl_rows, workload.length
+    trainer = trl_trainer(folder, workload.problems(), *shape, steps=1000, device="cpu", dtype="float32")
+    trainer.add_callback(TakeTurns())
     trainer.eos_token_ids = list(workload.end_ids)
     trainer.generation_config.eos_token_id = trainer.generation_kwargs["eos_token_id"] = list(workload.end_ids)
     trainer._generate = turns.sampling(trainer._generate)
