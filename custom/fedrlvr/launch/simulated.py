@@ -50,13 +50,13 @@ def prepare_sites(
 ) -> PreparedRun:
     """Make a new folder for the run, write every site's problems, make or find the base model, and deal this machine's
     GPUs to the sites. `gpus_here` is how many there are; None: as many as torch sees."""
-    import torch  # only now: bad settings are told without it
+    import torch  # only now, as what loads it, too: bad settings are told without it
+
+    from fedrlvr.server.adapter_folder import read_adapter
 
     gpus = usable_gpus(experiment.site, torch.cuda.device_count() if gpus_here is None else gpus_here)
     task = task_named(experiment.task, experiment.verifier)
     if experiment.start_from is not None:
-        from fedrlvr.server.adapter_folder import read_adapter  # loads torch
-
         read_adapter(experiment.start_from, experiment.lora)  # what is wrong with it is known before a model is made
     if not experiment.deepspeed.is_file():
         raise SettingsError(f"deepspeed: no such file: {experiment.deepspeed}")

@@ -18,16 +18,8 @@ from fedrlvr.report.screen import Screen
 from fedrlvr.run import Run, RunFailed
 from fedrlvr.settings_file import SettingsError
 
-FIXED = (
-    "method",
-    "seed",
-    "env",
-    "data",
-    "model",
-    "policy",
-    "poc",
-    "start_from",
-)  # arguments that a resumed run has already
+# Arguments that a resumed run has already.
+FIXED = ("method", "seed", "env", "data", "model", "policy", "poc", "start_from")
 
 
 def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
@@ -83,7 +75,7 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     deadlines = Deadlines.of(job).describe()
     for line in {"local": [], "sim": deadlines[:1]}.get(prepared.environment, deadlines[:-1]):
         console.print(f"  {line}", style="dim", soft_wrap=True)
-    events, failure, told = [], None, 0
+    events, failure, code = [], None, 0
     progress = Progress(console, steps_per_segment(job))
 
     def hear(event: dict | None) -> None:
@@ -103,13 +95,13 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     finally:
         started.close()
         if events:
-            told = report(events, time.monotonic() - began, started.server_folder, prepared, console)
+            code = report(events, time.monotonic() - began, started.server_folder, prepared, console)
     if failure:
         print_error(
             f"the run did not finish: {failure}\nlog: {started.log_path}\n"
             f"To resume after its last completed round: --resume-from {prepared.folder}"
         )
         return 130 if failure == "interrupted" else 1
-    if told == NOTHING_LEARNT:
+    if code == NOTHING_LEARNT:
         print_error(f"no site has learnt anything: the adapter answers as the base model does; {REMEDY}")
-    return told
+    return code

@@ -85,6 +85,15 @@ def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings
     there is no causal language model, no end token, or a target module that matches no layer."""
     model, tokenizer = load_base(settings, device)
     check_targets(model, lora, settings.model_path)
+    if settings.gradient_checkpointing:
+        # its name before transformers 5.20 was another
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable()
+    return _policy(with_factors(model, lora), tokenizer, prompt)
+
+
+def with_factors(model: PreTrainedModel, lora: LoraSettings) -> PeftModel:
+    """The model with fresh LoRA factors, of the number type that PEFT takes from the weights."""
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -93,11 +102,7 @@ def load_policy(settings: LocalModel, lora: LoraSettings, prompt: PromptSettings
         exclude_modules=excluded(name for name, _ in model.named_modules()),
         task_type="CAUSAL_LM",
     )
-    if settings.gradient_checkpointing:
-        # its name before transformers 5.20 was another
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable()
-    return _policy(get_peft_model(model, config, autocast_adapter_dtype=False), tokenizer, prompt)
+    return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSettings, device: torch.device) -> Policy:

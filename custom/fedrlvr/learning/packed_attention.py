@@ -65,7 +65,7 @@ def _block_masks(*, mask_function, dtype: torch.dtype, use_vmap: bool = False, i
     """Called by transformers. `mask_function` says whether a query may look at a key, given batch, head and the
     positions of both."""
     if use_vmap:
-        raise NotImplementedError("this architecture has a mask that does not depend on positions alone")
+        raise ValueError("this architecture has a mask that does not depend on positions alone")
     packing, masks = _packing.get(), []
     zero = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=packing.token_ids.device)
     for block in packing.blocks:

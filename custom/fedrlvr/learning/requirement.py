@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -18,7 +18,7 @@ from fedrlvr.learning.fused_lora import fuse
 from fedrlvr.learning.head import LOGITS_AT_ONCE
 from fedrlvr.learning.memory import RowMemory
 from fedrlvr.learning.merged import bytes_of_sums
-from fedrlvr.learning.model import DTYPES
+from fedrlvr.learning.model import DTYPES, with_factors
 from fedrlvr.learning.packed_attention import packed_forward
 from fedrlvr.learning.packing import pack
 from fedrlvr.site_config import LocalModel
@@ -71,16 +71,10 @@ def requirement(
 
 
 def _on_meta(site: LocalModel, job: JobConfig) -> PeftModel:
-    targets = job.lora.target_modules
-    lora = LoraConfig(
-        r=job.lora.r,
-        target_modules=targets if targets == "all-linear" else list(targets),
-        task_type="CAUSAL_LM",
-    )
     config = AutoConfig.from_pretrained(site.model_path, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[site.dtype], attn_implementation="sdpa")
-        model = get_peft_model(model, lora, autocast_adapter_dtype=False).eval()
+        model = with_factors(model, job.lora).eval()
     model.to(DTYPES[site.dtype])  # PEFT gives factors the type of the weights, but not on this device
     fuse(model)
     return model
@@ -153,12 +147,10 @@ class _FusedAttention(TorchFunctionMode):
 
 
 class _Attention(torch.autograd.Function):
+    """No backward pass is ever made."""
+
     @staticmethod
     def forward(ctx, query, key, value):
         output = torch.empty_like(query)
         ctx.save_for_backward(query, key, value, output)
         return output
-
-    @staticmethod
-    def backward(ctx, gradient):
-        raise NotImplementedError("shapes only")

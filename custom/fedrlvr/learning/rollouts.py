@@ -65,11 +65,11 @@ class Rollouts:
         everything = self.ranks.gather(sampled)
         for _, _, logprob in everything:
             check_finite("log-probability of sampled tokens", logprob, self.policy)
-        self.listen([group for group, _, _ in everything])
-        made = (group for group, _, _ in everything)
-        unsolved = Completion((), (), "", 0.0, reason=TOO_LONG)
+        made = [group for group, _, _ in everything]
+        self.listen(made)
+        rest, unsolved = iter(made), Completion((), (), "", 0.0, reason=TOO_LONG)
         everyone = [
-            next(made) if fits else Group(problem, (unsolved,) * uniforms.shape[1])
+            next(rest) if fits else Group(problem, (unsolved,) * uniforms.shape[1])
             for problem, fits in zip(problems, fit, strict=True)
         ]
         return everyone, sum(entropy for _, entropy, _ in everything) / max(len(everything), 1)

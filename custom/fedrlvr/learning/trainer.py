@@ -188,17 +188,14 @@ class Trainer:
         return SiteScores(test=scores, heldout=heldout, **shares)
 
     def _private_step(self, segment: Segment, k: int) -> StepRecord:
-        grpo, began = self.job.grpo, time.perf_counter()
+        grpo, began, rates = self.job.grpo, time.perf_counter(), self._rates.of_batch(segment.index, k)
         if self.dp_step is not None:
-            return _record(
-                "private", segment, began, self._dp_step(self.dp_step, self._rates.of_batch(segment.index, k))
-            )
+            return _record("private", segment, began, self._dp_step(self.dp_step, rates))
         number = segment.index * segment.private_steps + k
         own, names = self.problems.private, (self._own_seed, self.site, "private")
         problems = epoch_batch(own, number, grpo.prompts_per_step, *names)
         problems = self._shown(problems, stream(self._own_seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
-        rates = self._rates.of_batch(segment.index, k)
         metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number, rates)
         return _record("private", segment, began, metrics)
 

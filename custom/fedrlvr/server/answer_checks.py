@@ -12,10 +12,8 @@ from fedrlvr.protocol.records import SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import SwapRequest, TrainRequest, ValidateRequest, places_to_measure
 
-SHARES = (
-    *("reward", "frac_reward_zero_std", "swap/fraction"),
-    *("completions/clipped_ratio", "completions/unanswered_ratio"),
-)
+RATIOS = ("completions/clipped_ratio", "completions/unanswered_ratio")
+SHARES = ("reward", "frac_reward_zero_std", "swap/fraction", *RATIOS)
 
 
 def check_scores(scores: SiteScores, request: ValidateRequest, test_labels: Sequence[str], ks: Sequence[int]) -> None:
