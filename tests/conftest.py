@@ -5,8 +5,10 @@ import logging
 import os
 import signal
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -157,3 +159,19 @@ def make_trainer(site_files):
         return trainer
 
     return make
+
+
+@pytest.fixture
+def left():
+    """left() -> the processes that were started since the test began, and still run."""
+
+    def children() -> set[psutil.Process]:
+        found = set()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.add(process)
+        return found
+
+    before = children()  # such as the process that compares expressions, which stays
+    return lambda: children() - before

@@ -213,7 +213,7 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
         (("--k", "many"), "--k many: expected whole numbers separated by commas"),
         (("--k", ""), "expected whole numbers separated by commas"),
         (("--samples", 0), "--samples, which is 0"),
-        *((("--temperature", value), "temperature: Input should be greater than or equal to 0") for value in ("-1",)),
+        (("--temperature", "-1"), "temperature: Input should be greater than or equal to 0"),
         (("--temperature", "0"), "--temperature 0: every completion of a problem would be the same"),
         *((("--top-p", value), "top_p: Input should be") for value in (0, 1.1, "nan")),
         *((("--temperature", value), "temperature: Input should be a finite number") for value in ("nan", "inf")),

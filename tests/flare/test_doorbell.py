@@ -35,7 +35,8 @@ def context(monkeypatch):
     context, engine = FLContext(), Engine()
     context.get_engine = lambda: engine
     context.set_prop(ReservedKey.RUN_ABORT_SIGNAL, Signal(), private=True, sticky=True)
-    return context
+    yield context
+    context.get_run_abort_signal().trigger(True)  # whoever still waits
 
 
 @pytest.fixture
@@ -63,7 +64,9 @@ def test_a_site_waits_until_the_bell_rings(bell, context):
 
 def test_a_bell_that_rings_before_the_site_waits_is_heard(bell, context):
     ring(["site-1"], context)
-    assert not waits(bell, context).is_alive()
+    site = waits(bell, context)
+    site.join(30)
+    assert not site.is_alive()
 
 
 def test_a_bell_for_the_task_that_is_done_is_forgotten(bell, context):

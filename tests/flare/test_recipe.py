@@ -44,7 +44,3 @@ def test_the_server_alone_is_told_of_a_first_adapter_and_the_job_does_not_carry_
 def test_the_job_carries_no_code(exported):
     """With the package installed at the sites, a site that forbids foreign code can run it."""
     assert not list(exported.rglob("*.py"))
-
-
-def test_small_tasks_are_not_slowed_down_by_polling(exported):
-    assert config(exported, "server")["server"]["task_request_interval"] == 0.05

@@ -61,6 +61,14 @@ def two_sites(site_files, small_job, tmp_path):
     return make
 
 
+class Unhurried(LocalTransport):
+    """Gives a process time to be gone before it is asked again, as FLARE does, whose sites come for their tasks."""
+
+    def send(self, site, message, timeout, changed):
+        time.sleep(0.5)
+        return super().send(site, message, timeout, changed)
+
+
 def test_workers_that_die_at_work_are_back_in_the_next_segment(two_sites, faults, tmp_path):
     """Killed, crashed, hanging, and one rank of two: each costs its task, nothing more, and the other site goes on."""
     planned = [
@@ -73,8 +81,7 @@ def test_workers_that_die_at_work_are_back_in_the_next_segment(two_sites, faults
     faults(*planned)
     spec, sites = two_sites("run", federation__min_sites=1, federation__step_deadline=12)
     sites["site-2"] = sites["site-2"].model_copy(update={"processes": 2})
-    simulation = Simulation(tmp_path / "run", spec, sites)
-    events = heard(simulation)
+    events, _ = run_here(tmp_path / "run", spec, sites, new_worker=Supervisor, new_transport=Unhurried)
     assert faults.happened() == [0, 1, 2, 3, 4]
     failures = of(events, "failure")
     assert [(e["site"], e["task"]) for e in failures] == [(fault["site"], fault["task"]) for fault in planned]
@@ -102,14 +109,6 @@ def calm(two_sites, tmp_path) -> bytes:
     events, run = run_here(tmp_path / "calm", *two_sites("calm"))
     assert events[-1]["event"] == "end"
     return round_adapters(run)[-1]
-
-
-class Unhurried(LocalTransport):
-    """Gives a process time to be gone before it is asked again, as FLARE does, whose sites come for their tasks."""
-
-    def send(self, site, message, timeout, changed):
-        time.sleep(0.5)
-        return super().send(site, message, timeout, changed)
 
 
 def test_workers_killed_whenever_they_had_answered_cost_nothing(two_sites, calm, faults, tmp_path):

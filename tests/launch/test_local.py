@@ -15,6 +15,7 @@ from fedrlvr.launch.local import LocalRun, LocalTask, LocalTransport
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.answers import Failure
+from fedrlvr.report.summary import summarise
 from fedrlvr.run import RunFailed
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.server.client_manager import Message
@@ -69,7 +70,19 @@ def test_every_method_takes_as_many_steps_and_samples_as_much(small_job, sites, 
     assert (sum(e["swap/completions"] for e in public) > 0) == what.exchange
     assert bool(of(events, "exchange")) == what.exchange
     assert bool(of(events, "average")) == what.average
+    told = summarise(events, wall_seconds=1.0)
+    assert (told["bytes"]["responses"]["up"] > 0) == (told["swap"]["fraction"] > 0) == what.exchange
+    assert (told["bytes"]["adapter"]["up"] > 0) == what.average
     assert (run.server_folder / "rounds").exists() == what.average
+
+
+def test_no_two_methods_end_in_the_same_adapter(small_job, sites, tmp_path):
+    averaging = [name for name, what in METHODS.items() if what.average and not what.pooled_data]
+    ended = {
+        name: round_adapters(run_here(tmp_path / name, spec_of(small_job(method=name), sites), sites)[1])[-1]
+        for name in averaging
+    }
+    assert len({*ended.values()}) == len(averaging) == 4
 
 
 def test_replace_all_trains_on_nothing_but_the_pool_where_there_is_one(small_job, sites, tmp_path):

@@ -1,10 +1,12 @@
 """Continuous batching in the worker: the same log-probabilities as training's, and nothing of it stays behind."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.learning.test_vllm_engine import move
+from tests.learning import policies
+from tests.learning.policies import load, move
 from tests.runs import spec_of
 
 from fedrlvr.config import LoraSettings, PromptSettings
@@ -18,13 +20,14 @@ from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
 
 CPU = torch.device("cpu")
+prompts = partial(policies.prompts, count=3)
 UNIFORMS = torch.rand(12, 20, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
 def policy(model_path):
     torch.manual_seed(0)
-    policy = load_policy(LocalModel(model_path=model_path), LoraSettings(), PromptSettings(), CPU)
+    policy = load(model_path)
     move(policy)
     return policy
 
@@ -32,10 +35,6 @@ def policy(model_path):
 @pytest.fixture(scope="module")
 def engine(policy):
     return ContinuousEngine(policy)
-
-
-def prompts(policy) -> list[tuple[int, ...]]:
-    return [policy.encode(text) for text in ("A3725?", "B12?", "D0987?")]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

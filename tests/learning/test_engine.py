@@ -8,37 +8,15 @@ import textwrap
 import pytest
 import torch
 from peft import set_peft_model_state_dict
+from tests.learning.policies import descend, load, make_engine, rows_of
 
 from fedrlvr.algorithms.loss import token_logprobs
-from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
 from fedrlvr.learning import head
 from fedrlvr.learning.batch import Row, collate
 from fedrlvr.learning.engine import Engine
-from fedrlvr.learning.model import load_policy
 from fedrlvr.learning.partitioned import is_partitioned, whole
 from fedrlvr.learning.sampler import CachedSampler
-from fedrlvr.site_config import LocalModel
 from fedrlvr.worker.launcher import ALONE
-
-
-def make_engine(model_path, stage=0, dtype="float32", gradient_checkpointing=False, **optimizer) -> Engine:
-    model = LocalModel(model_path=model_path, dtype=dtype, gradient_checkpointing=gradient_checkpointing)
-    policy = load_policy(model, LoraSettings(), PromptSettings(), torch.device("cpu"))
-    settings = OptimizerSettings(**({"learning_rate": 1e-2} | optimizer))
-    return Engine(policy, settings, {"zero_optimization": {"stage": stage}}, temperature=1.0)
-
-
-def rows_of(engine, texts=("p3,7=0;2,5=7#07", "q3,7=4", "s1,1=1;0,9=0#10")) -> list[Row]:
-    return [Row(engine.policy.encode("A3725?"), engine.policy.encode(text)) for text in texts]
-
-
-def descend(engine: Engine, rows: list[Row], parts: int = 1) -> float:
-    """One step of maximum likelihood, in `parts` micro-batches; the gradient's norm."""
-    size = len(rows) // parts
-    for i in range(parts):
-        batch = collate(rows[i * size : (i + 1) * size], engine.policy.tokenizer.pad_token_id, engine.device)
-        engine.backward(-(engine.logprobs(batch) * batch.mask).sum() / len(rows), last=i == parts - 1)
-    return engine.step()
 
 
 def other_adapter(engine: Engine):
@@ -153,7 +131,7 @@ def test_the_gradient_norm_is_the_one_before_clipping(model_path):
     engine = make_engine(model_path, max_grad_norm=1e-3)
     engine.load_adapter(other_adapter(engine))
     batch = collate(rows_of(engine), 0, engine.device)
-    plain = load_policy(LocalModel(model_path=model_path), LoraSettings(), PromptSettings(), torch.device("cpu")).model
+    plain = load(model_path).model
     set_peft_model_state_dict(plain, engine.adapter())
     logits = plain(**batch.inputs).logits[:, -batch.completion_ids.shape[1] - 1 : -1]
     (-(token_logprobs(logits, batch.completion_ids) * batch.mask).sum()).backward()
@@ -183,10 +161,10 @@ def test_padding_changes_no_score(model_path):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_partitioned_weights_give_the_scores_and_steps_of_whole_ones(model_path, monkeypatch, checkpointing):
     """The logits come in chunks of two tokens, which is not to gather the head's weights for each."""
-    monkeypatch.setattr(head, "LOGITS_AT_ONCE", 60)
     results = []
     for stage in (0, 3):
         engine = make_engine(model_path, stage, gradient_checkpointing=checkpointing)
+        monkeypatch.setattr(head, "LOGITS_AT_ONCE", 2 * engine.policy.embeddings)
         engine.load_adapter(other_adapter(engine))
         scores = engine.score(rows_of(engine), 2)
         norms = []

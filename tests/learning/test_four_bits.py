@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from tests.learning.test_optimizer_state import descend
+from tests.learning.policies import descend_often, load
 
-from fedrlvr.config import LoraSettings, OptimizerSettings, PromptSettings
+from fedrlvr.config import OptimizerSettings
 from fedrlvr.learning import model as loading
 from fedrlvr.learning.batch import Row
 from fedrlvr.learning.engine import Engine
-from fedrlvr.learning.model import load_policy
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.site_config import LocalModel
 
@@ -16,8 +15,7 @@ KINDS = [(0, "float32"), (0, "bfloat16"), (2, "bfloat16")]
 
 
 def policy_of(model_path, dtype="float32", **settings):
-    settings = LocalModel(model_path=model_path, dtype=dtype, **settings)
-    return load_policy(settings, LoraSettings(), PromptSettings(), torch.device("cpu"))
+    return load(LocalModel(model_path=model_path, dtype=dtype, **settings))
 
 
 def test_linear_layers_take_half_a_byte_a_weight_and_nearly_the_same_values(model_path):
@@ -46,7 +44,7 @@ def test_an_adapter_trains_on_top_and_the_weights_do_not_move(model_path, stage,
         assert made.logprobs == pytest.approx(scores, abs=0.1 if dtype == "bfloat16" else 0.01)
     told = Row(prompt, policy.encode("p3,7=0;2,5=7#07"))
     (start,) = engine.score([told], 1)
-    descend(engine, 3)
+    descend_often(engine, 3)
     (end,) = engine.score([told], 1)
     assert sum(end) > sum(start)
     after = [p for p in policy.model.parameters() if not p.requires_grad]

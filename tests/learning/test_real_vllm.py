@@ -7,17 +7,17 @@ FEDRLVR_VLLM_PYTHON=$PWD/vllm/bin/python pytest -m vllm
 
 import os
 import signal
+from functools import partial
 
 import psutil
 import pytest
 import torch
-from tests.learning.test_vllm_engine import move
+from tests.learning import policies
+from tests.learning.policies import move
 from tests.runs import spec_of
 
 from fedrlvr.cli import main
-from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.learning.agreement import compare
-from fedrlvr.learning.model import load_policy
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.vllm_adapters import ServedAdapters
 from fedrlvr.learning.vllm_client import RolloutServerError, VllmClient
@@ -37,6 +37,8 @@ pytestmark = [
     pytest.mark.skipif(PYTHON is None, reason=f"FEDRLVR_VLLM_PYTHON is not set: {COMMAND}"),
 ]
 CPU = torch.device("cpu")
+load = partial(policies.load, target_modules="all-linear")
+prompts = partial(policies.prompts, count=4)
 
 
 def settings(model_path, folder, **more) -> SiteConfig:
@@ -45,11 +47,6 @@ def settings(model_path, folder, **more) -> SiteConfig:
     vllm = {"python": PYTHON} | more.pop("vllm", {})
     rollout = {"engine": "vllm", "vllm": vllm}
     return SiteConfig(**{"model": "tiny", "threads": 1, "device": "cpu", "rollout": rollout} | paths | more)
-
-
-def load(config: LocalModel, **lora):
-    targets = {"target_modules": "all-linear"} | lora
-    return load_policy(config, LoraSettings(**targets), PromptSettings(), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +69,8 @@ def engine(policy, config):
     assert not list((config.state_dir / "rollout").iterdir())
 
 
-def prompts(policy) -> list[tuple[int, ...]]:
-    return [policy.encode(text) for text in ("A3725?", "B12?", "D0987?", "C5?")]
-
-
-def uniforms(group: int = 6, length: int = 20, seed: int = 0) -> torch.Tensor:
-    return torch.rand(4 * group, length, generator=torch.Generator().manual_seed(seed))
+def uniforms(group: int = 6, length: int = 20) -> torch.Tensor:
+    return torch.rand(4 * group, length, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -181,7 +174,7 @@ def test_in_bfloat16_the_step_scores_afresh(model_path, tmp_path):
     engine.close()
 
 
-def test_doctor_starts_it_and_samples(site_files, tmp_path, capsys):
+def test_doctor_starts_it_and_samples(site_files, tmp_path, capsys, left):
     _, configs = site_files({"site-1": ("A", "B")}, rollout={"engine": "vllm", "vllm": {"python": PYTHON}})
     configs["site-1"].write(tmp_path / "fedrlvr.yaml")
     (tmp_path / "preset.yaml").write_text("{task: protocol, model: tiny}")
@@ -190,7 +183,7 @@ def test_doctor_starts_it_and_samples(site_files, tmp_path, capsys):
     said = capsys.readouterr().out
     assert " tokens and a step at learning rate 0 in " in said
     assert "can connect" not in said
-    assert not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    assert not left()
 
 
 def test_two_ranks_share_one_server(site_files, job, tmp_path):

@@ -6,21 +6,21 @@ import torch
 from fedrlvr.config import JobConfig, LoraSettings, PromptSettings
 from fedrlvr.learning.batch import Row, collate
 from fedrlvr.learning.model import load_policy
-from fedrlvr.learning.requirement import LIBRARIES, Requirement, requirement
+from fedrlvr.learning.requirement import LIBRARIES, Requirement, _kept, _on_meta, requirement
 from fedrlvr.learning.scorer import Scorer
 from fedrlvr.site_config import LocalModel
 
 LORA = {"r": 4, "target_modules": "all-linear"}
 
 
-def job(**grpo) -> JobConfig:
-    return JobConfig(task="protocol", model="x", grpo={"max_completion_length": 16} | grpo, lora=LORA)
+def job() -> JobConfig:
+    return JobConfig(task="protocol", model="x", grpo={"max_completion_length": 16}, lora=LORA)
 
 
 @pytest.fixture
 def worked_out(model_path):
-    def work_out(stage=0, free=None, prompt=10, grpo=None, **site) -> Requirement:
-        return requirement(LocalModel(model_path=model_path, **site), job(**(grpo or {})), stage, prompt, free)
+    def work_out(stage=0, free=None, **site) -> Requirement:
+        return requirement(LocalModel(model_path=model_path, **site), job(), stage, 10, free)
 
     return work_out
 
@@ -68,7 +68,7 @@ def test_stage_3_divides_the_weights_and_holds_the_largest_whole(worked_out, pol
     assert worked_out(3, processes=4).sampling < worked_out(2, processes=4).sampling  # no merged copy
 
 
-def test_what_training_keeps_is_what_a_real_forward_pass_keeps(worked_out, policy):
+def test_what_training_keeps_is_what_a_real_forward_pass_keeps(model_path, policy):
     scorer = Scorer(policy, 1.0)
     rows = [Row((5,) * 40, (6,) * 16)] * 8 + [Row((7,) * 40, (6,) * 16)] * 8
     batch, kept, own = collate(rows, 0, torch.device("cpu")), {}, {p.data_ptr() for p in policy.model.parameters()}
@@ -81,10 +81,8 @@ def test_what_training_keeps_is_what_a_real_forward_pass_keeps(worked_out, polic
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         scorer(batch)
     found = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    need = worked_out(prompt=40, micro_batch_size=16)
-    layers = policy.model.config.num_hidden_layers
-    logits = 16 * 16 * policy.model.config.vocab_size * 4
-    assert (need.training - logits) / (1 + 1 / layers) == pytest.approx(found, rel=0.15)
+    on_meta = _on_meta(LocalModel(model_path=model_path), job())
+    assert _kept(on_meta.get_base_model(), rows) == pytest.approx(found, rel=0.15)
 
 
 def test_fewer_rows_and_checkpointing_need_less(worked_out):

@@ -6,25 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.learning.policies import PROMPTS, load, move
 from transformers import LogitsProcessor, LogitsProcessorList, Qwen3Config, Qwen3ForCausalLM
 
-from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.learning import sampler as sampler_module
 from fedrlvr.learning.decoding import Decoding
-from fedrlvr.learning.model import load_policy
 from fedrlvr.learning.sampler import CachedSampler
-from fedrlvr.site_config import LocalModel
-
-PROMPTS = ["A3725?", "B12?", "D0987?", "C5?"]  # of different lengths, so that padding matters
 
 
 @pytest.fixture(scope="module")
 def policy(model_path):
     torch.manual_seed(0)
-    policy = load_policy(LocalModel(model_path=model_path), LoraSettings(), PromptSettings(), torch.device("cpu"))
-    for name, parameter in policy.model.named_parameters():
-        if ".lora_B." in name:
-            torch.nn.init.normal_(parameter, std=0.05)  # an adapter that changes something
+    policy = load(model_path)
+    move(policy)
     return policy
 
 

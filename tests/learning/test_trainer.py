@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.tensors import same
 
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment
 from fedrlvr.streams import epoch_batch, seed_of, stream
@@ -19,10 +20,6 @@ def gold_answers(trainer, segment, site="site-9") -> list[PooledResponse]:
     task = trainer.rollouts.task
     problems = [trainer.problems.public[i] for i in segment.public_ids]
     return [(site, PublicResponse(p.id, task.gold_completion(p))) for p in problems]
-
-
-def same(a, b) -> bool:
-    return set(a) == set(b) and all(torch.equal(a[n], b[n]) for n in a)
 
 
 def test_only_verified_correct_answers_are_offered_and_each_text_once(make_trainer, small_job):

@@ -8,8 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-import psutil
 import pytest
+from tests.gone import gone
 
 from fedrlvr.learning import vllm_server
 from fedrlvr.learning.vllm_client import VllmClient
@@ -51,7 +51,7 @@ def settings(python, **vllm) -> LocalModel:
 
 
 def alive(*pids: int) -> list[int]:
-    return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+    return [pid for pid in pids if not gone(pid)]
 
 
 def pids(tmp_path) -> list[int]:
@@ -80,9 +80,8 @@ def test_it_starts_on_a_socket_for_its_owner_and_ends_with_all_its_processes(pyt
     assert not socket.parent.exists()
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["the server", "the worker"])
-def test_when_server_or_worker_is_killed_no_process_is_left(python, tmp_path, which):
-    """The kernel kills either for memory."""
+def test_when_the_worker_is_killed_no_process_is_left(python, tmp_path):
+    """As the kernel does for memory."""
     program = """
         import pathlib, sys, time
         from tests.learning.test_vllm_server import start
@@ -95,18 +94,19 @@ def test_when_server_or_worker_is_killed_no_process_is_left(python, tmp_path, wh
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as worker:
         assert worker.stdout.readline() == "started\n"
         processes = pids(tmp_path)
-        os.kill(processes[0] if which == 0 else worker.pid, signal.SIGKILL)
+        os.kill(worker.pid, signal.SIGKILL)
         try:
             assert wait_until(lambda: not alive(*processes), 20)
         finally:
             worker.kill()
 
 
-def test_it_can_be_started_again(python, tmp_path):
+def test_when_the_server_is_killed_no_process_is_left_and_it_can_be_started_again(python, tmp_path):
     server = start(python(SERVES), tmp_path)
-    (first, _) = pids(tmp_path)
+    first, child = pids(tmp_path)
     os.kill(first, signal.SIGKILL)
     assert wait_until(lambda: not server.running, 20)
+    assert wait_until(lambda: not alive(first, child), 20)
     server.start(VllmClient(server.url, VllmSettings()).alive)
     assert server.running
     assert pids(tmp_path)[0] != first
@@ -118,13 +118,13 @@ def test_it_can_be_started_again(python, tmp_path):
     [
         ("print('INFO: loading'); raise ValueError('Head size 16 is not supported')", "died: ValueError: Head size 16"),
         ("pass", "died: the server ended with exit code 0"),
-        ("print('loading', flush=True); import time; time.sleep(600)", "did not start within .* = 2 s: loading"),
+        ("print('loading', flush=True); import time; time.sleep(600)", "did not start within .* = 5 s: "),
     ],
     ids=["an error", "no word", "too slow"],
 )
 def test_a_server_that_does_not_start_is_told_with_its_last_words(python, tmp_path, program, said):
     with pytest.raises(ServerFailed, match=f"rollout.vllm: the server {said}"):
-        start(python(program), tmp_path, start_timeout=2.0 if "sleep" in program else 60.0)
+        start(python(program), tmp_path, start_timeout=5.0 if "sleep" in program else 60.0)
 
 
 def test_a_python_that_cannot_be_run(tmp_path):

@@ -8,6 +8,7 @@ from tests.runs import some_spec
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.schedule import plan_round, planned_evaluations
+from fedrlvr.config import EvaluationSettings
 from fedrlvr.protocol.answers import Failure, ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, PublicResponse, Segment, SiteScores
 from fedrlvr.protocol.refused import Refused
@@ -26,6 +27,7 @@ from fedrlvr.server.round_store import CompletedRound, RoundStore
 from fedrlvr.server.rounds import Rounds
 from fedrlvr.site.plan import SitePlan
 
+OWN = EvaluationSettings().own_problems
 SHAPES = {"a.lora_A.weight": [8, 64], "a.lora_B.weight": [64, 8]}
 IDS = tuple(f"public-{i}" for i in range(8))
 
@@ -153,7 +155,7 @@ def at(number: int, segment: int) -> Envelope:
     return HERE.model_copy(update={"round": number, "segment": segment})
 
 
-def measure(number: int, segment: int, name: str, samples=2, share=(0, 2), problems: int | None = 128):
+def measure(number: int, segment: int, name: str, samples=2, share=(0, 2), problems: int | None = OWN):
     problems = problems if share is None else None
     return ValidateRequest(envelope=at(number, segment), samples=samples, share=share, name=name, problems=problems)
 

@@ -5,6 +5,7 @@ import string
 
 import pytest
 import torch
+from tests.tiny.released import write_config
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from fedrlvr.algorithms.lora import adapter_spec, initial_adapter
@@ -23,24 +24,9 @@ from fedrlvr.tiny.small_tokenizers import character_tokenizer
 
 CPU = torch.device("cpu")
 SIZES = BaseModelSettings(hidden_size=64, num_layers=2, intermediate_size=48, num_heads=4, head_dim=16)
-# Of released models, where the configuration class has no layers of some kind by default.
-RELEASED = {
-    "bamba": {"attn_layer_indices": [9, 18, 27]},
-    "granitemoehybrid": {"layer_types": ["mamba"] * 31 + ["attention"]},
-    "lfm2_moe": {"layer_types": ["conv"] * 20 + ["full_attention"] * 12},
-    "gemma4": {"vision_config": {}},
-}
 OPTIMIZER = (OptimizerSettings(), {"zero_optimization": {"stage": 0}}, 1.0)
 TARGETS = dict.fromkeys(("falcon_h1", "nemotron_h"), ("q_proj", "v_proj", "in_proj"))
 SEEING = {"gemma3", "gemma4", "got_ocr2", "fuyu", "qwen3_5", "qwen3_5_moe"}
-
-
-def write_config(folder, name: str, tokenizer) -> None:
-    config = CONFIG_MAPPING[name](**RELEASED.get(name, {}))
-    text = config.get_text_config()
-    text.vocab_size, text.pad_token_id, text.bos_token_id, text.eos_token_id = len(tokenizer), 0, None, 1
-    config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture(params=sorted(RECURRENT | SEEING))

@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 
-import psutil
 import pytest
 from tests.runs import spec_of
 
@@ -48,22 +46,6 @@ class Requests:
 @pytest.fixture(autouse=True)
 def heard(caplog):
     caplog.set_level(logging.INFO, "fedrlvr")
-
-
-@pytest.fixture
-def left():
-    """left() -> the processes that were started since the test began, and still run."""
-
-    def children() -> set[psutil.Process]:
-        found = set()
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.add(process)
-        return found
-
-    before = children()  # such as the process that compares expressions, which stays
-    return lambda: children() - before
 
 
 @pytest.fixture

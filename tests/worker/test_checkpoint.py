@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tensors import same
 
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.trainer import SiteProgress, TrainerState
@@ -30,10 +31,6 @@ def state(place: SiteProgress, value: float = 0.0) -> TrainerState:
 @pytest.fixture
 def checkpoints(tmp_path) -> SiteCheckpoints:
     return SiteCheckpoints(tmp_path, RUN, "identity", Ranks())
-
-
-def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a)
 
 
 def kept(checkpoints: SiteCheckpoints) -> list[str]:

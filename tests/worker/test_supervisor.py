@@ -9,9 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
+from tests.gone import gone
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.protocol.answers import Failure
@@ -178,7 +178,7 @@ def test_the_worker_dies_with_its_supervisor(set_up, job):
     said, worker, place = done.stdout.split()
     assert said == "Ready", done.stderr
     deadline = time.monotonic() + 10
-    while psutil.pid_exists(int(worker)) and psutil.Process(int(worker)).status() != psutil.STATUS_ZOMBIE:
+    while not gone(int(worker)):
         assert time.monotonic() < deadline, "the worker outlived its supervisor"
         time.sleep(0.1)
     assert not Path(place).exists()
