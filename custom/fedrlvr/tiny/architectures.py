@@ -25,7 +25,7 @@ def shrunk_config(path: Path, settings: BaseModelSettings) -> PreTrainedConfig:
         raise ValueError(f"{path}: its config.json cannot be read: {brief(error)}") from None
     try:
         return _shrunk(config, settings)
-    except Exception as error:
+    except Exception as error:  # whatever an architecture says of sizes that do not go together
         raise ValueError(no_small_copy(path, error)) from None
 
 
