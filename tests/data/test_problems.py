@@ -194,6 +194,14 @@ CHOICE = {"id": "c", "prompt": "which?", "answer": "B", "choices": ["one", "two"
 TALK = {"id": "t", "answer": "B", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]}
 
 
+def test_two_wrong_options_may_be_the_same(tmp_path):
+    """In 13 of MedMCQA's 2,816 validation rows they are. Neither is ever taken for the right one."""
+    (problem,) = read(tmp_path, CHOICE | {"choices": ["4.6", "4.61", " 4.6"]}, task="choice")
+    verify = TASKS["choice"].verify
+    rewards = {box: verify(problem, f"\\boxed{{{box}}}").reward for box in ("B", "4.61", "A", "C", "4.6")}
+    assert rewards == {"B": 1, "4.61": 1, "A": 0, "C": 0, "4.6": 0}
+
+
 def test_choices_messages_and_notes_are_read_and_written_back(tmp_path):
     first, second = (parse_problem(record, "here") for record in (CHOICE, TALK))
     assert first.choices == ("one", "two")
@@ -211,7 +219,7 @@ def test_choices_messages_and_notes_are_read_and_written_back(tmp_path):
         (CHOICE | {"choices": ["one", 2]}, "field choices, option 2: expected text, found int"),
         (CHOICE | {"choices": ["one", " "]}, "field choices, option 2: empty"),
         *(
-            (CHOICE | {"choices": [one, other]}, "field choices: two options are the same")
+            (CHOICE | {"choices": [one, other]}, "field choices: the right option and another are the same")
             for one, other in (
                 ("one", "one"),
                 ("one", " one "),

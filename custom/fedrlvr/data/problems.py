@@ -28,6 +28,7 @@ from pathlib import Path
 from fedrlvr.json_text import JsonError, from_json, shown
 from fedrlvr.printable import check_name
 from fedrlvr.tasks import Task
+from fedrlvr.tasks.choice import LETTERS
 from fedrlvr.tasks.task import NotOfThisTask
 from fedrlvr.types import MAX_LABELS, Message, Problem
 
@@ -172,21 +173,23 @@ def parse_problem(record: object, where: str) -> Problem:
         raise ProblemFileError(f"{where}, field meta: expected an object, found {type(record['meta']).__name__}")
     parsed = {
         "prompt": record.get("prompt", ""),
-        "choices": _choices(record.get("choices", []), f"{where}, field choices"),
+        "choices": _choices(record.get("choices", []), record["answer"], f"{where}, field choices"),
         "messages": _messages(record["messages"], f"{where}, field messages") if "messages" in record else (),
     }
     return Problem(**(record | parsed))
 
 
-def _choices(values: object, where: str) -> tuple[str, ...]:
+def _choices(values: object, answer: str, where: str) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise ProblemFileError(f"{where}: expected a list of texts, found {type(values).__name__}")
     for number, value in enumerate(values, start=1):
         _check_text(value, f"{where}, option {number}", required=True)
     if values and not 2 <= len(values) <= MAX_CHOICES:
         raise ProblemFileError(f"{where}: expected 2 to {MAX_CHOICES} options, found {len(values)}")
-    if len(set(map(visible, values))) < len(values):
-        raise ProblemFileError(f"{where}: two options are the same, but for blanks")
+    texts = list(map(visible, values))
+    right = dict(zip(LETTERS, texts, strict=False)).get(answer.strip())
+    if texts.count(right) > 1:  # two wrong options may be the same: neither is taken for the right one
+        raise ProblemFileError(f"{where}: the right option and another are the same, but for blanks")
     return tuple(values)
 
 

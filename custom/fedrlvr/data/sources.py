@@ -162,7 +162,8 @@ def read_source(
         train = known.train if known.train in loaded.splits else "train"
         if train not in loaded.splits:
             found = ", ".join(sorted(loaded.splits))
-            raise SourceError(f"{source}: no split {train} of {dataset}; found {found}; a file is read as that split")
+            hint = "to train on its rows, name the file itself as the source"
+            raise SourceError(f"{source}: no split {train} of {dataset}; found {found}; {hint}")
         pool = Pool(revision=loaded.revision, same_answer=partial(same_answer, task))
         pool.test = [] if with_test and known.test in loaded.splits else None
         for split, name in (("train", train), *([("test", known.test)] if pool.test is not None else [])):
