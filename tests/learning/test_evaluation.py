@@ -19,7 +19,7 @@ from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import TASKS
-from fedrlvr.tasks.task import TIMEOUT, Verdict
+from fedrlvr.tasks.task import NO_BOX, TIMEOUT, Verdict
 from fedrlvr.types import Completion, Group
 
 TASK = TASKS["protocol"]
@@ -96,17 +96,19 @@ def test_another_seed_draws_other_completions(measured, expected):
     assert measured(1000, seed=1)[0] != expected
 
 
-def test_cut_off_answers_timeouts_and_lengths_are_counted(problems):
-    """Three samples of 2, 3 and 7 tokens, end tokens included: mean 4. One was cut off, one right, two not checked."""
-    samples = [Sample((5,) * n, (0.0,) * n, truncated=n == 7, entropy=0.0) for n in (2, 3, 7)]
-    verdicts = iter([Verdict(1.0, "exact"), Verdict(0.0, TIMEOUT), Verdict(0.0, TIMEOUT)])
+def test_cut_off_and_missing_answers_timeouts_and_lengths_are_counted(problems):
+    """Four samples of 2, 3, 7 and 4 tokens, end tokens included: mean 4. One was cut off, one right, two not checked,
+    and one had no box."""
+    samples = [Sample((5,) * n, (0.0,) * n, truncated=n == 7, entropy=0.0) for n in (2, 3, 7, 4)]
+    verdicts = iter([Verdict(1.0, "exact"), Verdict(0.0, TIMEOUT), Verdict(0.0, TIMEOUT), Verdict(0.0, NO_BOX)])
     policy = SimpleNamespace(model=torch.nn.Identity(), encode_prompt=lambda prompt: (1, 2), decode=lambda ids: "#07")
     task = SimpleNamespace(prompt=TASK.prompt, verify=lambda problem, text: next(verdicts))
     generator = SimpleNamespace(sample=lambda *_: [samples], exact_logprobs=True)
     rollouts = Rollouts(policy, generator, task, Ranks(), 7, 1.0)
-    ((group,),) = measure(rollouts, problems[:1], 3, 0, 1)
+    ((group,),) = measure(rollouts, problems[:1], 4, 0, 1)
     result = result_of(group)
-    assert result == ProblemResult(problems[0].id, "A", samples=3, correct=1, truncated=1, timeouts=2, tokens=4.0)
+    counts = {"samples": 4, "correct": 1, "truncated": 1, "unanswered": 1, "timeouts": 2}
+    assert result == ProblemResult(problems[0].id, "A", **counts, tokens=4.0)
 
 
 def test_pass_at_k_by_label_for_the_k_that_the_samples_allow(problems):
@@ -119,7 +121,7 @@ def test_pass_at_k_by_label_for_the_k_that_the_samples_allow(problems):
 
 
 SETTINGS = {"model": "a1", "adapter": None, "temperature": 0.7, "samples": 2, "prompt": {"system_prompt": None}}
-RESULTS = [ProblemResult(f"p{i}", "é", 2, i % 3, 0, 0, 4.5 + i) for i in range(4)]
+RESULTS = [ProblemResult(f"p{i}", "é", 2, i % 3, 0, 0, 0, 4.5 + i) for i in range(4)]
 
 
 @pytest.fixture

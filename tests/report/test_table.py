@@ -12,7 +12,7 @@ from fedrlvr.report.table import print_scores, print_summary
 
 @pytest.mark.parametrize("label", ["anatomy", "a subject with a very long name, longer than any terminal would show"])
 def test_the_table_fits_a_terminal_and_says_every_number(label):
-    results = [ProblemResult(str(i), label, 16, i % 17, i % 3, 0, 1000.0 + i) for i in range(1000)]
+    results = [ProblemResult(str(i), label, 16, i % 17, i % 3, i % 5, 0, 1000.0 + i) for i in range(1000)]
     scores = scores_with_intervals(results, [1, 16], seed=0)
     out = io.StringIO()
     print_scores(scores, [1, 16], "Qwen2.5-3B-Instruct + adapter, math", Screen(file=out, width=80))
@@ -24,12 +24,12 @@ def test_the_table_fits_a_terminal_and_says_every_number(label):
         assert number in row.split()
     for k in ("pass@1", "pass@16"):
         assert f"({part[k]['low']:.2f}-{part[k]['high']:.2f})" in row
-    assert f"{part['truncated']:.0%}" in row.split()
+    assert row.split()[-2:] == [f"{part[share]:.0%}" for share in ("truncated", "unanswered")]
 
 
 def test_a_score_without_an_interval_is_shown_without_one():
     out = io.StringIO()
-    single = [ProblemResult("c", "take", 4, 4, 0, 0, 6.0)]
+    single = [ProblemResult("c", "take", 4, 4, 0, 0, 0, 6.0)]
     print_scores(scores_with_intervals(single, [1], seed=0), [1], "one", Screen(file=out, width=80))
     assert "1.000" in out.getvalue()
     assert "(" not in out.getvalue()

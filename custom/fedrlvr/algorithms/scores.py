@@ -16,8 +16,8 @@ Scores = dict[str, dict]  # label -> {"problems": n, "pass@k": mean over those n
 class ProblemResult:
     """The counts of one problem's completions.
 
-    `correct`, `truncated` and `timeouts` (verifications that a limit ended) are out of `samples`; `tokens` is the mean
-    length.
+    `correct`, `truncated`, `unanswered` (nothing to judge, such as no box) and `timeouts` (verifications that a limit
+    ended) are out of `samples`; `tokens` is the mean length.
     """
 
     id: str
@@ -25,6 +25,7 @@ class ProblemResult:
     samples: int
     correct: int
     truncated: int
+    unanswered: int
     timeouts: int
     tokens: float
 
@@ -109,6 +110,7 @@ def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: i
         "reward": sum(result.correct for result in results) / samples,
         "tokens": fmean(result.tokens for result in results),
         "truncated": sum(result.truncated for result in results) / samples,
+        "unanswered": sum(result.unanswered for result in results) / samples,
         "verifier/timeouts": sum(result.timeouts for result in results),
     }
     for k in ks:

@@ -145,6 +145,7 @@ def result_of(group: Group) -> ProblemResult:
         samples=len(completions),
         correct=group.num_correct,
         truncated=sum(c.truncated for c in completions),
+        unanswered=sum(c.reason in UNANSWERED for c in completions),
         timeouts=sum(not c.verified for c in completions),
         tokens=sum(len(c.token_ids) for c in completions) / len(completions),
     )

@@ -48,12 +48,14 @@ def print_incidents(summary: dict, console: Screen) -> None:
 
 def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Screen) -> None:
     """Print what `scores_with_intervals` returned, one row per label."""
-    names = ("problems", *(f"pass@{k}" for k in ks), "tokens", "cut off")
+    names = ("problems", *(f"pass@{k}" for k in ks), "tokens", "cut\noff", "no\nanswer")
     numbers = (Column(name, justify="right", no_wrap=True) for name in names)
-    table = Table("", *numbers, title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    columns = (Column(overflow="fold"), *numbers)
+    table = Table(*columns, title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for label, part in scores.items():
         passes = (_interval(part[f"pass@{k}"]) for k in ks)
-        table.add_row(label, str(part["problems"]), *passes, f"{part['tokens']:.0f}", f"{part['truncated']:.0%}")
+        shares = (f"{part[name]:.0%}" for name in ("truncated", "unanswered"))
+        table.add_row(label, str(part["problems"]), *passes, f"{part['tokens']:.0f}", *shares)
     console.print(table)
 
 
