@@ -89,16 +89,14 @@ def cpu_seconds(client: MathVerifyClient) -> float:
 
 
 def test_the_address_space_is_bounded():
-    small = MathVerifyClient(30.0, 512)
+    """Two numbers of 48 and 77 MB, and what their computation takes besides, do not fit."""
+    small = MathVerifyClient(30.0, 256)
     try:
-        assert small.budget()("x", "y") == "different"
-        outcomes = {
-            small.budget()(f"x+{n}", "\\begin{matrix}" + "(9^{9^{9}}+x)" * 9 + "\\end{matrix}") for n in range(2)
-        }
-        assert outcomes <= {"different", "memory", "timeout", "died"}
         assert small.budget()("x+1", "1+x") == "equal"
         _, child = members(small)
-        assert child.rlimit(psutil.RLIMIT_AS) == (512 << 20, 512 << 20)
+        assert child.rlimit(psutil.RLIMIT_AS) == (256 << 20, 256 << 20)
+        assert small.budget()("x", "x+2^{9^{9}}-3^{9^{9}}") == "memory"
+        assert small.budget()("x+1", "1+x") == "equal"
     finally:
         small.close()
 
