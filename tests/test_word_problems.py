@@ -82,44 +82,10 @@ def test_a_file_without_the_columns_is_bad_input(problems, capsys):
     assert "no column question" in capsys.readouterr().err
 
 
-OURS = {
-    "addition": [
-        ("A farmer has 23 hens and buys 14 ducks. How many birds does the farmer have?", 37),
-        ("The red shelf carries 31 books, the blue one 45. How many books are on both shelves?", 76),
-        ("In May 12 letters came, and in June 19. How many letters came in all?", 31),
-        ("Omar walked 6 miles on Monday, then 8 on Tuesday. How far did he walk altogether?", 14),
-    ],
-    "subtraction": [
-        ("Of 18 candles on a cake, the wind put out 7. How many still burn?", 11),
-        ("A train with 64 passengers stops, and 29 leave. How many are on the train now?", 35),
-        ("Lea needs 50 stamps. She has collected 36. How many are missing?", 14),
-        ("The tank held 90 litres before 25 were used. What is left in the tank?", 65),
-    ],
-    "multiplication": [
-        ("Every one of 7 spiders has 8 legs. How many legs do they have together?", 56),
-        ("A ticket costs 12 dollars. What do 5 tickets cost?", 60),
-        ("Rosa plants 9 rows with 11 tulips in each. How many tulips does she plant?", 99),
-        ("There are 24 hours in a day. How many hours are in 3 days?", 72),
-    ],
-    "division": [
-        ("Grandfather shares 42 marbles equally among 6 children. How many does each child get?", 7),
-        ("A rope of 36 feet is cut into 4 equal pieces. How long is a piece?", 9),
-        ("If 55 chairs stand in 5 equal lines, how many chairs make a line?", 11),
-        ("Buses for 30 people each take 120 guests. How many buses are needed?", 4),
-    ],
-}
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(SMOLLM2 is None, reason="FEDRLVR_SMOLLM2 is not set: see this file's first lines")
 def test_the_pretrained_model_solves_some_and_is_trained_on_them(tmp_path):
-    rows = [
-        {"id": f"{label}-{number}", "prompt": prompt, "answer": str(answer), "task": "math", "label": label}
-        for label, problems in OURS.items()
-        for number, (prompt, answer) in enumerate(problems)
-    ]
-    (tmp_path / "ours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    prepare = ["prepare", "--dataset", "jsonl", "--source", str(tmp_path / "ours.jsonl"), "--sites", "2"]
+    prepare = ["prepare", "--dataset", "jsonl", "--source", str(JOB / "ours.jsonl"), "--sites", "2"]
     prepare += ["--partition", "label", "--public", "4", "--test", "4", "--out", str(tmp_path / "data")]
     assert main(prepare) == 0
     small = ["federation.rounds=1", "federation.segments_per_round=1", "grpo.prompts_per_step=4"]
@@ -133,9 +99,8 @@ def test_the_pretrained_model_solves_some_and_is_trained_on_them(tmp_path):
     steps = [event for event in events if event["event"] == "step"]
     assert len(steps) == 4
     assert all(step["reward"] > 0 for step in steps)
-    assert sum(step.get("exchange/received", 0) for step in steps) > sum(
-        step.get("exchange/wrong", 0) for step in steps
-    )
+    received, wrong = (sum(step.get(f"exchange/{name}", 0) for step in steps) for name in ("received", "wrong"))
+    assert received > wrong == 0
     summary = json.loads((folder / "summary.json").read_text())
     assert all(site["taught"] > 0 for site in summary["learning"].values())
     assert summary["final"]["unanswered"] < summary["base"]["unanswered"] < 0.9
