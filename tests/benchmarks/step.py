@@ -3,6 +3,7 @@
     pip install -c app_configs/constraints.txt -e '.[bench]'
     python tests/benchmarks/step.py
     python tests/benchmarks/step.py --only early --rounds 9
+    python tests/benchmarks/step.py --only whole --profile       # what a step of ours spends its time on
 
 Each side has a process of its own, with one thread. The two take turns, one step each: medians of CPU-seconds of the
 rounds after the first, and the median of the ratios of single rounds. Memory is the most that a process held, its
@@ -285,6 +286,38 @@ def compare(workload: Workload, rounds: int) -> str:
     return row(workload.title, costs)
 
 
+class ProfiledSteps:
+    """In the place of a connection: asks for two steps, the second under torch's profiler."""
+
+    def __init__(self):
+        from torch.profiler import ProfilerActivity, profile
+
+        self.profiler, self.steps = profile(activities=[ProfilerActivity.CPU]), 0
+
+    def recv(self) -> bool:
+        self.steps += 1
+        if self.steps == 2:
+            self.profiler.start()
+        return self.steps <= 2
+
+    def send(self, cost: object) -> None:
+        if self.steps == 2:
+            self.profiler.stop()
+
+
+def profile(workload: Workload) -> str:
+    """The shares of a step's time that matrix products and attention take, forward and backward."""
+    steps = ProfiledSteps()
+    with tempfile.TemporaryDirectory() as name:
+        save_model(workload, Path(name))
+        ours(workload, Path(name), steps)
+    times = {event.key: event.self_cpu_time_total for event in steps.profiler.key_averages()}
+    products = sum(times.get(f"aten::{name}", 0) for name in ("mm", "addmm", "addmm_", "bmm"))
+    attention = sum(time for name, time in times.items() if name.startswith("aten::_scaled_dot_product"))
+    shares = (part / sum(times.values()) for part in (products, attention))
+    return "{}: {:.0%} matrix products, {:.0%} attention".format(workload.title, *shares)
+
+
 def row(title: str, costs: list) -> str:
     """`costs` holds for each round and side: CPU-seconds, those of sampling, and bytes."""
     taken = costs[1:]
@@ -303,8 +336,11 @@ if __name__ == "__main__":
     parser.add_argument("--only", choices=list(WORKLOADS), action="append", help="this row of the table, not all")
     parser.add_argument("--rounds", type=int, help="steps of each side that count, in place of each row's own number")
     parser.add_argument("--trl-rows", type=int, help="TRL's micro-batch, in place of the fastest")
+    parser.add_argument("--profile", action="store_true", help="what a step of ours spends its time on, without TRL")
     arguments = parser.parse_args()
     os.environ.update(TRANSFORMERS_VERBOSITY="error", PYTHONWARNINGS="ignore", HF_HUB_OFFLINE="1")
+    if arguments.profile:
+        raise SystemExit(print(*(profile(WORKLOADS[name]) for name in arguments.only or WORKLOADS), sep="\n"))
     print("| | TRL (sampling + training) | fedrlvr (sampling + training) | time | memory |")
     print("| --- | --- | --- | ---: | ---: |")
     for name in arguments.only or WORKLOADS:
