@@ -5,6 +5,7 @@ Each problem's result is written to disk as soon as it is known. The same comman
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 
 import transformers
@@ -74,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell each other's programmers
     console = Screen()
     ks = _ks(arguments)
     prompt, verifier, sampling = _job_part(arguments)
