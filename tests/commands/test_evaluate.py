@@ -25,6 +25,7 @@ from fedrlvr.tasks.protocol import Protocol
 
 TASK = TASKS["protocol"]
 SAMPLES = 4
+ARITHMETIC = Path(__file__).parents[2] / "app_configs" / "arithmetic.yaml"
 GOLDS = 12  # every problem's gold is verified when the file is read
 
 
@@ -229,6 +230,10 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
         ),
         (("--config", "/nonexistent.yaml"), "/nonexistent.yaml: cannot be read"),
         (
+            ("--config", ARITHMETIC),
+            "is for the task arithmetic, and the problems are for protocol",
+        ),
+        (
             ("--max-completion-length", 507),
             "prompts are too long; the shortest has 6 tokens, and 5 are allowed by grpo.max_prompt_length",
         ),
@@ -241,6 +246,13 @@ def test_flags_that_cannot_be_used_end_with_one_line_and_nothing_written(command
 def test_an_adapter_directory_with_pickle_weights_only_is_refused(command, adapter, tmp_path, capsys):
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     assert "no adapter_model.safetensors" in refusal(capsys, command("--adapter", adapter), tmp_path / "out")
+
+
+def test_a_file_is_no_folder_for_results(command, problems, capsys):
+    before = problems.read_bytes()
+    assert main(command("--out", problems)) == 2
+    assert f"--out {problems}: is a file; choose a folder" in capsys.readouterr().err
+    assert problems.read_bytes() == before
 
 
 def test_problems_say_their_task_themselves_and_a_preset_the_rest(command, problems, tmp_path, capsys):

@@ -184,7 +184,7 @@ def test_another_measurements_results_are_refused_and_the_setting_is_named(path,
 def test_a_line_that_is_no_result_is_an_error(path, line):
     written(path)
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(SettingsError, match=r"results.jsonl: not a measurement's results; choose another folder"):
+    with pytest.raises(SettingsError, match=r"results.jsonl: no results of this version; choose another folder"):
         ResultsFile(path, SETTINGS)
 
 

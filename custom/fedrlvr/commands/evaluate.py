@@ -78,10 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell each other's programmers
     console = Screen()
     ks = _ks(arguments)
-    prompt, verifier, sampling = _job_part(arguments)
+    name = _task_name(arguments)
+    prompt, verifier, sampling = _job_part(arguments, name)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise SettingsError(f"--out {arguments.out}: is a file; choose a folder")
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise SettingsError(f"--batch-size {arguments.batch_size}: expected 1 or more")
-    task = task_named(_task_name(arguments), verifier, prompt)
+    task = task_named(name, verifier, prompt)
     problems = read_problems(arguments.problems, task)
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings.check_model()
@@ -154,11 +157,17 @@ def _ks(arguments) -> list[int]:
     return ks
 
 
-def _job_part(arguments) -> tuple[PromptSettings, VerifierSettings, Sampling]:
-    """Prompt, verifier and sampling: from the flags, else from the preset, else the defaults."""
+def _job_part(arguments, task: str) -> tuple[PromptSettings, VerifierSettings, Sampling]:
+    """Prompt, verifier and sampling: from the flags, else from the preset, else the defaults. Raises SettingsError for
+    a preset of another task."""
     prompt, verifier, grpo = PromptSettings(), VerifierSettings(), GrpoSettings()
     if arguments.config is not None:
         preset = load_experiment(arguments.config)
+        if preset.task != task:
+            raise SettingsError(
+                f"--config {arguments.config}: is for the task {preset.task}, and the problems are for {task}; "
+                "choose another preset"
+            )
         prompt, verifier, grpo = preset.prompt, preset.verifier, preset.grpo
     flags = {name: getattr(arguments, name) for name in ("temperature", "max_completion_length")}
     given = {name: value for name, value in flags.items() if value is not None}

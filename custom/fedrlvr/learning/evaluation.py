@@ -83,7 +83,7 @@ class ResultsFile(Lines):
                 differing = [name for name, value in settings.items() if found.get(name) != value]
                 self.done = {result.id: result for result in (ProblemResult(**values) for values in rest)}
             except (ValueError, TypeError, AttributeError):
-                raise SettingsError(f"{path}: not a measurement's results; choose another folder") from None
+                raise SettingsError(f"{path}: no results of this version; choose another folder") from None
             if differing:
                 raise SettingsError(
                     f"--out {path.parent}: holds a measurement with another {differing[0]}; choose another folder"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fedrlvr.algorithms.scores import overall, pass_at_1
 from fedrlvr.report.pictures import AS_WRITTEN, short
@@ -56,6 +57,7 @@ def _curves(axes, events, summary) -> None:
         ylim=(0, 1),
         xlim=(0, summary["segments"] * 1.04),
     )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     axes.legend(frameon=False, loc="upper left")
