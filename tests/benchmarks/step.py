@@ -290,9 +290,9 @@ class ProfiledSteps:
     """In the place of a connection: asks for two steps, the second under torch's profiler."""
 
     def __init__(self):
-        from torch.profiler import ProfilerActivity, profile
+        import torch
 
-        self.profiler, self.steps = profile(activities=[ProfilerActivity.CPU]), 0
+        self.profiler, self.steps = torch.profiler.profile(), 0
 
     def recv(self) -> bool:
         self.steps += 1
@@ -339,12 +339,12 @@ if __name__ == "__main__":
     parser.add_argument("--profile", action="store_true", help="what a step of ours spends its time on, without TRL")
     arguments = parser.parse_args()
     os.environ.update(TRANSFORMERS_VERBOSITY="error", PYTHONWARNINGS="ignore", HF_HUB_OFFLINE="1")
-    if arguments.profile:
-        raise SystemExit(print(*(profile(WORKLOADS[name]) for name in arguments.only or WORKLOADS), sep="\n"))
-    print("| | TRL (sampling + training) | fedrlvr (sampling + training) | time | memory |")
-    print("| --- | --- | --- | ---: | ---: |")
+    if not arguments.profile:
+        print("| | TRL (sampling + training) | fedrlvr (sampling + training) | time | memory |")
+        print("| --- | --- | --- | ---: | ---: |")
     for name in arguments.only or WORKLOADS:
-        chosen = WORKLOADS[name]
-        if arguments.trl_rows:
-            chosen = replace(chosen, trl_rows=arguments.trl_rows)
-        print(compare(chosen, arguments.rounds or chosen.rounds), flush=True)
+        chosen = replace(WORKLOADS[name], trl_rows=arguments.trl_rows or WORKLOADS[name].trl_rows)
+        if arguments.profile:
+            print(profile(chosen), flush=True)
+        else:
+            print(compare(chosen, arguments.rounds or chosen.rounds), flush=True)

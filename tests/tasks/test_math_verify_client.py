@@ -26,6 +26,7 @@ def client():
 
 
 def gone(pid: int) -> bool:
+    """Unlike `tests.gone`, a child of this process is gone only when the client has waited for it."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE and psutil.Process(pid).ppid() != os.getpid()
     except psutil.NoSuchProcess:

@@ -13,7 +13,9 @@ from fedrlvr.report.pictures import short
 from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import at_the_end
 
-OTHER_COLUMNS, PASS_COLUMN = 41, 19  # characters of a table of scores; a label's are at least 9
+# Widths in a table of scores: a score, and all else, where a label has at least nine characters.
+PASS_COLUMN = len("0.499 (0.48-0.52)  ")
+OTHER_COLUMNS = len(" addition_  problems  tokens  off  answer ")
 
 
 def print_summary(summary: dict, console: Screen) -> None:

@@ -86,7 +86,7 @@ def _outcome(gold: str, candidate: str) -> str:
         return "equal" if exact_math.equal(gold, candidate) else "different"
     except MemoryError:
         return MEMORY
-    except Exception:  # math-verify and sympy raise anything for odd input; it has not found them equal
+    except Exception:  # odd input makes math-verify and sympy raise anything; unequal unless found equal
         return "different"
 
 

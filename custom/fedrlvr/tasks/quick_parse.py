@@ -37,7 +37,7 @@ def _predict_in_two_stages() -> None:
                 return cheap()
             except (MemoryError, RecursionError):  # LL would only meet it again, later
                 raise
-            except Exception:  # latex2sympy raises a bare Exception for a syntax error; LL raises a real one again
+            except Exception:  # a bare one is latex2sympy's syntax error; LL decides whether it is one
                 return create(self, latex).math()
 
         parser.math = math
