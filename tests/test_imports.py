@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "custom" / "fedrlvr"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 EVERYTHING = sorted(p for room in ("custom", "jobs", "poc", "tests") for p in (REPOSITORY / room).rglob("*.py"))
 
-BASE = {"__init__", *(path.stem for path in PACKAGE.glob("*.py"))} - {"cli"}
+BASE = {"__init__", "config", *(path.stem for path in PACKAGE.glob("*.py"))} - {"cli"}
 PURE = {"protocol", "algorithms", "privacy"}  # load no framework
 ALLOWED = {  # room -> rooms it may import from, besides itself and the base
     "protocol": set(),

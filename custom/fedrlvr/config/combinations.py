@@ -1,0 +1,62 @@
+"""Settings of different groups that do not go together, each with the reason. All checks raise ValueError."""
+
+from fedrlvr.config.exchange import ExchangeSettings, SwapSettings
+from fedrlvr.config.federation import MOST_SEGMENTS, MOST_STEPS, FederationSettings, PrivacySettings
+from fedrlvr.config.learning import GrpoSettings
+from fedrlvr.config.task import EvaluationSettings
+
+
+def check_steps(federation: FederationSettings) -> None:
+    if (total := federation.rounds * federation.segments_per_round) > MOST_SEGMENTS:
+        raise ValueError(
+            f"federation: rounds x segments_per_round is {total}, at most {MOST_SEGMENTS} are "
+            "possible; take more local_steps in a segment"
+        )
+    in_a_task = min(federation.segments_per_task, federation.segments_per_round)
+    if (steps := in_a_task * (federation.local_steps + 1)) > MOST_STEPS:
+        raise ValueError(
+            f"federation: segments_per_task x (local_steps + 1) is {steps} steps, at most {MOST_STEPS} are possible"
+        )
+
+
+def check_schedule(exchange: ExchangeSettings, total_segments: int) -> None:
+    if exchange.schedule == "every":
+        return
+    schedule = list(exchange.schedule)
+    if schedule != sorted(set(schedule)):
+        raise ValueError(f"exchange.schedule must rise strictly, not {schedule}")
+    outside = [step for step in schedule if not 0 <= step < total_segments]
+    if outside:
+        raise ValueError(
+            f"exchange.schedule names public step {outside[0]}, but there are only {total_segments} "
+            "(federation.rounds x federation.segments_per_round, counted from 0)"
+        )
+
+
+def check_swap(swap: SwapSettings, grpo: GrpoSettings) -> None:
+    if swap.keep_incorrect >= grpo.num_generations:
+        raise ValueError(
+            f"swap.keep_incorrect is {swap.keep_incorrect}, but a group has only "
+            f"grpo.num_generations = {grpo.num_generations} completions: nothing could ever be swapped; choose a "
+            "smaller value"
+        )
+
+
+def check_evaluation(evaluation: EvaluationSettings) -> None:
+    if 1 not in evaluation.k:
+        raise ValueError(f"evaluation.k must contain 1, as pass@1 is what runs are compared by; found {evaluation.k}")
+    if (k := max(evaluation.k)) > evaluation.samples:
+        raise ValueError(
+            f"evaluation.k asks for pass@{k}, which needs evaluation.samples >= {k}, not {evaluation.samples}"
+        )
+
+
+def check_privacy(privacy: PrivacySettings, grpo: GrpoSettings) -> None:
+    """One problem may influence its own group's gradient only, or the noise would not hide it."""
+    if privacy.mode != "dp_grpo":
+        return
+    needed = {"num_minibatches": [1], "loss_type": ["dr_grpo"], "scale_rewards": ["group", "none"]}
+    for key, values in needed.items():
+        if (found := getattr(grpo, key)) not in values:
+            allowed = " or ".join(map(str, values))
+            raise ValueError(f"grpo.{key} is {found}, but privacy.mode: dp_grpo needs {allowed}")

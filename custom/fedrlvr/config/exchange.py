@@ -1,0 +1,28 @@
+"""What sites exchange on public problems, and what a site does with it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedrlvr.config.base import Settings
+
+
+class SwapSettings(Settings):
+    """Which of a site's own wrong completions are replaced by right answers of other sites."""
+
+    prefer: Literal["random", "short"] = Field("random", description="Which pooled answers to a problem go first.")
+    repeat: bool = Field(False, description="One pooled answer may take several places in a group.")
+    keep_incorrect: int = Field(1, ge=0, description="Wrong completions that stay in each group.")
+    max_swaps: int | None = Field(None, ge=0, description="At most this many swaps in a group; null: no limit.")
+
+
+class ExchangeSettings(Settings):
+    """When sites exchange verified answers to public problems, and how many."""
+
+    prompts_per_step: int = Field(8, ge=1, description="Public problems in one public step.")
+    schedule: Literal["every"] | tuple[int, ...] = Field(
+        "every", description="Public steps that begin with an exchange, counted from 0 over the job, rising."
+    )
+    keep_pool: bool = Field(True, description="A site keeps what it received, for later public steps.")
+    max_per_site: int = Field(4, ge=1, description="Answers of one site to one problem that are passed on.")
+    max_per_prompt: int = Field(16, ge=1, description="Answers to one problem that a site gets and keeps.")

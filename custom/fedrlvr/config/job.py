@@ -1,0 +1,47 @@
+"""The job: all settings that its sites agree on."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedrlvr.config.base import Settings
+from fedrlvr.config.combinations import check_evaluation, check_privacy, check_schedule, check_steps, check_swap
+from fedrlvr.config.exchange import ExchangeSettings, SwapSettings
+from fedrlvr.config.federation import FederationSettings, PrivacySettings
+from fedrlvr.config.learning import GrpoSettings, LoraSettings, OptimizerSettings
+from fedrlvr.config.task import EvaluationSettings, PromptSettings, VerifierSettings
+
+Method = Literal["pubswap", "fedavg", "fedavg+public", "replace-all", "local", "centralised"]
+
+
+class JobConfig(Settings):
+    """Everything that is agreed between the sites of one job."""
+
+    name: str = Field("fedrlvr", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Of the job and its folder.")
+    method: Method = Field("pubswap", description="What sites exchange and average.")
+    seed: int = Field(0, ge=0, description="All draws follow from it, but for those that a site keeps secret.")
+    task: str = Field(description="The problems, the prompt and the verifier: a name in `fedrlvr.tasks.TASKS`.")
+    model: str = Field(description="The name by which each site's own file offers the base model.")
+    lora: LoraSettings = LoraSettings()
+    grpo: GrpoSettings = GrpoSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    swap: SwapSettings = SwapSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    federation: FederationSettings = FederationSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    verifier: VerifierSettings = VerifierSettings()
+    prompt: PromptSettings = PromptSettings()
+
+    @property
+    def total_segments(self) -> int:
+        return self.federation.rounds * self.federation.segments_per_round
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        check_steps(self.federation)
+        check_schedule(self.exchange, self.total_segments)
+        check_swap(self.swap, self.grpo)
+        check_evaluation(self.evaluation)
+        check_privacy(self.privacy, self.grpo)
+        return self
