@@ -4,16 +4,19 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from fedrlvr.algorithms.scores import (
     ProblemResult,
-    bootstrap_interval,
+    interval_of_few,
     merge_scores,
     overall,
     pass_at_1,
     pass_at_k,
+    score_interval,
     scores_by_label,
     scores_with_intervals,
+    wilson_interval,
 )
 
 RESULTS = [  # id, label, samples, correct, truncated, unanswered, timeouts, tokens
@@ -43,39 +46,55 @@ def test_impossible_counts_are_refused(n, correct, k):
         pass_at_k(n, correct, k)
 
 
-def interval(values, seed: int = 0) -> tuple[float, float]:
-    return bootstrap_interval(values, np.random.default_rng(seed))
+def test_wilson_by_hand():
+    """With z2 = 3.8415. Two of two: centre (1 + z2/4) / (1 + z2/2) = 0.6712, as far from 1. Half of 100: centre 0.5,
+    half-width sqrt(0.25 x 0.038415 + 0.038415^2 / 4) / 1.038415 = 0.0962."""
+    assert wilson_interval(1.0, 2) == (pytest.approx(0.3424, abs=1e-4), 1.0)
+    assert wilson_interval(0.5, 100) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    assert wilson_interval(0.0, 10)[0] == 0.0
 
 
-def test_the_interval_covers_the_true_mean_as_often_as_it_says():
-    """Of 200 samples of 60 coin flips at 0.3 about 190 intervals of 95% hold 0.3; the percentile bootstrap of a mean
-    is known to fall a little short."""
-    flips = (np.random.default_rng(1).random((200, 60)) < 0.3).astype(float)
-    wide = sum(low <= 0.3 <= high for low, high in (interval(row) for row in flips))
-    assert 180 <= wide <= 198
+@pytest.mark.parametrize(("correct", "count"), [(0, 5), (1, 7), (30, 40), (99, 100), (3, 3)])
+def test_it_is_the_interval_of_scipy(correct, count):
+    expected = binomtest(correct, count).proportion_ci(method="wilson")
+    assert wilson_interval(correct / count, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+@pytest.mark.parametrize(("share", "problems"), [(0.3, 60), (0.9, 20), (0.5, 8)])
+def test_the_interval_covers_the_true_mean_as_often_as_it_says(share, problems):
+    """Four draws of each problem, whose own chance of a right answer is beta-distributed around the true mean."""
+    random = np.random.default_rng(1)
+    chances = random.beta(2 * share, 2 * (1 - share), (400, problems))
+    rows = random.binomial(4, chances) / 4
+    covered = sum(low <= share <= high for low, high in (score_interval(row, 4) for row in rows))
+    assert covered >= 0.92 * 400
 
 
 def test_the_interval_is_as_wide_as_the_normal_approximation_where_that_holds():
     values = np.random.default_rng(2).random(1000)
-    low, high = interval(values)
+    low, high = score_interval(values, 1000)
     error = 1.96 * values.std() / 1000**0.5
-    assert low == pytest.approx(values.mean() - error, abs=0.1 * error)
-    assert high == pytest.approx(values.mean() + error, abs=0.1 * error)
+    assert low == pytest.approx(values.mean() - error, abs=0.05 * error)
+    assert high == pytest.approx(values.mean() + error, abs=0.05 * error)
 
 
-def test_problems_that_all_score_the_same_leave_no_doubt():
-    assert interval([0.25] * 7) == (0.25, 0.25)
+def test_two_problems_that_were_all_right_are_no_fact():
+    """However often each was answered, they are two problems."""
+    assert score_interval([1.0, 1.0], 50) == wilson_interval(1.0, 2)
 
 
-def test_equal_seeds_give_equal_intervals_and_other_seeds_others():
-    values = np.random.default_rng(3).random(30).tolist()
-    assert interval(values) == interval(tuple(values))
-    assert interval(values) != interval(values, seed=1)
+def test_problems_that_all_score_the_same_are_known_by_all_their_draws():
+    assert score_interval([0.25] * 7, 4) == wilson_interval(0.25, 28)
+
+
+def test_scores_of_few_draws_have_an_interval():
+    assert interval_of_few(0.5, problems=24, samples=4) == wilson_interval(0.5, 24)
+    assert interval_of_few(0.5, problems=25, samples=4) is None
 
 
 @pytest.fixture
 def scores():
-    return scores_with_intervals(RESULTS, [1, 2], seed=0)
+    return scores_with_intervals(RESULTS, [1, 2])
 
 
 def test_scores_with_intervals_by_hand(scores):
@@ -94,22 +113,20 @@ def test_labels_are_sorted_after_overall_and_an_empty_label_is_left_out(scores):
     assert list(scores) == ["overall", "add", "take"]
 
 
-def test_an_interval_holds_the_mean_and_stays_within_the_problems_scores(scores):
-    for part in (scores["overall"], scores["add"]):
-        for k, most in (("pass@1", 1.0), ("pass@2", 1.0)):
-            assert 0 <= part[k]["low"] <= part[k]["mean"] <= part[k]["high"] <= most
-    assert scores["add"]["pass@1"]["high"] == 1 / 4  # two problems, of which one may be drawn twice
-    assert scores["add"]["pass@1"]["low"] == 0
+def test_an_interval_holds_the_mean(scores):
+    for part in scores.values():
+        for k in ("pass@1", "pass@2"):
+            assert 0 <= part[k]["low"] <= part[k]["mean"] <= part[k]["high"] <= 1
 
 
-def test_one_problem_has_no_interval(scores):
-    assert scores["take"]["pass@1"] == {"mean": 1.0, "low": None, "high": None}
+def test_one_problem_says_little(scores):
+    assert scores["take"]["pass@1"]["low"] == pytest.approx(0.2065, abs=1e-4)  # Wilson's for one of one
 
 
 def test_a_score_does_not_depend_on_other_labels_or_ks(scores):
-    alone = scores_with_intervals(RESULTS[:2], [2], seed=0)
+    alone = scores_with_intervals(RESULTS[:2], [2])
     assert alone["add"]["pass@2"] == scores["add"]["pass@2"]
-    assert scores_with_intervals(RESULTS, [1, 2], seed=0) == scores
+    assert scores_with_intervals(RESULTS, [1, 2]) == scores
 
 
 def test_scores_by_label_by_hand():

@@ -16,6 +16,7 @@ def events(labels: list[str], sites: list[str]) -> list[dict]:
     measured = [
         {
             "event": "evaluation",
+            "samples": 4,
             "which": which,
             "round": 0,
             "segment": 0,

@@ -72,7 +72,7 @@ def test_they_are_printed_below_the_table():
     scores = {"test": {"A": {"problems": 1, "pass@1": 0.5}}}
     start = {"event": "start", "method": "local", "sites": ["north"], "rounds": 1, "segments": 1, "seed": 0}
     base, final = (
-        {"event": "evaluation", "which": which, "round": 0, "segment": 0, "scores": {"north": scores}}
+        {"event": "evaluation", "samples": 4, "which": which, "round": 0, "segment": 0, "scores": {"north": scores}}
         for which in ("base", "local")
     )
     out = StringIO()

@@ -23,7 +23,7 @@ def evaluation(which: str, label: str) -> dict:
     scores = {
         site: {"test": {label: {"problems": 2, "pass@1": 0.5}, "B": {"problems": 1, "pass@1": 1.0}}} for site in SITES
     }
-    return {"event": "evaluation", "which": which, "round": 0, "segment": 0, "scores": scores}
+    return {"event": "evaluation", "samples": 4, "which": which, "round": 0, "segment": 0, "scores": scores}
 
 
 def a_run(label: str = "A") -> list[dict]:
@@ -120,7 +120,8 @@ def test_the_best_rounds_adapter_is_kept_beside_the_last(reported):
     events = a_run()
     for number, score in ((0, 0.5), (1, 0.25)):
         scores = {"site-1": {"test": {"A": {"problems": 4, "pass@1": score}}}}
-        events.append({"event": "evaluation", "which": "global", "round": number, "segment": number, "scores": scores})
+        place = {"which": "global", "round": number, "segment": number}
+        events.append({"event": "evaluation", "samples": 4, **place, "scores": scores})
         write_adapter(reported.server / "rounds" / str(number), {"x": torch.full((2, 3), number)}, LoraSettings(), "")
     events[0] |= {"rounds": 2, "segments": 2}
     done, shown, said = reported(events)

@@ -14,7 +14,7 @@ from fedrlvr.report.table import print_scores, print_summary
 @pytest.mark.parametrize("ks", [[1], [1, 16], [1, 2, 4, 8, 16]])
 def test_the_table_fits_a_terminal_and_says_every_number(label, ks):
     results = [ProblemResult(str(i), label, 16, i % 17, i % 3, i % 5, 0, 1000.0 + i) for i in range(1000)]
-    scores = scores_with_intervals(results, ks, seed=0)
+    scores = scores_with_intervals(results, ks)
     out = io.StringIO()
     print_scores(scores, ks, "Qwen2.5-3B-Instruct + adapter, math", Screen(file=out, width=80))
     lines = out.getvalue().splitlines()
@@ -30,13 +30,11 @@ def test_the_table_fits_a_terminal_and_says_every_number(label, ks):
     assert sum(line.strip().startswith(label[:7]) for line in lines) == len(rows)
 
 
-def test_a_score_without_an_interval_is_shown_without_one():
+def test_a_score_of_one_problem_does_not_look_like_a_fact():
     out = io.StringIO()
     single = [ProblemResult("c", "take", 4, 4, 0, 0, 0, 6.0)]
-    print_scores(scores_with_intervals(single, [1], seed=0), [1], "one", Screen(file=out, width=80))
-    assert "1.000" in out.getvalue()
-    assert "(" not in out.getvalue()
-    assert "nan" not in out.getvalue()
+    print_scores(scores_with_intervals(single, [1]), [1], "one", Screen(file=out, width=80))
+    assert "1.000 (0.21-1.00)" in out.getvalue()
 
 
 def of_sites(scores: dict[str, float], average: float) -> dict:
@@ -44,7 +42,7 @@ def of_sites(scores: dict[str, float], average: float) -> dict:
 
     def evaluation(which: str, by_site: dict[str, float]) -> dict:
         told = {site: {"test": {"A": {"problems": 1, "pass@1": value}}} for site, value in by_site.items()}
-        return {"event": "evaluation", "which": which, "round": 0, "segment": 0, "scores": told}
+        return {"event": "evaluation", "which": which, "round": 0, "segment": 0, "samples": 4, "scores": told}
 
     start = {"event": "start", "method": "pubswap", "sites": list(scores), "rounds": 1, "segments": 1, "seed": 0}
     told = [
@@ -66,6 +64,14 @@ def test_many_sites_are_in_several_tables_that_fit_a_terminal(sites, tables):
     values = [cell.strip() for row in rows for cell in row.strip("│").split("│")[1:]]
     assert len(rows) == tables
     assert values == [*(f"{n / 100:.2f}" for n in range(sites)), "0.90"]
+
+
+def test_scores_of_few_completions_carry_their_interval():
+    """One problem of four completions; by Wilson 0.5 is between 0.05 and 0.95 then."""
+    out = io.StringIO()
+    print_summary(of_sites({"site-1": 0.25}, 0.5), Screen(file=out, width=80))
+    assert "0.500 (0.05-0.95)" in out.getvalue()
+    assert "1 problems of a type, 4 completions each: ± 0.45 (95%)" in out.getvalue()
 
 
 def test_a_site_may_be_called_what_the_average_is_called():

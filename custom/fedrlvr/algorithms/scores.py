@@ -6,9 +6,10 @@ from math import comb
 from statistics import fmean
 
 import numpy as np
+from scipy.special import stdtrit
 
-from fedrlvr.streams import stream
-
+Z = 1.959964  # of the normal distribution, for 95%
+FEW = 100  # completions: a score of fewer is shown with its interval
 Scores = dict[str, dict]  # label -> {"problems": n, "pass@k": mean over those n problems, ...}
 
 
@@ -42,13 +43,37 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
-def bootstrap_interval(values: Sequence[float], random: np.random.Generator) -> tuple[float, float]:
-    """95% percentile bootstrap interval of the mean over at least two problems (Efron 1979): problems are drawn again
-    with replacement. It says how far the score would move with other problems of the same kind."""
-    from scipy.stats import bootstrap  # takes a second to import, and only an evaluation needs it
+def wilson_interval(mean: float, count: float) -> tuple[float, float]:
+    """95% interval of a share that was found to be `mean` in `count` independent draws (Wilson 1927). It lies within 0
+    and 1, and says of two right answers out of two: between 0.34 and 1."""
+    square = Z**2 / count
+    middle = (mean + square / 2) / (1 + square)
+    half = (mean * (1 - mean) * square + square**2 / 4) ** 0.5 / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
-    ends = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=random).confidence_interval
-    return float(ends.low), float(ends.high)
+
+def score_interval(values: Sequence[float], samples: int) -> tuple[float, float]:
+    """95% interval of the mean of one problem's score or more, each from `samples` completions: how far it would move
+    with other problems of the same kind.
+
+    Wilson's, with as many independent draws as the spread of the scores tells (the effective sample size of Korn and
+    Graubard 1998): at least the number of problems, as completions of one problem are alike, at most that of all
+    completions.
+    """
+    mean, problems = fmean(values), len(values)
+    spread = float(np.var(values, ddof=1)) / problems if problems > 1 else 0.0
+    most = problems * samples if 0 < mean < 1 else problems
+    if spread == 0:
+        return wilson_interval(mean, most)
+    student = float(stdtrit(problems - 1, 0.975))  # as the spread is known from so few problems only
+    effective = mean * (1 - mean) / spread * (Z / student) ** 2
+    return wilson_interval(mean, min(max(effective, problems), most))
+
+
+def interval_of_few(mean: float, problems: int, samples: int) -> tuple[float, float] | None:
+    """The interval without which a score of fewer than 100 completions would look like a fact; None for one of more.
+    Of each problem only the mean is known, so that problems count as draws: wider than `score_interval`."""
+    return wilson_interval(mean, problems) if problems * samples < FEW else None
 
 
 def scores_by_label(results: Iterable[ProblemResult], ks: Sequence[int]) -> Scores:
@@ -59,13 +84,13 @@ def scores_by_label(results: Iterable[ProblemResult], ks: Sequence[int]) -> Scor
     }
 
 
-def scores_with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: int) -> Scores:
+def scores_with_intervals(results: Sequence[ProblemResult], ks: Sequence[int]) -> Scores:
     """`overall`, then each label that is not empty: {"problems", "reward", "pass@k": {"mean", "low", "high"}, ...}.
 
-    low and high are the 95% interval over problems, None for a single problem.
+    low and high are the 95% interval over problems (`score_interval`).
     """
     parts = {"overall": list(results)} | {label: part for label, part in _by_label(results).items() if label}
-    return {label: _with_intervals(part, ks, seed, label) for label, part in parts.items()}
+    return {label: _with_intervals(part, ks) for label, part in parts.items()}
 
 
 def merge_scores(parts: Iterable[Scores]) -> Scores:
@@ -103,7 +128,7 @@ def _passes(results: Iterable[ProblemResult], k: int) -> list[float]:
     return [pass_at_k(result.samples, result.correct, k) for result in results]
 
 
-def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: int, label: str) -> dict:
+def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int]) -> dict:
     samples = sum(result.samples for result in results)
     scores: dict = {
         "problems": len(results),
@@ -115,7 +140,6 @@ def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int], seed: i
     }
     for k in ks:
         values = _passes(results, k)
-        random = stream(seed, "bootstrap", label, k)
-        low, high = bootstrap_interval(values, random) if len(values) > 1 else (None, None)
+        low, high = score_interval(values, max(result.samples for result in results))
         scores[f"pass@{k}"] = {"mean": fmean(values), "low": low, "high": high}
     return scores

@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     if any(problem.id not in file.done for problem in problems):
         policy = load_trained(settings, adapter, prompt, choose_device(settings))
         _measure(policy, task, problems, file, arguments, sampling)
-    scores = scores_with_intervals([file.done[problem.id] for problem in problems], ks, arguments.seed)
+    scores = scores_with_intervals([file.done[problem.id] for problem in problems], ks)
     result = file.settings | {"scores": scores}
     (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     about = f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}"

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from fedrlvr.algorithms.scores import overall, pass_at_1
 from fedrlvr.report.pictures import AS_WRITTEN, short
 from fedrlvr.report.summary import at_the_end, evaluations, merged_test
+from fedrlvr.report.table import doubt_in_words
 
 MOST_LABELS = 60  # of the most problems
 SITE_COLOUR, MEAN_COLOUR, GLOBAL_COLOUR = "#9fb4c7", "#2c5f8a", "#c44e2b"
@@ -80,4 +81,5 @@ def _matrix(axes, summary, labels: list[str], as_rows: bool) -> None:
         (axes.axvline if as_rows else axes.axhline)(edge, color="white", linewidth=4)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title("pass@1 by type: base, each site at the end, averaged", fontsize=10, loc="left")
+    title, doubt = "pass@1 by type: base, each site at the end, averaged", doubt_in_words(summary["measured"])
+    axes.set_title(f"{title}\n{doubt}" if doubt else title, fontsize=10, loc="left")

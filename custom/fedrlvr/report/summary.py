@@ -51,6 +51,7 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
             {"round": e["round"], "pass@1": {site: pass_at_1(part["test"]) for site, part in e["scores"].items()}}
             for e in local
         ],
+        "measured": _measured(local),
         "after_averaging": [
             {"round": e["round"], "pass@1": pass_at_1(merged_test(e))} for e in evaluations(events, "global")
         ],
@@ -81,9 +82,19 @@ def best_round(events: Sequence[dict]) -> dict | None:
     return {"round": best, "measured_on": on, "pass@1": scores[best], "last": scores[max(scores)]}
 
 
+def _measured(local: Sequence[dict]) -> dict:
+    """On how many problems of each label a site's own adapter was measured last, and with how many completions."""
+    if not local:
+        return {"problems": {}, "samples": 0}
+    sites = local[-1]["scores"].values()
+    counts = {label: int(part["problems"]) for scores in sites for label, part in scores["test"].items()}
+    return {"problems": counts, "samples": local[-1]["samples"]}
+
+
 def _scores(evaluation: dict) -> dict:
     heldout = {site: overall(part["heldout"]) for site, part in evaluation["scores"].items() if "heldout" in part}
-    return {"test": merged_test(evaluation)} | ({"heldout": heldout} if heldout else {}) | answer_shares(evaluation)
+    scores = {"test": merged_test(evaluation), "samples": evaluation["samples"]}
+    return scores | ({"heldout": heldout} if heldout else {}) | answer_shares(evaluation)
 
 
 def answer_shares(evaluation: dict) -> dict[str, float]:

@@ -6,7 +6,7 @@ from rich.box import SIMPLE
 from rich.cells import cell_len
 from rich.table import Column, Table
 
-from fedrlvr.algorithms.scores import Scores
+from fedrlvr.algorithms.scores import Scores, interval_of_few
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.learning import silence_in_words
 from fedrlvr.report.pictures import short
@@ -24,9 +24,10 @@ def print_summary(summary: dict, console: Screen) -> None:
     base, final = summary["base"], summary["final"]
     for label in base["test"] if len(base["test"]) > 2 else ["overall"]:
         name = label if label == "overall" else f"type {label or '(none)'}"
-        table.add_row(f"test, {name}", *(_pass_at_1(scores["test"].get(label)) for scores in (base, final)))
-    for site, score in base.get("heldout", {}).items():
-        table.add_row(f"{site}, own held-out", _pass_at_1(score), _pass_at_1(final.get("heldout", {}).get(site)))
+        table.add_row(f"test, {name}", *(_pass_at_1(part["test"].get(label), part) for part in (base, final)))
+    for site in base.get("heldout", {}):
+        cells = (_pass_at_1(part.get("heldout", {}).get(site), part) for part in (base, final))
+        table.add_row(f"{site}, own held-out", *cells)
     console.print(table)
     _print_matrix(summary, console)
     _print_best(summary, console)
@@ -89,6 +90,15 @@ def _print_matrix(summary: dict, console: Screen) -> None:
             values = (scores.get(label) for _, scores in part)
             table.add_row(label or "(none)", *("-" if value is None else f"{value:.2f}" for value in values))
         console.print(table)
+    if doubt := doubt_in_words(summary["measured"]):
+        console.print(doubt, soft_wrap=True)
+
+
+def doubt_in_words(measured: dict) -> str:
+    """What to say beside scores by label that are of few completions; "" where they are of enough."""
+    problems, samples = min(measured["problems"].values(), default=0), measured["samples"]
+    few = problems and interval_of_few(0.5, problems, samples)
+    return f"{problems} problems of a type, {samples} completions each: ± {few[1] - 0.5:.2f} (95%)" if few else ""
 
 
 def _print_cost(summary: dict, console: Screen) -> None:
@@ -105,13 +115,15 @@ def _print_cost(summary: dict, console: Screen) -> None:
     print_incidents(summary, console)
 
 
-def _pass_at_1(scores: dict | None) -> str:
-    return f"{scores['pass@1']:.3f}" if scores else "-"
+def _pass_at_1(score: dict | None, measured: dict) -> str:
+    if not score:
+        return "-"
+    few = interval_of_few(score["pass@1"], int(score["problems"]), measured["samples"])
+    return _interval({"mean": score["pass@1"], "low": few[0], "high": few[1]}) if few else f"{score['pass@1']:.3f}"
 
 
 def _interval(score: dict) -> str:
-    ends = "" if score["low"] is None else f" ({score['low']:.2f}-{score['high']:.2f})"
-    return f"{score['mean']:.3f}{ends}"
+    return f"{score['mean']:.3f} ({score['low']:.2f}-{score['high']:.2f})"
 
 
 def _kilobytes(directions: dict) -> str:
