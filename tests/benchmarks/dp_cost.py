@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fedrlvr.privacy.accountant import ExampleNoise, bounds
 from fedrlvr.privacy.ledger import Ledger, Source
-from fedrlvr.report.compare import mean_and_interval
+from fedrlvr.report.means import Mean
 
 ROOT = Path(__file__).parents[2]
 DELTA = 1e-5
@@ -57,7 +57,7 @@ def main() -> None:
             found = {} if name == CONTROL else spent[0]
             shown = [f"{found[accountant]:.2f}" if found else "-" for accountant in ("PLD", "RDP")]
             each = ", ".join(f"{result:.2f}" for result in results)
-            print(f"| {name} | {' | '.join(shown)} | {mean_and_interval(results)} | {each} |", flush=True)
+            print(f"| {name} | {' | '.join(shown)} | {Mean.of(results)} | {each} |", flush=True)
 
 
 if __name__ == "__main__":

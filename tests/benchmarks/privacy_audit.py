@@ -37,7 +37,7 @@ from fedrlvr.privacy.adapter_release import AdapterRelease
 from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.policy import AdapterRules
 from fedrlvr.protocol.records import Segment
-from fedrlvr.report.compare import mean_and_interval
+from fedrlvr.report.means import Mean
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import TASKS
 from fedrlvr.tasks.protocol import PROTOCOLS
@@ -202,7 +202,7 @@ def main() -> None:
             subjects = draw(seed)
             with tempfile.TemporaryDirectory() as folder:
                 rows.append(attack(trained(setting, subjects, seed, model, Path(folder)), subjects))
-        cells = [mean_and_interval([row[name] for row in rows]) for name in rows[0]]
+        cells = [Mean.of([row[name] for row in rows]) for name in rows[0]]
         print(f"| {setting.name} | {spent(setting)} | {' | '.join(cells)} |", flush=True)
 
 

@@ -1,43 +1,85 @@
 """Several runs' summaries as one table: methods by seeds, with means and 95% intervals."""
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean
 
-from scipy.stats import t as student_t
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.report.means import Mean
 
 REFERENCE = "pubswap"
+MAY_DIFFER = ("method", "seed", "evaluation")
+DIFFER_WITHOUT_SITES = ("grpo.prompts_per_step", "federation.min_sites")  # where one site has all problems
 
 
-def comparison(summaries: Sequence[dict]) -> str:
-    """A Markdown table of final pass@1 over all labels: one row per method, the best mean first.
+class NotComparable(ValueError):
+    """Runs that differ in more than method and seed."""
+
+
+def comparison(summaries: Mapping[str, dict]) -> str:
+    """A Markdown table of final pass@1 over all labels, of the finished runs among these, which are by path: one row
+    per method, the best mean first.
 
     The last column is the mean of pubswap minus the method, over the seeds that both ran. Runs of one seed share
     problems and base model, so this paired difference says more than two separate intervals.
+
+    Raises NotComparable for runs of other settings, other models or another number of sites than the first, for two of
+    one method and seed, and where no run finished.
     """
+    finished = {path: summary for path, summary in summaries.items() if summary["finished"]}
+    if not finished:
+        raise NotComparable("none of these runs finished")
+    _check_same(finished)
     results: dict[str, dict[int, float]] = {}
-    for summary in summaries:
-        if summary["finished"]:
-            final = summary["final"]["test"]["overall"]["pass@1"]
-            results.setdefault(summary["method"], {})[summary["seed"]] = final
+    for summary in finished.values():
+        final = summary["final"]["test"]["overall"]["pass@1"]
+        results.setdefault(summary["method"], {})[summary["seed"]] = final
     seeds = sorted({seed for by_seed in results.values() for seed in by_seed})
     head = ["method", *(f"seed {seed}" for seed in seeds), "mean", f"{REFERENCE} ahead by"]
     lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
-    for method, by_seed in sorted(results.items(), key=lambda item: -statistics.mean(item[1].values())):
+    for method, by_seed in sorted(results.items(), key=lambda item: -fmean(item[1].values())):
         shared = [seed for seed in seeds if seed in by_seed and seed in results.get(REFERENCE, {})]
         ahead = [results[REFERENCE][seed] - by_seed[seed] for seed in shared]
         cells = [f"{by_seed[seed]:.2f}" if seed in by_seed else "" for seed in seeds]
-        difference = mean_and_interval(ahead) if method != REFERENCE and ahead else ""
-        lines.append(_row([f"`{method}`", *cells, mean_and_interval(list(by_seed.values())), difference]))
+        difference = str(Mean.of(ahead)) if method != REFERENCE and ahead else ""
+        lines.append(_row([f"`{method}`", *cells, str(Mean.of(list(by_seed.values()))), difference]))
     return "\n".join(lines)
 
 
-def mean_and_interval(values: Sequence[float]) -> str:
-    """ "mean ± half-width" of the 95% t-interval; for a single value only the mean."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.2f}"
-    quantile = student_t.ppf(0.975, len(values) - 1)
-    return f"{mean:.2f} ± {quantile * statistics.stdev(values) / len(values) ** 0.5:.2f}"
+def _check_same(summaries: Mapping[str, dict]) -> None:
+    known: dict[tuple[str, int], str] = {}
+    for path, summary in summaries.items():
+        run = summary["method"], summary["seed"]
+        if run in known:
+            raise NotComparable(f"{known[run]} and {path} are both {run[0]} with seed {run[1]}; leave one of them out")
+        known[run] = path
+    for (first, one), (second, other) in pairwise(summaries.items()):
+        for name, value, instead in _differences(one, other):
+            raise NotComparable(
+                f"{first} and {second} differ in more than method and seed: {name} is {value!r} in the first and "
+                f"{instead!r} in the second; compare runs of the same settings"
+            )
+
+
+def _differences(one: dict, other: dict) -> Iterator[tuple[str, object, object]]:
+    pooled = any(METHODS[summary["method"]].pooled_data for summary in (one, other))
+    mine, theirs = (_settings(summary) for summary in (one, other))
+    for name in mine.keys() | theirs.keys():
+        apart = pooled and name in DIFFER_WITHOUT_SITES
+        if not apart and mine.get(name) != theirs.get(name):
+            yield name, mine.get(name), theirs.get(name)
+    sites = len(one["sites"]), len(other["sites"])
+    if not pooled and sites[0] != sites[1]:
+        yield "the number of sites", *sites
+
+
+def _settings(summary: dict) -> dict[str, object]:
+    """The job's settings by dotted name, and the base model."""
+    groups = {name: group for name, group in summary["job"].items() if name not in MAY_DIFFER}
+    flat = {"base_model": summary["base_model"]}
+    for name, group in groups.items():
+        flat |= {f"{name}.{key}": value for key, value in group.items()} if isinstance(group, dict) else {name: group}
+    return flat
 
 
 def _row(cells: Sequence[str]) -> str:
