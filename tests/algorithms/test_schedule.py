@@ -12,7 +12,7 @@ from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round, steps_p
 from fedrlvr.config import EvaluationSettings, ExchangeSettings, FederationSettings, JobConfig
 
 IDS = [f"public-{i:02d}" for i in range(12)]
-EXCHANGING = {"pubswap", "replace-all"}
+EXCHANGING = {name for name, method in METHODS.items() if method.exchange}
 PUBLIC = EXCHANGING | {"fedavg+public"}
 
 

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """With `pooled_data` one site has the private problems of all."""
+    """With `pooled_data` one site has the private problems of all. Without `private_data` the steps that are private
+    elsewhere are taken on the public problems, too: what it lacks is what private problems are worth."""
 
     public_step: bool = False
     exchange: bool = False
     replace_all: bool = False
     average: bool = True
     pooled_data: bool = False
+    private_data: bool = True
 
 
 METHODS = {
     "pubswap": Method(public_step=True, exchange=True),
     "replace-all": Method(public_step=True, exchange=True, replace_all=True),
+    "public-only": Method(public_step=True, exchange=True, private_data=False),
     "fedavg+public": Method(public_step=True),
     "fedavg": Method(),
     "local": Method(average=False),

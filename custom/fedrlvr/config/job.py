@@ -11,7 +11,7 @@ from fedrlvr.config.federation import FederationSettings, PrivacySettings
 from fedrlvr.config.learning import GrpoSettings, LoraSettings, OptimizerSettings
 from fedrlvr.config.task import EvaluationSettings, PromptSettings, VerifierSettings
 
-Method = Literal["pubswap", "fedavg", "fedavg+public", "replace-all", "local", "centralised"]
+Method = Literal["pubswap", "replace-all", "public-only", "fedavg+public", "fedavg", "local", "centralised"]
 
 
 class JobConfig(Settings):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import manifest_hash, read_measured, read_problems
 from fedrlvr.learning.dp_step import DpStep
@@ -88,8 +89,9 @@ def read_site_problems(config: SiteConfig, task: Task, spec: RunSpec) -> SitePro
     _check_agreed("test", config.test_problems, test, spec.test_sha256)
     if [p.id for p in public] != [*spec.public_ids] or [p.label for p in test] != [*spec.test_labels]:
         raise ValueError("the job's public_ids or test_labels are not those of the agreed problems; submit it again")
+    with_private = METHODS[spec.job.method].private_data
     return SiteProblems(
-        private=read_problems(config.private_problems, task),
+        private=read_problems(config.private_problems, task) if with_private else public,
         public={problem.id: problem for problem in public},
         test=test,
         heldout=read_measured(config.heldout_problems, task) if config.heldout_problems else [],
