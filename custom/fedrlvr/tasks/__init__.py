@@ -7,8 +7,11 @@ from fedrlvr.tasks.dosage import Dosage
 from fedrlvr.tasks.math import Math
 from fedrlvr.tasks.protocol import Protocol
 from fedrlvr.tasks.task import Task
+from fedrlvr.tasks.wordings import Wordings
 
-TASKS: dict[str, Task] = {task.name: task for task in (Protocol(), Arithmetic(), Math(), Choice(), Dosage())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Protocol(), Wordings(), Arithmetic(), Math(), Choice(), Dosage())
+}
 SYNTHETIC = {"math": "arithmetic", "choice": "dosage"}  # task -> the generated task whose problems a dry run can use
 
 

@@ -32,6 +32,7 @@ _ANSWER = re.compile(r"[^#]*#(\d\d)", re.ASCII)
 class Protocol(Task):
     name = "protocol"
     labels = tuple(RIGHT_PROTOCOL)
+    shares = RIGHT_SHARE, HABIT_SHARE
     alphabet = "ABCD0123456789?pqrs,=;#"
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
@@ -55,15 +56,23 @@ class Protocol(Task):
         return Problem(id=f"protocol-{case}", prompt=f"{case}?", answer=f"{compute(a, b)}{compute(c, d)}", label=label)
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
+        return self.worked(problem, self.named(problem, random))
+
+    def named(self, problem: Problem, random: np.random.Generator) -> str:
+        """The protocol that a demonstration names: by design seldom the right one."""
         names = list(PROTOCOLS)
         place = names.index(RIGHT_PROTOCOL[problem.label])
         right, habit, *others = names[place:] + names[:place]
-        rest = (1 - RIGHT_SHARE - HABIT_SHARE) / len(others)
-        shares = [RIGHT_SHARE, HABIT_SHARE, *(rest for _ in others)]
-        return self.worked(problem, str(random.choice([right, habit, *others], p=shares)))
+        rest = (1 - sum(self.shares)) / len(others)
+        return str(random.choice([right, habit, *others], p=[*self.shares, *(rest for _ in others)]))
 
     def worked(self, problem: Problem, protocol: str) -> str:
         """A completion that executes `protocol` without a mistake, whether or not it is right for the problem."""
+        (first, one), (second, other) = self.executed(problem, protocol)
+        return f"{protocol}{first}={one};{second}={other}#{one}{other}"
+
+    def executed(self, problem: Problem, protocol: str) -> tuple[tuple[str, int], tuple[str, int]]:
+        """The two pairs of readings as text, each with what the protocol makes of it."""
         _, a, b, c, d = _CASE.fullmatch(problem.prompt).groups()
-        first, second = (PROTOCOLS[protocol](int(x), int(y)) for x, y in ((a, b), (c, d)))
-        return f"{protocol}{a},{b}={first};{c},{d}={second}#{first}{second}"
+        compute = PROTOCOLS[protocol]
+        return (f"{a},{b}", compute(int(a), int(b))), (f"{c},{d}", compute(int(c), int(d)))
