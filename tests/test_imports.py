@@ -33,7 +33,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself and the base
     "server": {"protocol", "algorithms"},
     "flare": {"server", "site", "worker", "protocol", "privacy"},
 }
-OUTER = {"report", "launch", "cli", "commands"}  # may import anything
+OUTER = {"report", "launch", "comparison", "cli", "commands"}  # may import anything
 ONLY_IN = {"nvflare": {"flare"}, "deepspeed": {"learning"}, "peft": {"learning"}}
 FRAMEWORKS = ("nvflare", "deepspeed", "transformers", "peft")
 

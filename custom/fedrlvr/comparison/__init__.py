@@ -1,0 +1,1 @@
+"""Comparisons: many runs that differ in one thing, their records, statistics, figures and page."""

@@ -1,0 +1,117 @@
+"""All cells of a comparison, several at once, each in a process that has one thread. What is done is not done again."""
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from fedrlvr.comparison.plan import Cell, identity
+from fedrlvr.launch.experiment import ExperimentConfig
+from fedrlvr.printable import one_line
+
+Say = Callable[[str], None]
+RUNS_A_PROCESS = 10  # then a new one, as what runs leave behind adds up
+
+
+def place(workspace: Path, data: Path | None = None, model: Path | None = None) -> argparse.Namespace:
+    """Where a cell runs, and the problems and the model that are not made here: the arguments of a job's command."""
+    own = {"env": "local", "workspace": workspace, "data": data, "model": model}
+    return argparse.Namespace(**own, policy=None, tiny=False, rebuild_model=False)
+
+
+def record_path(workspace: Path, cell: Cell) -> Path:
+    return workspace / "records" / f"{cell}.json"
+
+
+def find_records(workspace: Path, cells: Mapping[Cell, ExperimentConfig], any_source: bool = False) -> dict[Cell, dict]:
+    """The records of these cells, as far as there are any. A run of the same settings and code serves for every cell
+    that asks for it, whichever study it was run for; with `any_source`, a cell's own record of other code, too."""
+    read = {path: _read(path) for path in sorted((workspace / "records").glob("*/*.json"))}
+    same = {record["identity"]: record for record in read.values() if record}
+    found = {}
+    for cell, experiment in cells.items():
+        record = same.get(identity(experiment)) or (any_source and read.get(record_path(workspace, cell)))
+        if record:
+            found[cell] = record | vars(cell)
+    return found
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record if "identity" in record else None
+    except (OSError, ValueError, TypeError):
+        return None  # it is run again
+
+
+def run_cells(cells: Mapping[Cell, ExperimentConfig], where: argparse.Namespace, processes: int, say: Say) -> list[str]:
+    """Run them and write their records. Returns what failed, a line each; the others run all the same."""
+    failed, began = [], time.monotonic()
+    with _pool(processes) as pool:
+        try:
+            _make_models(pool, list(cells.values()), where, say)
+            futures = {pool.submit(_run, cell, experiment, where): cell for cell, experiment in cells.items()}
+            for number, (cell, outcome) in enumerate(_outcomes(futures), start=1):
+                left = (time.monotonic() - began) / number * (len(cells) - number)
+                say(f"{number}/{len(cells)}  {cell}: {outcome}  ({left / 60:.0f} min left)")
+                if isinstance(outcome, Failed):
+                    failed.append(f"{cell}: {outcome}")
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return failed
+
+
+class Failed(str):
+    """Why a cell has no record."""
+
+
+def _outcomes(futures: Mapping[Future, Cell]) -> Iterator[tuple[Cell, str]]:
+    for future in as_completed(futures):
+        try:
+            yield futures[future], f"{future.result()['final']:.2f}"
+        except Exception as error:  # whatever it is, it is that of one cell
+            yield futures[future], Failed(one_line(f"{type(error).__name__}: {error}"))
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    # A process that has loaded torch must not be forked.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, context, initializer=_begin, max_tasks_per_child=RUNS_A_PROCESS)
+
+
+def _begin() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+    logging.captureWarnings(True)
+
+
+def _make_models(
+    pool: ProcessPoolExecutor, experiments: Sequence[ExperimentConfig], where: argparse.Namespace, say: Say
+) -> None:
+    wanted = {(e.task, e.base_model.model_dump_json()): e for e in experiments if e.base_model and where.model is None}
+    if wanted:
+        say(f"making {len(wanted)} base models, unless they are there")
+    for future in [pool.submit(_model, experiment, where) for experiment in wanted.values()]:
+        future.result()
+
+
+# What a process of the pool does is imported there: it takes seconds, and the command has no use for it.
+
+
+def _model(experiment: ExperimentConfig, where: argparse.Namespace) -> None:
+    from fedrlvr.comparison.cell import make_model
+
+    make_model(experiment, where)
+
+
+def _run(cell: Cell, experiment: ExperimentConfig, where: argparse.Namespace) -> dict:
+    from fedrlvr.comparison.cell import run_cell
+
+    return run_cell(vars(cell), experiment, where, record_path(where.workspace, cell))

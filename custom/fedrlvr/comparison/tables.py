@@ -1,0 +1,98 @@
+"""A study's results as a table, in Markdown, in HTML, or as plain cells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from statistics import fmean
+
+from fedrlvr.comparison.plan import Study
+from fedrlvr.comparison.statistics import ByPair, ahead, finals, reached
+from fedrlvr.report.means import Mean
+
+INSTEAD = ("replace-all", "fedavg+public")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The first column names rows; all others are numbers."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        rule = ("---", *("---:" for _ in self.head[1:]))
+        named = ((f"`{row[0]}`", *row[1:]) for row in self.rows)
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in (self.head, rule, *named))
+
+    def html(self) -> str:
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.head)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
+        return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+def study_table(study: Study, variants: Mapping[str, ByPair]) -> Table:
+    """One row per variant, the best mean first: mean, worst run, how far the reference is ahead, after which share of
+    its rounds and bytes the reference had the variant's end, what was sent and how many answers were posted."""
+    reference, rows = variants.get(study.reference, {}), []
+    for name, records in sorted(variants.items(), key=lambda item: -fmean(finals(item[1]))):
+        lead = ahead(reference, records) if name != study.reference else None
+        soon = reached(reference, records) if name != study.reference else None
+        values = finals(records)
+        rows.append(
+            (
+                name,
+                str(Mean.of(values)),
+                f"{min(values):.2f}",
+                signed(lead) if lead else "",
+                f"{soon.rounds:.0%} ({soon.pairs} of {lead.count})" if soon else ("never" if lead else ""),
+                f"{fmean(r['curve'][-1]['bytes'] for r in records.values()) / 1e3:,.0f}",
+                f"{fmean(r['posted'] for r in records.values()):,.0f}",
+            )
+        )
+    head = ("variant", "pass@1", "worst", f"{study.reference} ahead by", "had it after", "kB sent", "answers posted")
+    return Table(head, tuple(rows))
+
+
+def headline(studies: Mapping[str, Study], results: Mapping[str, Mapping[str, ByPair]]) -> Table:
+    """Methods by studies: mean pass@1 with its interval; below, how far the reference is ahead of each other method
+    that federates and takes public steps, as those are what a reader would do instead."""
+    first = next(iter(results.values()))
+    names = sorted(first, key=lambda name: -fmean(finals(first[name])))
+    rows = [(name, *(_mean(variants.get(name)) for variants in results.values())) for name in names]
+    reference = next(iter(studies[name].reference for name in results))
+    for other in (name for name in names if name in INSTEAD):
+        leads = (_lead(variants, reference, other) for variants in results.values())
+        rows.append((f"{reference} - {other}", *leads))
+    return Table(("method", *(studies[name].title for name in results)), tuple(rows))
+
+
+def _lead(variants: Mapping[str, ByPair], reference: str, other: str) -> str:
+    lead = ahead(variants.get(reference, {}), variants.get(other, {}))
+    return signed(lead) if lead else ""
+
+
+def signed(mean: Mean) -> str:
+    """With its sign; bold in no notation, as the interval itself says whether it excludes 0."""
+    sign = "-" if round(mean.value, 2) < 0 else "+"
+    half = "" if mean.half is None else f" ± {mean.half:.2f}"
+    return f"{sign}{abs(mean.value):.2f}{half}"
+
+
+def _mean(records: ByPair | None) -> str:
+    return str(Mean.of(finals(records))) if records else ""
+
+
+def pairs_in_words(variants: Mapping[str, ByPair]) -> str:
+    """Over which pairs the means are."""
+    pairs = sorted({pair for records in variants.values() for pair in records})
+    models, seeds = sorted({model for model, _ in pairs}), sorted({seed for _, seed in pairs})
+    return f"{_listed('seed', seeds)}, {_listed('base model', models)}"
+
+
+def _listed(noun: str, numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"{noun} {numbers[0]}"
+    whole = list(range(numbers[0], numbers[-1] + 1)) == list(numbers)
+    return f"{noun}s " + (
+        f"{numbers[0]} to {numbers[-1]}" if whole and len(numbers) > 2 else ", ".join(map(str, numbers))
+    )

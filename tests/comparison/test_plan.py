@@ -1,0 +1,78 @@
+"""Which runs a plan comes to, and what is wrong with one."""
+
+from pathlib import Path
+
+import pytest
+
+from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.comparison.plan import Cell, Plan, cells_of, experiment_of, identity
+from fedrlvr.settings_file import SettingsError, load_settings, validate_settings
+
+SHIPPED = Path(__file__).parents[2] / "jobs" / "compare" / "plan.yaml"
+DEMO = Path(__file__).parents[2] / "app_configs" / "demo.yaml"
+
+
+def plan(**study) -> Plan:
+    first = {"title": "Skew", "question": "?", "preset": str(DEMO), "methods": ["pubswap", "fedavg"]} | study
+    values = {"seeds": [10, 11], "base_models": [0, 1], "quick_seeds": [10], "studies": {"skew": first}}
+    return validate_settings(Plan, values, "plan")
+
+
+def test_a_plan_is_every_variant_for_every_seed_and_base_model():
+    cells = cells_of(plan(variants={"rank": ["lora.r=4"]}), ["skew"])
+    assert len(cells) == len(set(cells)) == 3 * 2 * 2
+    assert [str(cell) for cell in cells[:4]] == [
+        "skew/pubswap-model0-seed10",
+        "skew/fedavg-model0-seed10",
+        "skew/rank-model0-seed10",
+        "skew/pubswap-model1-seed10",
+    ]
+
+
+def test_seeds_of_the_command_go_over_those_of_the_plan():
+    assert {cell.seed for cell in cells_of(plan(), ["skew"], seeds=(7,))} == {7}
+
+
+def test_a_quick_comparison_has_one_base_model_and_the_variants_that_a_study_names():
+    cells = cells_of(plan(quick=["fedavg"]), ["skew"], quick=True)
+    assert cells == [Cell("skew", "fedavg", 0, 10)]
+    assert cells_of(plan(), ["skew"], quick=True) == []
+
+
+def test_a_cell_has_the_settings_of_its_study_and_variant():
+    found = plan(set=["grpo.beta=0.1"], variants={"rank": ["lora.r=4", "method=fedavg+public"]})
+    experiment = experiment_of(found, Cell("skew", "rank", 1, 12))
+    assert (experiment.lora.r, experiment.grpo.beta, experiment.method) == (4, 0.1, "fedavg+public")
+    assert (experiment.seed, experiment.base_model.seed) == (12, 1)
+    assert identity(experiment) != identity(experiment_of(found, Cell("skew", "rank", 0, 12)))
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        ({"reference": "local"}, "reference: there is no variant 'local'; there are: pubswap, fedavg"),
+        ({"quick": ["local"]}, "quick: there is no variant 'local'"),
+        ({"methods": ["pubsawp"]}, "studies.skew.methods"),
+        ({"variants": {"a b": []}}, "studies.skew.variants"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused(study, words):
+    with pytest.raises(SettingsError) as error:
+        plan(**study)
+    assert words in str(error.value)
+
+
+def test_a_wrong_setting_names_the_cell():
+    with pytest.raises(SettingsError, match=r"skew/x-model0-seed10: .*lora\.rr"):
+        experiment_of(plan(variants={"x": ["lora.rr=4"]}), Cell("skew", "x", 0, 10))
+
+
+def test_the_shipped_plan_compares_every_method_on_seeds_that_no_setting_was_chosen_on():
+    shipped = load_settings(Plan, SHIPPED)
+    assert set(shipped.studies["two-averages"].methods) == set(METHODS)
+    cells = cells_of(shipped, list(shipped.studies))
+    assert min(cell.seed for cell in cells) >= 10
+    assert len(shipped.seeds) >= 5
+    assert len(shipped.base_models) >= 2
+    for cell in {(c.study, c.variant): c for c in cells}.values():
+        experiment_of(shipped, cell)

@@ -1,0 +1,40 @@
+"""The pages of this repository show the results that are in it."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fedrlvr.comparison.plan import Plan, cells_of
+from fedrlvr.comparison.results import MARKED, fingerprint, pages, read_results, replace_block
+from fedrlvr.comparison.statistics import check_equal_work
+from fedrlvr.settings_file import load_settings
+
+FOLDER = Path(__file__).parents[2] / "jobs" / "compare"
+PLAN = load_settings(Plan, FOLDER / "plan.yaml")
+RESULTS = read_results(FOLDER / "results", PLAN)
+
+
+def test_every_study_has_results():
+    assert set(RESULTS) == set(PLAN.studies)
+
+
+@pytest.mark.parametrize("study", RESULTS)
+def test_results_are_of_every_run_of_the_plan(study):
+    there = {(name, *pair) for name, records in RESULTS[study].items() for pair in records}
+    assert there == {(cell.variant, cell.base_model, cell.seed) for cell in cells_of(PLAN, [study])}
+    if PLAN.studies[study].equal_work:
+        check_equal_work(RESULTS[study])
+
+
+@pytest.mark.parametrize("page", pages(FOLDER), ids=lambda path: path.parent.name)
+def test_pages_say_what_the_results_say(page):
+    """If not: `python jobs/compare/job.py --publish`."""
+    text = page.read_text(encoding="utf-8")
+    assert replace_block(text, MARKED, pages(FOLDER)[page](PLAN, RESULTS)) == text
+
+
+@pytest.mark.parametrize("study", RESULTS)
+def test_pictures_show_the_results(study):
+    with Image.open(FOLDER / "figures" / f"{study}.png") as picture:
+        assert picture.text["Results"] == fingerprint(FOLDER / "results", study)
