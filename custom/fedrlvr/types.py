@@ -51,8 +51,10 @@ class Completion:
     `logprobs` are the log-probabilities under the policy that is taken as "old" in the loss, one per token: those of
     sampling for own completions, those of the receiver at the start of the step for swapped ones (None until known).
     `truncated` means the length limit came before the end-of-sequence token. `reason` is the verifier's, for the
-    reward; where `verified` is false a limit ended the verification, and the reward says nothing. `origin` names the
-    sending site, "" = own; `problem` is then the problem as its author was shown it.
+    reward, which is the verifier's, too; where `verified` is false a limit ended the verification, and the reward says
+    nothing; where `answered` is false there was nothing to judge. `origin` names the sending site, "" = own; `problem`
+    is then the problem as its author was shown it, and `sender_logprobs` are the tokens' log-probabilities under the
+    sender's policy, where the job asks for them.
     """
 
     token_ids: tuple[int, ...]
@@ -64,6 +66,8 @@ class Completion:
     reason: str = ""
     problem: Problem | None = None
     verified: bool = True
+    answered: bool = True
+    sender_logprobs: tuple[float, ...] = ()
 
     @property
     def correct(self) -> bool:
@@ -74,22 +78,18 @@ class Completion:
 class Group:
     """The completions of one prompt.
 
-    `baseline_rewards` are the rewards the advantage baseline is taken over where that is not the group itself
-    (replace-all: the receiver's own sampled rewards); None means the group's own.
+    `baseline` are the completions whose rewards the advantage baseline is taken over where that is not the group itself
+    (replace-all: the receiver's own); None means the group's own.
     """
 
     problem: Problem
     completions: tuple[Completion, ...]
-    baseline_rewards: tuple[float, ...] | None = None
-
-    @property
-    def rewards(self) -> tuple[float, ...]:
-        return tuple(c.reward for c in self.completions)
-
-    @property
-    def verified_rewards(self) -> tuple[float, ...]:
-        return tuple(c.reward for c in self.completions if c.verified)
+    baseline: tuple[Completion, ...] | None = None
 
     @property
     def num_correct(self) -> int:
         return sum(c.correct for c in self.completions)
+
+    @property
+    def num_verified(self) -> int:
+        return sum(c.verified for c in self.completions)

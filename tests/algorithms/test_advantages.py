@@ -14,8 +14,10 @@ SCALINGS = ("group", "batch", "none")
 
 
 def group_of(rewards, baseline=None) -> Group:
-    completions = tuple(Completion((1,), None, str(i), reward) for i, reward in enumerate(rewards))
-    return Group(Problem("p", "?", "1"), completions, baseline)
+    def completions(rewards):
+        return tuple(Completion((1,), None, str(i), reward) for i, reward in enumerate(rewards))
+
+    return Group(Problem("p", "?", "1"), completions(rewards), baseline and completions(baseline))
 
 
 def test_one_right_of_four_in_units_of_the_groups_deviation():
@@ -90,6 +92,17 @@ def test_a_baseline_without_spread_leaves_advantages_unscaled():
 
 def test_no_groups_give_no_advantages():
     assert group_advantages([]) == []
+
+
+def test_another_score_than_the_verifiers_and_none_at_all():
+    """Scores 1, 0, none: mean 1/2, and the last completion moves nothing."""
+    scores = {"0": 1.0, "1": 0.0, "2": None}
+    (advantages,) = group_advantages([group_of([1, 1, 1])], "none", score=lambda made: scores[made.text])
+    assert np.array_equal(advantages, [0.5, -0.5, 0])
+    (advantages,) = group_advantages(
+        [group_of([1, 1, 1], baseline=(0, 0, 0))], "none", score=lambda made: scores[made.text] and 4 - made.reward
+    )
+    assert np.array_equal(advantages, [3 - 2.0, 0 - 2.0, 0])  # of the baseline: 4, 0, none
 
 
 @settings(max_examples=50, deadline=None)

@@ -52,8 +52,8 @@ def test_what_could_not_be_verified_is_not_wrong():
     unverified = tuple(replace(c, verified=c.token_ids != (3,)) for c in group.completions)
     mixed = swap_incorrect(replace(group, completions=unverified), pool_of(9), SwapSettings())
     assert texts(mixed) == ["0", "1", "P0", "3"]
-    own = replace_all(replace(group, completions=unverified), pool_of(9), SwapSettings())
-    assert own.baseline_rewards == (1.0, 0.0, 0.0)
+    own = replace_all(replace(group, completions=unverified), pool_of(9))
+    assert own.baseline == unverified
 
 
 def test_the_last_wrong_completions_are_replaced_first_and_right_ones_stay():
@@ -87,6 +87,64 @@ def test_repeat_still_minds_keep_incorrect_and_max_swaps():
     assert swap_incorrect(group_of("000000"), pool_of(1), SwapSettings(repeat=True, max_swaps=3)).num_correct == 3
 
 
+def from_sites(*origins: str) -> list[Completion]:
+    return [replace(completion, origin=site) for completion, site in zip(pool_of(len(origins)), origins, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "repeat", "expected"),
+    [
+        (None, False, ["0", "1", "P4", "P3", "P2", "P1", "P0"]),
+        (1, False, ["0", "1", "2", "3", "4", "P3", "P0"]),
+        (2, False, ["0", "1", "2", "P4", "P3", "P1", "P0"]),
+        (1, True, ["0", "1", "2", "3", "4", "P3", "P0"]),
+        (2, True, ["0", "1", "2", "P4", "P3", "P1", "P0"]),
+        (3, True, ["0", "P3", "P4", "P3", "P2", "P1", "P0"]),  # a: 0, 1, 2; b: 3, 4, and 3 again
+    ],
+)
+def test_a_site_fills_no_more_places_than_it_may(limit, repeat, expected):
+    pool = from_sites("a", "a", "a", "b", "b")
+    settings = SwapSettings(max_per_site=limit, repeat=repeat)
+    assert texts(swap_incorrect(group_of("0000000"), pool, settings)) == expected
+
+
+MATCH = SwapSettings(rule="match_global")
+
+
+@pytest.mark.parametrize(
+    ("marks", "target", "right"),
+    [
+        ("00000000", None, 0),  # nobody told
+        ("00000000", 0.0, 0),
+        ("00000000", 0.3125, 3),  # 2.5 of 8: half up
+        ("00000000", 0.31, 2),
+        ("11000000", 0.5, 4),
+        ("11110000", 0.25, 4),  # better than the mean: nothing is taken away
+        ("00000000", 1.0, 7),  # keep_incorrect is 1
+        ("0000000000", (0.6 + 0.7) / 2, 7),  # 6.5, in floating point 6.499...
+    ],
+)
+def test_match_global_swaps_up_to_the_mean_share(marks, target, right):
+    assert swap_incorrect(group_of(marks), pool_of(10), MATCH, target).num_correct == right
+
+
+def test_match_global_keeps_the_bounds_of_fill():
+    assert swap_incorrect(group_of("0000"), pool_of(1), MATCH, 1.0).num_correct == 1
+    settings = SwapSettings(rule="match_global", max_swaps=2)
+    assert swap_incorrect(group_of("00000"), pool_of(9), settings, 1.0).num_correct == 2
+
+
+def test_only_verified_completions_count_towards_the_mean_share():
+    """Of four, two were not verified: half of the other two is one."""
+    group = group_of("0000")
+    group = replace(group, completions=tuple(replace(c, verified=c.token_ids > (1,)) for c in group.completions))
+    assert texts(swap_incorrect(group, pool_of(4), MATCH, 0.5)) == ["0", "1", "2", "P0"]
+
+
+def test_fill_minds_no_target():
+    assert swap_incorrect(group_of("0000"), pool_of(4), SwapSettings(), 0.25).num_correct == 3
+
+
 @quick(max_examples=50, deadline=None)
 @given(
     marks=st.text("01", min_size=2, max_size=8),
@@ -110,25 +168,26 @@ def test_only_wrong_completions_are_replaced_and_exactly_as_many_as_the_rule_say
 
 
 def test_replace_all_takes_every_completion_from_the_pool():
-    assert texts(replace_all(group_of("1000"), pool_of(3), SwapSettings())) == ["P0", "P1", "P2", "P0"]
-    assert texts(replace_all(group_of("10"), pool_of(3), SwapSettings())) == ["P0", "P1"]
+    assert texts(replace_all(group_of("1000"), pool_of(3))) == ["P0", "P1", "P2", "P0"]
+    assert texts(replace_all(group_of("10"), pool_of(3))) == ["P0", "P1"]
 
 
 def test_replace_all_without_a_pool_leaves_the_group_and_its_baseline():
     group = group_of("1000")
-    assert replace_all(group, [], SwapSettings()) is group
-    assert group.baseline_rewards is None
+    assert replace_all(group, []) is group
+    assert group.baseline is None
 
 
 def test_replace_all_is_judged_against_the_receivers_own_rewards():
-    mixed = replace_all(group_of("1000"), pool_of(4), SwapSettings())
-    assert mixed.baseline_rewards == (1.0, 0.0, 0.0, 0.0)
+    group = group_of("1000")
+    mixed = replace_all(group, pool_of(4))
+    assert mixed.baseline == group.completions
     assert group_advantages([mixed])[0] == pytest.approx([0.75 / (0.5 + EPSILON)] * 4)  # mean 1/4, deviation 1/2
 
 
 def test_replace_all_teaches_most_where_the_receiver_never_succeeds_and_nothing_where_it_always_does():
     values = {
-        marks: group_advantages([replace_all(group_of(marks), pool_of(4), SwapSettings())], "none")[0]
+        marks: group_advantages([replace_all(group_of(marks), pool_of(4))], "none")[0]
         for marks in ("0000", "1100", "1111")
     }
     assert values["0000"] == pytest.approx([1.0] * 4)

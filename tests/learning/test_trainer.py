@@ -25,7 +25,7 @@ def gold_answers(trainer, segment, site="site-9") -> list[PooledResponse]:
 def test_only_verified_correct_answers_are_offered_and_each_text_once(make_trainer, small_job):
     trainer = make_trainer(small_job(grpo__num_generations=16))
     segment = public_segment(trainer, count=8)
-    offers = trainer.propose(segment)
+    offers, _ = trainer.propose(segment)
     assert offers
     for offer in offers:
         assert type(offer) is PublicResponse
@@ -39,15 +39,13 @@ def test_an_answer_too_long_for_a_record_is_not_offered_and_costs_the_others_not
     ((group,), entropy) = trainer._sample_public(segment)
     texts = ["#" * (MAX_TEXT + 1), "#" * MAX_TEXT, "#07"]
     right = [replace(group.completions[0], text=text, reward=1.0, truncated=False) for text in texts]
-    monkeypatch.setattr(
-        trainer, "_sample_public", lambda segment: ([replace(group, completions=tuple(right))], entropy)
-    )
-    assert [offer.text for offer in trainer.propose(segment)] == texts[1:]
+    monkeypatch.setattr(trainer, "_sample_public", lambda *_: ([replace(group, completions=tuple(right))], entropy))
+    assert [offer.text for offer in trainer.propose(segment)[0]] == texts[1:]
 
 
 def test_a_site_offers_no_more_than_its_quota(make_trainer, small_job):
     trainer = make_trainer(small_job(grpo__num_generations=16, exchange__max_per_site=1))
-    ids = [offer.problem_id for offer in trainer.propose(public_segment(trainer, count=8))]
+    ids = [offer.problem_id for offer in trainer.propose(public_segment(trainer, count=8))[0]]
     assert ids
     assert len(set(ids)) == len(ids)
 

@@ -72,7 +72,7 @@ def test_names_of_the_sites_list():
 
 def test_the_first_rule_that_is_broken_counts():
     assert outcome(answer("a@b.example " * 2000, problem="x1")) == "public_id"
-    first = ["not_shared", "public_id", "length", "verified", "unicode", "pii"]
+    first = ["not_shared", "logprobs", "public_id", "length", "verified", "unicode", "pii"]
     assert list(RULES) == [*first, *COMPARING]  # so that what anybody can bring about is no private drop
 
 

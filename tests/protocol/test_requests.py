@@ -11,11 +11,11 @@ from fedrlvr.protocol.strict import parsed
 
 HERE = Envelope.here("manifest", 1, 7).model_dump()
 SEGMENT = asdict(Segment(index=3, private_steps=2, public_ids=("p1", "p2")))
-ANSWER = asdict(PublicResponse("p1", "#4", 0))
+ANSWER = asdict(PublicResponse("p1", "#4", 0, (-0.5, 0.0)))
 GOOD = {
     "train": {"segments": [SEGMENT, SEGMENT], "exchange": True, "begin_round": False, "adapter_spec": "ab12"},
     "propose": {"segment": SEGMENT},
-    "swap": {"segment": SEGMENT, "responses": [["site-2", ANSWER]]},
+    "swap": {"segment": SEGMENT, "responses": [["site-2", ANSWER]], "targets": {"p2": 0.25}},
     "submit": {},
     "validate": {"samples": 4, "share": [0, 4], "name": "base 0"},
 }
@@ -39,8 +39,17 @@ def test_what_the_server_says_is_understood_and_says_the_same_again(task):
 def test_what_is_understood():
     assert sum(segment.private_steps for segment in read("train").segments) == 4
     assert read("propose").segment == Segment(3, 2, ("p1", "p2"))
-    assert read("swap").responses == [("site-2", PublicResponse("p1", "#4", 0))]
+    ((site, response),) = read("swap").responses
+    assert (site, response, response.logprobs) == ("site-2", PublicResponse("p1", "#4", 0), (-0.5, 0.0))
+    assert read("swap").targets == {"p2": 0.25}
     assert read("validate", share=None).share is None
+
+
+def test_what_a_job_does_not_ask_for_takes_no_place_in_a_message():
+    plain = read("swap", responses=[["site-2", asdict(PublicResponse("p1", "#4"))]], targets={})
+    said = plain.model_dump(mode="json")
+    assert said["responses"] == [["site-2", {"problem_id": "p1", "text": "#4", "variant": 0}]]
+    assert "targets" not in said
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,13 @@ WRONG = {
     "an answer with a note": ("swap", {"responses": [["site-2", ANSWER | {"note": "x"}]]}),
     "an endless answer": ("swap", {"responses": [["site-2", ANSWER | {"text": "x" * 100_001}]]}),
     "a variant that is none": ("swap", {"responses": [["site-2", ANSWER | {"variant": 24}]]}),
+    "a token more than certain": ("swap", {"responses": [["site-2", ANSWER | {"logprobs": [0.1]}]]}),
+    "a token that is no number": ("swap", {"responses": [["site-2", ANSWER | {"logprobs": [float("nan")]}]]}),
+    "a token beyond numbers": ("swap", {"responses": [["site-2", ANSWER | {"logprobs": [-1e300]}]]}),
+    "endless tokens": ("swap", {"responses": [["site-2", ANSWER | {"logprobs": [-1.0] * 400_002}]]}),
+    "a target of what was not asked": ("swap", {"targets": {"p3": 0.5}}),
+    "a target above all": ("swap", {"targets": {"p1": 1.01}}),
+    "a target that is no number": ("swap", {"targets": {"p1": float("nan")}}),
     "nobody's answer": ("swap", {"responses": [ANSWER]}),
     "an answer of two": ("swap", {"responses": [["site-2", "site-3", ANSWER]]}),
     "a site without a name": ("swap", {"responses": [[2, ANSWER]]}),

@@ -2,10 +2,11 @@
 
 import pytest
 
+from fedrlvr.protocol.answers import ProposeAnswer
 from fedrlvr.protocol.records import Envelope, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import SwapRequest, TrainRequest, ValidateRequest
-from fedrlvr.server.answer_checks import check_scores, check_steps
+from fedrlvr.protocol.requests import ProposeRequest, SwapRequest, TrainRequest, ValidateRequest
+from fedrlvr.server.answer_checks import check_proposal, check_scores, check_steps
 
 HERE = Envelope.here("manifest", 0, 0)
 LABELS = ["A", "A", "B", "C", "", "A", "B"]  # of seven test problems: blocks of 2, 2 and 3
@@ -156,3 +157,45 @@ def test_a_poisson_sample_may_be_larger_than_expected_but_not_boundless(small_jo
     check_steps([step("private", 4, groups=12.0, completions=48.0)], TRAIN, job)
     with pytest.raises(Refused, match="groups is 141, expected 0 to 140"):
         check_steps([step("private", 4, groups=141.0)], TRAIN, job)
+
+
+MATCHING, RATIO = {"swap__rule": "match_global"}, {"swap__off_policy": "ratio"}
+ASKED = ProposeRequest(envelope=HERE, segment=Segment(0, 1, ("p1", "p2")))
+
+
+def offered(*responses: PublicResponse, **shares: float) -> ProposeAnswer:
+    return ProposeAnswer(envelope=HERE, responses=list(responses), shares=shares or None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "changes"),
+    [
+        (offered(), {}),
+        (offered(*[PublicResponse("p2", f"#{i}") for i in range(8)]), {}),
+        (offered(), MATCHING),  # a site may keep its shares
+        (offered(p1=1.0), MATCHING),
+        (offered(p1=0.0, p2=0.5), MATCHING),
+        (offered(PublicResponse("p1", "#1", 0, (-0.5,))), RATIO),
+        (offered(PublicResponse("p1", "#1", 0, (0.0,) * 20)), RATIO),
+    ],
+)
+def test_a_proposal_that_fits(small_job, answer, changes):
+    check_proposal(answer, ASKED, small_job(**changes))
+
+
+@pytest.mark.parametrize(
+    ("answer", "changes", "said"),
+    [
+        (offered(PublicResponse("p3", "#1")), {}, "a response to problem 'p3', which was not asked"),
+        (offered(*[PublicResponse("p1", f"#{i}") for i in range(9)]), {}, "9 responses, at most 8 are allowed"),
+        (offered(p1=0.5), {}, "shares of right completions, which were not asked for"),
+        (offered(p1=0.5), MATCHING | {"method": "replace-all"}, "which were not asked for"),
+        (offered(p1=0.5, p3=0.5), MATCHING, "a share of problem 'p3', which was not asked"),
+        (offered(PublicResponse("p1", "#1", 0, (-0.5,))), {}, "with 1 log-probabilities, expected 0 to 0"),
+        (offered(PublicResponse("p1", "#1")), RATIO, "with 0 log-probabilities, expected 1 to 20"),
+        (offered(PublicResponse("p1", "#1", 0, (0.0,) * 21)), RATIO, "with 21 log-probabilities, expected 1 to 20"),
+    ],
+)
+def test_a_proposal_that_does_not_fit(small_job, answer, changes, said):
+    with pytest.raises(Refused, match=said):
+        check_proposal(answer, ASKED, small_job(**changes))

@@ -19,13 +19,13 @@ from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.worker.checkpoint import KEPT_NEWEST, KEPT_ROUNDS, NotThere, SiteCheckpoints
 
 RUN = "0123456789abcdef"
-POOL = [("site-2", PublicResponse("p1", "ä\n2", 3)), ("site-3", PublicResponse("p1", "b", 0))]
+POOL = [("site-2", PublicResponse("p1", "ä\n2", 3, (-0.5, 0.0))), ("site-3", PublicResponse("p1", "b", 0))]
 
 
 def state(place: SiteProgress, value: float = 0.0) -> TrainerState:
     adapter = {"b": torch.full((3, 2), value).T, "a": torch.arange(4.0)}
     optimizer = {"0.parameter": torch.full((7,), value), "0.step": torch.tensor(3.0)}
-    return TrainerState(place, True, adapter, {n: t + 1 for n, t in adapter.items()}, optimizer, POOL)
+    return TrainerState(place, True, adapter, {n: t + 1 for n, t in adapter.items()}, optimizer, POOL, {"p1": 0.25})
 
 
 @pytest.fixture
@@ -59,6 +59,8 @@ def test_what_was_saved_comes_back(checkpoints):
     back, ledger = checkpoints.latest()
     assert ledger == "ledger's hash"
     assert (back.progress, back.given, back.pool) == (saved.progress, True, POOL)
+    assert back.pool[0][1].logprobs == (-0.5, 0.0)
+    assert back.targets == {"p1": 0.25}
     for name in ("adapter", "start", "optimizer"):
         assert same(getattr(back, name), getattr(saved, name))
     assert list(back.adapter) == ["a", "b"]
@@ -214,7 +216,7 @@ def test_no_random_state_and_nothing_private_but_tensors_is_kept(checkpoints):
     folder = sealed_folders(checkpoints.folder)[0]
     check_seal(folder)
     values = json.loads((Path(folder) / "state.json").read_text())
-    assert set(values) == {"identity", "place", "given", "ledger", "pool"}
+    assert set(values) == {"identity", "place", "given", "ledger", "pool", "targets"}
 
 
 HOLDER = """

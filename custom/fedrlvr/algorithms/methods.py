@@ -6,6 +6,8 @@ takes a private step in place of each.
 
 from dataclasses import dataclass
 
+from fedrlvr.config import JobConfig
+
 
 @dataclass(frozen=True)
 class Method:
@@ -29,3 +31,14 @@ METHODS = {
     "local": Method(average=False),
     "centralised": Method(pooled_data=True),
 }
+
+
+def asks_shares(job: JobConfig) -> bool:
+    """Whether sites tell what share of their completions to each public problem was right."""
+    method = METHODS[job.method]
+    return method.exchange and not method.replace_all and job.swap.rule == "match_global"
+
+
+def asks_logprobs(job: JobConfig) -> bool:
+    """Whether the log-probabilities of an answer's tokens, under its sender's policy, travel with it."""
+    return METHODS[job.method].exchange and job.swap.off_policy == "ratio"

@@ -42,6 +42,18 @@ def check_swap(swap: SwapSettings, grpo: GrpoSettings) -> None:
         )
 
 
+def check_rewards(grpo: GrpoSettings) -> None:
+    if "soft_overlong" not in grpo.reward_weights:
+        return
+    cache, limit = grpo.soft_punish_cache, grpo.max_completion_length
+    if cache is None or cache > limit:
+        found = "not set" if cache is None else f"{cache}, but a completion has at most {limit} tokens"
+        raise ValueError(
+            f"grpo.reward_weights names soft_overlong, and grpo.soft_punish_cache is {found}; set it to a number of "
+            f"tokens up to grpo.max_completion_length = {limit}, such as {max(1, limit // 5)}"
+        )
+
+
 def check_evaluation(evaluation: EvaluationSettings) -> None:
     if 1 not in evaluation.k:
         raise ValueError(f"evaluation.k must contain 1, as pass@1 is what runs are compared by; found {evaluation.k}")

@@ -8,12 +8,28 @@ from fedrlvr.config.base import Settings
 
 
 class SwapSettings(Settings):
-    """Which of a site's own wrong completions are replaced by right answers of other sites."""
+    """Which of a site's own wrong completions are replaced by right answers of other sites, and how these count."""
 
-    prefer: Literal["random", "short"] = Field("random", description="Which pooled answers to a problem go first.")
+    rule: Literal["fill", "match_global"] = Field(
+        "fill",
+        description="Swap as many as there are, or until as large a share of the group is right as at the mean site.",
+    )
+    prefer: Literal["random", "short", "likely"] = Field(
+        "random", description="Which pooled answers to a problem go first; `likely`: as the receiver's own model finds."
+    )
     repeat: bool = Field(False, description="One pooled answer may take several places in a group.")
     keep_incorrect: int = Field(1, ge=0, description="Wrong completions that stay in each group.")
     max_swaps: int | None = Field(None, ge=0, description="At most this many swaps in a group; null: no limit.")
+    max_per_site: int | None = Field(
+        None, ge=1, description="At most this many answers of one site in a group; null: no limit."
+    )
+    off_policy: Literal["receiver", "ratio", "shaped"] = Field(
+        "receiver",
+        description="The loss of a swapped token: as of an own one; by its ratio to the sender's probability, capped; "
+        "or by its own probability p as p / (p + `shaping_gamma`).",
+    )
+    ratio_cap: float = Field(2.0, gt=0, description="With `ratio`, the most that a token weighs.")
+    shaping_gamma: float = Field(0.1, gt=0, description="With `shaped`: smaller gives rare tokens more weight.")
 
 
 class ExchangeSettings(Settings):

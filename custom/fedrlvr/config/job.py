@@ -5,7 +5,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from fedrlvr.config.base import Settings
-from fedrlvr.config.combinations import check_evaluation, check_privacy, check_schedule, check_steps, check_swap
+from fedrlvr.config.combinations import (
+    check_evaluation,
+    check_privacy,
+    check_rewards,
+    check_schedule,
+    check_steps,
+    check_swap,
+)
 from fedrlvr.config.exchange import ExchangeSettings, SwapSettings
 from fedrlvr.config.federation import FederationSettings, PrivacySettings
 from fedrlvr.config.learning import GrpoSettings, LoraSettings, OptimizerSettings
@@ -42,6 +49,7 @@ class JobConfig(Settings):
         check_steps(self.federation)
         check_schedule(self.exchange, self.total_segments)
         check_swap(self.swap, self.grpo)
+        check_rewards(self.grpo)
         check_evaluation(self.evaluation)
         check_privacy(self.privacy, self.grpo)
         return self

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from fedrlvr.config.base import Settings
 
+RewardName = Literal["accuracy", "format", "soft_overlong", "repetition"]
+Weight = Annotated[float, Field(ge=-1000, le=1000)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -41,6 +43,14 @@ class GrpoSettings(Settings):
     loss_type: Literal["grpo", "bnpo", "dr_grpo"] = Field(
         "dr_grpo",
         description="Token losses are divided by the completion's length, by all tokens of the step, or by a constant.",
+    )
+    reward_weights: Annotated[dict[RewardName, Weight], Field(min_length=1)] = Field(
+        {"accuracy": 1.0},
+        description="What completions are rewarded for, with weights: `accuracy` (the verifier's word), `format` (an "
+        "answer to judge), `soft_overlong` (not near the length limit), `repetition` (nothing said twice).",
+    )
+    soft_punish_cache: int | None = Field(
+        None, ge=1, description="With `soft_overlong`: over this many tokens before the limit, 0 falls to -1."
     )
     scale_rewards: Literal["group", "batch", "none"] = Field(
         "group", description="Advantages are divided by the standard deviation of the group, of the batch, or not."

@@ -9,12 +9,13 @@ import torch
 @dataclass(frozen=True)
 class Row:
     """One completion with its prompt, ready for a training step. `old_logprobs` and `reference_logprobs` have one
-    number per completion token, or are empty: not known, or not needed."""
+    number per completion token, or are empty: not known, or not needed; so do `sender_logprobs` of a swapped one."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     old_logprobs: tuple[float, ...] = ()
     reference_logprobs: tuple[float, ...] = ()
+    sender_logprobs: tuple[float, ...] = ()
     advantage: float = 0.0
     swapped: bool = False
 
@@ -31,6 +32,7 @@ class Batch:
     mask: torch.Tensor
     old_logprobs: torch.Tensor
     reference_logprobs: torch.Tensor
+    sender_logprobs: torch.Tensor
     advantages: torch.Tensor
     swapped: torch.Tensor
 
@@ -46,7 +48,7 @@ def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
     width = max(len(row.completion_ids) for row in rows)
     ids = torch.full((len(rows), prompt_width + width), pad_id)
     attention = torch.zeros_like(ids)
-    old, reference = torch.zeros((2, len(rows), width))
+    old, reference, sender = torch.zeros((3, len(rows), width))
     for i, row in enumerate(rows):
         start, length = prompt_width - len(row.prompt_ids), len(row.completion_ids)
         ids[i, start : prompt_width + length] = torch.tensor(row.prompt_ids + row.completion_ids)
@@ -55,6 +57,8 @@ def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
             old[i, :length] = torch.tensor(row.old_logprobs)
         if row.reference_logprobs:
             reference[i, :length] = torch.tensor(row.reference_logprobs)
+        if row.sender_logprobs:
+            sender[i, :length] = torch.tensor(row.sender_logprobs)
     return Batch(
         rows=tuple(rows),
         input_ids=ids.to(device),
@@ -63,6 +67,7 @@ def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
         mask=attention[:, prompt_width:].bool().to(device),
         old_logprobs=old.to(device),
         reference_logprobs=reference.to(device),
+        sender_logprobs=sender.to(device),
         advantages=torch.tensor([row.advantage for row in rows]).to(device),
         swapped=torch.tensor([row.swapped for row in rows]).to(device),
     )

@@ -47,7 +47,7 @@ def build_trainer(
     rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature, limit)
     problems, too_long = fitting(problems, rollouts)
     engine.adapter_changed = generator.adapter_changed
-    step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size)
+    step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size, job.swap)
     dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
     return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key, too_long)
 

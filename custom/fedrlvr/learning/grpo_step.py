@@ -10,8 +10,10 @@ import torch
 
 from fedrlvr.algorithms.advantages import group_advantages
 from fedrlvr.algorithms.loss import StepSize, clipped_objective, kl_to_reference, token_weights
-from fedrlvr.config import GrpoSettings
-from fedrlvr.learning.batch import Row, collate, micro_batches
+from fedrlvr.algorithms.off_policy import capped_ratio_objective, shaped_objective
+from fedrlvr.algorithms.rewards import total_reward
+from fedrlvr.config import GrpoSettings, SwapSettings
+from fedrlvr.learning.batch import Batch, Row, collate, micro_batches
 from fedrlvr.learning.engine import Engine
 from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.ranks import Ranks
@@ -27,8 +29,17 @@ class GrpoStep:
     by what it would be divided by with them, so leaving some out only saves time.
     """
 
-    def __init__(self, engine: Engine, task: Task, settings: GrpoSettings, ranks: Ranks, micro_batch_size: int):
+    def __init__(
+        self,
+        engine: Engine,
+        task: Task,
+        settings: GrpoSettings,
+        ranks: Ranks,
+        micro_batch_size: int,
+        swap: SwapSettings | None = None,
+    ):
         self.engine, self.task, self.settings, self.ranks = engine, task, settings, ranks
+        self.swap = swap or SwapSettings()
         self.micro_batch_size = micro_batch_size
         # The one optimizer step of a batch begins where the completions' "old" policy is: the ratio is 1.
         self.one_step = settings.num_iterations == settings.num_minibatches == 1
@@ -58,7 +69,9 @@ class GrpoStep:
     def rows(self, groups: Sequence[Group]) -> list[Row]:
         """Every completion that moves the policy, with its advantage."""
         settings = self.settings
-        advantages = group_advantages(groups, settings.scale_rewards, settings.negative_advantage_scale)
+        advantages = group_advantages(
+            groups, settings.scale_rewards, settings.negative_advantage_scale, lambda made: total_reward(made, settings)
+        )
         return [
             self.row(group.problem, completion, float(advantage))
             for group, values in zip(groups, advantages, strict=True)
@@ -73,6 +86,7 @@ class GrpoStep:
             old_logprobs=completion.logprobs or (),
             advantage=advantage,
             swapped=bool(completion.origin),
+            sender_logprobs=completion.sender_logprobs,
         )
 
     def scored(self, rows: Sequence[Row]) -> list[Row]:
@@ -99,6 +113,10 @@ class GrpoStep:
         logprobs = self.engine.logprobs(batch)
         old = logprobs.detach() if self.one_step else batch.old_logprobs
         objective, clipped = clipped_objective(logprobs, old, batch.advantages, settings.epsilon, settings.epsilon_high)
+        if self.swap.off_policy != "receiver":
+            swapped = batch.swapped.unsqueeze(-1)
+            objective = torch.where(swapped, self._off_policy(logprobs, batch), objective)
+            clipped = clipped & ~swapped
         loss_per_token = -objective
         if settings.beta > 0:
             divergence = kl_to_reference(logprobs, batch.reference_logprobs)
@@ -108,6 +126,12 @@ class GrpoStep:
         meter.tokens("clip_ratio/region_mean", clipped.float(), batch.mask)
         meter.ratios((logprobs - old).detach().exp(), batch.mask & batch.swapped.unsqueeze(-1))
         return loss
+
+    def _off_policy(self, logprobs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The objective of swapped tokens, where it is not that of own ones."""
+        if self.swap.off_policy == "shaped":
+            return shaped_objective(logprobs, batch.advantages, self.swap.shaping_gamma)
+        return capped_ratio_objective(logprobs, batch.sender_logprobs, batch.advantages, self.swap.ratio_cap)
 
     def _in_loss(self, completion: Completion) -> bool:
         masked = completion.truncated and self.settings.mask_truncated_completions

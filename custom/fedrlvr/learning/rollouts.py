@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from fedrlvr.algorithms.rewards import REWARDS, total_reward
+from fedrlvr.config import GrpoSettings
 from fedrlvr.learning.finite import check_finite
 from fedrlvr.learning.generator import Generator, Sample
 from fedrlvr.learning.model import Policy
@@ -87,28 +89,41 @@ class Rollouts:
         text = self.policy.decode(ids)
         logprobs = sample.logprobs if self.generator.exact_logprobs else None
         reward, reason = self.task.verify(problem, text)
-        verified = reason not in CUT_OFF
-        return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, reason=reason, verified=verified)
+        known = {"reason": reason, "verified": reason not in CUT_OFF, "answered": reason not in UNANSWERED}
+        return Completion(sample.token_ids, logprobs, text, reward, sample.truncated, **known)
 
-    def received(self, problem: Problem, site: str, response: PublicResponse) -> Completion | None:
+    def tokens_of(self, text: str) -> tuple[int, ...] | None:
+        """The tokens that every site makes of an answer, with their end; None if they exceed the completion length."""
+        token_ids = (*self.policy.encode(text), self.policy.eos_ids[0])
+        return token_ids if len(token_ids) <= self.max_completion_length else None
+
+    def received(
+        self, problem: Problem, site: str, response: PublicResponse, with_logprobs: bool = False
+    ) -> Completion | None:
         """Another `site`'s answer to `problem` as a completion of ours, or None if our own verifier does not find it
-        right, or if it does not fit the completion length."""
-        token_ids = (*self.policy.encode(response.text), self.policy.eos_ids[0])
-        if len(token_ids) > self.max_completion_length:
+        right, if it does not fit the completion length, or if it lacks the sender's log-probabilities of exactly its
+        tokens where it should have them."""
+        token_ids = self.tokens_of(response.text)
+        if token_ids is None or (with_logprobs and len(response.logprobs) != len(token_ids)):
             return None
         shown = self.task.variant(problem, response.variant)
         reward, reason = self.task.verify(shown, response.text)
         if reward < 1.0:
             return None
-        return Completion(token_ids, None, response.text, reward, origin=site, reason=reason, problem=shown)
+        made = {"origin": site, "reason": reason, "problem": shown}
+        sender = response.logprobs if with_logprobs else ()
+        return Completion(token_ids, None, response.text, reward, **made, sender_logprobs=sender)
 
 
-def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]:
-    """TRL's names. `reward_std` is the mean over groups; `live_groups` counts those with any spread. Rewards are those
-    of verified completions. Means over nothing, as of a Poisson sample without a problem, are 0."""
+def rollout_metrics(groups: Sequence[Group], entropy: float, settings: GrpoSettings) -> dict[str, float]:
+    """TRL's names. `reward` is the weighted sum of the rewards, and `rewards/NAME` one of several alone;
+    `reward_std` is the mean over groups; `live_groups` counts those with any spread. Completions without a reward, as
+    those that could not be verified, do not count. Means over nothing, as of a Poisson sample without a problem, are
+    0."""
     completions = [c for group in groups for c in group.completions]
     lengths = [len(c.token_ids) for c in completions]
-    rewards = [group.verified_rewards for group in groups]
+    totals = [[total_reward(c, settings) for c in group.completions] for group in groups]
+    rewards = [[total for total in some if total is not None] for some in totals]
     stds = [torch.tensor(some).std().item() if len(some) > 1 else 0.0 for some in rewards]
     live = sum(len(set(some)) > 1 for some in rewards)
     return {
@@ -124,4 +139,14 @@ def rollout_metrics(groups: Sequence[Group], entropy: float) -> dict[str, float]
         "completions/unanswered_ratio": sum(c.reason in UNANSWERED for c in completions) / max(len(completions), 1),
         "num_tokens": float(sum(lengths)),
         "entropy": entropy,
+        **_each_reward(completions, settings),
     }
+
+
+def _each_reward(completions: Sequence[Completion], settings: GrpoSettings) -> dict[str, float]:
+    """The mean of each reward, unweighted. The verifier's alone is `reward`."""
+    if settings.reward_weights.keys() == {"accuracy"}:
+        return {}
+    values = {name: [REWARDS[name].of(c, settings) for c in completions] for name in settings.reward_weights}
+    said = {name: [value for value in some if value is not None] for name, some in values.items()}
+    return {f"rewards/{name}": sum(some) / max(len(some), 1) for name, some in said.items()}

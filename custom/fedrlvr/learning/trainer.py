@@ -8,13 +8,14 @@ any transport. It keeps no random state and no cursor, as every draw comes from 
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.algorithms.methods import METHODS, asks_logprobs, asks_shares
 from fedrlvr.algorithms.pool import ResponsePool
+from fedrlvr.algorithms.right_shares import right_shares
 from fedrlvr.algorithms.swap import replace_all, swap_incorrect, swap_metrics
 from fedrlvr.config import JobConfig
 from fedrlvr.learning.dp_step import DpStep
@@ -53,7 +54,7 @@ class SiteProgress:
 @dataclass(frozen=True)
 class TrainerState:
     """All that a trainer knows. `optimizer` is this rank's share; `start` is the adapter that the round began with,
-    `given` whether the server sent it."""
+    `given` whether the server sent it. `targets` are the last right shares, by public problem, of the mean site."""
 
     progress: SiteProgress
     given: bool
@@ -61,6 +62,7 @@ class TrainerState:
     start: Adapter
     optimizer: dict
     pool: list[PooledResponse]
+    targets: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -84,6 +86,7 @@ class Trainer:
         self._own_seed = seed_of(self.job.seed, self.draws_key) if self.draws_key else self.job.seed
         self._rates = LearningRate(self.job)
         self.pool = ResponsePool(self.job.exchange.keep_pool, self.job.exchange.max_per_prompt)
+        self._targets: dict[str, float] = {}
         self._start: Adapter = self.engine.adapter()
         self._given = False
         self.progress = SiteProgress()
@@ -91,8 +94,12 @@ class Trainer:
 
     def state(self) -> TrainerState:
         engine = self.engine
-        pool = [(c.origin, PublicResponse(c.problem.id, c.text, c.problem.variant)) for c in self.pool.completions()]
-        return TrainerState(self.progress, self._given, engine.adapter(), self._start, engine.optimizer_state(), pool)
+        pool = [
+            (c.origin, PublicResponse(c.problem.id, c.text, c.problem.variant, c.sender_logprobs))
+            for c in self.pool.completions()
+        ]
+        adapters = engine.adapter(), self._start
+        return TrainerState(self.progress, self._given, *adapters, engine.optimizer_state(), pool, dict(self._targets))
 
     def restore(self, state: TrainerState) -> None:
         """Go back to where `state` was taken. Raises ValueError where it is not of this engine."""
@@ -101,6 +108,7 @@ class Trainer:
         self._start, self._given, self.progress = state.start, state.given, state.progress
         self._proposed = None
         self.pool.replace(self._verified(state.pool)[0])
+        self._targets = dict(state.targets)
 
     def begin_round(self, adapter: Adapter | None, number: int) -> None:
         """Take over the averaged adapter (None: keep the own one) and forget the round before."""
@@ -123,31 +131,55 @@ class Trainer:
         self.progress = SiteProgress(self.progress.round, done, public_pending=exchange)
         return steps
 
-    def propose(self, segment: Segment) -> list[PublicResponse]:
+    def propose(self, segment: Segment) -> tuple[list[PublicResponse], dict[str, float] | None]:
         """Answer a public batch, keep the whole groups, and offer the correct completions that ended by themselves.
-        One that is too long for a record is not offered.
+        One that is too long for a record is not offered. The second is what share of each group is right, None where
+        the job does not ask for it.
 
-        Groups sampled from the server's adapter are not kept: the step is one of the site's own policy.
+        Groups sampled from the server's adapter are not kept: the step is one of the site's own policy. What is told of
+        them is of that adapter, too.
         """
-        if self.propose_from == "global":
-            groups = self._sample_globally(segment)
-        else:
-            groups, entropy = self._sample_public(segment)
+        globally = self.propose_from == "global"
+        with self._from_the_start() if globally else nullcontext():
+            groups, entropy = self._sample_public(segment, "proposed" if globally else "public")
+            offers = self._offers(groups)
+        if not globally:
             self._proposed = (segment.index, groups, entropy)
-        offers, limit = [], self.job.exchange.max_per_site
+        return offers, right_shares(groups) if asks_shares(self.job) else None
+
+    def _offers(self, groups: Sequence[Group]) -> list[PublicResponse]:
+        right, limit = [], self.job.exchange.max_per_site
         for group in groups:
             ended = (c for c in group.completions if c.correct and not c.truncated and len(c.text) <= MAX_TEXT)
             texts = dict.fromkeys(c.text for c in ended)
-            offers += [PublicResponse(group.problem.id, text, group.problem.variant) for text in list(texts)[:limit]]
-        return offers
+            right += [(group.problem, text) for text in list(texts)[:limit]]
+        if asks_logprobs(self.job):
+            return self._offers_with_logprobs(right)
+        return [PublicResponse(problem.id, text, problem.variant) for problem, text in right]
 
-    def swap(self, segment: Segment, responses: Sequence[PooledResponse]) -> StepRecord:
+    def _offers_with_logprobs(self, right: Sequence[tuple[Problem, str]]) -> list[PublicResponse]:
+        """The log-probabilities are of the tokens as a receiver will have them, under the policy now. An answer that no
+        receiver could use for its length is not offered."""
+        fits = [(problem, text, ids) for problem, text in right if (ids := self.rollouts.tokens_of(text)) is not None]
+        rows = [self.step.row(problem, Completion(ids, None, text, 1.0)) for problem, text, ids in fits]
+        scored = zip(fits, self.step.score(rows), strict=True)
+        # Rounding may leave a token that is certain just above 0.
+        return [
+            PublicResponse(problem.id, text, problem.variant, tuple(min(value, 0.0) for value in values))
+            for (problem, text, _), values in scored
+        ]
+
+    def swap(
+        self, segment: Segment, responses: Sequence[PooledResponse], targets: Mapping[str, float] | None = None
+    ) -> StepRecord:
         """Verify what came, keep what is right, and take the public step on the groups proposed for this segment.
 
-        Where none were proposed (this worker was started after the proposal), they are sampled now.
+        Where none were proposed (this worker was started after the proposal), they are sampled now. `targets`, and for
+        other problems those heard before, are what the swap's rule `match_global` swaps towards.
         """
         accepted, rejected = self._verified(responses)
         self.pool.add(accepted)
+        self._targets |= targets or {}
         proposed, self._proposed = self._proposed, None
         groups, entropy = proposed[1:] if proposed and proposed[0] == segment.index else self._sample_public(segment)
         step = self._public_step(segment, rejected, groups, entropy)
@@ -196,7 +228,7 @@ class Trainer:
         problems = epoch_batch(own, number, grpo.prompts_per_step, *names)
         problems = self._shown(problems, stream(self._own_seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
-        metrics = rollout_metrics(groups, entropy) | self._update(groups, "private update", number, rates)
+        metrics = rollout_metrics(groups, entropy, grpo) | self._update(groups, "private update", number, rates)
         return _record("private", segment, began, metrics)
 
     def _dp_step(self, step: DpStep, rates: Sequence[float]) -> dict[str, float]:
@@ -204,12 +236,12 @@ class Trainer:
         problems = self._shown(step.sample(self.problems.private), np.random.default_rng(step.seed()))
         groups, entropy = self.rollouts.groups(problems, self.job.grpo.num_generations, step.seed())
         metrics = step(groups, len(self.problems.private), rates)
-        return rollout_metrics(groups, entropy) | metrics | {"learning_rate": rates[0]}
+        return rollout_metrics(groups, entropy, self.job.grpo) | metrics | {"learning_rate": rates[0]}
 
     def _public_step(self, segment: Segment, received: dict, groups: list[Group], entropy: float) -> StepRecord:
         began = time.perf_counter()
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
-        metrics = rollout_metrics(groups, entropy) | swap_metrics(groups, mixed) | received
+        metrics = rollout_metrics(groups, entropy, self.job.grpo) | swap_metrics(groups, mixed) | received
         rates = self._rates.of_batch(segment.index, segment.private_steps)
         metrics |= self._update(mixed, "public update", segment.index, rates)
         return _record("public", segment, began, metrics)
@@ -221,33 +253,45 @@ class Trainer:
         seed = self._seed(f"{purpose} rollout", segment.index)
         return self.rollouts.groups(problems, self.job.grpo.num_generations, seed)
 
-    def _sample_globally(self, segment: Segment) -> list[Group]:
-        """Groups of the adapter that the round began with: they tell the server, which sent it, nothing new."""
+    def _from_the_start(self) -> AbstractContextManager[None]:
+        """The policy of the adapter that the round began with: what it writes tells the server, which sent it, nothing
+        new."""
         if not self._given:
             raise ValueError("propose_from: global needs a round that began with an adapter of the server's")
-        with self.engine.borrowed(self._start):
-            return self._sample_public(segment, "proposed")[0]
+        return self.engine.borrowed(self._start)
 
     def _shown(self, problems: Sequence[Problem], random: np.random.Generator) -> list[Problem]:
         """Each problem in a presentation of this site's own drawing."""
         return [self.rollouts.task.variant(problem, int(random.integers(VARIANTS))) for problem in problems]
 
     def _swapped(self, segment: Segment, groups: list[Group]) -> list[Group]:
-        rule = replace_all if self.method.replace_all else swap_incorrect
-        random = stream(self._own_seed, self.site, "pool draw", segment.index)
-        mixed = []
-        for group in groups:
-            pooled = self.pool.draw(group.problem.id, random)
-            if self.job.swap.prefer == "short":
-                pooled.sort(key=lambda completion: len(completion.token_ids))
-            mixed.append(rule(group, pooled, self.job.swap))
-        return mixed
+        swap, random = self.job.swap, stream(self._own_seed, self.site, "pool draw", segment.index)
+        drawn = [self.pool.draw(group.problem.id, random) for group in groups]
+        if swap.prefer == "short":
+            drawn = [sorted(pooled, key=lambda completion: len(completion.token_ids)) for pooled in drawn]
+        elif swap.prefer == "likely":
+            drawn = self._likely_first(groups, drawn)
+        if self.method.replace_all:
+            return [replace_all(group, pooled) for group, pooled in zip(groups, drawn, strict=True)]
+        return [
+            swap_incorrect(group, pooled, swap, self._targets.get(group.problem.id))
+            for group, pooled in zip(groups, drawn, strict=True)
+        ]
+
+    def _likely_first(self, groups: Sequence[Group], drawn: Sequence[list[Completion]]) -> list[list[Completion]]:
+        """By the mean log-probability of a token under this site's policy now, highest first. The completions have
+        these log-probabilities then, and the step need not find them again."""
+        rows = [self.step.row(g.problem, c) for g, pooled in zip(groups, drawn, strict=True) for c in pooled]
+        scores = iter(self.step.score(rows))
+        scored = [[replace(completion, logprobs=next(scores)) for completion in pooled] for pooled in drawn]
+        return [sorted(pooled, key=lambda c: sum(c.logprobs) / len(c.logprobs), reverse=True) for pooled in scored]
 
     def _verified(self, responses: Sequence[PooledResponse]) -> tuple[list[Completion], dict[str, float]]:
-        """Other sites' answers as completions of ours. What they may not send (answers to no public problem, and wrong
-        ones) is dropped and counted."""
+        """Other sites' answers as completions of ours. What they may not send (answers to no public problem, wrong
+        ones, and those whose log-probabilities do not fit) is dropped and counted."""
         known = [(site, response) for site, response in responses if response.problem_id in self.problems.public]
-        received = (self.rollouts.received(self.problems.public[r.problem_id], site, r) for site, r in known)
+        scored, public = asks_logprobs(self.job), self.problems.public
+        received = (self.rollouts.received(public[r.problem_id], site, r, scored) for site, r in known)
         right = [completion for completion in received if completion is not None]
         return right, {
             "exchange/received": float(len(responses)),

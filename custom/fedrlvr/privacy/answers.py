@@ -5,7 +5,7 @@ the rule that took it out.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fedrlvr.algorithms.scores import overall
@@ -14,7 +14,7 @@ from fedrlvr.privacy.pii import Names, personal_data
 from fedrlvr.privacy.policy import MetricRules, ResponseRules
 from fedrlvr.privacy.readings import readings
 from fedrlvr.privacy.text import hides_something, plain
-from fedrlvr.protocol.records import PublicResponse, SiteScores, StepRecord
+from fedrlvr.protocol.records import PublicResponse, RightShares, SiteScores, StepRecord
 
 Dropped = dict[str, int]  # rule -> how many answers, records or labels it took out
 
@@ -76,6 +76,7 @@ class Context:
 # Name -> whether an answer breaks the rule, in the order in which the rules are tried.
 RULES: dict[str, Callable[[PublicResponse, ResponseRules, Context], bool]] = {
     "not_shared": lambda answer, rules, here: not rules.share,
+    "logprobs": lambda answer, rules, here: bool(answer.logprobs) and not rules.logprobs,
     "public_id": lambda answer, rules, here: answer.problem_id not in here.asked_ids,
     "length": lambda answer, rules, here: len(answer.text) > rules.max_length,  # before anything that reads the text
     "verified": lambda answer, rules, here: not here.verify(answer),
@@ -136,6 +137,16 @@ def _broken(answer: PublicResponse, rules: ResponseRules, context: Context, priv
     if rules.max_private_drops is not None and private_drops >= rules.max_private_drops:
         return "private_drops"
     return next((name for name, breaks in RULES.items() if breaks(answer, rules, context)), None)
+
+
+def allowed_shares(
+    shares: RightShares | None, rules: MetricRules, asked: Container[str]
+) -> tuple[RightShares | None, Dropped]:
+    """The shares of right completions that may leave, and how many did and did not; None where there are none."""
+    if shares is None:
+        return None, {}
+    kept = {name: share for name, share in shares.items() if rules.public_shares and name in asked}
+    return kept or None, {"shares_told": len(kept), "shares_kept_here": len(shares) - len(kept)}
 
 
 def allowed_steps(steps: Sequence[StepRecord], rules: MetricRules) -> tuple[list[StepRecord], Dropped]:

@@ -73,6 +73,11 @@ class ResponseRules(Settings):
     propose_from: Literal["local", "global"] = Field(
         "local", description="Sample from the site's own adapter, or from the averaged one, which the server has."
     )
+    logprobs: bool = Field(
+        False,
+        description="The log-probabilities of an answer's tokens leave with it, where a job asks for them "
+        "(`swap.off_policy: ratio`); else such a job is refused, unless `share` is false.",
+    )
     max_length: int = Field(10_000, ge=1, le=100_000, description="In characters.")
     max_per_prompt: int = Field(8, ge=1, description="Answers to one problem in one exchange.")
     max_per_step: int = Field(1_000, ge=1, description="Answers in one exchange.")
@@ -113,6 +118,11 @@ class MetricRules(Settings):
     """Which numbers may leave besides, and which words."""
 
     private_steps: bool = Field(True, description="Rewards, losses and so on of steps on private problems leave.")
+    public_shares: bool = Field(
+        False,
+        description="The share of right completions to each public problem leaves, where a job asks for it "
+        "(`swap.rule: match_global`); else the site is left out of the mean.",
+    )
     heldout: Literal["by_label", "overall", "none"] = Field(
         "by_label", description="What leaves of pass@k on the site's own held-out problems."
     )

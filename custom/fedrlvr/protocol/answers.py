@@ -7,7 +7,15 @@ from pydantic import AfterValidator, Field
 
 from fedrlvr.config import MOST_STEPS
 from fedrlvr.printable import one_line
-from fedrlvr.protocol.records import AdapterSpec, Envelope, PublicResponse, Receipt, SiteScores, StepRecord
+from fedrlvr.protocol.records import (
+    AdapterSpec,
+    Envelope,
+    PublicResponse,
+    Receipt,
+    RightShares,
+    SiteScores,
+    StepRecord,
+)
 from fedrlvr.protocol.strict import Strict
 from fedrlvr.types import Adapter
 
@@ -37,9 +45,11 @@ class StepsAnswer(Answer):
 
 
 class ProposeAnswer(Answer):
-    """Right answers to the public problems that were asked."""
+    """Right answers to the public problems that were asked. `shares` say what part of the site's completions to each
+    was right; None where the job does not ask, or the site keeps them."""
 
     responses: list[PublicResponse]
+    shares: RightShares | None = None
 
 
 class SubmitAnswer(Answer):

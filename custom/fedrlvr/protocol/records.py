@@ -1,5 +1,6 @@
 """The records that requests and answers carry."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -16,6 +17,8 @@ from fedrlvr.types import MAX_LABELS, VARIANTS
 from fedrlvr.version import PROTOCOL, source_hash
 
 MAX_TEXT = 100_000  # characters of one answer
+MAX_TOKENS = 4 * MAX_TEXT + 1  # of one answer: a character is at most four bytes; and the end
+MAX_ASKED = 10_000  # public problems of one step
 MAX_PROBLEMS = 10_000_000  # of one label
 MAX_METRICS = 200  # of one step
 MAX_TENSORS = 100_000
@@ -85,17 +88,23 @@ class Segment:
 
     index: Count
     private_steps: Count
-    public_ids: Annotated[tuple[Name, ...], Field(max_length=10_000)]
+    public_ids: Annotated[tuple[Name, ...], Field(max_length=MAX_ASKED)]
+
+
+Logprob = Annotated[float, Field(ge=-MAX_METRIC, le=0)]
+Logprobs = Annotated[tuple[Logprob, ...], Field(max_length=MAX_TOKENS, exclude_if=lambda logprobs: not logprobs)]
 
 
 @dataclass(frozen=True, config=STRICT)
 class PublicResponse:
     """A right answer to a public problem: all that a site says of it to others. `variant` is the presentation of the
-    problem that it answers."""
+    problem that it answers. `logprobs`, () where the job does not ask for them, are those of the tokens that everybody
+    makes of the text and its end, under the sender's policy; they do not make it another answer."""
 
     problem_id: Name
     text: Annotated[str, Field(max_length=MAX_TEXT)]
     variant: Annotated[int, Field(ge=0, lt=VARIANTS)] = 0
+    logprobs: Logprobs = dataclasses.field(default=(), compare=False)
 
 
 # What other sites get: the site that an answer is of, and the answer as that site sent it.
@@ -152,6 +161,7 @@ Scores = Annotated[dict[Name, LabelScores], Field(max_length=MAX_LABELS), AfterV
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+RightShares = Annotated[dict[Name, Share], Field(max_length=MAX_ASKED)]  # by public problem
 
 
 class SiteScores(Strict):

@@ -5,12 +5,12 @@ says which answer belongs to which request.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedrlvr.config import MOST_STEPS
-from fedrlvr.protocol.records import Count, Digest, Envelope, Name, PooledResponse, Receipt, Segment
+from fedrlvr.protocol.records import Count, Digest, Envelope, Name, PooledResponse, Receipt, RightShares, Segment
 from fedrlvr.protocol.strict import Strict
 
 
@@ -45,11 +45,19 @@ class ProposeRequest(Request):
 
 
 class SwapRequest(Request):
-    """Take the segment's public step, with others' answers in place of own wrong ones."""
+    """Take the segment's public step, with others' answers in place of own wrong ones. `targets` are the means over the
+    sites of what they told of their right shares; {} where the job does not ask for these."""
 
     task: ClassVar[str] = "swap"
     segment: Segment
     responses: Annotated[list[PooledResponse], Field(max_length=100_000)]
+    targets: RightShares = Field(default_factory=dict, exclude_if=lambda targets: not targets)
+
+    @model_validator(mode="after")
+    def _of_what_was_asked(self) -> Self:
+        if not self.targets.keys() <= {*self.segment.public_ids}:
+            raise ValueError("a target is of a problem that is not in the segment")
+        return self
 
 
 class SubmitRequest(Request):

@@ -7,13 +7,16 @@ planned would move the clock of the whole run.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from fedrlvr.algorithms.methods import asks_logprobs, asks_shares
+from fedrlvr.algorithms.rewards import reward_limits
 from fedrlvr.config import JobConfig
+from fedrlvr.protocol.answers import ProposeAnswer
 from fedrlvr.protocol.records import SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.protocol.requests import SwapRequest, TrainRequest, ValidateRequest, places_to_measure
+from fedrlvr.protocol.requests import ProposeRequest, SwapRequest, TrainRequest, ValidateRequest, places_to_measure
 
 RATIOS = ("completions/clipped_ratio", "completions/unanswered_ratio")
-SHARES = ("reward", "frac_reward_zero_std", "swap/fraction", *RATIOS)
+SHARES = ("frac_reward_zero_std", "swap/fraction", *RATIOS)
 
 
 def check_scores(scores: SiteScores, request: ValidateRequest, test_labels: Sequence[str], ks: Sequence[int]) -> None:
@@ -35,6 +38,25 @@ def check_scores(scores: SiteScores, request: ValidateRequest, test_labels: Sequ
             raise Refused(f"a label's scores must be {', '.join(sorted(names))}")
 
 
+def check_proposal(answer: ProposeAnswer, request: ProposeRequest, job: JobConfig) -> None:
+    """Answers and shares are of problems that were asked, no more than allowed, and with what the job asks for and
+    nothing else. A site may tell of fewer. Raises Refused."""
+    asked = request.segment.public_ids
+    if len(answer.responses) > (limit := job.exchange.max_per_site * len(asked)):
+        raise Refused(f"{len(answer.responses)} responses, at most {limit} are allowed")
+    least, most = (1, job.grpo.max_completion_length) if asks_logprobs(job) else (0, 0)
+    for response in answer.responses:
+        if response.problem_id not in asked:
+            raise Refused(f"a response to problem {response.problem_id[:80]!r}, which was not asked")
+        if not least <= len(response.logprobs) <= most:
+            raise Refused(f"a response with {len(response.logprobs)} log-probabilities, expected {least} to {most}")
+    if answer.shares is not None and not asks_shares(job):
+        raise Refused("shares of right completions, which were not asked for")
+    for problem_id in answer.shares or ():
+        if problem_id not in asked:
+            raise Refused(f"a share of problem {problem_id[:80]!r}, which was not asked")
+
+
 def check_steps(steps: Sequence[StepRecord], request: TrainRequest | SwapRequest, job: JobConfig) -> None:
     """Each step is one that the request asks for, and its counts and shares are such as it can have. A site need not
     tell of every step. Raises Refused."""
@@ -48,9 +70,10 @@ def check_steps(steps: Sequence[StepRecord], request: TrainRequest | SwapRequest
     public = {segment.index: len(segment.public_ids) for segment in segments}
     for step in steps:
         groups = public[step.segment] if step.kind == "public" else _most_private_groups(job)
-        for name, most in _most(step.metrics, groups, received, job).items():
-            if not 0 <= step.metrics.get(name, 0.0) <= most:
-                raise Refused(f"a {step.kind} step's {name} is {step.metrics[name]:g}, expected 0 to {most:g}")
+        counts = {name: (0.0, most) for name, most in _most(step.metrics, groups, received, job).items()}
+        for name, (least, most) in (counts | reward_limits(job.grpo)).items():
+            if not least <= step.metrics.get(name, 0.0) <= most:
+                raise Refused(f"a {step.kind} step's {name} is {step.metrics[name]:g}, expected {least:g} to {most:g}")
 
 
 def _asked(request: TrainRequest | SwapRequest) -> Counter[tuple[str, int]]:

@@ -14,16 +14,17 @@ from fedrlvr.algorithms.aggregate import AGGREGATORS, drift
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
+from fedrlvr.algorithms.right_shares import mean_shares
 from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round
 from fedrlvr.protocol.adapters import adapter_hash, check_adapter, payload_size
 from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, ValidateAnswer
-from fedrlvr.protocol.records import Envelope, PublicResponse
+from fedrlvr.protocol.records import Envelope
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.server.adapter_folder import read_adapter, write_adapter
 from fedrlvr.server.agreement import agree_on_model
-from fedrlvr.server.answer_checks import check_scores, check_steps
+from fedrlvr.server.answer_checks import check_proposal, check_scores, check_steps
 from fedrlvr.server.client_manager import ClientManager, Message
 from fedrlvr.server.event_log import EventLog
 from fedrlvr.server.round_store import CompletedRound, RoundStore
@@ -160,20 +161,16 @@ class Rounds:
     def _exchange(self, phase: Phase) -> None:
         """Collect right answers, pool them for each receiver, and let every site take its public step on the mix."""
         segment, envelope = phase.last, self._envelope(phase.last.index)
-        limit = self.config.exchange.max_per_site * len(segment.public_ids)
-
-        def check(request: ProposeRequest, answer: ProposeAnswer, _) -> list[PublicResponse]:
-            if len(answer.responses) > limit:
-                raise Refused(f"{len(answer.responses)} responses, at most {limit} are allowed")
-            for response in answer.responses:
-                if response.problem_id not in segment.public_ids:
-                    raise Refused(f"a response to problem {response.problem_id[:80]!r}, which was not asked")
-            return answer.responses
-
         # A site may keep its answers to itself: without them it is still a receiver, and still in the round.
-        offers = self._ask_all(ProposeRequest(envelope=envelope, segment=segment), check, optional=True)
+        told = self._ask_all(ProposeRequest(envelope=envelope, segment=segment), self._fitting_proposal, optional=True)
+        offers = {site: answer.responses for site, answer in told.items()}
+        about = {
+            "envelope": envelope,
+            "segment": segment,
+            "targets": mean_shares(answer.shares or {} for answer in told.values()),
+        }
         pools = {site: pool_for(site, offers, self.config.exchange) for site in self.sites.active}
-        requests = {s: SwapRequest(envelope=envelope, segment=segment, responses=pool) for s, pool in pools.items()}
+        requests = {site: SwapRequest(**about, responses=pool) for site, pool in pools.items()}
         messages = {site: Message(request) for site, request in requests.items()}
         self._write_steps(self.sites.ask(messages, self._fitting_steps))
         self.log.write(
@@ -242,6 +239,10 @@ class Rounds:
     def _envelope(self, segment: int) -> Envelope:
         return Envelope.here(self.spec.public_sha256, self._round, segment)
 
+    def _fitting_proposal(self, request: ProposeRequest, answer: ProposeAnswer, _) -> ProposeAnswer:
+        check_proposal(answer, request, self.config)
+        return answer
+
     def _fitting_steps(self, request: TrainRequest | SwapRequest, answer: StepsAnswer, _) -> StepsAnswer:
         check_steps(answer.steps, request, self.config)
         return answer
@@ -254,4 +255,5 @@ class Rounds:
 
 
 def _bytes(responses) -> int:
-    return sum(len(r.problem_id.encode()) + len(r.text.encode()) for r in responses)
+    """Of ids and texts, and 4 of each log-probability."""
+    return sum(len(r.problem_id.encode()) + len(r.text.encode()) + 4 * len(r.logprobs) for r in responses)

@@ -9,12 +9,21 @@ from collections import Counter
 from contextlib import AbstractContextManager
 from functools import cached_property
 
+from fedrlvr.algorithms.methods import asks_logprobs
 from fedrlvr.algorithms.schedule import planned_private_steps
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import ProblemFileError, content_hash, read_problems
 from fedrlvr.privacy.accountant import Charge, ExampleNoise, SiteNoise
 from fedrlvr.privacy.adapter_release import AdapterRelease, budget_in_words, check_budget, loose_delta
-from fedrlvr.privacy.answers import COMPARING, Context, Given, allowed_scores, allowed_steps, filter_responses
+from fedrlvr.privacy.answers import (
+    COMPARING,
+    Context,
+    Given,
+    allowed_scores,
+    allowed_shares,
+    allowed_steps,
+    filter_responses,
+)
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog, fingerprint
 from fedrlvr.privacy.everyday import everyday_words
 from fedrlvr.privacy.ledger import Ledger, Source
@@ -110,7 +119,9 @@ class Egress:
                 return answer, tensors, len(tensors), measured
             case ProposeAnswer():
                 kept, dropped = filter_responses(answer.responses, self.policy.responses, self._context())
-                return answer.model_copy(update={"responses": kept}), None, len(kept), dropped
+                shares, told = allowed_shares(answer.shares, metrics, self.asked)
+                answer = answer.model_copy(update={"responses": kept, "shares": shares})
+                return answer, None, len(kept), dropped | told
             case StepsAnswer():
                 steps, dropped = allowed_steps(answer.steps, metrics)
                 return answer.model_copy(update={"steps": steps}), None, len(steps), dropped
@@ -183,6 +194,12 @@ class Egress:
         required, mode = self.policy.training.require, self.job.privacy.mode
         if required == "dp_grpo" and mode != "dp_grpo":
             raise Refused(f"this site requires privacy.mode: dp_grpo; the job has privacy.mode: {mode}")
+        rules = self.policy.responses
+        if asks_logprobs(self.job) and rules.share and not rules.logprobs:
+            raise Refused(
+                "the job has swap.off_policy: ratio, for which answers take the log-probabilities of their tokens "
+                "along; at this site these stay (responses.logprobs: false)"
+            )
         if (exceeded := self.policy.limits.exceeded(self.job)) is not None:
             raise Refused(exceeded)
 

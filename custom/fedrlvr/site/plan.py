@@ -6,7 +6,7 @@ on forty times, or collect three adapters a round and learn from their differenc
 
 from collections.abc import Hashable
 
-from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.algorithms.methods import METHODS, asks_logprobs, asks_shares
 from fedrlvr.algorithms.schedule import own_problems, plan_round
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
@@ -34,9 +34,18 @@ class SitePlan:
             raise Refused(f"{_in_words(request)} is not in the plan of this job")
         if wanted not in planned[first:]:
             raise Refused(f"{_in_words(request)} was asked for already, or something that comes after it")
+        if isinstance(request, SwapRequest):
+            self._check_asked(request)
         if number != self._round:
             self.private_steps = 0
         self._round, self._planned, self._next = number, planned, planned.index(wanted) + 1
+
+    def _check_asked(self, request: SwapRequest) -> None:
+        """Raises Refused for what comes beside the answers, and the job does not ask of any site."""
+        if request.targets and not asks_shares(self._spec.job):
+            raise Refused("targets came, which a job with its method and swap.rule does not use")
+        if any(response.logprobs for _, response in request.responses) and not asks_logprobs(self._spec.job):
+            raise Refused("log-probabilities came, which a job with its method and swap.off_policy does not use")
 
     def count(self, request: Request) -> None:
         """The site has done what the request asked."""

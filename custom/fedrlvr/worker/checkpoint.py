@@ -106,7 +106,7 @@ class SiteCheckpoints:
             tensors["adapter"] = state.adapter
             self._write_start(folder / START, state.start)
             values = {"identity": self.identity, "place": state.progress, "given": state.given, "ledger": ledger}
-            (folder / "state.json").write_bytes(as_json(values | {"pool": state.pool}))
+            (folder / "state.json").write_bytes(as_json(values | {"pool": state.pool, "targets": state.targets}))
         for name, members in tensors.items():
             (folder / f"{name}.safetensors").write_bytes(as_safetensors(members))
 
@@ -160,9 +160,13 @@ def _read(folder: Path, rank: int) -> Saved:
     values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     names = ("adapter", "start", f"optimizer-{rank}")
     adapter, start, optimizer = (dict(sorted(load_file(folder / f"{name}.safetensors").items())) for name in names)
-    pool = [(site, PublicResponse(**answer)) for site, answer in values["pool"]]
+    pool = [
+        (site, PublicResponse(**answer | {"logprobs": tuple(answer.get("logprobs", ()))}))
+        for site, answer in values["pool"]
+    ]
     progress = SiteProgress(**values["place"])
-    return TrainerState(progress, values["given"], adapter, start, optimizer, pool), values["ledger"]
+    state = TrainerState(progress, values["given"], adapter, start, optimizer, pool, values["targets"])
+    return state, values["ledger"]
 
 
 def _name(place: SiteProgress, beginning_of: int | None) -> str:

@@ -72,9 +72,10 @@ class Service:
             case TrainRequest():
                 steps = trainer.train(request.segments, request.exchange)
             case SwapRequest():
-                steps = [trainer.swap(request.segment, request.responses)]
+                steps = [trainer.swap(request.segment, request.responses, request.targets)]
             case ProposeRequest():
-                return ProposeAnswer(envelope=envelope, responses=trainer.propose(request.segment)), None
+                responses, shares = trainer.propose(request.segment)
+                return ProposeAnswer(envelope=envelope, responses=responses, shares=shares), None
             case SubmitRequest():
                 return SubmitAnswer(envelope=envelope), trainer.submit()
             case ValidateRequest():

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from nvflare.apis.filter import ContentBlockedException
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
+from pydantic_core import to_jsonable_python
 
 from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.messages import ENVELOPE, ERROR, RECEIPT, REFUSAL, SECONDS, pack_answer
@@ -85,7 +86,7 @@ def test_what_may_leave_leaves_and_is_written_down(site):
     assert all(torch.equal(dxo.data[name], DELTA[name]) for name in SPEC)
     assert sent.get_header(ENVELOPE) == HERE
     assert sent.get_header(SECONDS) == 1.5
-    assert site.propose(site.answers) == [asdict(answer) for answer in site.answers]
+    assert site.propose(site.answers) == to_jsonable_python(site.answers)
     sent = site.send(steps(STEP), "train")
     assert from_shareable(sent).data == {"steps": [STEP]}
     assert [(e["kind"], e["decision"], e["count"]) for e in site.log] == [
@@ -128,7 +129,7 @@ def test_a_site_that_shares_no_answers_stays_in_the_job(site):
 def test_only_problems_of_the_step_under_way_are_answered(site):
     site()
     site.egress.asked = {site.answers[0].problem_id}
-    assert site.propose(site.answers) == [asdict(site.answers[0])]
+    assert site.propose(site.answers) == to_jsonable_python(site.answers[:1])
 
 
 def test_wrong_answers_stay(site):
