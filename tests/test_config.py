@@ -73,6 +73,14 @@ def test_an_unknown_key_names_the_nearest_known_one(load, override, key, nearest
         ("method=pubswop", "method"),
         ("seed=-1", "seed"),
         ("name=../escape", "name"),
+        ("grpo.reward_weights={}", "grpo.reward_weights"),
+        ("grpo.reward_weights={beauty: 1}", "grpo.reward_weights"),
+        ("grpo.reward_weights={accuracy: .inf}", "grpo.reward_weights"),
+        ("grpo.soft_punish_cache=0", "grpo.soft_punish_cache"),
+        ("swap.rule=match", "swap.rule"),
+        ("swap.max_per_site=0", "swap.max_per_site"),
+        ("swap.ratio_cap=0", "swap.ratio_cap"),
+        ("swap.shaping_gamma=0", "swap.shaping_gamma"),
         ("grpo.epsilon=1", "grpo.epsilon"),
         ("grpo.epsilon=.nan", "grpo.epsilon"),
         ("grpo.num_generations=1", "grpo.num_generations"),
@@ -113,6 +121,14 @@ def test_a_missing_required_setting_is_named(load):
     ("overrides", "named"),
     [
         (["swap.keep_incorrect=4"], ["swap.keep_incorrect is 4", "grpo.num_generations = 4"]),
+        (
+            ["grpo.reward_weights={accuracy: 1, soft_overlong: 1}"],
+            ["soft_overlong", "grpo.soft_punish_cache is not set"],
+        ),
+        (
+            ["grpo.reward_weights={soft_overlong: 1}", "grpo.soft_punish_cache=300"],
+            ["grpo.soft_punish_cache is 300", "at most 256 tokens", "such as 51"],
+        ),
         (["evaluation.k=[1, 5]", "evaluation.samples=4"], ["pass@5", "evaluation.samples"]),
         (["evaluation.k=[0, 1]"], ["evaluation.k"]),
         (["evaluation.k=[4]"], ["evaluation.k", "1"]),  # the server refuses scores without pass@1

@@ -142,6 +142,22 @@ def test_numbers_that_a_step_cannot_have(train, kind, changes, said):
         train(step(kind, 4, **changes))
 
 
+def test_rewards_are_within_what_their_weights_allow(small_job):
+    """accuracy - 0.5 x repetition, whose values are -1 to 0: 0 to 1.5."""
+    job = small_job(grpo__reward_weights={"accuracy": 1.0, "repetition": -0.5})
+    check_steps(
+        [step("private", 4, **{"reward": 1.5, "rewards/repetition": -1.0, "rewards/accuracy": 1.0})], TRAIN, job
+    )
+    for name, value, limits in (
+        ("reward", 1.6, "0 to 1.5"),
+        ("reward", -0.1, "0 to 1.5"),
+        ("rewards/repetition", 0.1, "-1 to 0"),
+        ("rewards/accuracy", 1.1, "0 to 1"),
+    ):
+        with pytest.raises(Refused, match=f"{name} is {value:g}, expected {limits}"):
+            check_steps([step("private", 4, **{name: value})], TRAIN, job)
+
+
 def test_a_swap_rejects_no_more_answers_than_it_was_sent(job):
     def swapped(wrong: float, unknown: float) -> None:
         told = {"exchange/received": 3.0, "exchange/wrong": wrong, "exchange/unknown_prompt": unknown}

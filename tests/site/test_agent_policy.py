@@ -80,6 +80,20 @@ def test_a_job_that_asks_for_more_than_the_sites_limits_gets_no_worker(under):
     assert agent.worker is None
 
 
+def test_a_job_whose_answers_need_log_probabilities_gets_no_worker_where_these_stay(under, small_job):
+    job = small_job(swap__off_policy="ratio")
+    for values in ({}, {"responses": {"share": True, "max_per_prompt": 4}}):
+        agent = under(values, job=job)
+        said = refusal(agent.answer(SUBMIT, None))
+        assert said.startswith("the job has swap.off_policy: ratio, for which answers take the log-probabilities")
+        assert said.endswith("at this site these stay (responses.logprobs: false)")
+        assert agent.worker is None
+    for values in ({"responses": {"logprobs": True}}, {"responses": {"share": False}}):
+        assert isinstance(under(values, job=job).answer(SUBMIT, None)[0], SubmitAnswer)
+    silent = small_job(swap__off_policy="ratio", method="fedavg")  # nothing is exchanged
+    assert isinstance(under({}, job=silent).answer(SUBMIT, None)[0], SubmitAnswer)
+
+
 def test_draws_are_the_sites_own_where_its_policy_says_so_and_stay_the_same(under, site):
     def key() -> str:
         agent = under({"training": {"secret_draws": True}})

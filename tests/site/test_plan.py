@@ -255,6 +255,29 @@ def test_an_adapter_comes_only_beside_what_takes_one(plan, task):
     plan.admit(request, False)
 
 
+def test_what_the_job_does_not_ask_of_sites_comes_beside_no_answers(small_job):
+    made = PublicResponse(IDS[0], "#1", 0, (-0.5,))
+    for changes, refused in (
+        ({}, {"targets", "log-probabilities"}),
+        ({"swap__rule": "match_global"}, {"log-probabilities"}),
+        ({"swap__off_policy": "ratio"}, {"targets"}),
+        ({"method": "replace-all", "swap__rule": "match_global", "swap__off_policy": "ratio"}, {"targets"}),
+    ):
+        job = small_job(**changes)
+        segment = plan_round(job, 0, list(IDS))[0].last
+        about = {"envelope": at(0, 0), "segment": segment}
+        for what, request in (
+            ("targets", SwapRequest(**about, responses=[], targets={segment.public_ids[0]: 0.5})),
+            ("log-probabilities", SwapRequest(**about, responses=[("site-2", made)])),
+        ):
+            plan = SitePlan(spec(job))
+            if what in refused:
+                with pytest.raises(Refused, match=f"^{what} came, which a job with its method and swap"):
+                    plan.admit(request, False)
+            else:
+                plan.admit(request, False)
+
+
 def test_private_steps_are_counted_within_a_round(plan):
     for number, phase in ((0, 0), (0, 1)):
         request = train(plan, number, phase)

@@ -30,8 +30,9 @@ class Requests:
     def propose(self, segment: Segment, round=0) -> ProposeRequest:
         return ProposeRequest(envelope=self._at(round, segment), segment=segment)
 
-    def swap(self, segment: Segment, responses: Sequence[PooledResponse], round=0) -> SwapRequest:
-        return SwapRequest(envelope=self._at(round, segment), segment=segment, responses=list(responses))
+    def swap(self, segment: Segment, responses: Sequence[PooledResponse], round=0, **targets: float) -> SwapRequest:
+        about = {"envelope": self._at(round, segment), "segment": segment}
+        return SwapRequest(**about, responses=list(responses), targets=targets)
 
     def submit(self, round=0) -> SubmitRequest:
         return SubmitRequest(envelope=self._at(round))

@@ -1,9 +1,12 @@
 """A worker that was lost: the next one goes on as if nothing had been, or says what it lacks. With the real trainer."""
 
+from dataclasses import replace
+
 import pytest
 from tests.tensors import same
 
 from fedrlvr.algorithms.lora import initial_adapter
+from fedrlvr.algorithms.methods import asks_logprobs, asks_shares
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.trainer import SiteProgress
 from fedrlvr.protocol.records import Segment
@@ -51,7 +54,11 @@ class Worker:
         """With right answers of two other sites."""
         segment = self.segment(index)
         answers = self._right([self.trainer.problems.public[name] for name in segment.public_ids])
-        return self.service.answer(self.requests.swap(segment, answers, round), None, "")[0]
+        if asks_logprobs(self.trainer.job):
+            tokens = self.trainer.rollouts.tokens_of
+            answers = [(site, replace(a, logprobs=(-0.5,) * len(tokens(a.text)))) for site, a in answers]
+        targets = dict.fromkeys(segment.public_ids, 0.75) if asks_shares(self.trainer.job) else {}
+        return self.service.answer(self.requests.swap(segment, answers, round, **targets), None, "")[0]
 
     def submit(self, round=0):
         return self.service.answer(self.requests.submit(round), None, "")[1]
@@ -93,6 +100,10 @@ def all_of(worker: Worker) -> dict:
 VARIANTS = {
     "ZeRO 0": ({}, {}),
     "ZeRO 2": ({}, {"stage": 2}),
+    "targets and log-probabilities": (
+        {"swap__rule": "match_global", "swap__prefer": "likely", "swap__off_policy": "ratio"},
+        {},
+    ),
     "no kept pool": ({"exchange__keep_pool": False}, {}),
     "method local": ({"method": "local"}, {}),
     "optimizer kept over rounds, at a rate that rises and falls": (

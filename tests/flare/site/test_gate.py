@@ -132,6 +132,29 @@ def test_only_problems_of_the_step_under_way_are_answered(site):
     assert site.propose(site.answers) == to_jsonable_python(site.answers[:1])
 
 
+def test_right_shares_leave_only_where_the_policy_says_so_and_of_what_was_asked(site):
+    shares = {answer.problem_id: 0.25 for answer in site.answers} | {"elsewhere": 1.0}
+    told = []
+    for allowed in (False, True):
+        site(metrics={"public_shares": allowed})
+        message = result("propose", responses=site.answers, shares=shares)
+        told.append(from_shareable(site.send(message, "propose")).data)
+    assert told[0] == {"responses": to_jsonable_python(site.answers)}
+    asked = {name: share for name, share in shares.items() if name != "elsewhere"}
+    assert told[1] == told[0] | {"shares": asked}
+    assert [(e["rules"]["shares_told"], e["rules"]["shares_kept_here"]) for e in site.log] == [
+        (0, len(shares)),
+        (len(asked), 1),
+    ]
+
+
+def test_log_probabilities_leave_only_where_the_policy_says_so(site):
+    scored = [replace(answer, logprobs=(-0.5, 0.0)) for answer in site.answers]
+    assert site().propose(scored) == []
+    assert site.log[0]["rules"]["logprobs"] == len(scored)
+    assert site(responses={"logprobs": True}).propose(scored) == to_jsonable_python(scored)
+
+
 def test_wrong_answers_stay(site):
     site()
     assert (wrong := [replace(answer, text=answer.text[:-2] + "##") for answer in site.answers])
