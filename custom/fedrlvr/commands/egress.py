@@ -76,7 +76,7 @@ def _show(config: SiteConfig, policy: SitePolicy, console: Screen) -> int:
 
 
 def _table(entries: Iterable[dict]) -> Table:
-    table = Table("job", "kind", "released", "refused", "things", "bytes", "taken out by rule")
+    table = Table("job", "kind", "released", "refused", "things", "bytes", "counted by rule")
     groups: dict[tuple[str, str], list[dict]] = {}
     for entry in entries:
         groups.setdefault((entry["job"], entry["kind"]), []).append(entry)

@@ -25,11 +25,10 @@ class SwapSettings(Settings):
     )
     off_policy: Literal["receiver", "ratio", "shaped"] = Field(
         "receiver",
-        description="The loss of a swapped token: as of an own one; by its ratio to the sender's probability, capped; "
-        "or by its own probability p as p / (p + `shaping_gamma`).",
+        description="A swapped token's loss: as an own one's; by its ratio to the sender's policy; or shaped by its own.",
     )
     ratio_cap: float = Field(2.0, gt=0, description="With `ratio`, the most that a token weighs.")
-    shaping_gamma: float = Field(0.1, gt=0, description="With `shaped`: smaller gives rare tokens more weight.")
+    shaping_gamma: float = Field(0.1, gt=0, description="With `shaped`, gamma in p / (p + gamma).")
 
 
 class ExchangeSettings(Settings):

@@ -46,8 +46,7 @@ class GrpoSettings(Settings):
     )
     reward_weights: Annotated[dict[RewardName, Weight], Field(min_length=1)] = Field(
         {"accuracy": 1.0},
-        description="What completions are rewarded for, with weights: `accuracy` (the verifier's word), `format` (an "
-        "answer to judge), `soft_overlong` (not near the length limit), `repetition` (nothing said twice).",
+        description="Names and weights: `accuracy` (the verifier's word), `format`, `soft_overlong`, `repetition`.",
     )
     soft_punish_cache: int | None = Field(
         None, ge=1, description="With `soft_overlong`: over this many tokens before the limit, 0 falls to -1."

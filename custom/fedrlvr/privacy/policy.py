@@ -75,8 +75,7 @@ class ResponseRules(Settings):
     )
     logprobs: bool = Field(
         False,
-        description="The log-probabilities of an answer's tokens leave with it, where a job asks for them "
-        "(`swap.off_policy: ratio`); else such a job is refused, unless `share` is false.",
+        description="An answer's token log-probabilities leave, where a job asks; false: such a job is refused.",
     )
     max_length: int = Field(10_000, ge=1, le=100_000, description="In characters.")
     max_per_prompt: int = Field(8, ge=1, description="Answers to one problem in one exchange.")
@@ -120,8 +119,7 @@ class MetricRules(Settings):
     private_steps: bool = Field(True, description="Rewards, losses and so on of steps on private problems leave.")
     public_shares: bool = Field(
         False,
-        description="The share of right completions to each public problem leaves, where a job asks for it "
-        "(`swap.rule: match_global`); else the site is left out of the mean.",
+        description="The right share of completions to each public problem leaves, where a job asks; else they stay.",
     )
     heldout: Literal["by_label", "overall", "none"] = Field(
         "by_label", description="What leaves of pass@k on the site's own held-out problems."
