@@ -36,6 +36,8 @@ def test_the_shipped_policies_become_stricter():
     assert [policy.adapters.clip_norm is None for policy in policies] == [True, False, False]
     assert [policy.responses.ngram > 0 or not policy.responses.share for policy in policies] == [False, True, True]
     assert [policy.metrics.private_steps for policy in policies] == [True, False, False]
+    assert [policy.metrics.public_shares for policy in policies] == [True, False, False]
+    assert [policy.responses.logprobs for policy in policies] == [True, False, False]
     assert [policy.training.require for policy in policies] == ["none", "none", "dp_grpo"]
 
 

@@ -25,7 +25,7 @@ class SwapSettings(Settings):
     )
     off_policy: Literal["receiver", "ratio", "shaped"] = Field(
         "receiver",
-        description="A swapped token's loss: as an own one's; by its ratio to the sender's policy; or shaped by its own.",
+        description="A swapped token's loss: as of an own one; by its ratio to the sender's policy; or shaped.",
     )
     ratio_cap: float = Field(2.0, gt=0, description="With `ratio`, the most that a token weighs.")
     shaping_gamma: float = Field(0.1, gt=0, description="With `shaped`, gamma in p / (p + gamma).")
