@@ -26,10 +26,12 @@ ADAPTER = {"x.lora_A.weight": torch.ones(2, 3), "x.lora_B.weight": torch.zeros(4
 SEGMENT = Segment(7, 1, ("p1", "p2"))
 STEP = StepRecord.of("private", 7, {"reward": 0.5, "live_groups": 1.0, "groups": 1.0})
 SCORES = SiteScores(test={"A": {"problems": 4.0, "pass@1": 0.5}})
+SCORED = PublicResponse("p1", "text", 3, (-1 / 3, 0.0))
 REQUESTS = [
     (TrainRequest(envelope=HERE, segments=[SEGMENT], exchange=True, begin_round=True, adapter_spec="ab"), ADAPTER),
     (ProposeRequest(envelope=HERE, segment=SEGMENT), None),
     (SwapRequest(envelope=HERE, segment=SEGMENT, responses=[("site-2", PublicResponse("p1", "text", 3))]), None),
+    (SwapRequest(envelope=HERE, segment=SEGMENT, responses=[("site-2", SCORED)], targets={"p2": 1 / 3}), None),
     (SubmitRequest(envelope=HERE, receipt="0f" * 32), None),
     (ValidateRequest(envelope=HERE, samples=2, share=(0, 3), name="global 7"), ADAPTER),
     (ValidateRequest(envelope=HERE, samples=2, share=None, name="local 7"), None),
@@ -37,6 +39,7 @@ REQUESTS = [
 ANSWERS = [
     ("submit", SubmitAnswer(envelope=HERE, seconds=1.5, receipt="0f" * 32), ADAPTER, DataKind.WEIGHT_DIFF),
     ("propose", ProposeAnswer(envelope=HERE, responses=[PublicResponse("p", "t", 3)]), None, DataKind.APP_DEFINED),
+    ("propose", ProposeAnswer(envelope=HERE, responses=[SCORED], shares={"p1": 0.1}), None, DataKind.APP_DEFINED),
     ("train", StepsAnswer(envelope=HERE, steps=[STEP]), None, DataKind.METRICS),
     ("swap", StepsAnswer(envelope=HERE, steps=[]), None, DataKind.METRICS),
     (
@@ -52,7 +55,7 @@ ANSWERS = [
 def test_a_request_is_the_same_on_the_other_side(request_, adapter):
     message = pack_request(request_, adapter)
     understood, tensors = unpack_request(request_.task, message)
-    assert understood == request_
+    assert understood.model_dump() == request_.model_dump()
     if adapter is not None:
         assert from_shareable(message).data_kind == DataKind.WEIGHTS
         assert all(torch.equal(tensors[name], adapter[name]) for name in adapter)
@@ -67,7 +70,7 @@ def test_every_task_is_answered_by_its_own_kind(task, answer, tensors, kind):
     message = pack_answer(task, answer, tensors)
     assert from_shareable(message).data_kind == kind
     understood, received = unpack_answer(task, message)
-    assert understood == answer
+    assert understood.model_dump() == answer.model_dump()
     assert (received or {}).keys() == (tensors or {}).keys()
 
 

@@ -38,6 +38,7 @@ def validate(**changes):
 def test_honest_answers_are_understood():
     assert read(StepsAnswer, steps=[STEP]).steps == [StepRecord(kind="private", segment=0, metrics=NUMBERS)]
     assert read(ProposeAnswer, responses=[RESPONSE, RESPONSE]).responses == [PublicResponse("p1", "#07")] * 2
+    assert read(ProposeAnswer, responses=[], shares={"p1": 0, "p2": 1.0}).shares == {"p1": 0.0, "p2": 1.0}
     assert read(SubmitAnswer).seconds == 2.0
     answer = validate()
     assert (answer.scores.test["A"]["pass@4"], answer.scores.heldout) == (1.0, None)
@@ -47,6 +48,8 @@ def test_honest_answers_are_understood():
 def test_the_payload_is_the_answer_without_what_travels_beside_it():
     assert read(StepsAnswer, steps=[STEP]).payload() == {"steps": [STEP]}
     assert read(ProposeAnswer, responses=[RESPONSE]).payload() == {"responses": [RESPONSE]}
+    scored = {"responses": [RESPONSE | {"logprobs": [-0.5, 0.0]}], "shares": {"p1": 0.25}}
+    assert read(ProposeAnswer, **scored).payload() == scored
     assert read(SubmitAnswer).payload() == {}
     scores = SCORES | {"unanswered": 0.0, "cut_off": 0.0}
     assert validate().payload() == {"scores": scores, "adapter_spec": SPEC, "base_model": MODEL}
@@ -172,6 +175,12 @@ def test_a_base_model_is_named_by_its_fingerprint_and_nothing_else(told):
         [RESPONSE | {"variant": "0"}],
         [RESPONSE | {"variant": 0.5}],
         [RESPONSE | {"text": "x" * 100_001}],
+        [RESPONSE | {"logprobs": -0.5}],
+        [RESPONSE | {"logprobs": ["-0.5"]}],
+        [RESPONSE | {"logprobs": [True]}],
+        [RESPONSE | {"logprobs": [1e-9]}],
+        [RESPONSE | {"logprobs": [-math.inf]}],
+        [RESPONSE | {"logprobs": [math.nan]}],
         [RESPONSE, RESPONSE | {"note": 1}],
     ],
     ids=lambda value: repr(value)[:40],
@@ -179,6 +188,28 @@ def test_a_base_model_is_named_by_its_fingerprint_and_nothing_else(told):
 def test_responses_that_are_refused_whole(responses):
     with pytest.raises(Refused):
         read(ProposeAnswer, responses=responses)
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        0.5,
+        [0.5],
+        {"p1": None},
+        {"p1": "0.5"},
+        {"p1": True},
+        {"p1": -1e-9},
+        {"p1": 1.1},
+        {"p1": math.nan},
+        {"p1": math.inf},
+        {"p1\x9b": 0.5},
+        {str(i): 0.5 for i in range(10_001)},
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_shares_that_are_refused(shares):
+    with pytest.raises(Refused):
+        read(ProposeAnswer, responses=[], shares=shares)
 
 
 @pytest.mark.parametrize("field", ["protocol", "version", "source", "public_sha256", "round", "segment"])
