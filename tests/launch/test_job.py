@@ -42,7 +42,10 @@ def launch(
         ("grpo.num_generation=4", "grpo.num_generation: unknown setting; did you mean grpo.num_generations?"),
         ("learning_rate=1", "learning_rate: unknown setting; did you mean optimizer.learning_rate?"),
         ("grpo.epsilon=high", "grpo.epsilon: Input should be a valid number"),
-        ("federation.aggregator=mean", "federation.aggregator: Input should be 'fedit' or 'svd' (found 'mean')"),
+        (
+            "federation.aggregator=mean",
+            "'trimmed_mean' or 'norm_bounded' (found 'mean')",
+        ),
         ("swap.keep_incorrect=8", "nothing could ever be swapped"),
         ("exchange.schedule=[0, 99]", "names public step 99, but there are only 16"),
         ("task=poetry", "no task is called 'poetry'; known: arithmetic, choice, dosage, math, protocol"),

@@ -33,10 +33,12 @@ def move(policy: Policy, std: float = 0.05) -> None:
             torch.nn.init.normal_(parameter, std=std)
 
 
-def make_engine(model_path: Path, stage=0, dtype="float32", gradient_checkpointing=False, **optimizer) -> Engine:
+def make_engine(
+    model_path: Path, stage=0, dtype="float32", gradient_checkpointing=False, ranks=None, **optimizer
+) -> Engine:
     model = LocalModel(model_path=model_path, dtype=dtype, gradient_checkpointing=gradient_checkpointing)
     settings = OptimizerSettings(**({"learning_rate": 1e-2} | optimizer))
-    return Engine(load(model), settings, {"zero_optimization": {"stage": stage}}, temperature=1.0)
+    return Engine(load(model), settings, {"zero_optimization": {"stage": stage}}, temperature=1.0, ranks=ranks)
 
 
 def rows_of(engine: Engine, texts=TEXTS) -> list[Row]:

@@ -1,16 +1,19 @@
-"""From the sites' adapters to one: AGGREGATORS maps a name to a function of (start, updates). `drift` measures what was
-averaged: how far the updates pull apart, and what averaging the factors loses.
+"""From the sites' adapters to one: AGGREGATORS maps a name to an `Aggregator`. `drift` measures what was averaged: how
+far the updates pull apart, and what averaging the factors loses.
 
 Every aggregator takes the adapter the round started from and the sites' updates, which are differences to it, in the
 order of the sites. It returns the next adapter. Every site takes equally many steps a round, so all weigh the same.
 Sums run in float64, where rounding is small.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from fedrlvr.algorithms.lora import factor_pairs
+from fedrlvr.algorithms.lora import A_MARK, B_MARK, factor_pairs
+from fedrlvr.algorithms.robust import check_any, median, norm_bounded, trimmed_mean
+from fedrlvr.config import FederationSettings
 from fedrlvr.types import Adapter
 
 
@@ -78,7 +81,39 @@ def _qr(matrix: torch.Tensor) -> tuple[Callable[[torch.Tensor], torch.Tensor], t
     return times_q, packed[:size].triu()
 
 
-AGGREGATORS: dict[str, Callable[[Adapter, Sequence[Adapter]], Adapter]] = {"fedit": fedit, "svd": svd}
+@dataclass(frozen=True)
+class Aggregator:
+    """`combine` takes start, updates, and by name those of a job's `federation` settings that `settings` lists.
+    `freezes` has the mark in the names of the factors that do not train, for the rounds in turn; empty: all train."""
+
+    combine: Callable[..., Adapter]
+    freezes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    def __call__(
+        self, start: Adapter, updates: Sequence[Adapter], federation: FederationSettings | None = None
+    ) -> Adapter:
+        """The next adapter; without `federation`, by the default settings. Raises ValueError for too few updates."""
+        federation = federation or FederationSettings()
+        return self.combine(start, updates, **{name: getattr(federation, name) for name in self.settings})
+
+    def frozen(self, names: Iterable[str], number: int) -> frozenset[str]:
+        """Those of the factors with these names that do not train in round `number`, counted from 0."""
+        mark = self.freezes[number % len(self.freezes)] if self.freezes else None
+        return frozenset(name for name in names if mark is not None and mark in name)
+
+
+# With one factor frozen and so the same at all sites, the average of the other one gives the mean product exactly.
+AGGREGATORS: dict[str, Aggregator] = {
+    "fedit": Aggregator(fedit),
+    "svd": Aggregator(svd),
+    "ffa": Aggregator(fedit, freezes=(A_MARK,)),  # FFA-LoRA, arXiv 2403.12313
+    # RoLoRA, arXiv 2502.01755. B trains first: it starts at 0, where A has no gradient.
+    "rolora": Aggregator(fedit, freezes=(A_MARK, B_MARK)),
+    "median": Aggregator(median),
+    "trimmed_mean": Aggregator(trimmed_mean, settings=("trim_fraction",)),
+    "norm_bounded": Aggregator(norm_bounded, settings=("norm_bound",)),
+}
 
 
 def drift(start: Adapter, updates: Sequence[Adapter]) -> dict[str, float]:
@@ -119,6 +154,5 @@ def _product_gap(factors_b: torch.Tensor, factors_a: torch.Tensor) -> tuple[floa
 
 
 def _weight(updates: Sequence[Adapter]) -> float:
-    if not updates:
-        raise ValueError("nothing to aggregate: no site's update was accepted")
+    check_any(updates)
     return 1.0 / len(updates)

@@ -1,8 +1,10 @@
 """Settings of different groups that do not go together, each with the reason. All checks raise ValueError."""
 
+import math
+
 from fedrlvr.config.exchange import ExchangeSettings, SwapSettings
 from fedrlvr.config.federation import MOST_SEGMENTS, MOST_STEPS, FederationSettings, PrivacySettings
-from fedrlvr.config.learning import GrpoSettings
+from fedrlvr.config.learning import GrpoSettings, OptimizerSettings
 from fedrlvr.config.task import EvaluationSettings
 
 
@@ -72,3 +74,26 @@ def check_privacy(privacy: PrivacySettings, grpo: GrpoSettings) -> None:
         if (found := getattr(grpo, key)) not in values:
             allowed = " or ".join(map(str, values))
             raise ValueError(f"grpo.{key} is {found}, but privacy.mode: dp_grpo needs {allowed}")
+
+
+def check_averaging(federation: FederationSettings, optimizer: OptimizerSettings, method: str) -> None:
+    """A factor that is frozen for a round must not move, and a trimmed mean needs sites to leave out."""
+    name = federation.aggregator
+    if name in ("ffa", "rolora") and optimizer.weight_decay > 0:
+        raise ValueError(
+            f"optimizer.weight_decay is {optimizer.weight_decay:g}, which would move the factor that "
+            f"federation.aggregator: {name} freezes; set it to 0"
+        )
+    if name == "rolora" and not optimizer.reset_each_round:
+        raise ValueError(
+            "optimizer.reset_each_round is false, and Adam's moments of the round before would move the factor that "
+            "federation.aggregator: rolora freezes; set it to true"
+        )
+    if name == "trimmed_mean" and method == "centralised":
+        raise ValueError("federation.aggregator: trimmed_mean needs several sites, and method: centralised has one")
+    if name == "trimmed_mean" and federation.min_sites < (least := math.ceil(1 / federation.trim_fraction - 1e-9)):
+        raise ValueError(
+            f"federation.min_sites is {federation.min_sites}, but with federation.trim_fraction "
+            f"{federation.trim_fraction:g} it takes {least} sites until federation.aggregator: trimmed_mean leaves one "
+            "out at each end; raise either"
+        )

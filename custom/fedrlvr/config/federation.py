@@ -19,8 +19,15 @@ class FederationSettings(Settings):
     segments_per_round: int = Field(12, ge=1, description="Segments in a round.")
     local_steps: int = Field(1, ge=1, description="Private steps in a segment.")
     segments_per_task: int = Field(1, ge=1, description="Segments that a site works through in one task, at most.")
-    aggregator: Literal["fedit", "svd"] = Field(
-        "svd", description="Average the factors, or take the best rank-r approximation of the mean product."
+    aggregator: Literal["fedit", "svd", "ffa", "rolora", "median", "trimmed_mean", "norm_bounded"] = Field(
+        "svd",
+        description="How adapters become one: see [How adapters are averaged](README.md#how-adapters-are-averaged).",
+    )
+    trim_fraction: float = Field(
+        0.2, gt=0, lt=0.5, description="Of `trimmed_mean`: the share of sites that is left out at each end."
+    )
+    norm_bound: float | None = Field(
+        None, gt=0, description="Of `norm_bounded`: an update's L2 norm at most; null: the median of the round's."
     )
     min_sites: int = Field(1, ge=1, description="The run ends if fewer sites than this are left.")
     step_deadline: float = Field(

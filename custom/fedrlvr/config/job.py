@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from fedrlvr.config.base import Settings
 from fedrlvr.config.combinations import (
+    check_averaging,
     check_evaluation,
     check_privacy,
     check_rewards,
@@ -52,4 +53,5 @@ class JobConfig(Settings):
         check_rewards(self.grpo)
         check_evaluation(self.evaluation)
         check_privacy(self.privacy, self.grpo)
+        check_averaging(self.federation, self.optimizer, self.method)
         return self

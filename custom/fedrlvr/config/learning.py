@@ -71,3 +71,6 @@ class OptimizerSettings(Settings):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="The gradient's L2 norm is clipped to this.")
     reset_each_round: bool = Field(True, description="Start each round with fresh moments.")
+    proximal_mu: float = Field(
+        0.0, ge=0, description="FedProx: each step is also pulled to the round's first adapter, by so much."
+    )

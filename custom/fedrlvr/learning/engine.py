@@ -1,6 +1,6 @@
 """The DeepSpeed engine around the policy: log-probabilities, optimizer steps, adapters in and out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.learning.batch import Batch, Row, collate, micro_batches
 from fedrlvr.learning.factors import Factors
 from fedrlvr.learning.finite import check_finite
+from fedrlvr.learning.gradient_hooks import GradientHooks
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.partitioned import gather_when_called, in_step
 from fedrlvr.learning.ranks import keep_to_loopback
@@ -47,7 +48,15 @@ def zero_stage(deepspeed_config: dict) -> int:
 class Engine:
     """One rank's share of a policy in training. All ranks must call the methods in the same order."""
 
-    def __init__(self, policy: Policy, optimizer: OptimizerSettings, deepspeed_config: dict, temperature: float):
+    def __init__(
+        self,
+        policy: Policy,
+        optimizer: OptimizerSettings,
+        deepspeed_config: dict,
+        temperature: float,
+        ranks: int | None = None,
+    ):
+        """Only the first `ranks` ranks of the adapter train; None: all."""
         import deepspeed  # only now, as the import probes the machine and needs the environment to be set
 
         _forbid_compilation(deepspeed)
@@ -79,9 +88,17 @@ class Engine:
         self._torch_optimizer = getattr(self._optimizer, "optimizer", self._optimizer)  # DeepSpeed may have wrapped it
         self.reset_optimizer()  # DeepSpeed may have taken an empty step, which Adam counts
         self._factors = Factors(policy.model, self._optimized(), stage)
+        self._proximal_mu, self._start = optimizer.proximal_mu, self.adapter()
+        self._hooks = GradientHooks(self._factors.named, ranks, adds=self._proximal_mu > 0)
         self._forward: Callable = self._engine
         policy.model.eval()
         self._training_parts = [m for name, m in policy.model.named_modules() if _acts_in_training(name, m)]
+
+    def begin_round(self, frozen: Collection[str], start: Adapter) -> None:
+        """Train all factors but the `frozen` ones from here on. `start` is the adapter that the round began with, to
+        which FedProx pulls back."""
+        self._hooks.freeze(frozen)
+        self._start = start
 
     @property
     def random_dropout(self) -> bool:
@@ -128,8 +145,12 @@ class Engine:
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """Accumulate one micro-batch's gradient; `last` marks the last one of a step.
 
-        DeepSpeed averages over ranks, so the loss is multiplied by their number to get the sum.
+        DeepSpeed averages over ranks, so the loss is multiplied by their number to get the sum. With the last one comes
+        the gradient of FedProx's term, mu/2 ||now - start||^2 (arXiv 1812.06127).
         """
+        if last and self._proximal_mu > 0:
+            now = self.adapter()
+            self._hooks.add({name: self._proximal_mu * (now[name] - start) for name, start in self._start.items()})
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * self._engine.world_size)
 

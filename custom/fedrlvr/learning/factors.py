@@ -18,22 +18,22 @@ class Factors:
         self._model = model
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         names = get_peft_model_state_dict(model, state_dict=self._trained)
-        self._named = {name: names[name] for name in sorted(names)}
+        self.named = {name: names[name] for name in sorted(names)}
         self._masters = dict(zip(self._trained.values(), optimized, strict=True)) if stage == 0 else {}
 
     def read(self) -> Adapter:
         """A copy on the CPU in float32, names sorted, as PEFT calls them."""
-        return {name: self._whole(parameter) for name, parameter in self._named.items()}
+        return {name: self._whole(parameter) for name, parameter in self.named.items()}
 
     def write(self, adapter: Adapter) -> None:
         """Replace them. Without a change of the masters, too, the next step would undo it."""
         from deepspeed.runtime.zero import GatheredParameters
         from deepspeed.utils import safe_set_full_fp32_param
 
-        with torch.no_grad(), GatheredParameters(list(self._named.values()), modifier_rank=0):
-            for name, parameter in self._named.items():
+        with torch.no_grad(), GatheredParameters(list(self.named.values()), modifier_rank=0):
+            for name, parameter in self.named.items():
                 parameter.copy_(adapter[name])
-        for name, parameter in self._named.items():
+        for name, parameter in self.named.items():
             if self._masters:
                 self._masters[parameter].data.copy_(adapter[name])
             else:

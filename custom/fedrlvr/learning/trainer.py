@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fedrlvr.algorithms.aggregate import AGGREGATORS
 from fedrlvr.algorithms.methods import METHODS, asks_logprobs, asks_shares
 from fedrlvr.algorithms.pool import ResponsePool
 from fedrlvr.algorithms.right_shares import right_shares
@@ -109,6 +110,7 @@ class Trainer:
         self._proposed = None
         self.pool.replace(self._verified(state.pool)[0])
         self._targets = dict(state.targets)
+        self._freeze()
 
     def begin_round(self, adapter: Adapter | None, number: int) -> None:
         """Take over the averaged adapter (None: keep the own one) and forget the round before."""
@@ -119,6 +121,7 @@ class Trainer:
         self._proposed = None
         if self.job.optimizer.reset_each_round:
             self.engine.reset_optimizer()
+        self._freeze()
 
     def train(self, segments: Sequence[Segment], exchange: bool) -> list[StepRecord]:
         """Private steps of each segment, then its public step; with `exchange` the last one's is left to `swap`."""
@@ -218,6 +221,11 @@ class Trainer:
             shown = completion_record(groups[0].problem, groups[0].completions[0])
             LOGGER.info("measured %s: %s, %s; the first completion: %s", name, scores, shares, shown)
         return SiteScores(test=scores, heldout=heldout, **shares)
+
+    def _freeze(self) -> None:
+        """Have the engine train what this round trains."""
+        aggregator = AGGREGATORS[self.job.federation.aggregator]
+        self.engine.begin_round(aggregator.frozen(self._start, self.progress.round), self._start)
 
     def _private_step(self, segment: Segment, k: int) -> StepRecord:
         grpo, began, rates = self.job.grpo, time.perf_counter(), self._rates.of_batch(segment.index, k)
