@@ -136,6 +136,22 @@ def test_a_missing_required_setting_is_named(load):
         (["federation.rounds=1000000000000"], ["rounds x segments_per_round", "100000 are possible", "local_steps"]),
         (["federation.local_steps=10000"], ["local_steps", "10001 steps", "at most 10000"]),
         (["federation.segments_per_task=12", "federation.local_steps=1000"], ["segments_per_task", "12012 steps"]),
+        (["federation.aggregator=ffa", "optimizer.weight_decay=0.1"], ["optimizer.weight_decay is 0.1", "ffa"]),
+        (["federation.aggregator=rolora", "optimizer.weight_decay=0.1"], ["optimizer.weight_decay is 0.1", "rolora"]),
+        (["federation.aggregator=rolora", "optimizer.reset_each_round=false"], ["reset_each_round is false", "rolora"]),
+        (
+            ["federation.server_optimizer=adam"],
+            ["server_optimizer is adam", "aggregator: svd turns the factors' basis"],
+        ),
+        (
+            ["federation.server_optimizer=momentum", "federation.aggregator=rolora"],
+            ["server_optimizer is momentum", "aggregator: rolora freezes another factor"],
+        ),
+        (["federation.aggregator=trimmed_mean", "federation.min_sites=4"], ["min_sites is 4", "0.2 it takes 5 sites"]),
+        (
+            ["federation.aggregator=trimmed_mean", "federation.min_sites=5", "method=centralised"],
+            ["trimmed_mean needs several sites", "method: centralised has one"],
+        ),
         (["exchange.schedule=[0, 24]"], ["exchange.schedule", "24"]),
         (["exchange.schedule=[-1]"], ["exchange.schedule", "-1"]),
         (["exchange.schedule=[3, 2]"], ["exchange.schedule must rise"]),

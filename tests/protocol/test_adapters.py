@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from fedrlvr.protocol.adapters import as_safetensors, check_adapter, payload_size
+from fedrlvr.protocol.adapters import as_safetensors, check_adapter, check_unmoved, payload_size
 from fedrlvr.protocol.refused import Refused
 
 SPEC = {"a": [2, 2], "b": [3]}
@@ -87,3 +87,12 @@ def test_the_bytes_depend_on_the_names_and_not_on_their_order():
     given = adapter()
     assert as_safetensors(given) == as_safetensors(dict(reversed(given.items())))
     assert all(torch.equal(load(as_safetensors(given))[name], given[name]) for name in given)
+
+
+def test_an_update_that_moves_a_frozen_factor_is_refused_by_its_name():
+    update = {"a": torch.zeros(2, 2), "b": torch.ones(3), "c": torch.tensor([0.0, -0.0, 1e-45])}
+    assert check_unmoved(update, frozenset({"a"})) is update
+    assert check_unmoved(update, ()) is update
+    for name in "bc":
+        with pytest.raises(Refused, match=f"{name} moved, but federation.aggregator freezes it in this round"):
+            check_unmoved(update, {"a", name})

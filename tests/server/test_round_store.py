@@ -12,7 +12,7 @@ import torch
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.run import KEPT_RUNS
 from fedrlvr.sealed_folder import sealed_folders
-from fedrlvr.server.round_store import EVENTS_FILE, KEPT_ROUNDS, RoundStore, runs_folder
+from fedrlvr.server.round_store import EVENTS_FILE, KEPT_ROUNDS, MOMENTS_FILE, RoundStore, runs_folder
 from fedrlvr.settings_file import SettingsError
 
 RUN = "0123456789abcdef"
@@ -56,6 +56,20 @@ def test_the_newest_round_comes_back_with_the_journal_up_to_it(store, event_log)
     assert all(torch.equal(kept.adapter[name], tensor) for name, tensor in adapter(2.0).items())
     assert kept.events.read_text().splitlines()[-1] == '{"event": "round", "time": 1.0, "round": 2}'
     assert len(sealed_folders(store.folder)) == KEPT_ROUNDS
+
+
+def test_moments_of_the_servers_optimizer_come_back_bit_for_bit_and_are_sealed_like_the_adapter(store, event_log):
+    keep(store, event_log, 0)
+    moments = {f"{m}.q.lora_A.weight": torch.rand(64, 8) for m in "mv"}
+    store.save(1, adapter(1.0), event_log, {}, moments)
+    kept = store.latest()
+    assert kept.moments.keys() == moments.keys()
+    assert all(torch.equal(kept.moments[name], tensor) for name, tensor in moments.items())
+    (store.folder / "round-000001" / MOMENTS_FILE).unlink()
+    older = store.latest()
+    assert (older.number, older.moments) == (0, {})
+    assert MOMENTS_FILE in older.skipped[0]
+    assert not (store.folder / "round-000000" / MOMENTS_FILE).exists()
 
 
 @pytest.mark.parametrize("file", ["adapter.safetensors", EVENTS_FILE, "round.json", "seal.json"])

@@ -77,7 +77,8 @@ def check_privacy(privacy: PrivacySettings, grpo: GrpoSettings) -> None:
 
 
 def check_averaging(federation: FederationSettings, optimizer: OptimizerSettings, method: str) -> None:
-    """A factor that is frozen for a round must not move, and a trimmed mean needs sites to leave out."""
+    """A factor that is frozen for a round must not move, what the server keeps must mean the same a round later, and a
+    trimmed mean needs sites to leave out."""
     name = federation.aggregator
     if name in ("ffa", "rolora") and optimizer.weight_decay > 0:
         raise ValueError(
@@ -88,6 +89,12 @@ def check_averaging(federation: FederationSettings, optimizer: OptimizerSettings
         raise ValueError(
             "optimizer.reset_each_round is false, and Adam's moments of the round before would move the factor that "
             "federation.aggregator: rolora freezes; set it to true"
+        )
+    if name in ("svd", "rolora") and federation.server_optimizer != "none":
+        why = "turns the factors' basis" if name == "svd" else "freezes another factor"
+        raise ValueError(
+            f"federation.server_optimizer is {federation.server_optimizer}, but federation.aggregator: {name} {why} in "
+            "each round, so what the server keeps of earlier rounds does not fit; take ffa, or none"
         )
     if name == "trimmed_mean" and method == "centralised":
         raise ValueError("federation.aggregator: trimmed_mean needs several sites, and method: centralised has one")

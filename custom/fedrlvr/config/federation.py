@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from fedrlvr.config.base import Settings
+from fedrlvr.config.learning import Decay
 
 MOST_SEGMENTS = 100_000  # of a job; every message says which one it is about
 MOST_STEPS = 10_000  # of a task; its answer has a record of each
@@ -29,6 +30,15 @@ class FederationSettings(Settings):
     norm_bound: float | None = Field(
         None, gt=0, description="Of `norm_bounded`: an update's L2 norm at most; null: the median of the round's."
     )
+    server_optimizer: Literal["none", "momentum", "adam"] = Field(
+        "none", description="The average is the next adapter, or a gradient for FedAvgM or FedAdam at the server."
+    )
+    server_learning_rate: float = Field(
+        1.0, gt=0, description="Of `momentum` and `adam`; with `adam` a number moves by up to about this in a round."
+    )
+    server_momentum: Decay = Field(0.9, description="Of `momentum`: the share of the last round's step that is kept.")
+    server_betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Of `adam`: decay rates of its two moments.")
+    server_tau: float = Field(1e-3, gt=0, description="Of `adam`: added to the root of its second moment.")
     min_sites: int = Field(1, ge=1, description="The run ends if fewer sites than this are left.")
     step_deadline: float = Field(
         3600.0, gt=0, description="Seconds a site may work on one task; all other time-outs follow from it."

@@ -1,7 +1,9 @@
 """An adapter's difference on its way out of the site: it is checked, clipped, charged to the ledger, and noised."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from fedrlvr.privacy.accountant import UNITS, Charge, SiteNoise, bounds, epsilon
 from fedrlvr.privacy.ledger import Ledger, Source
@@ -21,11 +23,14 @@ class AdapterRelease:
     source: Source
     job: str
 
-    def __call__(self, delta: Adapter, spec: Mapping[str, Sequence[int]]) -> tuple[Adapter, dict]:
+    def __call__(
+        self, delta: Adapter, spec: Mapping[str, Sequence[int]], frozen: Collection[str] = ()
+    ) -> tuple[Adapter, dict]:
         """The difference as it may leave, and its measures (`norm`, `clipped`, `epsilon`, as far as they apply).
 
-        The ledger is charged before noise is drawn. Raises Refused for anything but finite float32 tensors of exactly
-        the names and shapes in `spec`, and where the ledger cannot be charged.
+        Where noise is added, the `frozen` factors leave as 0, as the server refuses one that moved. The ledger is
+        charged before noise is drawn. Raises Refused for anything but finite float32 tensors of exactly the names and
+        shapes in `spec`, and where the ledger cannot be charged.
         """
         check_adapter(delta, spec)
         measured: dict = {}
@@ -38,6 +43,7 @@ class AdapterRelease:
                 self.source, self.job, release, self.rules.delta, self.rules.max_epsilon
             )
             delta = add_noise(delta, self.rules.noise_multiplier * self.rules.clip_norm)
+            delta |= {name: torch.zeros_like(delta[name]) for name in frozen}
         return delta, measured
 
     def check_plan(self, rounds: int) -> None:

@@ -1,7 +1,7 @@
 """What a receiver checks of an adapter before it uses it, and how large one is."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from safetensors.torch import save
@@ -15,17 +15,27 @@ MOST_NORM = 1e9
 
 
 def check_adapter(adapter: Adapter, spec: Mapping[str, Sequence[int]], max_norm: float | None = None) -> Adapter:
-    """The adapter, if it has exactly the names and shapes of `spec`, is float32 and finite, and its L2 norm over all
-    tensors is at most `max_norm`, and in any case such that a model can compute with it. Raises Refused, naming the
-    tensor of `spec` and what was expected."""
-    missing, extra = sorted(set(spec) - set(adapter)), sorted(set(adapter) - set(spec), key=str)
+    """The adapter, if `check_tensors` lets it in, and its L2 norm over all tensors is at most `max_norm`, and in any
+    case such that a model can compute with it. Raises Refused."""
+    check_tensors(adapter, spec)
+    norm = sum(float(tensor.double().square().sum()) for tensor in adapter.values()) ** 0.5
+    if max_norm is not None and norm > max_norm:
+        raise Refused(f"L2 norm {norm:.4g} exceeds federation.max_update_norm = {max_norm:.4g}")
+    if norm > MOST_NORM:
+        raise Refused(f"L2 norm {norm:.4g} is beyond what a model computes with; at most {MOST_NORM:g} is allowed")
+    return adapter
+
+
+def check_tensors(tensors: Mapping[str, torch.Tensor], spec: Mapping[str, Sequence[int]]) -> Mapping[str, torch.Tensor]:
+    """The tensors, if they have exactly the names and shapes of `spec`, and are float32 and finite. Raises Refused,
+    naming the tensor of `spec` and what was expected."""
+    missing, extra = sorted(set(spec) - set(tensors)), sorted(set(tensors) - set(spec), key=str)
     if missing:
         raise Refused(f"tensor {missing[0]} is missing ({len(missing)} in all)")
     if extra:
         raise Refused(f"tensors that are not part of the adapter: {len(extra)}")
-    square = 0.0
     for name, shape in spec.items():
-        tensor = adapter[name]
+        tensor = tensors[name]
         if not isinstance(tensor, torch.Tensor):
             raise Refused(f"{name} is {type(tensor).__name__}, not a tensor")
         if list(tensor.shape) != list(shape):
@@ -34,13 +44,15 @@ def check_adapter(adapter: Adapter, spec: Mapping[str, Sequence[int]], max_norm:
             raise Refused(f"{name} has dtype {tensor.dtype}, expected torch.float32")
         if not bool(torch.isfinite(tensor).all()):
             raise Refused(f"{name} holds values that are not finite")
-        square += float(tensor.double().square().sum())
-    norm = square**0.5
-    if max_norm is not None and norm > max_norm:
-        raise Refused(f"L2 norm {norm:.4g} exceeds federation.max_update_norm = {max_norm:.4g}")
-    if norm > MOST_NORM:
-        raise Refused(f"L2 norm {norm:.4g} is beyond what a model computes with; at most {MOST_NORM:g} is allowed")
-    return adapter
+    return tensors
+
+
+def check_unmoved(update: Adapter, frozen: Iterable[str]) -> Adapter:
+    """The update, if it is 0 for the factors that are frozen in this round. Raises Refused."""
+    for name in sorted(frozen):
+        if bool(update[name].any()):
+            raise Refused(f"{name} moved, but federation.aggregator freezes it in this round")
+    return update
 
 
 def as_safetensors(adapter: Adapter) -> bytes:

@@ -4,9 +4,10 @@ from which another job can go on."""
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from pydantic import Field
 from safetensors.torch import load_file
 
@@ -20,6 +21,7 @@ from fedrlvr.settings_file import load_settings
 from fedrlvr.types import Adapter
 
 KEPT_ROUNDS = 2
+MOMENTS_FILE = "moments.safetensors"
 
 
 class ServerConfig(Settings):
@@ -30,14 +32,15 @@ class ServerConfig(Settings):
 
 @dataclass(frozen=True)
 class CompletedRound:
-    """`events` is the event log up to then, `receipts` the last one of each site; `skipped` says which newer rounds
-    could not be used, and why."""
+    """`events` is the event log up to then, `receipts` the last one of each site, `moments` those of the server's
+    optimizer; `skipped` says which newer rounds could not be used, and why."""
 
     number: int
     adapter: Adapter
     events: Path
     skipped: list[str]
     receipts: dict[str, str]
+    moments: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class RoundStore:
@@ -50,12 +53,21 @@ class RoundStore:
         """Raises OSError if rounds cannot be kept here: better now than after hours of work."""
         begin(self.folder / "probe").rmdir()
 
-    def save(self, number: int, adapter: Adapter, events: Path, receipts: Mapping[str, str]) -> None:
+    def save(
+        self,
+        number: int,
+        adapter: Adapter,
+        events: Path,
+        receipts: Mapping[str, str],
+        moments: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         """Keep round `number`. Raises OSError if it cannot be written; earlier rounds are not changed then."""
         path = self.folder / f"round-{number:06d}"
         try:
             unfinished = begin(path)
             (unfinished / "adapter.safetensors").write_bytes(as_safetensors(adapter))
+            if moments:
+                (unfinished / MOMENTS_FILE).write_bytes(as_safetensors(moments))
             shutil.copyfile(events, unfinished / EVENTS_FILE)
             about = {"identity": self.identity, "round": number, "receipts": dict(receipts)}
             (unfinished / "round.json").write_text(json.dumps(about))
@@ -87,7 +99,9 @@ class RoundStore:
                     "resumed, only rounds, quorum, deadline, max_update_norm and evaluation may change"
                 )
             adapter = dict(sorted(load_file(path / "adapter.safetensors").items()))
-            return CompletedRound(kept["round"], adapter, path / EVENTS_FILE, skipped, kept.get("receipts", {}))
+            moments = load_file(path / MOMENTS_FILE) if (path / MOMENTS_FILE).exists() else {}
+            receipts = kept.get("receipts", {})
+            return CompletedRound(kept["round"], adapter, path / EVENTS_FILE, skipped, receipts, moments)
         return None
 
 

@@ -16,8 +16,9 @@ from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
 from fedrlvr.algorithms.right_shares import mean_shares
 from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round
-from fedrlvr.protocol.adapters import adapter_hash, check_adapter, payload_size
-from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, ValidateAnswer
+from fedrlvr.algorithms.server_optimizer import Moments, moments_spec, server_step
+from fedrlvr.protocol.adapters import adapter_hash, check_adapter, check_tensors, check_unmoved, payload_size
+from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
@@ -50,6 +51,7 @@ class Rounds:
         self.config = self.spec.job
         self._method = METHODS[self.config.method]
         self._round, self._base_model = -1, None  # before the first
+        self._moments: Moments = {}  # of the server's optimizer, after the last average
         self._have: set[str] = set()  # the sites that measured the averaged adapter, and so have it
 
     def run(self, kept: CompletedRound | None) -> None:
@@ -97,6 +99,8 @@ class Rounds:
             which, segment = "global", last
             self._leave(kept.number, kept.adapter)  # this job's own folder may come to hold no other
         self._agree(self._validate(which, segment, kept.adapter))
+        if self._method.average:
+            self._moments = dict(check_tensors(kept.moments, moments_spec(self._adapter_spec, self.config.federation)))
         return check_adapter(kept.adapter, self._adapter_spec), kept.number + 1
 
     def _agree(self, answers: Mapping[str, ValidateAnswer]) -> None:
@@ -128,7 +132,7 @@ class Rounds:
             self._leave(number, adapter)
         self.log.write("round", round=number, seconds=time.monotonic() - began)
         # From here on the round is done, whatever happens.
-        self.store.save(number, adapter, self.log.path, self.sites.receipts)
+        self.store.save(number, adapter, self.log.path, self.sites.receipts, self._moments)
         if self._method.average:
             self._validate("global", last, adapter)
         return adapter
@@ -183,15 +187,19 @@ class Rounds:
 
     def _average(self, start: Adapter, segment: int) -> Adapter:
         """The next adapter from every update that passes the check; one that does not is refused whole."""
-        limit = self.config.federation.max_update_norm
+        federation = self.config.federation
+        aggregator = AGGREGATORS[federation.aggregator]
+        frozen = aggregator.frozen(self._adapter_spec, self._round)
+
+        def check(request: SubmitRequest, answer: SubmitAnswer, delta: Adapter | None) -> Adapter:
+            return check_unmoved(check_adapter(delta or {}, self._adapter_spec, federation.max_update_norm), frozen)
+
         self._take_back(segment)
-        deltas = self._ask_all(
-            SubmitRequest(envelope=self._envelope(segment)),
-            lambda request, answer, delta: check_adapter(delta or {}, self._adapter_spec, limit),
-        )
+        deltas = self._ask_all(SubmitRequest(envelope=self._envelope(segment)), check)
         self.sites.check_quorum()
         updates = list(deltas.values())
-        adapter = AGGREGATORS[self.config.federation.aggregator](start, updates)
+        average = aggregator(start, updates, federation)
+        adapter, self._moments = server_step(start, average, self._moments, federation)
         self.log.write(
             "average",
             round=self._round,

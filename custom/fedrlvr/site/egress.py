@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import AbstractContextManager
 from functools import cached_property
 
+from fedrlvr.algorithms.aggregate import AGGREGATORS
 from fedrlvr.algorithms.methods import asks_logprobs
 from fedrlvr.algorithms.schedule import planned_private_steps
 from fedrlvr.config import JobConfig
@@ -115,7 +116,8 @@ class Egress:
         metrics = self.policy.metrics
         match answer:
             case SubmitAnswer():
-                tensors, measured = self._release_adapter(tensors or {}, self.adapter_spec)
+                frozen = AGGREGATORS[self.job.federation.aggregator].frozen(self.adapter_spec, answer.envelope.round)
+                tensors, measured = self._release_adapter(tensors or {}, self.adapter_spec, frozen)
                 return answer, tensors, len(tensors), measured
             case ProposeAnswer():
                 kept, dropped = filter_responses(answer.responses, self.policy.responses, self._context())
