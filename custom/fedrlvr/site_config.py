@@ -174,6 +174,11 @@ class SiteConfig(LocalModel):
     completion_log_mb: int = Field(
         16, ge=0, description="MiB for the log of what the model writes, which stays at the site; 0: no log."
     )
+    lora_rank: int | None = Field(
+        None,
+        ge=1,
+        description="How many ranks of the adapter train, for `svd`; null: all. It limits what is learned, not memory.",
+    )
     policy: Path | None = Field(None, description="The site's privacy policy; null: nothing is filtered or logged.")
     worker: WorkerSettings = WorkerSettings()
 

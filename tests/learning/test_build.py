@@ -38,6 +38,21 @@ def test_a_site_file_that_points_nowhere(site_files, job, changes, reason):
         build_trainer(spec_of(job, configs), "site-1", configs["site-1"], Ranks())
 
 
+@pytest.mark.parametrize(
+    ("rank", "changes", "reason"),
+    [
+        (9, {}, "lora_rank: this site's file says 9, but the job's lora.r is 8; lower it"),
+        (4, {"federation__aggregator": "fedit"}, "lora_rank: 4 needs federation.aggregator: svd.*the job has fedit"),
+        (4, {"federation__aggregator": "ffa"}, "lora_rank: 4 needs federation.aggregator: svd.*the job has ffa"),
+        (4, {"optimizer__weight_decay": 0.1}, "lora_rank: the job's optimizer.weight_decay 0.1 would move the ranks"),
+    ],
+)
+def test_a_site_of_fewer_ranks_does_not_join_what_it_does_not_fit(site_files, small_job, rank, changes, reason):
+    _, configs = site_files({"site-1": ("A",)}, lora_rank=rank)
+    with pytest.raises(ValueError, match=reason):
+        build_trainer(spec_of(small_job(**changes), configs), "site-1", configs["site-1"], Ranks())
+
+
 @pytest.mark.parametrize("name", ["public", "test"])
 def test_another_public_or_test_set_than_agreed(site_files, job, name):
     _, configs = site_files({"site-1": ("A",)})

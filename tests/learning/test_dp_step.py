@@ -125,6 +125,40 @@ def test_a_gradient_that_is_not_finite_counts_as_zero_and_is_in_no_metric(make_t
     assert all(np.isfinite(value) for value in metrics.values())
 
 
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_frozen_factor_gets_no_noise_and_counts_in_no_norm(make_trainer, small_job, stage):
+    """FFA-LoRA with differential privacy: the clip norm is all for B."""
+    trainer = make_trainer(small_job(**DP, federation__aggregator="ffa"), stage=stage)
+    start, applied = trainer.engine.adapter(), []
+    moved = {name: tensor + 0.05 for name, tensor in start.items()}  # where A has a gradient
+    trainer.begin_round(moved, 0)
+    step = dp_step(trainer, noise_multiplier=1e-9, clip_norm=1e-3)
+    total, _ = step._gradient(step._rows(groups_of(trainer))[0], 0, Meter())
+    names = {id(p): name for name, p in trainer.engine._factors.named.items()}
+    for parameter, part in zip(trainer.engine.lora_parameters, total, strict=True):
+        assert bool(part.any()) == ("lora_B" in names[id(parameter)])
+    noisy = dp_step(trainer, noise_multiplier=3.0, clip_norm=0.5)
+    metrics = noisy(groups_of(trainer), problems=4)
+    for name, tensor in trainer.engine.adapter().items():
+        assert torch.equal(tensor, moved[name]) == ("lora_A" in name)
+    applied = [p for q, p in zip(trainer.engine.lora_parameters, noisy.applied[0], strict=True) if "B" in names[id(q)]]
+    assert metrics["grad_norm"] == pytest.approx(float(flat(applied).norm()), rel=1e-4)
+
+
+def test_the_proximal_term_comes_after_clip_and_noise(make_trainer, small_job):
+    """It depends on no problem: what is released of the problems is the same with it and without it."""
+    sums, norms = [], []
+    for mu in (0.0, 100.0):
+        trainer = make_trainer(small_job(**DP, optimizer__proximal_mu=mu, optimizer__max_grad_norm=1e9))
+        start = trainer.engine.adapter()
+        trainer.engine.load_adapter({name: tensor + 0.05 for name, tensor in start.items()})
+        step = dp_step(trainer, noise_multiplier=1e-9, clip_norm=1e-3)
+        norms.append(step(groups_of(trainer), problems=4)["grad_norm"])
+        sums.append(flat(step.applied[0]))
+    assert torch.equal(*sums)
+    assert norms[1] == pytest.approx(100 * 0.05 * len(sums[0]) ** 0.5, rel=1e-2)
+
+
 def test_noise_has_its_size_with_and_without_groups(make_trainer, small_job):
     trainer = make_trainer(small_job(privacy__mode="dp_grpo", grpo__num_iterations=2, optimizer__learning_rate=0.0))
     step = dp_step(trainer, noise_multiplier=3.0, clip_norm=0.5)

@@ -322,3 +322,25 @@ def test_what_is_submitted_has_the_steps_that_bfloat16_cannot_hold(make_trainer,
     trainer.train([Segment(1, 1, ())], exchange=False)
     moved = [float((tensor != 0).float().mean()) for name, tensor in trainer.submit().items() if "lora_A" in name]
     assert min(moved) > 0.5
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_site_of_fewer_ranks_leaves_the_others_as_they_came(make_trainer, small_job, stage):
+    trainer = make_trainer(small_job(lora__r=8), stage=stage, lora_rank=3)
+    trainer.begin_round({n: t + 0.01 for n, t in trainer.engine.adapter().items()}, 1)
+    for index in range(2):
+        trainer.train([public_segment(trainer, index)], exchange=False)
+    for name, tensor in trainer.submit().items():
+        ranks = tensor if "lora_A" in name else tensor.T
+        assert bool(ranks[:3].any(1).all())
+        assert not bool(ranks[3:].any())
+
+
+def test_rolora_trains_b_then_a_and_the_rest_is_as_it_was(make_trainer, small_job):
+    trainer = make_trainer(small_job(federation__aggregator="rolora"))
+    trained = []
+    for number in range(3):
+        trainer.begin_round(None if number else trainer.engine.adapter(), number)
+        trainer.train([public_segment(trainer, number)], exchange=False)
+        trained.append({name.split(".")[-2] for name, tensor in trainer.submit().items() if bool(tensor.any())})
+    assert trained == [{"lora_B"}, {"lora_A"}, {"lora_B"}]

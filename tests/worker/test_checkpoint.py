@@ -91,7 +91,7 @@ def test_all_damaged_is_as_none(checkpoints):
 def test_what_is_of_something_else_is_not_used(checkpoints, tmp_path, caplog):
     checkpoints.save(state(SiteProgress(0, 1)), "")
     assert SiteCheckpoints(tmp_path, RUN, "another job, site or model", Ranks()).latest() is None
-    assert "is of another job, model, number of processes or DeepSpeed stage" in caplog.text
+    assert "is of another job, model, lora_rank, number of processes or DeepSpeed stage" in caplog.text
     assert SiteCheckpoints(tmp_path, "f" * 16, "identity", Ranks()).latest() is None
     assert checkpoints.latest() is not None
 

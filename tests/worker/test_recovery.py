@@ -106,6 +106,9 @@ VARIANTS = {
     ),
     "no kept pool": ({"exchange__keep_pool": False}, {}),
     "method local": ({"method": "local"}, {}),
+    "RoLoRA, ZeRO 2": ({"federation__aggregator": "rolora"}, {"stage": 2}),
+    "FFA-LoRA and FedProx": ({"federation__aggregator": "ffa", "optimizer__proximal_mu": 10.0}, {}),
+    "fewer ranks": ({}, {"lora_rank": 3}),
     "optimizer kept over rounds, at a rate that rises and falls": (
         {
             "optimizer__lr_scheduler_type": "cosine",
@@ -122,12 +125,21 @@ def test_a_checkpoint_of_another_deepspeed_stage_is_left_aside_and_the_server_sa
     before = worker(job, stage=0)
     before.train(0, False, before.first_adapter())
     after = worker(job, stage=2)
-    assert "is of another job, model, number of processes or DeepSpeed stage" in caplog.text
+    assert "is of another job, model, lora_rank, number of processes or DeepSpeed stage" in caplog.text
     assert after.trainer.progress == SiteProgress()
     with pytest.raises(NotThere, match="was sent no adapter"):
         after.train(1, False)
     after.train(3, False, after.first_adapter(), round=1)
     assert after.trainer.progress == SiteProgress(1, 4)
+
+
+def test_a_checkpoint_of_other_ranks_is_left_aside(worker, small_job):
+    """Adam's moments of a rank that trained before would move it."""
+    job = small_job(optimizer__reset_each_round=False)
+    before = worker(job, recover=False)
+    before.train(0, False, before.first_adapter())
+    assert worker(job).trainer.progress == SiteProgress(0, 1)
+    assert worker(job, lora_rank=3).trainer.progress == SiteProgress()
 
 
 @pytest.mark.parametrize(("changes", "site"), VARIANTS.values(), ids=VARIANTS)

@@ -32,6 +32,7 @@ def build_trainer(
     job, grpo = spec.job, spec.job.grpo
     if config.model != job.model:
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
+    _check_rank(config, job)
     config.check_paths()
     task = task_named(job.task, job.verifier, job.prompt)
     problems = read_site_problems(config, task, spec)
@@ -41,7 +42,7 @@ def build_trainer(
         _check_divided(config, job)
         device = torch.device("cpu")  # DeepSpeed moves to the GPU what this rank keeps
     policy = load_policy(config, job.lora, job.prompt, device)
-    engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature)
+    engine = Engine(policy, job.optimizer, deepspeed_config, grpo.temperature, config.lora_rank)
     generator = build_generator(policy, config, ranks)
     limit = prompt_limit(policy.max_length, grpo)
     rollouts = Rollouts(policy, generator, task, ranks, grpo.max_completion_length, grpo.temperature, limit)
@@ -50,6 +51,24 @@ def build_trainer(
     step = GrpoStep(engine, task, grpo, ranks, config.micro_batch_size, job.swap)
     dp_step = DpStep(step, job.privacy) if job.privacy.mode == "dp_grpo" else None
     return Trainer(job, site, problems, rollouts, step, dp_step, propose_from, draws_key, too_long)
+
+
+def _check_rank(config: SiteConfig, job: JobConfig) -> None:
+    """The first ranks are the best part of an adapter only where `svd` has sorted them."""
+    if (rank := config.lora_rank) is None:
+        return
+    if rank > job.lora.r:
+        raise ValueError(f"lora_rank: this site's file says {rank}, but the job's lora.r is {job.lora.r}; lower it")
+    if job.federation.aggregator != "svd":
+        raise ValueError(
+            f"lora_rank: {rank} needs federation.aggregator: svd, which sorts an adapter's ranks; the job has "
+            f"{job.federation.aggregator}: set lora_rank to null, or leave the job"
+        )
+    if job.optimizer.weight_decay > 0:
+        raise ValueError(
+            f"lora_rank: the job's optimizer.weight_decay {job.optimizer.weight_decay:g} would move the ranks that are "
+            "not trained; set lora_rank to null"
+        )
 
 
 def _check_divided(config: SiteConfig, job: JobConfig) -> None:

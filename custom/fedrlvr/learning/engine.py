@@ -68,18 +68,11 @@ class Engine:
         stage = zero_stage(deepspeed_config)
         self.scorer = Scorer(policy, temperature, partitioned=stage == 3)
         self.lora_parameters = [p for p in policy.model.parameters() if p.requires_grad]
-        torch_optimizer = torch.optim.AdamW(
-            self.lora_parameters,
-            lr=optimizer.learning_rate,
-            betas=optimizer.betas,
-            eps=optimizer.adam_epsilon,
-            weight_decay=optimizer.weight_decay,
-        )
         dtype = self.lora_parameters[0].dtype
         self._whole_gradients = stage == 0 and dtype == torch.float32
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=self.scorer,
-            optimizer=torch_optimizer,
+            optimizer=_adamw(self.lora_parameters, optimizer),
             config=deepspeed_config | _own_settings(optimizer, dtype),
         )
         self.device = policy.model.device
@@ -249,6 +242,16 @@ class Engine:
         factors = self._factors.for_peft()
         if dist.get_rank() == 0:
             self.policy.model.save_pretrained(path, safe_serialization=True, state_dict=factors)
+
+
+def _adamw(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.adam_epsilon,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def _own_settings(optimizer: OptimizerSettings, dtype: torch.dtype) -> dict:

@@ -138,7 +138,8 @@ class SiteCheckpoints:
         same = json.loads((path / "state.json").read_text(encoding="utf-8")).get("identity") == self.identity
         if not same:
             LOGGER.warning(
-                "checkpoint not used: %s is of another job, model, number of processes or DeepSpeed stage", path
+                "checkpoint not used: %s is of another job, model, lora_rank, number of processes or DeepSpeed stage",
+                path,
             )
         return same
 

@@ -39,6 +39,8 @@ class Service:
         self.trainer = build_trainer(spec, setup.site, config, ranks, setup.propose_from, setup.draws_key)
         shapes = adapter_spec(self.trainer.engine.adapter())
         cut = {"processes": ranks.world_size, "optimizer": self.trainer.engine.optimizer_shapes()}
+        if config.lora_rank is not None:  # Adam's moments of other ranks would move those that are frozen now
+            cut["lora_rank"] = config.lora_rank
         identity = run_identity(spec.job, spec.public_sha256, site=setup.site, spec=shapes, **cut)
         self._checkpoints = SiteCheckpoints(config.state_dir / "checkpoints", spec.run, identity, ranks)
         self._recovery = Recovery(self.trainer, self._checkpoints)
