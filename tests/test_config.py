@@ -104,6 +104,31 @@ def test_values_that_no_optimizer_takes_are_refused_before_the_job_starts(load, 
     assert override.split("=")[0] in refusal(load, override)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["grpo.loss_type=cispo"], "grpo.epsilon_high is None, but with grpo.loss_type: cispo it is the most"),
+        (["grpo.loss_type=cispo", "grpo.epsilon_high=0.28"], "needs to be at least 1; set it, such as 5.0"),
+        (
+            ["grpo.loss_type=cispo", "grpo.epsilon_high=5", "grpo.delta=7"],
+            "grpo.delta is 7.0, but grpo.loss_type: cispo",
+        ),
+        (["grpo.delta=1.2"], "grpo.delta is 1.2, but it must be more than 1.2, which is 1 + grpo.epsilon_high"),
+        (["grpo.delta=1.25", "grpo.epsilon_high=0.28"], "must be more than 1.28"),
+        (["grpo.delta=1"], "grpo.delta"),
+        (["grpo.top_entropy_quantile=0"], "grpo.top_entropy_quantile"),
+        (["grpo.entropy_coef=-0.1"], "grpo.entropy_coef"),
+    ],
+)
+def test_bounds_of_a_loss_that_make_no_sense_are_refused_with_the_reason(load, overrides, said):
+    assert said in refusal(load, *overrides)
+
+
+def test_bounds_of_a_loss_that_make_sense_are_taken(load):
+    load("grpo.loss_type=cispo", "grpo.epsilon_high=5", "grpo.importance_sampling_level=sequence")
+    load("grpo.loss_type=dapo", "grpo.delta=1.3", "grpo.epsilon_high=0.28", "grpo.top_entropy_quantile=0.2")
+
+
 def test_what_is_no_list_is_said_to_be_none(load):
     assert "prompt.examples: expected a list (found 3)" in refusal(load, "prompt.examples=3")
 

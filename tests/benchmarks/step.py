@@ -1,6 +1,6 @@
 """What a whole GRPO step costs, sampling and training, beside TRL's GRPOTrainer with the same settings.
 
-    pip install -c app_configs/constraints.txt -e '.[bench]'
+    pip install -c app_configs/constraints.txt -e '.[test]'
     python tests/benchmarks/step.py
     python tests/benchmarks/step.py --only early --rounds 9
     python tests/benchmarks/step.py --only whole --profile       # what a step of ours spends its time on

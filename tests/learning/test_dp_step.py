@@ -212,6 +212,9 @@ def test_an_empty_sample_is_a_step_like_any_other(make_trainer, small_job, monke
     [
         ({"grpo__num_minibatches": 2}, "grpo.num_minibatches is 2, but privacy.mode: dp_grpo needs 1"),
         ({"grpo__loss_type": "grpo"}, "grpo.loss_type is grpo, but privacy.mode: dp_grpo needs dr_grpo"),
+        ({"grpo__loss_type": "dapo"}, "grpo.loss_type is dapo, but privacy.mode: dp_grpo needs dr_grpo"),
+        ({"grpo__top_entropy_quantile": 0.2}, "grpo.top_entropy_quantile is 0.2, but .* needs 1.0"),
+        ({"grpo__entropy_coef": 0.1}, "grpo.entropy_coef is 0.1, but .* needs 0.0"),
         ({"grpo__scale_rewards": "batch"}, "needs group or none"),
         ({"privacy__noise_multiplier": 0.0}, r"greater than or equal to 0\.05"),
     ],

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedrlvr.algorithms.advantages import group_advantages
+from fedrlvr.learning.batch import collate
 from fedrlvr.learning.finite import NotFinite
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.scorer import Scorer
@@ -58,7 +59,7 @@ def test_the_first_gradient_is_the_policy_gradient(make_trainer, small_job):
     assert metrics["clip_ratio/region_mean"] == 0.0
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo"])
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo"])
 def test_groups_without_spread_change_nothing_but_the_time(make_trainer, small_job, loss_type):
     """Keeping them in (as beta > 0 does) gives the same step as leaving them out."""
     adapters = []
@@ -78,11 +79,24 @@ def test_without_any_signal_no_step_is_taken(make_trainer, job):
     assert all(torch.equal(t, before[n]) for n, t in trainer.engine.adapter().items())
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo"])
-def test_micro_batches_change_neither_the_step_nor_the_logged_loss(make_trainer, small_job, loss_type):
+@pytest.mark.parametrize(
+    "grpo",
+    [
+        {"loss_type": "grpo"},
+        {"loss_type": "bnpo"},
+        {"loss_type": "dr_grpo"},
+        {"loss_type": "dapo", "importance_sampling_level": "sequence"},
+        {"loss_type": "cispo", "epsilon_high": 5.0, "num_minibatches": 2},
+        {"entropy_coef": 0.1},
+        {"top_entropy_quantile": 0.3, "entropy_coef": 0.1, "beta": 0.1},
+        {"top_entropy_quantile": 0.3, "num_minibatches": 2, "num_iterations": 2, "delta": 3.0},
+    ],
+    ids=str,
+)
+def test_micro_batches_change_neither_the_step_nor_the_logged_loss(make_trainer, small_job, grpo):
     adapters, losses = [], []
     for size in (1, 5, 64):
-        trainer = make_trainer(small_job(grpo__loss_type=loss_type), micro_batch_size=size)
+        trainer = make_trainer(small_job(**{f"grpo__{name}": v for name, v in grpo.items()}), micro_batch_size=size)
         metrics = trainer.step(with_rewards(groups_of(trainer), MIXED), np.random.default_rng(0))
         adapters.append(trainer.engine.adapter())
         losses.append(metrics["loss"])
@@ -90,6 +104,52 @@ def test_micro_batches_change_neither_the_step_nor_the_logged_loss(make_trainer,
     for other in adapters[1:]:
         for name, tensor in adapters[0].items():
             torch.testing.assert_close(tensor, other[name], atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_entropies_have_their_part_in_the_gradient_in_every_stage(make_trainer, small_job, stage):
+    """Without a reward signal the bonus is all that is left, and the policy becomes less certain; the loss is minus
+    the mean entropy of all tokens."""
+    trainer = make_trainer(small_job(grpo__entropy_coef=1.0, optimizer__learning_rate=2e-3), stage=stage)
+    groups = with_rewards(groups_of(trainer), [[0] * 4] * 4)
+    rows = [trainer.step.row(group.problem, c) for group in groups for c in group.completions]
+    means = []
+    for i in range(4):
+        found = [value for values in trainer.step.score(rows, entropies=True) for value in values]
+        means.append(sum(found) / len(found))
+        metrics = trainer.step(groups, np.random.default_rng(i))
+        assert metrics["loss"] == pytest.approx(-means[-1], abs=1e-5)
+    assert means == sorted(means)
+    assert means[-1] > means[0] + 0.01
+
+
+def test_only_the_share_with_the_highest_entropy_moves_the_policy(make_trainer, small_job):
+    """The norm of the gradient is that of a plain step in which the other tokens' advantage is 0."""
+    hot = {"grpo__temperature": 3.0, "optimizer__max_grad_norm": 1e9}  # else one token alone has a gradient
+    trainer = make_trainer(small_job(grpo__top_entropy_quantile=0.4, **hot))
+    groups = with_rewards(groups_of(trainer), MIXED)
+    engine, advantages = trainer.engine, np.concatenate(group_advantages(groups))
+    rows = [trainer.step.row(group.problem, c) for group in groups for c in group.completions]
+    entropies = [torch.tensor(values) for values in trainer.step.score(rows, entropies=True)]
+    threshold = torch.quantile(torch.cat(entropies), 0.6)
+    batch = collate(rows, engine.policy.pad_id, engine.device)
+    logprobs, loss = engine.scorer(batch), 0.0
+    for row, values, advantage in zip(logprobs, entropies, advantages, strict=True):
+        loss = loss - float(advantage) * row[: len(values)][values >= threshold].sum() / (len(rows) * 20)
+    gradients = torch.autograd.grad(loss, engine.lora_parameters)
+    expected = float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+    metrics = trainer.step(groups, np.random.default_rng(0))
+    assert metrics["grad_norm"] == pytest.approx(expected, rel=1e-3)
+    plain = make_trainer(small_job(**hot))
+    assert plain.step(groups, np.random.default_rng(0))["grad_norm"] != pytest.approx(expected, rel=0.1)
+
+
+def test_where_no_token_of_high_entropy_has_an_advantage_no_step_is_taken(make_trainer, small_job):
+    trainer = make_trainer(small_job(grpo__top_entropy_quantile=0.5))
+    before = trainer.engine.adapter()
+    metrics = trainer.step(with_rewards(groups_of(trainer), [[0] * 4] * 4), np.random.default_rng(0))
+    assert metrics["optimizer_steps"] == 0
+    assert all(torch.equal(t, before[n]) for n, t in trainer.engine.adapter().items())
 
 
 def test_passes_and_minibatches_multiply(make_trainer, small_job):
@@ -174,8 +234,9 @@ class OneOfTwo(Ranks):
         return self.told
 
 
-def test_the_loss_is_the_sum_over_ranks(make_trainer, job):
-    told = []
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.1])
+def test_the_loss_is_the_sum_over_ranks(make_trainer, small_job, entropy_coef):
+    told, job = [], small_job(grpo__entropy_coef=entropy_coef)
     for rank in (0, 1):
         trainer = make_trainer(job, micro_batch_size=3)
         trainer.step.ranks = OneOfTwo(rank, 2)
@@ -189,13 +250,13 @@ def test_the_loss_is_the_sum_over_ranks(make_trainer, job):
 
 @pytest.fixture
 def forwards(monkeypatch):
-    """The rows of each forward pass, and whether it kept a graph."""
+    """The rows of each forward pass, whether it kept a graph, and whether it computed entropies."""
     seen = []
     real = Scorer.forward
 
-    def forward(scorer, batch):
-        seen.append((len(batch.rows), torch.is_grad_enabled()))
-        return real(scorer, batch)
+    def forward(scorer, batch, entropies=False):
+        seen.append((len(batch.rows), torch.is_grad_enabled(), entropies))
+        return real(scorer, batch, entropies)
 
     monkeypatch.setattr(Scorer, "forward", forward)
     return seen
@@ -212,7 +273,7 @@ def test_where_the_ratio_is_1_each_row_with_a_signal_has_one_forward_pass_and_th
     groups = unscored(with_rewards(groups_of(trainer), [[1, 0, 0, 0], [0] * 4, [1] * 4, [1, 0.5, 0, 0.5]]))
     del forwards[:]
     metrics = trainer.step(groups, np.random.default_rng(0))
-    assert forwards == [(6, True)]  # the last group's middle two are as good as its mean
+    assert forwards == [(6, True, False)]  # the last group's middle two are as good as its mean
     assert metrics["clip_ratio/region_mean"] == 0.0
 
 
@@ -221,7 +282,22 @@ def test_what_trains_in_several_steps_is_scored_first_without_a_graph(make_train
     groups = unscored(with_rewards(groups_of(trainer), MIXED))
     del forwards[:]
     trainer.step(groups, np.random.default_rng(0))
-    assert forwards == [(8, False), (4, True), (4, True)]
+    assert forwards == [(8, False, False), (4, True, False), (4, True, False)]
+
+
+def test_entropies_are_computed_where_they_are_asked_for_and_with_a_graph_only_for_the_bonus(
+    make_trainer, small_job, forwards
+):
+    """All 16 completions count in the quantile, 8 of them have a signal; all count in the bonus."""
+    for grpo, expected in (
+        ({"grpo__top_entropy_quantile": 0.99}, [(16, False, True), (8, True, False)]),
+        ({"grpo__entropy_coef": 0.1}, [(16, True, True)]),
+    ):
+        trainer = make_trainer(small_job(**grpo))
+        groups = with_rewards(groups_of(trainer), MIXED)
+        del forwards[:]
+        trainer.step(groups, np.random.default_rng(0))
+        assert forwards == expected
 
 
 def test_old_logprobs_that_sampling_kept_are_those_of_scoring(make_trainer, small_job):

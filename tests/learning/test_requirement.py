@@ -13,8 +13,8 @@ from fedrlvr.site_config import LocalModel
 LORA = {"r": 4, "target_modules": "all-linear"}
 
 
-def job() -> JobConfig:
-    return JobConfig(task="protocol", model="x", grpo={"max_completion_length": 16}, lora=LORA)
+def job(**grpo) -> JobConfig:
+    return JobConfig(task="protocol", model="x", grpo={"max_completion_length": 16} | grpo, lora=LORA)
 
 
 @pytest.fixture
@@ -89,6 +89,14 @@ def test_fewer_rows_and_checkpointing_need_less(worked_out):
     all_rows = worked_out(micro_batch_size=64).training
     assert worked_out(micro_batch_size=8).training < all_rows / 6
     assert worked_out(micro_batch_size=64, gradient_checkpointing=True).training < all_rows
+
+
+@pytest.mark.parametrize("grpo", [{"entropy_coef": 0.1}, {"top_entropy_quantile": 0.2}])
+def test_entropies_need_a_second_place_for_logits(model_path, worked_out, policy, grpo):
+    """Of 8 rows in a micro-batch with 16 tokens each, in float32."""
+    site = LocalModel(model_path=model_path, micro_batch_size=8)
+    need = requirement(site, job(**grpo), 0, 10, None)
+    assert need.training - worked_out(micro_batch_size=8).training == 8 * 16 * policy.embeddings * 4
 
 
 def test_sampling_is_for_the_completions_of_a_step_of_one_rank_or_as_many_as_there_is_room_for(worked_out):

@@ -86,6 +86,23 @@ def test_a_way_is_taken_if_it_computes_what_the_model_computes_and_the_log_says_
     assert found[1].tolist()[1:] == [0.0] * 4  # where there is no token
 
 
+@pytest.mark.parametrize("architecture", ["llama", "olmo3", "gpt_oss", "bloom"])
+def test_all_ways_have_the_same_entropies_and_gradients(architecture):
+    scorer = Scorer(policy(made(architecture, **WAYS[architecture][0])), temperature=0.9)
+    batch, found = collate(ROWS, 0, torch.device("cpu")), []
+    factors = torch.randn(2, *batch.mask.shape, generator=torch.Generator().manual_seed(0))
+    trained = [parameter for parameter in scorer.parameters() if parameter.requires_grad]
+    for way in [scorer._plain, scorer._padded, *([scorer._packed] if scorer.packs else [])]:
+        values = way(batch, entropies=True)
+        found.append([values.detach(), *torch.autograd.grad((values * factors).sum(), trained, allow_unused=True)])
+        assert not bool(values[:, ~batch.mask].any())
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)
+    assert 0.1 < float(found[0][0][1][batch.mask].mean()) < 3.7  # log of 40 tokens
+    assert max(float(gradient.abs().max()) for gradient in found[0][1:] if gradient is not None) > 1e-2
+
+
 class Shifting(LlamaForCausalLM):
     """Its logits are not a function of hidden states alone."""
 

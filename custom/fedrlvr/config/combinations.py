@@ -65,11 +65,37 @@ def check_evaluation(evaluation: EvaluationSettings) -> None:
         )
 
 
+def check_loss(grpo: GrpoSettings) -> None:
+    high = grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high
+    if grpo.loss_type == "cispo":
+        if grpo.epsilon_high is None or grpo.epsilon_high < 1:
+            raise ValueError(
+                f"grpo.epsilon_high is {grpo.epsilon_high}, but with grpo.loss_type: cispo it is the most that a ratio "
+                "can be, not what is added to 1, and needs to be at least 1; set it, such as 5.0"
+            )
+        if grpo.delta is not None:
+            raise ValueError(
+                f"grpo.delta is {grpo.delta}, but grpo.loss_type: cispo has no clip to which it could be the other "
+                "side; leave it out, and bound the ratio by grpo.epsilon_high"
+            )
+    elif grpo.delta is not None and grpo.delta <= 1 + high:
+        raise ValueError(
+            f"grpo.delta is {grpo.delta}, but it must be more than {1 + high:g}, which is 1 + grpo.epsilon_high (or "
+            "epsilon): below that it would clip good tokens before their own bound does; raise it, or leave it out"
+        )
+
+
 def check_privacy(privacy: PrivacySettings, grpo: GrpoSettings) -> None:
     """One problem may influence its own group's gradient only, or the noise would not hide it."""
     if privacy.mode != "dp_grpo":
         return
-    needed = {"num_minibatches": [1], "loss_type": ["dr_grpo"], "scale_rewards": ["group", "none"]}
+    needed = {
+        "num_minibatches": [1],
+        "loss_type": ["dr_grpo"],
+        "scale_rewards": ["group", "none"],
+        "top_entropy_quantile": [1.0],  # the quantile is of all problems' tokens
+        "entropy_coef": [0.0],  # the bonus is divided by their number
+    }
     for key, values in needed.items():
         if (found := getattr(grpo, key)) not in values:
             allowed = " or ".join(map(str, values))

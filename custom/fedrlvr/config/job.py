@@ -8,6 +8,7 @@ from fedrlvr.config.base import Settings
 from fedrlvr.config.combinations import (
     check_averaging,
     check_evaluation,
+    check_loss,
     check_privacy,
     check_rewards,
     check_schedule,
@@ -51,6 +52,7 @@ class JobConfig(Settings):
         check_schedule(self.exchange, self.total_segments)
         check_swap(self.swap, self.grpo)
         check_rewards(self.grpo)
+        check_loss(self.grpo)
         check_evaluation(self.evaluation)
         check_privacy(self.privacy, self.grpo)
         check_averaging(self.federation, self.optimizer, self.method)

@@ -38,11 +38,33 @@ class GrpoSettings(Settings):
     num_iterations: int = Field(1, ge=1, le=1000, description="Passes over each sampled batch.")
     num_minibatches: int = Field(1, ge=1, description="Optimizer steps in each pass.")
     epsilon: float = Field(0.2, gt=0, lt=1, description="The probability ratio is clipped below 1 - epsilon.")
-    epsilon_high: float | None = Field(None, gt=0, description="It is clipped above 1 + this; null: as `epsilon`.")
+    epsilon_high: float | None = Field(
+        None,
+        gt=0,
+        description="It is clipped above 1 + this; null: as `epsilon`. With `cispo` it is the bound itself, as in TRL.",
+    )
+    delta: float | None = Field(
+        None,
+        gt=1,
+        description="With a negative advantage it is held to this, over 1 + `epsilon_high`; null: free.",
+    )
+    importance_sampling_level: Literal["token", "sequence"] = Field(
+        "token", description="The ratio is a token's, or a completion's: the geometric mean of its tokens' (GSPO)."
+    )
     beta: float = Field(0.0, ge=0, description="Weight of the KL divergence from the base model in the loss.")
-    loss_type: Literal["grpo", "bnpo", "dr_grpo"] = Field(
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = Field(
         "dr_grpo",
-        description="Token losses are divided by the completion's length, by all tokens of the step, or by a constant.",
+        description="Token losses are divided by the completion's length, all tokens of the step (also `dapo`, "
+        "`cispo`), or a constant.",
+    )
+    top_entropy_quantile: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="The policy loss is of this share of a step's tokens: those of the highest entropy.",
+    )
+    entropy_coef: float = Field(
+        0.0, ge=0, description="Weight of the entropy bonus in the loss: the mean entropy of the tokens of that share."
     )
     reward_weights: Annotated[dict[RewardName, Weight], Field(min_length=1)] = Field(
         {"accuracy": 1.0},
@@ -56,6 +78,10 @@ class GrpoSettings(Settings):
     )
     negative_advantage_scale: float = Field(1.0, ge=0, description="Factor on negative advantages.")
     mask_truncated_completions: bool = Field(False, description="Leave completions that hit the limit out of the loss.")
+
+    @property
+    def needs_entropies(self) -> bool:
+        return self.top_entropy_quantile < 1 or self.entropy_coef > 0
 
 
 class OptimizerSettings(Settings):

@@ -9,7 +9,8 @@ import torch
 @dataclass(frozen=True)
 class Row:
     """One completion with its prompt, ready for a training step. `old_logprobs` and `reference_logprobs` have one
-    number per completion token, or are empty: not known, or not needed; so do `sender_logprobs` of a swapped one."""
+    number per completion token, or are empty: not known, or not needed; so do `sender_logprobs` of a swapped one.
+    `entropy_mask` says which tokens are among those of high entropy; empty: all."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
@@ -18,18 +19,20 @@ class Row:
     sender_logprobs: tuple[float, ...] = ()
     advantage: float = 0.0
     swapped: bool = False
+    entropy_mask: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
 class Batch:
     """Padded rows: `input_ids` and `attention_mask` N x (P + T), all others of tokens N x T. `mask` says which
-    completion tokens there are."""
+    completion tokens there are, `entropy_mask` which of them are in the policy loss."""
 
     rows: tuple[Row, ...]
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     completion_ids: torch.Tensor
     mask: torch.Tensor
+    entropy_mask: torch.Tensor
     old_logprobs: torch.Tensor
     reference_logprobs: torch.Tensor
     sender_logprobs: torch.Tensor
@@ -48,11 +51,13 @@ def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
     width = max(len(row.completion_ids) for row in rows)
     ids = torch.full((len(rows), prompt_width + width), pad_id)
     attention = torch.zeros_like(ids)
+    high = torch.zeros((len(rows), width), dtype=torch.bool)
     old, reference, sender = torch.zeros((3, len(rows), width))
     for i, row in enumerate(rows):
         start, length = prompt_width - len(row.prompt_ids), len(row.completion_ids)
         ids[i, start : prompt_width + length] = torch.tensor(row.prompt_ids + row.completion_ids)
         attention[i, start : prompt_width + length] = 1
+        high[i, :length] = torch.tensor(row.entropy_mask) if row.entropy_mask else True
         if row.old_logprobs:
             old[i, :length] = torch.tensor(row.old_logprobs)
         if row.reference_logprobs:
@@ -65,6 +70,7 @@ def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
         attention_mask=attention.to(device),
         completion_ids=ids[:, prompt_width:].to(device),
         mask=attention[:, prompt_width:].bool().to(device),
+        entropy_mask=high.to(device),
         old_logprobs=old.to(device),
         reference_logprobs=reference.to(device),
         sender_logprobs=sender.to(device),

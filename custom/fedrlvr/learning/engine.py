@@ -116,13 +116,17 @@ class Engine:
                 for part in self._training_parts:
                     part.training = False
 
-    def logprobs(self, batch: Batch) -> torch.Tensor:
-        """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled."""
-        return self._forward(batch)
+    def logprobs(self, batch: Batch, entropies: bool = False) -> torch.Tensor:
+        """log pi(token) / temperature of every completion token, float32, shape NT; with gradient where enabled. With
+        `entropies`, shape 2NT: these, and the entropies of the tokens' distributions."""
+        return self._forward(batch, entropies)
 
     @torch.no_grad()
-    def score(self, rows: Sequence[Row], micro_batch_size: int, reference: bool = False) -> list[tuple[float, ...]]:
-        """Log-probabilities of each row's completion tokens under the policy, or under the frozen base model."""
+    def score(
+        self, rows: Sequence[Row], micro_batch_size: int, reference: bool = False, entropies: bool = False
+    ) -> list[tuple[float, ...]]:
+        """Log-probabilities of each row's completion tokens under the policy, or under the frozen base model; with
+        `entropies`, those of the tokens' distributions in their place."""
         scores: list[tuple[float, ...]] = [()] * len(rows)
         pad = self.policy.pad_id
         one_token = collate([Row((pad,), (pad,))], pad, self.device)
@@ -130,7 +134,8 @@ class Engine:
         with adapter, in_step(self.scorer, lambda: self.logprobs(one_token)):
             for part in micro_batches(rows, micro_batch_size):
                 some = [rows[i] for i in part]
-                values = self.logprobs(collate(some, pad, self.device)).cpu()
+                values = self.logprobs(collate(some, pad, self.device), entropies)
+                values = (values[1] if entropies else values).cpu()
                 for i, row, v in zip(part, some, values, strict=True):
                     scores[i] = tuple(v[: len(row.completion_ids)].tolist())
         return scores

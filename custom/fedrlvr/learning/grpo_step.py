@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from fedrlvr.algorithms.advantages import group_advantages
-from fedrlvr.algorithms.loss import StepSize, clipped_objective, kl_to_reference, token_weights
+from fedrlvr.algorithms.entropy import high_entropy_masks
+from fedrlvr.algorithms.loss import StepSize, kl_to_reference, policy_objective, token_weights
 from fedrlvr.algorithms.off_policy import capped_ratio_objective, shaped_objective
 from fedrlvr.algorithms.rewards import total_reward
 from fedrlvr.config import GrpoSettings, SwapSettings
@@ -25,8 +26,8 @@ class GrpoStep:
     """`num_iterations` passes over a batch of groups, `num_minibatches` optimizer steps each.
 
     Completions that cannot move the policy are left out: those of groups whose advantages are all 0, others with
-    advantage 0, and masked ones. With `beta` > 0 the KL term needs all that are not masked. The loss is still divided
-    by what it would be divided by with them, so leaving some out only saves time.
+    advantage 0, and masked ones. With `beta` > 0 the KL term needs all that are not masked, and so do entropies. The
+    loss is still divided by what it would be divided by with them, so leaving some out only saves time.
     """
 
     def __init__(
@@ -58,17 +59,18 @@ class GrpoStep:
         for iteration in range(self.settings.num_iterations if rows else 0):
             order = random.permutation(len(rows))
             for number, part in enumerate(np.array_split(order, self.settings.num_minibatches)):
-                if len(part):
+                if some := self._of_high_entropy([rows[i] for i in part]):
                     if rates:
                         self.engine.set_learning_rate(rates[iteration * self.settings.num_minibatches + number])
                     seed = int(random.integers(2**63)) if self.engine.random_dropout else 0
                     with self.engine.training(seed):
-                        self._optimizer_step([rows[i] for i in part], size, meter)
+                        self._optimizer_step(some, size, meter)
         return meter.means()
 
     def rows(self, groups: Sequence[Group]) -> list[Row]:
-        """Every completion that moves the policy, with its advantage."""
+        """Every completion that moves the policy or counts among its tokens' entropies, with its advantage."""
         settings = self.settings
+        all_count = settings.beta > 0 or settings.needs_entropies
         advantages = group_advantages(
             groups, settings.scale_rewards, settings.negative_advantage_scale, lambda made: total_reward(made, settings)
         )
@@ -76,7 +78,7 @@ class GrpoStep:
             self.row(group.problem, completion, float(advantage))
             for group, values in zip(groups, advantages, strict=True)
             for completion, advantage in zip(group.completions, values, strict=True)
-            if (advantage != 0 or settings.beta > 0) and self._in_loss(completion)
+            if (advantage != 0 or all_count) and self._in_loss(completion)
         ]
 
     def row(self, problem: Problem, completion: Completion, advantage: float = 0.0) -> Row:
@@ -102,28 +104,37 @@ class GrpoStep:
             rows = [replace(row, reference_logprobs=r) for row, r in zip(rows, references, strict=True)]
         return rows
 
-    def score(self, rows: Sequence[Row], reference: bool = False) -> list[tuple[float, ...]]:
-        """Log-probabilities of the rows' completions under the current policy, or under the frozen base model."""
-        return self.ranks.gather(self.engine.score(self.ranks.share(rows), self.micro_batch_size, reference))
+    def score(self, rows: Sequence[Row], reference: bool = False, entropies: bool = False) -> list[tuple[float, ...]]:
+        """Log-probabilities of the rows' completions under the current policy, or under the frozen base model; with
+        `entropies`, those of the tokens' distributions in their place."""
+        mine = self.ranks.share(rows)
+        return self.ranks.gather(self.engine.score(mine, self.micro_batch_size, reference, entropies))
 
     def loss(self, rows: Sequence[Row], size: StepSize, meter: "Meter") -> torch.Tensor:
         """The part that these rows have in the loss of a step of `size`."""
         settings = self.settings
         batch = collate(rows, self.engine.policy.pad_id, self.engine.device)
-        logprobs = self.engine.logprobs(batch)
+        with_entropies = settings.entropy_coef > 0
+        values = self.engine.logprobs(batch, with_entropies)
+        logprobs = values[0] if with_entropies else values
         old = logprobs.detach() if self.one_step else batch.old_logprobs
-        objective, clipped = clipped_objective(logprobs, old, batch.advantages, settings.epsilon, settings.epsilon_high)
+        objective, clips = policy_objective(logprobs, old, batch.advantages, batch.mask, settings)
         if self.swap.off_policy != "receiver":
             swapped = batch.swapped.unsqueeze(-1)
             objective = torch.where(swapped, self._off_policy(logprobs, batch), objective)
-            clipped = clipped & ~swapped
+            clips = {name: clipped & ~swapped for name, clipped in clips.items()}
         loss_per_token = -objective
+        if settings.top_entropy_quantile < 1:
+            loss_per_token = loss_per_token * batch.entropy_mask
         if settings.beta > 0:
             divergence = kl_to_reference(logprobs, batch.reference_logprobs)
             loss_per_token = loss_per_token + settings.beta * divergence
             meter.tokens("kl", divergence, batch.mask)
         loss = (loss_per_token * token_weights(batch.mask, settings.loss_type, size)).sum()
-        meter.tokens("clip_ratio/region_mean", clipped.float(), batch.mask)
+        if with_entropies:
+            loss = loss - settings.entropy_coef * (values[1] * batch.entropy_mask).sum() / size.entropy_tokens
+        for name, clipped in clips.items():  # where a completion has one value, its first token stands for it
+            meter.tokens(name, clipped.float(), batch.mask[:, : clipped.shape[1]])
         meter.ratios((logprobs - old).detach().exp(), batch.mask & batch.swapped.unsqueeze(-1))
         return loss
 
@@ -132,6 +143,20 @@ class GrpoStep:
         if self.swap.off_policy == "shaped":
             return shaped_objective(logprobs, batch.advantages, self.swap.shaping_gamma)
         return capped_ratio_objective(logprobs, batch.sender_logprobs, batch.advantages, self.swap.ratio_cap)
+
+    def _of_high_entropy(self, rows: list[Row]) -> list[Row]:
+        """The rows of an optimizer step, with the mask of `top_entropy_quantile`; those that then have no part in the
+        loss are left out. Entropies are those of the policy now, without dropout, of the whole step: micro-batches of
+        any size give the same masks."""
+        settings = self.settings
+        if settings.top_entropy_quantile == 1 or not rows:
+            return rows
+        masks = high_entropy_masks(self.score(rows, entropies=True), settings.top_entropy_quantile)
+        return [
+            replace(row, entropy_mask=mask)
+            for row, mask in zip(rows, masks, strict=True)
+            if settings.beta > 0 or (any(mask) and (row.advantage != 0 or settings.entropy_coef > 0))
+        ]
 
     def _in_loss(self, completion: Completion) -> bool:
         masked = completion.truncated and self.settings.mask_truncated_completions
@@ -143,6 +168,9 @@ class GrpoStep:
         return StepSize(len(completions) / minibatches, tokens / minibatches, self.settings.max_completion_length)
 
     def _optimizer_step(self, rows: list[Row], size: StepSize, meter: "Meter") -> None:
+        if self.settings.entropy_coef > 0:
+            tokens = sum(sum(row.entropy_mask) if row.entropy_mask else len(row.completion_ids) for row in rows)
+            size = replace(size, entropy_tokens=tokens)
         # All ranks must run the same number of micro-batches, as they communicate in each. A rank without rows left
         # runs one row with weight 0.
         ranks = self.ranks.world_size

@@ -1,4 +1,4 @@
-"""Log-probabilities from hidden states, a few rows of logits at a time.
+"""Log-probabilities and entropies from hidden states, a few rows of logits at a time.
 
 Logits of a whole batch are by far its largest tensor: rows x tokens x vocabulary, several times over. Here they exist
 for a few tokens at once, in the forward pass alone: the head is frozen and every token's log-probability depends on its
@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
+from fedrlvr.algorithms.entropy import token_entropies
 from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.learning.partitioned import whole
 
@@ -37,25 +38,30 @@ class Head:
     def logits(self, hidden_MD: torch.Tensor) -> torch.Tensor:
         return self._model(inputs_embeds=hidden_MD.unsqueeze(0), use_cache=False).logits[0]
 
-    def logprobs(self, hidden_MD: torch.Tensor, token_ids_M: torch.Tensor, temperature: float) -> torch.Tensor:
-        """log softmax(logits / temperature) at the given tokens, float32, shape M. In chunks, unless weights of the
-        head train: their derivative is not taken on the way."""
+    def logprobs(
+        self, hidden_MD: torch.Tensor, token_ids_M: torch.Tensor, temperature: float, entropies: bool = False
+    ) -> torch.Tensor:
+        """log softmax(logits / temperature) at the given tokens, float32, shape M; with `entropies`, 2M: these, and the
+        entropies of the tokens' distributions. In chunks, unless weights of the head train: their derivative is not
+        taken on the way."""
         wanted = torch.is_grad_enabled() and (hidden_MD.requires_grad or not self.frozen)
         if wanted and not self.frozen:
-            return token_logprobs(self.logits(hidden_MD), token_ids_M, temperature)
+            return from_logits(self.logits(hidden_MD), token_ids_M, temperature, entropies)
         with whole(self._parameters):
-            return _InChunks.apply(hidden_MD, token_ids_M, self, temperature, wanted)
+            return _InChunks.apply(hidden_MD, token_ids_M, self, temperature, wanted, entropies)
 
-    def write_logits(self, hidden_MD: torch.Tensor, place_MV: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def write_logits(self, hidden_MD: torch.Tensor, place_MV: torch.Tensor) -> Callable[..., torch.Tensor]:
         """Write the logits into `place_MV`. Returns what maps a gradient of the logits to one of the hidden states,
-        where these require one."""
+        where these require one; all its calls but the last are told that there is another one."""
         if self._weight is not None:
             torch.mm(hidden_MD.detach(), self._weight.T, out=place_MV)
-            return lambda gradient: gradient @ self._weight
+            return lambda gradient, another=False: gradient @ self._weight
         with torch.set_grad_enabled(hidden_MD.requires_grad):
             logits = self.logits(hidden_MD)
         place_MV.copy_(logits.detach())
-        return lambda gradient: torch.autograd.grad(logits, hidden_MD, gradient.to(logits.dtype))[0]
+        return lambda gradient, another=False: torch.autograd.grad(
+            logits, hidden_MD, gradient.to(logits.dtype), retain_graph=another
+        )[0]
 
     @cached_property
     @torch.no_grad()
@@ -66,6 +72,14 @@ class Head:
             return None
         some = torch.linspace(-100, 100, layer.in_features, device=layer.weight.device).unsqueeze(0)
         return layer.weight if torch.allclose(self.logits(some), some @ layer.weight.T, rtol=1e-5) else None
+
+
+def from_logits(
+    logits_NTV: torch.Tensor, token_ids_NT: torch.Tensor, temperature: float, entropies: bool
+) -> torch.Tensor:
+    """As `Head.logprobs`, from logits that are there: shape NT, or 2NT."""
+    logprobs = token_logprobs(logits_NTV, token_ids_NT, temperature)
+    return torch.stack([logprobs, token_entropies(logits_NTV, temperature)]) if entropies else logprobs
 
 
 def _without_hooks(module: torch.nn.Module, modules: dict[str, torch.nn.Module | None]) -> torch.nn.Module:
@@ -89,27 +103,38 @@ def _given(decoder: torch.nn.Module) -> torch.nn.Module:
 
 class _InChunks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden_MD, token_ids_M, head: Head, temperature: float, wanted: bool):
+    def forward(ctx, hidden_MD, token_ids_M, head: Head, temperature: float, wanted: bool, entropies: bool):
         rows = min(len(hidden_MD), max(1, LOGITS_AT_ONCE // head.vocabulary))
-        values = hidden_MD.new_empty(len(hidden_MD), dtype=torch.float32)
-        derivative = torch.empty_like(hidden_MD) if wanted else None
+        kinds, shape = 1 + entropies, (2,) if entropies else ()
+        values = hidden_MD.new_empty((*shape, len(hidden_MD)), dtype=torch.float32)
+        derivative = hidden_MD.new_empty((*shape, *hidden_MD.shape)) if wanted else None
         # One place for all chunks, and every sum in it: new memory of that size costs more than the sums.
-        place = hidden_MD.new_empty((rows, head.vocabulary), dtype=torch.float32)
+        place = hidden_MD.new_empty((kinds, rows, head.vocabulary), dtype=torch.float32)
         for start in range(0, len(hidden_MD), rows):
             part = slice(start, start + rows)
             hidden, tokens = hidden_MD[part].detach().requires_grad_(wanted), token_ids_M[part].unsqueeze(-1)
-            here = place[: len(hidden)]
+            here = place[0, : len(hidden)]
             back = head.write_logits(hidden, here)
             if temperature != 1.0:
                 here.div_(temperature)
             most = here.amax(-1, keepdim=True)
             chosen = here.gather(-1, tokens) - most
             total = here.sub_(most).exp_().sum(-1, keepdim=True)
-            values[part] = (chosen - total.log()).squeeze(-1)
+            values.view(kinds, -1)[0, part] = (chosen - total.log()).squeeze(-1)
+            if wanted or entropies:
+                here.div_(total)
+            if entropies:
+                terms = torch.special.entr(here, out=place[1, : len(hidden)])
+                entropy = terms.sum(-1, keepdim=True)
+                values[1, part] = entropy.squeeze(-1)
+                if wanted:
+                    # d entropy / d logits = -p (log p + entropy) / temperature
+                    slope = terms.addcmul_(here, entropy, value=-1)
+                    derivative[1, part] = back(slope, another=True) / temperature
             if wanted:
                 # d log p(token) / d logits = (1 at the token - p) / temperature; here with the other sign
-                slope = here.div_(total).scatter_add_(-1, tokens, here.new_full(tokens.shape, -1.0))
-                derivative[part] = back(slope) / -temperature
+                slope = here.scatter_add_(-1, tokens, here.new_full(tokens.shape, -1.0))
+                derivative.view(kinds, *hidden_MD.shape)[0, part] = back(slope) / -temperature
         if wanted:
             ctx.save_for_backward(derivative)
         return values
@@ -117,4 +142,5 @@ class _InChunks(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (derivative,) = ctx.saved_tensors
-        return derivative * gradient.unsqueeze(-1).to(derivative.dtype), None, None, None, None
+        scaled = derivative * gradient.unsqueeze(-1).to(derivative.dtype)
+        return scaled.sum(0) if scaled.dim() == 3 else scaled, None, None, None, None, None

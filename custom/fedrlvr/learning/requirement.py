@@ -110,7 +110,7 @@ def _training(model: PeftModel, site: LocalModel, job: JobConfig, prompt_tokens:
         kept += kept / layers
     vocabulary = base.config.get_text_config().vocab_size
     logits = min(count * length, max(1, LOGITS_AT_ONCE // vocabulary)) * vocabulary
-    return kept + logits * (4 if base.dtype == torch.float32 else 8)
+    return kept + logits * ((4 if base.dtype == torch.float32 else 8) + 4 * job.grpo.needs_entropies)
 
 
 def _kept(base: torch.nn.Module, rows: list[Row]) -> float:

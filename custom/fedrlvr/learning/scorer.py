@@ -1,4 +1,4 @@
-"""Log-probabilities of completions: the fast way where a model's architecture allows it, else the plain way."""
+"""Log-probabilities and entropies of completions: the fast way where an architecture allows it, else the plain way."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -8,11 +8,10 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from fedrlvr.algorithms.loss import token_logprobs
 from fedrlvr.data.tokenizer import brief
 from fedrlvr.learning.batch import Batch, Row, collate
 from fedrlvr.learning.fused_lora import fuse
-from fedrlvr.learning.head import Head
+from fedrlvr.learning.head import Head, from_logits
 from fedrlvr.learning.model import Policy
 from fedrlvr.learning.packed_attention import packed_forward, packed_layers
 from fedrlvr.learning.packing import pack
@@ -47,9 +46,10 @@ class Scorer(torch.nn.Module):
     def packs(self) -> bool:
         return self._way == self._packed
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """log pi(token) / temperature of every completion token, float32, shape NT; 0 where a row has ended."""
-        return self._way(batch)
+    def forward(self, batch: Batch, entropies: bool = False) -> torch.Tensor:
+        """log pi(token) / temperature of every completion token, float32, shape NT; 0 where a row has ended. With
+        `entropies`, shape 2NT: these, and the entropies of the tokens' distributions."""
+        return self._way(batch, entropies)
 
     @contextmanager
     def recomputing(self) -> Iterator[None]:
@@ -60,7 +60,7 @@ class Scorer(torch.nn.Module):
         with packed_layers(self.base.config):
             yield
 
-    def _packed(self, batch: Batch) -> torch.Tensor:
+    def _packed(self, batch: Batch, entropies: bool = False) -> torch.Tensor:
         packing = pack(batch.rows, batch.input_ids.device)
         with packed_forward(self.base.config, packing):
             hidden = self._hidden(
@@ -68,27 +68,28 @@ class Scorer(torch.nn.Module):
                 attention_mask=torch.ones_like(packing.token_ids),
                 position_ids=packing.position_ids,
             )
-        return self._scored(hidden[0, packing.predicting], batch)
+        return self._scored(hidden[0, packing.predicting], batch, entropies)
 
-    def _padded(self, batch: Batch) -> torch.Tensor:
+    def _padded(self, batch: Batch, entropies: bool = False) -> torch.Tensor:
         width = batch.completion_ids.shape[1]
-        return self._scored(self._hidden(**batch.inputs)[:, -width - 1 : -1][batch.mask], batch)
+        return self._scored(self._hidden(**batch.inputs)[:, -width - 1 : -1][batch.mask], batch, entropies)
 
-    def _plain(self, batch: Batch) -> torch.Tensor:
+    def _plain(self, batch: Batch, entropies: bool = False) -> torch.Tensor:
         width = batch.completion_ids.shape[1]
         logits = self.model(**batch.inputs, logits_to_keep=width + 1, use_cache=False).logits
-        return token_logprobs(logits[:, :-1], batch.completion_ids, self.temperature).masked_fill(~batch.mask, 0.0)
+        values = from_logits(logits[:, :-1], batch.completion_ids, self.temperature, entropies)
+        return values.masked_fill(~batch.mask, 0.0)
 
     def _hidden(self, **inputs: torch.Tensor) -> torch.Tensor:
         return self.base.base_model(**inputs, use_cache=False).last_hidden_state
 
-    def _scored(self, hidden_MD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _scored(self, hidden_MD: torch.Tensor, batch: Batch, entropies: bool) -> torch.Tensor:
         """`hidden_MD` are those before each completion token, row by row."""
-        values = self.head.logprobs(hidden_MD, batch.completion_ids[batch.mask], self.temperature)
-        return values.new_zeros(batch.mask.shape).masked_scatter(batch.mask, values)
+        values = self.head.logprobs(hidden_MD, batch.completion_ids[batch.mask], self.temperature, entropies)
+        return values.new_zeros((*values.shape[:-1], *batch.mask.shape)).masked_scatter(batch.mask, values)
 
     @torch.no_grad()
-    def _choose(self, policy: Policy) -> Callable[[Batch], torch.Tensor]:
+    def _choose(self, policy: Policy) -> Callable[..., torch.Tensor]:
         batch = _trial(policy)
         expected = self._plain(batch)
         allowed = TOLERANCE[policy.model.dtype] * float(expected.abs().mean())
