@@ -48,7 +48,7 @@ class LogitsEngine:
 
     def __init__(self, tensors: SimpleNamespace):
         self.logits, self.reference = tensors.logits.clone().requires_grad_(), tensors.reference
-        self.first_gradient, self.batches = None, 0
+        self.batches = 0
 
     def logprobs(self, batch: Batch, entropies: bool = False) -> torch.Tensor:
         return self._of(self.logits, batch.rows, batch.completion_ids, entropies).masked_fill(~batch.mask, 0.0)
@@ -68,9 +68,7 @@ class LogitsEngine:
         self.batches += 1
 
     def step(self) -> float:
-        if self.first_gradient is None:
-            self.first_gradient = self.logits.grad.clone()
-        return 0.0
+        return float(self.logits.grad.norm())
 
     def _of(self, logits, rows, ids, entropies):
         chosen = logits[[row.prompt_ids[0] for row in rows], : ids.shape[1]]
@@ -78,7 +76,7 @@ class LogitsEngine:
 
 
 def our_step(settings: GrpoSettings, tensors, on_policy: bool) -> tuple[torch.Tensor, dict[str, float]]:
-    """The gradient of the logits in the first optimizer step, and the metrics. Rows come in micro-batches of 3."""
+    """The gradient of the logits, and the metrics. Rows come in micro-batches of 3."""
     engine = LogitsEngine(tensors)
     old = from_logits(tensors.old, tensors.ids, TEMPERATURE, False)
     completions = [
@@ -92,27 +90,26 @@ def our_step(settings: GrpoSettings, tensors, on_policy: bool) -> tuple[torch.Te
     step.one_step = on_policy
     metrics = step(groups, np.random.default_rng(0))
     assert engine.batches > 1
-    return engine.first_gradient, metrics
+    return engine.logits.grad, metrics
 
 
-def trl_step(settings: GrpoSettings, tensors, on_policy: bool) -> tuple[torch.Tensor, float, dict[str, float]]:
-    """The gradient of the logits, the loss, and the metrics of TRL's own code."""
-    from trl.trainer.utils import entropy_from_logits, selective_log_softmax
+ONE_PROCESS = SimpleNamespace(
+    num_processes=1,
+    sync_gradients=True,
+    gather=lambda tensor: tensor,
+    reduce=lambda tensor, reduction: tensor,
+    pad_across_processes=lambda tensor, dim, pad_index: tensor,
+)
 
-    logits, metrics = tensors.logits.clone().requires_grad_(), defaultdict(list)
-    one_process = SimpleNamespace(
-        num_processes=1,
-        sync_gradients=True,
-        gather=lambda tensor: tensor,
-        reduce=lambda tensor, reduction: tensor,
-        pad_across_processes=lambda tensor, dim, pad_index: tensor,
-    )
+
+def trl_trainer(settings: GrpoSettings, parts: int):
+    """TRL's trainer with what `_compute_loss` reads, for an optimizer step of so many micro-batches."""
     trainer = object.__new__(trl.GRPOTrainer)
     vars(trainer).update(
-        accelerator=one_process,
-        args=SimpleNamespace(delta=settings.delta, use_bias_correction_kl=False, steps_per_generation=1),
+        accelerator=ONE_PROCESS,
+        args=SimpleNamespace(delta=settings.delta, use_bias_correction_kl=False, steps_per_generation=parts),
         model=SimpleNamespace(training=True),
-        current_gradient_accumulation_steps=1,
+        current_gradient_accumulation_steps=parts,
         max_completion_length=settings.max_completion_length,
         epsilon_low=settings.epsilon,
         epsilon_high=settings.epsilon if settings.epsilon_high is None else settings.epsilon_high,
@@ -126,13 +123,16 @@ def trl_step(settings: GrpoSettings, tensors, on_policy: bool) -> tuple[torch.Te
         off_policy_mask_threshold=None,
         aux_loss_enabled=False,
         use_vllm=False,
-        _metrics={"train": metrics},
-        _get_per_token_logps_and_entropies=lambda *_, **__: (
-            selective_log_softmax(logits, tensors.ids),
-            entropy_from_logits(logits),
-            None,
-        ),
+        _metrics={"train": defaultdict(list)},
     )
+    return trainer
+
+
+def trl_step(settings: GrpoSettings, tensors, on_policy: bool, parts: int = 1):
+    """The gradient of the logits, the loss, and the metrics of the first micro-batch, of TRL's own code."""
+    from trl.trainer.utils import entropy_from_logits, selective_log_softmax
+
+    logits, total, trainer = tensors.logits.clone().requires_grad_(), 0.0, trl_trainer(settings, parts)
     inputs = {
         "prompt_ids": torch.zeros(8, 1, dtype=torch.long),
         "prompt_mask": torch.ones(8, 1, dtype=torch.long),
@@ -140,19 +140,26 @@ def trl_step(settings: GrpoSettings, tensors, on_policy: bool) -> tuple[torch.Te
         "completion_mask": MASK.long(),
         "advantages": ADVANTAGES,
         "ref_per_token_logps": selective_log_softmax(tensors.reference, tensors.ids),
-        "num_items_in_batch": MASK.sum(),
     }
     if not on_policy:
         inputs["old_per_token_logps"] = selective_log_softmax(tensors.old, tensors.ids)
-    loss = trainer._compute_loss(None, inputs)
-    loss.backward()
-    return logits.grad, float(loss.detach()), {name: values[0] for name, values in metrics.items()}
+    for part in torch.arange(8).chunk(parts):
+        values = selective_log_softmax(logits[part], tensors.ids[part]), entropy_from_logits(logits[part]), None
+        trainer._get_per_token_logps_and_entropies = lambda *_, now=values, **__: now
+        some = {name: tensor[part] for name, tensor in inputs.items()} | {"num_items_in_batch": MASK.sum()}
+        loss = trainer._compute_loss(None, some)
+        loss.backward()
+        total += loss.item()
+    return logits.grad, total, {name: values[0] for name, values in trainer._metrics["train"].items()}
+
+
+def grpo_settings(**settings) -> GrpoSettings:
+    return GrpoSettings(num_generations=4, max_completion_length=MAX_LENGTH, scale_rewards="none", **settings)
 
 
 def compared(on_policy: bool = False, **settings) -> dict[str, float]:
     """Compares one step of both, and returns our metrics."""
-    grpo = GrpoSettings(num_generations=4, max_completion_length=MAX_LENGTH, scale_rewards="none", **settings)
-    tensors = given(seed=10)
+    grpo, tensors = grpo_settings(**settings), given(seed=10)
     gradient, metrics = our_step(grpo, tensors, on_policy)
     expected, loss, said = trl_step(grpo, tensors, on_policy)
     torch.testing.assert_close(gradient, expected, **CLOSE)
@@ -194,3 +201,13 @@ def test_every_bound_is_active_in_these_steps(level):
     assert region == pytest.approx(low + high)
     assert bounded["loss"] < clipped["loss"] - 1e-4
     assert compared(loss_type="cispo", epsilon_high=1.1, **more)["cispo_clip_ratio"] > 0.1
+
+
+@pytest.mark.parametrize(("loss_type", "same"), [("dapo", True), ("cispo", True), ("dr_grpo", True), ("bnpo", False)])
+def test_of_trls_losses_only_bnpo_depends_on_micro_batches(loss_type, same):
+    """This is why `bnpo` is `dapo` here."""
+    settings, tensors = grpo_settings(loss_type=loss_type, epsilon_high=1.1), given(seed=10)
+    gradient, metrics = our_step(settings, tensors, on_policy=False)
+    expected, loss, _ = trl_step(settings, tensors, on_policy=False, parts=4)
+    assert torch.allclose(gradient, expected, **CLOSE) is same
+    assert (metrics["loss"] == pytest.approx(loss, abs=1e-6)) is same
