@@ -15,13 +15,15 @@ import yaml
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.cli import COMMANDS
+from fedrlvr.comparison import command as comparison
+from fedrlvr.comparison.plan import Plan
 from fedrlvr.data.problems import check_gold, parse_problem
 from fedrlvr.flare.site.adapter_filter import AdapterFilter
 from fedrlvr.flare.site.site_kit import POLICIES
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.launch.job import arguments
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.settings_file import known_keys
+from fedrlvr.settings_file import known_keys, load_settings
 from fedrlvr.site_config import SiteConfig, WorkerSettings
 from fedrlvr.tasks import task_named
 
@@ -192,6 +194,14 @@ def test_the_command_of_a_job_is_one(page, command, monkeypatch):
     assert (ROOT / given.config).is_file()
 
 
+@pytest.mark.parametrize(("page", "command"), commands("python jobs/compare/job.py"))
+def test_the_command_of_the_comparison_is_one(page, command, monkeypatch):
+    _, script, *words = shlex.split(command, comments=True)
+    plan = load_settings(Plan, (ROOT / script).with_name("plan.yaml"))
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    assert set(comparison.arguments("", Path("plan.yaml")).studies or []) <= set(plan.studies)
+
+
 @pytest.mark.parametrize(("page", "command"), commands("python poc/", "python tests/", "python jobs/demo/compare.py"))
 def test_the_command_of_a_script_is_one(page, command):
     _, script, *words = shlex.split(command)
@@ -206,7 +216,8 @@ def test_the_command_of_a_script_is_one(page, command):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_flag_is_known(page):
     scripts = [path for folder in ("poc", "tests/benchmarks") for path in (ROOT / folder).glob("*.py")]
-    sources = [*(PACKAGE / "launch").glob("*.py"), *(PACKAGE / "commands").glob("*.py"), *scripts]
+    rooms = ("launch", "comparison", "commands")
+    sources = [*(path for room in rooms for path in (PACKAGE / room).glob("*.py")), *scripts]
     known = set(re.findall(r'"(--[a-z][a-z-]*)"', "".join(path.read_text() for path in sources))) | {"--help"}
     assert {"--method", "--tiny", "--data", "--samples", "--site-config"} <= known
     ours = [code for code in codes(PAGES[page]) if not code.startswith(OTHER_PROGRAMS) and " -m venv " not in code]
