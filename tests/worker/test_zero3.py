@@ -19,12 +19,13 @@ RUN = {"run": "0123456789abcdef"}
 
 @pytest.fixture
 def site(set_up, small_job, supervised, right_answers):
-    """site(ZeRO stage, recover): two ranks of a site, ready to be asked. 3 problems make unequal work for them."""
+    """site(ZeRO stage, recover): two ranks of a site, ready to be asked. 3 problems make unequal work for them. More
+    settings of the job are as in `small_job`."""
 
-    def start(stage: int, recover: bool = False) -> Site:
+    def start(stage: int, recover: bool = False, processes: int = 2, **changes) -> Site:
         more = {"grpo__prompts_per_step": 3, "optimizer__learning_rate": 1e-4, "grpo__num_iterations": 2}
-        job = small_job(**more | {"grpo__num_generations": 8, "grpo__beta": 0.01})
-        setup = set_up(job, labels=("A", "B", "C", "D"), recover=recover, run=RUN, stage=stage, processes=2)
+        job = small_job(**more | {"grpo__num_generations": 8, "grpo__beta": 0.01} | changes)
+        setup = set_up(job, labels=("A", "B", "C", "D"), recover=recover, run=RUN, stage=stage, processes=processes)
         return Site(*supervised(setup), right_answers)
 
     return start
@@ -92,3 +93,17 @@ def test_steps_of_two_ranks_without_whole_weights_are_those_with_them_also_after
     close(
         saved, {name: tensor + other[name] for name, tensor in initial_adapter(restarted.ready.adapter_spec, 0).items()}
     )
+
+
+@pytest.mark.slow
+def test_ranks_find_the_tokens_of_high_entropy_together(site):
+    """Of the whole step's tokens, with whole weights and without, as one rank alone does."""
+    entropies = {"grpo__top_entropy_quantile": 0.1, "grpo__entropy_coef": 0.05, "grpo__beta": 0.0}
+    told = []
+    for stage, processes in ((0, 1), (0, 2), (3, 2)):
+        started = site(stage, processes=processes, **entropies)
+        told.append(started.train()[0].metrics)
+        started.supervisor.stop(grace=60)
+    for name in ("loss", "grad_norm"):
+        assert [metrics[name] for metrics in told[1:]] == pytest.approx([told[0][name]] * 2, rel=1e-3, abs=1e-6)
+    assert told[0]["grad_norm"] > 1e-3
