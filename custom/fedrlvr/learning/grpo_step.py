@@ -146,8 +146,8 @@ class GrpoStep:
 
     def _of_high_entropy(self, rows: list[Row]) -> list[Row]:
         """The rows of an optimizer step, with the mask of `top_entropy_quantile`; those that then have no part in the
-        loss are left out. Entropies are those of the policy now, without dropout, of the whole step: micro-batches of
-        any size give the same masks."""
+        loss are left out. Entropies are those of the policy now, without dropout, of the whole step: but for
+        rounding, micro-batches of any size give the same masks."""
         settings = self.settings
         if settings.top_entropy_quantile == 1 or not rows:
             return rows
