@@ -7,12 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from fedrlvr.comparison.command import seeds
 from fedrlvr.comparison.plan import Plan, cells_of, experiment_of, identity
 from fedrlvr.comparison.runner import find_records, record_path
+from fedrlvr.processes import wait_until
 from fedrlvr.settings_file import validate_settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -66,6 +68,23 @@ def test_a_run_that_fails_costs_no_other_and_what_is_done_is_not_done_again(plan
     second = compare(plan)
     assert "3 runs, 2 are done, 1 to do" in second.stdout
     assert "1/1  small/broken" in second.stdout
+
+
+@pytest.mark.slow
+def test_no_process_outlives_the_command(plan):
+    command = subprocess.Popen(
+        [sys.executable, SCRIPT, "--plan", plan, "--workspace", plan.parent / "w", "--processes", "2"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        parent = psutil.Process(command.pid)
+        assert wait_until(lambda: len(parent.children()) >= 3, 60)  # two that run cells, and Python's resource tracker
+        children = parent.children()
+    finally:
+        command.kill()
+        command.wait()
+    _, alive = psutil.wait_procs(children, 20)
+    assert not alive
 
 
 def test_one_run_serves_every_cell_of_the_same_settings(tmp_path, record):

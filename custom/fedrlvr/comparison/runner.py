@@ -13,9 +13,10 @@ from pathlib import Path
 from fedrlvr.comparison.plan import Cell, identity
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.printable import one_line
+from fedrlvr.processes import die_with
 
 Say = Callable[[str], None]
-RUNS_A_PROCESS = 10  # then a new one, as what runs leave behind adds up
+RUNS_A_PROCESS = 20
 
 
 def place(workspace: Path, data: Path | None = None, model: Path | None = None) -> argparse.Namespace:
@@ -53,17 +54,12 @@ def run_cells(cells: Mapping[Cell, ExperimentConfig], where: argparse.Namespace,
     """Run them and write their records. Returns what failed, a line each; the others run all the same."""
     failed, began = [], time.monotonic()
     with _pool(processes) as pool:
-        try:
-            _make_models(pool, list(cells.values()), where, say)
-            futures = {pool.submit(_run, cell, experiment, where): cell for cell, experiment in cells.items()}
-            for number, (cell, outcome) in enumerate(_outcomes(futures), start=1):
-                left = (time.monotonic() - began) / number * (len(cells) - number)
-                say(f"{number}/{len(cells)}  {cell}: {outcome}  ({left / 60:.0f} min left)")
-                if isinstance(outcome, Failed):
-                    failed.append(f"{cell}: {outcome}")
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        _make_models(pool, list(cells.values()), where, say)
+    for number, (cell, outcome) in enumerate(_outcomes(cells, where, processes), start=1):
+        left = (time.monotonic() - began) / number * (len(cells) - number)
+        say(f"{number}/{len(cells)}  {cell}: {outcome}  ({left / 60:.0f} min left)")
+        if isinstance(outcome, Failed):
+            failed.append(f"{cell}: {outcome}")
     return failed
 
 
@@ -71,21 +67,38 @@ class Failed(str):
     """Why a cell has no record."""
 
 
-def _outcomes(futures: Mapping[Future, Cell]) -> Iterator[tuple[Cell, str]]:
-    for future in as_completed(futures):
-        try:
-            yield futures[future], f"{future.result()['final']:.2f}"
-        except Exception as error:  # whatever it is, it is that of one cell
-            yield futures[future], Failed(one_line(f"{type(error).__name__}: {error}"))
+def _outcomes(
+    cells: Mapping[Cell, ExperimentConfig], where: argparse.Namespace, processes: int
+) -> Iterator[tuple[Cell, str]]:
+    """Each cell's final pass@1, or why it failed, as soon as it is known."""
+    waiting = list(cells.items())
+    while waiting:
+        # New processes after so many runs: what runs leave behind adds up, and one that was killed is replaced.
+        some, waiting = waiting[: RUNS_A_PROCESS * processes], waiting[RUNS_A_PROCESS * processes :]
+        with _pool(processes) as pool:
+            futures = {pool.submit(_run, cell, experiment, where): cell for cell, experiment in some}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], _outcome(future)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _outcome(future: Future) -> str:
+    try:
+        return f"{future.result()['final']:.2f}"
+    except Exception as error:  # whatever it is, it is that of one cell
+        return Failed(one_line(f"{type(error).__name__}: {error}"))
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
     # A process that has loaded torch must not be forked.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, context, initializer=_begin, max_tasks_per_child=RUNS_A_PROCESS)
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_begin)
 
 
 def _begin() -> None:
+    die_with(multiprocessing.parent_process().sentinel)
     os.environ["OMP_NUM_THREADS"] = "1"
     logging.getLogger().setLevel(logging.ERROR)
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
