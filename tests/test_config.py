@@ -178,6 +178,8 @@ def test_a_missing_required_setting_is_named(load):
             ["trimmed_mean needs several sites", "method: centralised has one"],
         ),
         (["exchange.schedule=[0, 24]"], ["exchange.schedule", "24"]),
+        (["exchange.most_exchanges=2"], ["exchange.most_exchanges", "adaptive"]),
+        (["exchange.schedule=adaptive", "swap.rule=match_global"], ["swap.rule", "exchange.schedule"]),
         (["exchange.schedule=[-1]"], ["exchange.schedule", "-1"]),
         (["exchange.schedule=[3, 2]"], ["exchange.schedule must rise"]),
         (["exchange.schedule=[3, 3]"], ["exchange.schedule must rise"]),

@@ -62,6 +62,11 @@ def test_exchanging_every_time_makes_each_segment_a_phase():
     assert [written(phases) for phases in rounds_of(job(segments_per_task=4))] == ["0x 1x 2x 3x", "4x 5x 6x 7x"]
 
 
+def test_an_adaptive_schedule_may_exchange_every_time():
+    assert rounds_of(job(schedule="adaptive", segments_per_task=4)) == rounds_of(job(schedule="every"))
+    assert rounds_of(job("fedavg+public", schedule="adaptive")) == rounds_of(job("fedavg+public", schedule="every"))
+
+
 def test_without_exchanges_only_segments_per_task_cuts():
     assert written(plan_round(job(schedule=(), segments_per_task=3), 0, IDS)) == "0+1+2 3"
     assert written(plan_round(job(schedule=(), segments_per_task=99), 1, IDS)) == "4+5+6+7"

@@ -131,6 +131,41 @@ def test_log_probabilities_travel_from_the_sender_to_the_receiver_as_they_are(sm
     assert sum(sum(e["bytes_up"].values()) for e in of(events, "exchange")) > plain
 
 
+ADAPTIVE = {"exchange__schedule": "adaptive", "exchange__worth": 0.01, "grpo__num_generations": 8}
+
+
+def test_an_adaptive_run_asks_for_what_somebody_fails_and_somebody_has(small_job, sites, tmp_path):
+    rounds = {"federation__rounds": 2, "federation__segments_per_round": 4, "federation__min_sites": 2}
+    spec = spec_of(small_job(**ADAPTIVE, **rounds), sites)
+    events, said = listened(tmp_path / "run", spec, sites)
+    assert not of(events, "failure")
+    findings, asked = {}, 0
+    for site, request, answer in said:
+        if request.task == "propose":
+            asked += 1
+            failed = {name for told in findings.values() for name in told.unsolved}
+            had = {name for told in findings.values() for name in told.found}
+            assert request.wanted
+            assert {*request.wanted} <= failed & had
+            assert {response.problem_id for response in answer.responses} <= {*request.wanted}
+        elif request.task in ("train", "swap"):
+            findings[site] = answer.findings
+    assert 2 <= asked == 2 * len(of(events, "exchange")) < 2 * 8
+    again = run_here(tmp_path / "again", spec_of(spec.job, sites), sites)[1]
+    assert round_adapters(again) == round_adapters(run_here(tmp_path / "third", spec_of(spec.job, sites), sites)[1])
+
+
+def test_a_resumed_adaptive_run_ends_as_a_whole_one(small_job, sites, tmp_path):
+    job = small_job(**TWO_ROUNDS, **ADAPTIVE)
+    calm = run_here(tmp_path / "calm", spec_of(job, sites), sites)[1]
+    spec = spec_of(job, sites)
+    lost = {("submit", "site-2"): _in_round(1, "gone for good")}
+    with pytest.raises(RunFailed, match="gone for good"):
+        run_here(tmp_path / "run", spec, sites, new_transport=lambda agents: Scripted(agents, lost))
+    _, run = run_here(tmp_path / "run", spec.model_copy(update={"resume": True}), sites)
+    assert round_adapters(run)[-1] == round_adapters(calm)[-1]
+
+
 def test_without_them_no_message_has_a_word_of_shares_or_log_probabilities(small_job, sites, tmp_path):
     _, said = listened(tmp_path / "run", spec_of(small_job(grpo__num_generations=8), sites), sites)
     proposed = [answer.payload() for _, request, answer in said if request.task == "propose"]

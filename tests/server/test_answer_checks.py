@@ -3,10 +3,10 @@
 import pytest
 
 from fedrlvr.protocol.answers import ProposeAnswer
-from fedrlvr.protocol.records import Envelope, PublicResponse, Segment, SiteScores, StepRecord
+from fedrlvr.protocol.records import Envelope, Findings, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, SwapRequest, TrainRequest, ValidateRequest
-from fedrlvr.server.answer_checks import check_proposal, check_scores, check_steps
+from fedrlvr.server.answer_checks import check_findings, check_proposal, check_scores, check_steps
 
 HERE = Envelope.here("manifest", 0, 0)
 LABELS = ["A", "A", "B", "C", "", "A", "B"]  # of seven test problems: blocks of 2, 2 and 3
@@ -181,6 +181,29 @@ ASKED = ProposeRequest(envelope=HERE, segment=Segment(0, 1, ("p1", "p2")))
 
 def offered(*responses: PublicResponse, **shares: float) -> ProposeAnswer:
     return ProposeAnswer(envelope=HERE, responses=list(responses), shares=shares or None)
+
+
+WIDER = ProposeRequest(envelope=HERE, segment=Segment(0, 1, ("p1", "p2")), wanted=["p7"])
+
+
+def test_where_problems_are_wanted_answers_are_to_these(small_job):
+    check_proposal(offered(PublicResponse("p7", "#1")), WIDER, small_job(exchange__schedule="adaptive"))
+    with pytest.raises(Refused, match="problem 'p1', which was not asked"):
+        check_proposal(offered(PublicResponse("p1", "#1")), WIDER, small_job(exchange__schedule="adaptive"))
+    with pytest.raises(Refused, match="5 responses, at most 4 are allowed"):
+        check_proposal(offered(*[PublicResponse("p7", f"#{i}") for i in range(5)]), WIDER, small_job())
+
+
+def test_findings_are_of_public_problems_and_only_where_they_are_asked_for(small_job):
+    adaptive = small_job(exchange__schedule="adaptive")
+    check_findings(None, {"p1"}, small_job())
+    check_findings(None, {"p1"}, adaptive)  # a site may keep them
+    check_findings(Findings(found=["p1"], unsolved=["p2"]), {"p1", "p2"}, adaptive)
+    with pytest.raises(Refused, match="findings, which were not asked for"):
+        check_findings(Findings(found=[], unsolved=[]), {"p1"}, small_job())
+    for wrong in (Findings(found=["p3"], unsolved=[]), Findings(found=[], unsolved=["p1", "p3"])):
+        with pytest.raises(Refused, match="a finding of problem 'p3', which there is not"):
+            check_findings(wrong, {"p1", "p2"}, adaptive)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 from tests.runs import some_spec
 
 from fedrlvr.algorithms.lora import initial_adapter
-from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.algorithms.methods import METHODS, asks_findings
 from fedrlvr.algorithms.schedule import plan_round, planned_evaluations
 from fedrlvr.config import EvaluationSettings
 from fedrlvr.protocol.answers import Failure, ProposeAnswer, Reply, StepsAnswer, SubmitAnswer, ValidateAnswer
-from fedrlvr.protocol.records import Envelope, PublicResponse, Segment, SiteScores
+from fedrlvr.protocol.records import Envelope, Findings, PublicResponse, Segment, SiteScores
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import (
     ProposeRequest,
@@ -50,19 +50,24 @@ class Sites:
 
     def __init__(self, spec: RunSpec):
         self.plans = {site: SitePlan(spec) for site in self.sites}
+        self.adaptive, self.proposed = asks_findings(spec.job), 0
         self.labels, self.measured, self.adapters, self.blind = spec.test_labels, 0, [], set()
 
     def send(self, site, message, timeout, changed) -> Answered:
         request = message.request
         self.plans[site].admit(request, message.adapter is not None)
+        self.proposed += request.task == "propose"
         if message.adapter is not None:
             self.adapters.append((request.task, request.envelope.round, site))
         here = {"envelope": request.envelope}
         match request:
             case TrainRequest() | SwapRequest():
-                return Answered((StepsAnswer(**here, steps=[]), None))
+                findings = Findings(found=[IDS[0]], unsolved=list(IDS[1:])) if self.adaptive else None
+                if findings and site == "site-2":
+                    findings = Findings(found=[IDS[1 + request.envelope.segment % 7]], unsolved=[])
+                return Answered((StepsAnswer(**here, steps=[], findings=findings), None))
             case ProposeRequest():
-                response = PublicResponse(request.segment.public_ids[0], f"of {site}")
+                response = PublicResponse(min(request.asked), f"of {site}")
                 return Answered((ProposeAnswer(**here, responses=[response]), None))
             case SubmitRequest():
                 return Answered((SubmitAnswer(**here), initial_adapter(SHAPES, 1)))
@@ -98,6 +103,7 @@ JOBS = [
     {"federation__segments_per_round": 6, "exchange__schedule": (0, 3, 7, 11), "evaluation__every_segments": 2},
     {"federation__segments_per_round": 5, "federation__segments_per_task": 3, "evaluation__curve_samples": 3},
     {"evaluation__every_segments": 1, "evaluation__own_problems": 3},
+    {"exchange__schedule": "adaptive", "federation__segments_per_round": 4, "federation__segments_per_task": 3},
 ]
 
 
@@ -109,6 +115,21 @@ def test_all_that_the_real_rounds_ask_is_in_the_plan(tmp_path, small_job, method
     assert whole.measured == planned_evaluations(job)
     rest = CompletedRound(0, initial_adapter(SHAPES, 2), tmp_path / "whole" / "job" / "metrics.jsonl", [], {})
     run(tmp_path / "rest", spec(job, resume=True), kept=rest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "exchanges"),
+    [
+        ({}, 3),  # in each round at every segment but the first, of which nothing is known
+        ({"exchange__most_exchanges": 1}, 1),
+        ({"exchange__worth": 1 / 16}, 3),  # one of 2 sites x 8 problems
+        ({"exchange__worth": 0.07}, 0),
+    ],
+)
+def test_an_adaptive_schedule_exchanges_while_it_pays(tmp_path, small_job, changes, exchanges):
+    rounds = {"federation__rounds": 2, "federation__segments_per_round": 4}
+    job = small_job(**{"exchange__schedule": "adaptive", "exchange__worth": 0.05} | rounds | changes)
+    assert run(tmp_path, spec(job)).proposed == 2 * exchanges * 2
 
 
 @pytest.mark.parametrize("blind", ["", "site-2"])
@@ -276,6 +297,29 @@ def test_what_the_job_does_not_ask_of_sites_comes_beside_no_answers(small_job):
                     plan.admit(request, False)
             else:
                 plan.admit(request, False)
+
+
+def test_with_an_adaptive_schedule_a_segment_is_trained_once_with_an_exchange_or_without(small_job):
+    adaptive = SitePlan(spec(small_job(federation__rounds=2, exchange__schedule="adaptive")))
+    request = train(adaptive, 0, 0, exchange=False)
+    adaptive.admit(request, True)
+    for exchange in (True, False):
+        with pytest.raises(Refused, match="was asked for already"):
+            adaptive.admit(request.model_copy(update={"exchange": exchange}), True)
+    adaptive.admit(train(adaptive, 0, 1, exchange=True), False)
+    segment = request.segments[0]
+    with pytest.raises(Refused, match="was asked for already"):
+        adaptive.admit(ProposeRequest(envelope=at(0, 0), segment=segment, wanted=[IDS[7]]), False)
+    later = train(adaptive, 0, 1).segments[0]
+    with pytest.raises(Refused, match="answers are wanted"):
+        adaptive.admit(ProposeRequest(envelope=at(0, 1), segment=later, wanted=["elsewhere"]), False)
+    adaptive.admit(ProposeRequest(envelope=at(0, 1), segment=later, wanted=[IDS[7]]), False)
+
+
+def test_with_another_schedule_answers_are_to_the_steps_own_problems(plan):
+    segment = train(plan, 0, 0).segments[0]
+    with pytest.raises(Refused, match="answers are wanted"):
+        plan.admit(ProposeRequest(envelope=at(0, 0), segment=segment, wanted=[segment.public_ids[0]]), False)
 
 
 def test_private_steps_are_counted_within_a_round(plan):

@@ -39,6 +39,11 @@ def asks_shares(job: JobConfig) -> bool:
     return method.exchange and not method.replace_all and job.swap.rule == "match_global"
 
 
+def asks_findings(job: JobConfig) -> bool:
+    """Whether sites tell, after each step, which public problems they have found answers to and which they fail."""
+    return METHODS[job.method].exchange and job.exchange.schedule == "adaptive"
+
+
 def asks_logprobs(job: JobConfig) -> bool:
     """Whether the log-probabilities of an answer's tokens, under its sender's policy, travel with it."""
     return METHODS[job.method].exchange and job.swap.off_policy == "ratio"

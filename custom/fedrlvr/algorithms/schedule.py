@@ -14,7 +14,8 @@ from fedrlvr.streams import epoch_batch
 
 @dataclass(frozen=True)
 class Phase:
-    """Segments that a site works through in one go. With `exchange`, the last public step waits for others' answers."""
+    """Segments that a site works through in one go. With `exchange`, the last public step waits for others' answers;
+    where the schedule is adaptive, it may: the server decides when it comes to it."""
 
     segments: tuple[Segment, ...]
     exchange: bool
@@ -32,7 +33,7 @@ def plan_round(config: JobConfig, round_number: int, public_ids: list[str]) -> l
     phases, current = [], []
     for index in range(round_number * per_round, last + 1):
         current.append(_segment(config, index, public_ids))
-        exchange = METHODS[config.method].exchange and (schedule == "every" or index in schedule)
+        exchange = METHODS[config.method].exchange and (isinstance(schedule, str) or index in schedule)
         evaluate = every is not None and (index + 1) % every == 0 and index != last
         if exchange or evaluate or index == last or len(current) == config.federation.segments_per_task:
             phases.append(Phase(tuple(current), exchange, evaluate))

@@ -22,7 +22,9 @@ def check_steps(federation: FederationSettings) -> None:
 
 
 def check_schedule(exchange: ExchangeSettings, total_segments: int) -> None:
-    if exchange.schedule == "every":
+    if exchange.most_exchanges is not None and exchange.schedule != "adaptive":
+        raise ValueError("exchange.most_exchanges is for exchange.schedule: adaptive; a list of steps says how many")
+    if isinstance(exchange.schedule, str):
         return
     schedule = list(exchange.schedule)
     if schedule != sorted(set(schedule)):
@@ -32,6 +34,14 @@ def check_schedule(exchange: ExchangeSettings, total_segments: int) -> None:
         raise ValueError(
             f"exchange.schedule names public step {outside[0]}, but there are only {total_segments} "
             "(federation.rounds x federation.segments_per_round, counted from 0)"
+        )
+
+
+def check_rule(swap: SwapSettings, exchange: ExchangeSettings) -> None:
+    if swap.rule == "match_global" and exchange.schedule == "adaptive":
+        raise ValueError(
+            "swap.rule: match_global needs shares of each step's problems, and exchange.schedule: adaptive asks for "
+            "others; use rule: fill, or a list of steps"
         )
 
 

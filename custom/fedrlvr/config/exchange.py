@@ -35,9 +35,17 @@ class ExchangeSettings(Settings):
     """When sites exchange verified answers to public problems, and how many."""
 
     prompts_per_step: int = Field(8, ge=1, description="Public problems in one public step.")
-    schedule: Literal["every"] | tuple[int, ...] = Field(
-        "every", description="Public steps that begin with an exchange, counted from 0 over the job, rising."
+    schedule: Literal["every", "adaptive"] | tuple[int, ...] = Field(
+        "every",
+        description="Public steps that begin with an exchange, counted from 0 over the job, rising; or when it pays.",
     )
+    worth: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="`adaptive`: exchange if this share of all pairs of site and public problem would be solved by it.",
+    )
+    most_exchanges: int | None = Field(None, ge=1, description="`adaptive`: at most so many a round; null: no limit.")
     keep_pool: bool = Field(True, description="A site keeps what it received, for later public steps.")
     max_per_site: int = Field(4, ge=1, description="Answers of one site to one problem that are passed on.")
     max_per_prompt: int = Field(16, ge=1, description="Answers to one problem that a site gets and keeps.")

@@ -11,6 +11,7 @@ from fedrlvr.config.combinations import (
     check_loss,
     check_privacy,
     check_rewards,
+    check_rule,
     check_schedule,
     check_steps,
     check_swap,
@@ -51,6 +52,7 @@ class JobConfig(Settings):
         check_steps(self.federation)
         check_schedule(self.exchange, self.total_segments)
         check_swap(self.swap, self.grpo)
+        check_rule(self.swap, self.exchange)
         check_rewards(self.grpo)
         check_loss(self.grpo)
         check_evaluation(self.evaluation)

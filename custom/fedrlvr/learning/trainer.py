@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedrlvr.algorithms.aggregate import AGGREGATORS
-from fedrlvr.algorithms.methods import METHODS, asks_logprobs, asks_shares
+from fedrlvr.algorithms.findings import Notes
+from fedrlvr.algorithms.methods import METHODS, asks_findings, asks_logprobs, asks_shares
 from fedrlvr.algorithms.pool import ResponsePool
 from fedrlvr.algorithms.right_shares import right_shares
 from fedrlvr.algorithms.swap import replace_all, swap_incorrect, swap_metrics
@@ -55,7 +56,8 @@ class SiteProgress:
 @dataclass(frozen=True)
 class TrainerState:
     """All that a trainer knows. `optimizer` is this rank's share; `start` is the adapter that the round began with,
-    `given` whether the server sent it. `targets` are the last right shares, by public problem, of the mean site."""
+    `given` whether the server sent it. `targets` are the last right shares, by public problem, of the mean site;
+    `found` and `unsolved` are its `Notes`."""
 
     progress: SiteProgress
     given: bool
@@ -64,6 +66,8 @@ class TrainerState:
     optimizer: dict
     pool: list[PooledResponse]
     targets: dict[str, float] = field(default_factory=dict)
+    found: list[PublicResponse] = field(default_factory=list)
+    unsolved: list[str] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -88,6 +92,7 @@ class Trainer:
         self._rates = LearningRate(self.job)
         self.pool = ResponsePool(self.job.exchange.keep_pool, self.job.exchange.max_per_prompt)
         self._targets: dict[str, float] = {}
+        self.notes, self._adaptive = Notes(self.job.exchange.max_per_site), asks_findings(self.job)
         self._start: Adapter = self.engine.adapter()
         self._given = False
         self.progress = SiteProgress()
@@ -99,8 +104,17 @@ class Trainer:
             (c.origin, PublicResponse(c.problem.id, c.text, c.problem.variant, c.sender_logprobs))
             for c in self.pool.completions()
         ]
-        adapters = engine.adapter(), self._start
-        return TrainerState(self.progress, self._given, *adapters, engine.optimizer_state(), pool, dict(self._targets))
+        return TrainerState(
+            progress=self.progress,
+            given=self._given,
+            adapter=engine.adapter(),
+            start=self._start,
+            optimizer=engine.optimizer_state(),
+            pool=pool,
+            targets=dict(self._targets),
+            found=self.notes.kept(),
+            unsolved=sorted(self.notes.unsolved),
+        )
 
     def restore(self, state: TrainerState) -> None:
         """Go back to where `state` was taken. Raises ValueError where it is not of this engine."""
@@ -110,6 +124,7 @@ class Trainer:
         self._proposed = None
         self.pool.replace(self._verified(state.pool)[0])
         self._targets = dict(state.targets)
+        self.notes.replace(state.found, state.unsolved)
         self._freeze()
 
     def begin_round(self, adapter: Adapter | None, number: int) -> None:
@@ -129,15 +144,21 @@ class Trainer:
         for segment in segments:
             steps += [self._private_step(segment, k) for k in range(segment.private_steps)]
             if segment.public_ids and not (exchange and segment is segments[-1]):
-                steps.append(self._public_step(segment, {}, *self._sample_public(segment)))
+                groups, entropy = self._sample_public(segment)
+                if self._adaptive and self.propose_from == "local":  # else no answer of this adapter may leave
+                    self.notes.remember(self._offers(groups))
+                steps.append(self._public_step(segment, {}, groups, entropy))
         done = segments[-1].index + (not exchange)
         self.progress = SiteProgress(self.progress.round, done, public_pending=exchange)
         return steps
 
-    def propose(self, segment: Segment) -> tuple[list[PublicResponse], dict[str, float] | None]:
+    def propose(
+        self, segment: Segment, wanted: Sequence[str] = ()
+    ) -> tuple[list[PublicResponse], dict[str, float] | None]:
         """Answer a public batch, keep the whole groups, and offer the correct completions that ended by themselves.
         One that is too long for a record is not offered. The second is what share of each group is right, None where
-        the job does not ask for it.
+        the job does not ask for it. Where problems are `wanted`, all right answers to these are offered that were found
+        since they were offered last.
 
         Groups sampled from the server's adapter are not kept: the step is one of the site's own policy. What is told of
         them is of that adapter, too.
@@ -148,6 +169,9 @@ class Trainer:
             offers = self._offers(groups)
         if not globally:
             self._proposed = (segment.index, groups, entropy)
+        if wanted:
+            self.notes.remember(offers)
+            offers = self.notes.take(wanted)
         return offers, right_shares(groups) if asks_shares(self.job) else None
 
     def _offers(self, groups: Sequence[Group]) -> list[PublicResponse]:
@@ -251,6 +275,8 @@ class Trainer:
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
         metrics = rollout_metrics(groups, entropy, self.job.grpo) | swap_metrics(groups, mixed) | received
         rates = self._rates.of_batch(segment.index, segment.private_steps)
+        if self._adaptive:
+            self.notes.mark(mixed)
         metrics |= self._update(mixed, "public update", segment.index, rates)
         return _record("public", segment, began, metrics)
 

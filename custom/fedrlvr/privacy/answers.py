@@ -14,7 +14,7 @@ from fedrlvr.privacy.pii import Names, personal_data
 from fedrlvr.privacy.policy import MetricRules, ResponseRules
 from fedrlvr.privacy.readings import readings
 from fedrlvr.privacy.text import hides_something, plain
-from fedrlvr.protocol.records import PublicResponse, RightShares, SiteScores, StepRecord
+from fedrlvr.protocol.records import Findings, PublicResponse, RightShares, SiteScores, StepRecord
 
 Dropped = dict[str, int]  # rule -> how many answers, records or labels it took out
 
@@ -147,6 +147,15 @@ def allowed_shares(
         return None, {}
     kept = {name: share for name, share in shares.items() if rules.public_shares and name in asked}
     return kept or None, {"shares_told": len(kept), "shares_kept_here": len(shares) - len(kept)}
+
+
+def allowed_findings(findings: Findings | None, rules: MetricRules) -> tuple[Findings | None, Dropped]:
+    """As `allowed_shares`: which public problems a site solves is a coarser form of what share it gets right."""
+    if findings is None:
+        return None, {}
+    told = len(findings.found) + len(findings.unsolved)
+    kept = findings if rules.public_shares else None
+    return kept, {"findings_told": told if kept else 0, "findings_kept_here": 0 if kept else told}
 
 
 def allowed_steps(steps: Sequence[StepRecord], rules: MetricRules) -> tuple[list[StepRecord], Dropped]:

@@ -10,6 +10,7 @@ from fedrlvr.printable import one_line
 from fedrlvr.protocol.records import (
     AdapterSpec,
     Envelope,
+    Findings,
     PublicResponse,
     Receipt,
     RightShares,
@@ -39,9 +40,11 @@ class Answer(Strict):
 
 
 class StepsAnswer(Answer):
-    """Of train and swap: a record of every step that was taken."""
+    """Of train and swap: a record of every step that was taken. `findings` are None where the job does not ask, or the
+    site keeps them."""
 
     steps: Annotated[list[StepRecord], Field(max_length=MOST_STEPS)]
+    findings: Findings | None = None
 
 
 class ProposeAnswer(Answer):

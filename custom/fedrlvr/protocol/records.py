@@ -164,6 +164,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 RightShares = Annotated[dict[Name, Share], Field(max_length=MAX_ASKED)]  # by public problem
 
 
+class Findings(Strict):
+    """What a site can tell of public problems between exchanges: those that it has right answers to and has not offered
+    yet, and those that it could not solve last, with its pool or without."""
+
+    found: Annotated[list[Name], Field(max_length=MAX_ASKED)]
+    unsolved: Annotated[list[Name], Field(max_length=MAX_ASKED)]
+
+
 class SiteScores(Strict):
     """pass@k of one adapter at one site, by label: on its part of the test set, and on its own held-out problems.
     `unanswered` and `cut_off` are the shares of the completions of test problems that had nothing to judge, and that

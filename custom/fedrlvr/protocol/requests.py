@@ -10,7 +10,17 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from fedrlvr.config import MOST_STEPS
-from fedrlvr.protocol.records import Count, Digest, Envelope, Name, PooledResponse, Receipt, RightShares, Segment
+from fedrlvr.protocol.records import (
+    MAX_ASKED,
+    Count,
+    Digest,
+    Envelope,
+    Name,
+    PooledResponse,
+    Receipt,
+    RightShares,
+    Segment,
+)
 from fedrlvr.protocol.strict import Strict
 
 
@@ -38,10 +48,19 @@ class TrainRequest(Request):
 
 
 class ProposeRequest(Request):
-    """Answer the segment's public problems and offer the right answers."""
+    """Answer the segment's public problems and offer the right answers; or those to `wanted` problems, that the site
+    has found since they were asked for last."""
 
     task: ClassVar[str] = "propose"
     segment: Segment
+    wanted: Annotated[list[Name], Field(max_length=MAX_ASKED)] = Field(
+        default_factory=list, exclude_if=lambda wanted: not wanted
+    )
+
+    @property
+    def asked(self) -> set[str]:
+        """The problems that answers may be to."""
+        return set(self.wanted or self.segment.public_ids)
 
 
 class SwapRequest(Request):

@@ -5,13 +5,13 @@ planned would move the clock of the whole run.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
-from fedrlvr.algorithms.methods import asks_logprobs, asks_shares
+from fedrlvr.algorithms.methods import asks_findings, asks_logprobs, asks_shares
 from fedrlvr.algorithms.rewards import reward_limits
 from fedrlvr.config import JobConfig
 from fedrlvr.protocol.answers import ProposeAnswer
-from fedrlvr.protocol.records import SiteScores, StepRecord
+from fedrlvr.protocol.records import Findings, SiteScores, StepRecord
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, SwapRequest, TrainRequest, ValidateRequest, places_to_measure
 
@@ -41,7 +41,7 @@ def check_scores(scores: SiteScores, request: ValidateRequest, test_labels: Sequ
 def check_proposal(answer: ProposeAnswer, request: ProposeRequest, job: JobConfig) -> None:
     """Answers and shares are of problems that were asked, no more than allowed, and with what the job asks for and
     nothing else. A site may tell of fewer. Raises Refused."""
-    asked = request.segment.public_ids
+    asked = request.asked
     if len(answer.responses) > (limit := job.exchange.max_per_site * len(asked)):
         raise Refused(f"{len(answer.responses)} responses, at most {limit} are allowed")
     least, most = (1, job.grpo.max_completion_length) if asks_logprobs(job) else (0, 0)
@@ -55,6 +55,17 @@ def check_proposal(answer: ProposeAnswer, request: ProposeRequest, job: JobConfi
     for problem_id in answer.shares or ():
         if problem_id not in asked:
             raise Refused(f"a share of problem {problem_id[:80]!r}, which was not asked")
+
+
+def check_findings(findings: Findings | None, public_ids: Container[str], job: JobConfig) -> None:
+    """Raises Refused for findings of problems that there are not, or in a job that does not ask for any."""
+    if findings is None:
+        return
+    if not asks_findings(job):
+        raise Refused("findings, which were not asked for")
+    for problem_id in (*findings.found, *findings.unsolved):
+        if problem_id not in public_ids:
+            raise Refused(f"a finding of problem {problem_id[:80]!r}, which there is not")
 
 
 def check_steps(steps: Sequence[StepRecord], request: TrainRequest | SwapRequest, job: JobConfig) -> None:

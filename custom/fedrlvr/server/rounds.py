@@ -7,10 +7,11 @@ another. Between two submits the adapters stay at the sites; only right answers 
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedrlvr.algorithms.aggregate import AGGREGATORS, drift
+from fedrlvr.algorithms.findings import need
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
@@ -25,7 +26,7 @@ from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, Sw
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.server.adapter_folder import read_adapter, write_adapter
 from fedrlvr.server.agreement import agree_on_model
-from fedrlvr.server.answer_checks import check_proposal, check_scores, check_steps
+from fedrlvr.server.answer_checks import check_findings, check_proposal, check_scores, check_steps
 from fedrlvr.server.client_manager import ClientManager, Message
 from fedrlvr.server.event_log import EventLog
 from fedrlvr.server.round_store import CompletedRound, RoundStore
@@ -51,6 +52,7 @@ class Rounds:
         self.config = self.spec.job
         self._method = METHODS[self.config.method]
         self._round, self._base_model = -1, None  # before the first
+        self._public = set(self.spec.public_ids)
         self._moments: Moments = {}  # of the server's optimizer, after the last average
         self._have: set[str] = set()  # the sites that measured the averaged adapter, and so have it
 
@@ -117,11 +119,13 @@ class Rounds:
     def _run_round(self, number: int, start: Adapter) -> Adapter:
         self.sites.begin_round()
         self._round, began, last = number, time.monotonic(), self._last_segment(number)
+        self._findings, self._exchanges = {}, 0  # of this round alone, so that a resumed run decides as a whole one
         for index, phase in enumerate(plan_round(self.config, number, list(self.spec.public_ids))):
             back = [] if index == 0 else self._take_back(phase.segments[0].index)
+            phase, wanted = self._decided(phase)
             self._train(phase, index == 0, start, back)
             if phase.exchange:
-                self._exchange(phase)
+                self._exchange(phase, wanted)
             if phase.evaluate:
                 self._validate("local", phase.last.index, samples=self.config.evaluation.curve_samples)
         self._take_back(last)
@@ -136,6 +140,18 @@ class Rounds:
         if self._method.average:
             self._validate("global", last, adapter)
         return adapter
+
+    def _decided(self, phase: Phase) -> tuple[Phase, list[str]]:
+        """The phase with or without an exchange, and the problems that it is about where the schedule is adaptive."""
+        exchange = self.config.exchange
+        if not (phase.exchange and exchange.schedule == "adaptive"):
+            return phase, []
+        told = {site: self._findings[site] for site in self.sites.active if site in self._findings}
+        wanted, share = need(told, len(self.spec.public_ids))
+        spent = exchange.most_exchanges is not None and self._exchanges >= exchange.most_exchanges
+        pays = bool(wanted) and share >= exchange.worth and not spent
+        self._exchanges += pays
+        return replace(phase, exchange=pays), wanted
 
     def _take_back(self, segment: int) -> list[str]:
         back = self.sites.begin_segment()
@@ -162,11 +178,13 @@ class Rounds:
         messages = {s: self._message(s, request, start if s in given else None) for s in self.sites.active}
         self._write_steps(self.sites.ask(messages, self._fitting_steps))
 
-    def _exchange(self, phase: Phase) -> None:
-        """Collect right answers, pool them for each receiver, and let every site take its public step on the mix."""
+    def _exchange(self, phase: Phase, wanted: list[str]) -> None:
+        """Collect right answers, to the `wanted` problems or else to those of the segment, pool them for each receiver,
+        and let every site take its public step on the mix."""
         segment, envelope = phase.last, self._envelope(phase.last.index)
         # A site may keep its answers to itself: without them it is still a receiver, and still in the round.
-        told = self._ask_all(ProposeRequest(envelope=envelope, segment=segment), self._fitting_proposal, optional=True)
+        propose = ProposeRequest(envelope=envelope, segment=segment, wanted=wanted)
+        told = self._ask_all(propose, self._fitting_proposal, optional=True)
         offers = {site: answer.responses for site, answer in told.items()}
         about = {
             "envelope": envelope,
@@ -253,9 +271,11 @@ class Rounds:
 
     def _fitting_steps(self, request: TrainRequest | SwapRequest, answer: StepsAnswer, _) -> StepsAnswer:
         check_steps(answer.steps, request, self.config)
+        check_findings(answer.findings, self._public, self.config)
         return answer
 
     def _write_steps(self, answers: Mapping[str, StepsAnswer]) -> None:
+        self._findings |= {site: answer.findings for site, answer in answers.items() if answer.findings}
         for site, answer in answers.items():
             for step in answer.steps:
                 place = step.model_dump(exclude={"metrics"})

@@ -169,7 +169,7 @@ class SiteAgent:
         if self.egress is None:
             return ""
         self.egress.adapter_spec = ready.adapter_spec
-        self.egress.asked = set(request.segment.public_ids) if isinstance(request, ProposeRequest) else set()
+        self.egress.asked = request.asked if isinstance(request, ProposeRequest) else set()
         if isinstance(request, TrainRequest):
             self.egress.charge_steps(sum(s.private_steps for s in request.segments), ready.private_problems)
         if isinstance(request, SubmitRequest):

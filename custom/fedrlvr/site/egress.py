@@ -20,6 +20,7 @@ from fedrlvr.privacy.answers import (
     COMPARING,
     Context,
     Given,
+    allowed_findings,
     allowed_scores,
     allowed_shares,
     allowed_steps,
@@ -126,7 +127,9 @@ class Egress:
                 return answer, None, len(kept), dropped | told
             case StepsAnswer():
                 steps, dropped = allowed_steps(answer.steps, metrics)
-                return answer.model_copy(update={"steps": steps}), None, len(steps), dropped
+                findings, told = allowed_findings(answer.findings, metrics)
+                answer = answer.model_copy(update={"steps": steps, "findings": findings})
+                return answer, None, len(steps), dropped | told
             case ValidateAnswer():
                 scores, dropped = allowed_scores(answer.scores, metrics)
                 count = 1 + (scores.heldout is not None)

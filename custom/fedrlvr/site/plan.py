@@ -6,7 +6,7 @@ on forty times, or collect three adapters a round and learn from their differenc
 
 from collections.abc import Hashable
 
-from fedrlvr.algorithms.methods import METHODS, asks_logprobs, asks_shares
+from fedrlvr.algorithms.methods import METHODS, asks_findings, asks_logprobs, asks_shares
 from fedrlvr.algorithms.schedule import own_problems, plan_round
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
@@ -17,7 +17,7 @@ class SitePlan:
     """`private_steps` are those of the current round that the site has taken."""
 
     def __init__(self, spec: RunSpec):
-        self._spec = spec
+        self._spec, self._adaptive = spec, asks_findings(spec.job)
         self._round, self._next = -1, 0  # before the first round
         self._planned = [_measure("base", 0, spec.job.evaluation.samples)]
         self.private_steps = 0
@@ -26,7 +26,7 @@ class SitePlan:
         """Go on to this request, beside which an adapter came or not. A site may miss a part of the plan, so requests
         may be left out, but none comes twice or late. Raises Refused for one that is not planned, or whose turn has
         passed."""
-        number, wanted = request.envelope.round, _wanted(request, with_adapter)
+        number, wanted = request.envelope.round, _wanted(request, with_adapter, self._adaptive)
         if number < self._round:
             raise Refused(f"round {number}: this site is in round {self._round} already")
         planned, first = (self._planned, self._next) if number == self._round else (self._plan(number), 0)
@@ -36,6 +36,8 @@ class SitePlan:
             raise Refused(f"{_in_words(request)} was asked for already, or something that comes after it")
         if isinstance(request, SwapRequest):
             self._check_asked(request)
+        if isinstance(request, ProposeRequest):
+            self._check_wanted(request)
         if number != self._round:
             self.private_steps = 0
         self._round, self._planned, self._next = number, planned, planned.index(wanted) + 1
@@ -46,6 +48,13 @@ class SitePlan:
             raise Refused("targets came, which a job with its method and swap.rule does not use")
         if any(response.logprobs for _, response in request.responses) and not asks_logprobs(self._spec.job):
             raise Refused("log-probabilities came, which a job with its method and swap.off_policy does not use")
+
+    def _check_wanted(self, request: ProposeRequest) -> None:
+        """Raises Refused for answers to more than the step's own problems, unless the schedule is adaptive."""
+        if request.wanted and not (self._adaptive and set(request.wanted) <= set(self._spec.public_ids)):
+            raise Refused(
+                "answers are wanted to problems that this job does not ask, or only with an adaptive schedule"
+            )
 
     def count(self, request: Request) -> None:
         """The site has done what the request asked."""
@@ -64,7 +73,8 @@ class SitePlan:
         planned: list[Hashable] = []
         for index, phase in enumerate(plan_round(job, number, list(self._spec.public_ids))):
             end = phase.last
-            planned.append(("train", end.index, phase.segments, phase.exchange, index == 0))
+            exchange = phase.exchange and not asks_findings(job)
+            planned.append(("train", end.index, phase.segments, exchange, index == 0))
             if phase.exchange:
                 planned += [("propose", end.index, end), ("swap", end.index, end)]
             if phase.evaluate:
@@ -86,14 +96,15 @@ def _measure(
     return "validate", segment, f"{which} {segment}", samples, which != "local", problems, with_adapter
 
 
-def _wanted(request: Request, with_adapter: bool) -> Hashable:
-    """What the plan decides about a request; the rest is data that travels with it. Raises Refused."""
+def _wanted(request: Request, with_adapter: bool, adaptive: bool) -> Hashable:
+    """What the plan decides about a request; the rest is data that travels with it. Where the schedule is `adaptive`,
+    the server decides which steps begin with an exchange. Raises Refused."""
     place = request.task, request.envelope.segment
     if with_adapter and not isinstance(request, TrainRequest | ValidateRequest):
         raise Refused(f"an adapter came beside {request.task}, which takes none")
     match request:
         case TrainRequest():
-            return *place, tuple(request.segments), request.exchange, request.begin_round
+            return *place, tuple(request.segments), request.exchange and not adaptive, request.begin_round
         case ProposeRequest() | SwapRequest():
             return *place, request.segment
         case ValidateRequest():

@@ -106,7 +106,8 @@ class SiteCheckpoints:
             tensors["adapter"] = state.adapter
             self._write_start(folder / START, state.start)
             values = {"identity": self.identity, "place": state.progress, "given": state.given, "ledger": ledger}
-            (folder / "state.json").write_bytes(as_json(values | {"pool": state.pool, "targets": state.targets}))
+            values |= {"pool": state.pool, "targets": state.targets, "found": state.found, "unsolved": state.unsolved}
+            (folder / "state.json").write_bytes(as_json(values))
         for name, members in tensors.items():
             (folder / f"{name}.safetensors").write_bytes(as_safetensors(members))
 
@@ -161,13 +162,16 @@ def _read(folder: Path, rank: int) -> Saved:
     values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     names = ("adapter", "start", f"optimizer-{rank}")
     adapter, start, optimizer = (dict(sorted(load_file(folder / f"{name}.safetensors").items())) for name in names)
-    pool = [
-        (site, PublicResponse(**answer | {"logprobs": tuple(answer.get("logprobs", ()))}))
-        for site, answer in values["pool"]
-    ]
+    pool = [(site, _response(answer)) for site, answer in values["pool"]]
+    found = [_response(answer) for answer in values["found"]]
     progress = SiteProgress(**values["place"])
-    state = TrainerState(progress, values["given"], adapter, start, optimizer, pool, values["targets"])
+    notes = {"found": found, "unsolved": values["unsolved"]}
+    state = TrainerState(progress, values["given"], adapter, start, optimizer, pool, values["targets"], **notes)
     return state, values["ledger"]
+
+
+def _response(answer: dict) -> PublicResponse:
+    return PublicResponse(**answer | {"logprobs": tuple(answer.get("logprobs", ()))})
 
 
 def _name(place: SiteProgress, beginning_of: int | None) -> str:

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import torch
 
 from fedrlvr.algorithms.lora import adapter_spec
+from fedrlvr.algorithms.methods import asks_findings
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.evaluation import COMPLETIONS
 from fedrlvr.learning.ranks import Ranks
@@ -76,7 +77,7 @@ class Service:
             case SwapRequest():
                 steps = [trainer.swap(request.segment, request.responses, request.targets)]
             case ProposeRequest():
-                responses, shares = trainer.propose(request.segment)
+                responses, shares = trainer.propose(request.segment, request.wanted)
                 return ProposeAnswer(envelope=envelope, responses=responses, shares=shares), None
             case SubmitRequest():
                 return SubmitAnswer(envelope=envelope), trainer.submit()
@@ -85,7 +86,8 @@ class Service:
                 return ValidateAnswer(envelope=envelope, scores=self._scores(request, tensors), **about), None
             case _:
                 raise ValueError(f"unknown task {request.task!r}")
-        return StepsAnswer(envelope=envelope, steps=self._saved(steps, ledger)), None
+        findings = trainer.notes.told() if asks_findings(self._setup.spec.job) else None
+        return StepsAnswer(envelope=envelope, steps=self._saved(steps, ledger), findings=findings), None
 
     def may_go_on(self, request: Request, error: Exception) -> bool:
         """Whether this worker can be used after the error: not if the policy may be half updated, or the ranks may be

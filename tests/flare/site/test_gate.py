@@ -18,7 +18,7 @@ from fedrlvr.flare.messages import ENVELOPE, ERROR, RECEIPT, REFUSAL, SECONDS, p
 from fedrlvr.flare.site.gate import EGRESS, NO_POLICY, SiteGate
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.answers import Failure, ProposeAnswer, StepsAnswer, SubmitAnswer
-from fedrlvr.protocol.records import Envelope, PublicResponse
+from fedrlvr.protocol.records import Envelope, Findings, PublicResponse
 from fedrlvr.site.egress import WITHHELD, Egress
 from fedrlvr.tasks import TASKS
 
@@ -146,6 +146,16 @@ def test_right_shares_leave_only_where_the_policy_says_so_and_of_what_was_asked(
         (0, len(shares)),
         (len(asked), 1),
     ]
+
+
+def test_findings_leave_only_where_the_policy_says_so(site):
+    findings = Findings(found=["a"], unsolved=["b", "c"])
+    told = []
+    for allowed in (False, True):
+        site(metrics={"public_shares": allowed})
+        told.append(from_shareable(site.send(result("train", steps=[], findings=findings), "train")).data)
+    assert told == [{"steps": []}, {"steps": [], "findings": {"found": ["a"], "unsolved": ["b", "c"]}}]
+    assert [(e["rules"]["findings_told"], e["rules"]["findings_kept_here"]) for e in site.log] == [(0, 3), (3, 0)]
 
 
 def test_log_probabilities_leave_only_where_the_policy_says_so(site):
