@@ -21,7 +21,7 @@ from fedrlvr.protocol.requests import (
     places_to_measure,
 )
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.server.client_manager import ClientManager, Patience
+from fedrlvr.server.client_manager import ClientManager, Patience, RealTime
 from fedrlvr.server.event_log import EventLog
 from fedrlvr.server.round_store import CompletedRound, RoundStore
 from fedrlvr.server.rounds import Rounds
@@ -43,7 +43,7 @@ class Answered:
         return self.answer
 
 
-class Sites:
+class Sites(RealTime):
     """Sites that admit by their plan, and answer at once."""
 
     sites, aborted = ("site-1", "site-2"), False
@@ -103,6 +103,7 @@ JOBS = [
     {"federation__segments_per_round": 6, "exchange__schedule": (0, 3, 7, 11), "evaluation__every_segments": 2},
     {"federation__segments_per_round": 5, "federation__segments_per_task": 3, "evaluation__curve_samples": 3},
     {"evaluation__every_segments": 1, "evaluation__own_problems": 3},
+    {"federation__pace": "own", "federation__segments_per_round": 4, "evaluation__every_segments": 2},
     {"exchange__schedule": "adaptive", "federation__segments_per_round": 4, "federation__segments_per_task": 3},
 ]
 

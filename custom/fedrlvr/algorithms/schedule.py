@@ -27,15 +27,17 @@ class Phase:
 
 
 def plan_round(config: JobConfig, round_number: int, public_ids: list[str]) -> list[Phase]:
-    """The phases of one round. A phase ends at an exchange, an evaluation, `segments_per_task`, or the round's end."""
+    """The phases of one round. A phase ends at an exchange, an evaluation, `segments_per_task`, or the round's end.
+    Where sites go at their own pace, each segment is a phase, so that a slow site can leave out the last ones."""
     per_round, every = config.federation.segments_per_round, config.evaluation.every_segments
     schedule, last = config.exchange.schedule, (round_number + 1) * per_round - 1
+    at_once = 1 if config.federation.pace == "own" else config.federation.segments_per_task
     phases, current = [], []
     for index in range(round_number * per_round, last + 1):
         current.append(_segment(config, index, public_ids))
         exchange = METHODS[config.method].exchange and (isinstance(schedule, str) or index in schedule)
         evaluate = every is not None and (index + 1) % every == 0 and index != last
-        if exchange or evaluate or index == last or len(current) == config.federation.segments_per_task:
+        if exchange or evaluate or index == last or len(current) == at_once:
             phases.append(Phase(tuple(current), exchange, evaluate))
             current = []
     return phases

@@ -37,6 +37,21 @@ def check_schedule(exchange: ExchangeSettings, total_segments: int) -> None:
         )
 
 
+def check_pace(federation: FederationSettings, exchange: ExchangeSettings, swap: SwapSettings) -> None:
+    if federation.pace != "own":
+        return
+    if exchange.schedule == "adaptive":
+        raise ValueError(
+            "federation.pace: own and exchange.schedule: adaptive do not go together: there is no moment at which the "
+            "server could decide for all sites; use a list of steps, or every"
+        )
+    if swap.rule == "match_global":
+        raise ValueError(
+            "federation.pace: own and swap.rule: match_global do not go together: the mean over the sites is not known "
+            "when a site swaps; use fill"
+        )
+
+
 def check_rule(swap: SwapSettings, exchange: ExchangeSettings) -> None:
     if swap.rule == "match_global" and exchange.schedule == "adaptive":
         raise ValueError(

@@ -39,6 +39,10 @@ class FederationSettings(Settings):
     server_momentum: Decay = Field(0.9, description="Of `momentum`: the share of the last round's step that is kept.")
     server_betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Of `adam`: decay rates of its two moments.")
     server_tau: float = Field(1e-3, gt=0, description="Of `adam`: added to the root of its second moment.")
+    pace: Literal["together", "own"] = Field(
+        "together",
+        description="Sites go through a round together, or each at its own pace, slow ones with fewer segments.",
+    )
     min_sites: int = Field(1, ge=1, description="The run ends if fewer sites than this are left.")
     step_deadline: float = Field(
         3600.0, gt=0, description="Seconds a site may work on one task; all other time-outs follow from it."

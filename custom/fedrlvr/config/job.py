@@ -9,6 +9,7 @@ from fedrlvr.config.combinations import (
     check_averaging,
     check_evaluation,
     check_loss,
+    check_pace,
     check_privacy,
     check_rewards,
     check_rule,
@@ -53,6 +54,7 @@ class JobConfig(Settings):
         check_schedule(self.exchange, self.total_segments)
         check_swap(self.swap, self.grpo)
         check_rule(self.swap, self.exchange)
+        check_pace(self.federation, self.exchange, self.swap)
         check_rewards(self.grpo)
         check_loss(self.grpo)
         check_evaluation(self.evaluation)

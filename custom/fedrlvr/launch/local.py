@@ -31,7 +31,7 @@ from fedrlvr.protocol.answers import Reply
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import M
 from fedrlvr.run import Hear, claim, log_to, set_aside
-from fedrlvr.server.client_manager import Message, Patience, Transport
+from fedrlvr.server.client_manager import Message, Patience, RealTime, Transport
 from fedrlvr.server.serve import Server
 from fedrlvr.site.agent import SiteAgent
 from fedrlvr.site_config import SiteConfig
@@ -49,7 +49,7 @@ class LocalTask:
     site_died = False
 
 
-class LocalTransport:
+class LocalTransport(RealTime):
     """A `Transport` that calls the site's agent."""
 
     aborted = False

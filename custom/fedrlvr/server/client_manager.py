@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from fedrlvr.printable import printable
-from fedrlvr.protocol.answers import Failure, Reply
+from fedrlvr.protocol.answers import Answer, Failure, Reply
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import Request
 from fedrlvr.types import Adapter
@@ -44,7 +45,8 @@ class PendingTask(Protocol):
 
 
 class Transport(Protocol):
-    """How requests reach the sites: FLARE, or this process itself."""
+    """How requests reach the sites: FLARE, or this process itself. Time is the transport's, in seconds: an experiment
+    may have a clock of its own."""
 
     sites: list[str]  # the names of all sites of the job, sorted
     aborted: bool  # the job is to end now
@@ -58,6 +60,49 @@ class Transport(Protocol):
 
     def is_gone(self, site: str) -> bool:
         """Whether the transport knows that the site is lost."""
+
+    def now(self) -> float:
+        """The time."""
+
+    def wait(self, changed: threading.Event) -> None:
+        """Return a little later, or as soon as `changed` is set."""
+
+
+class RealTime:
+    """The part of a `Transport` whose time is everybody's."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wait(self, changed: threading.Event) -> None:
+        changed.wait(POLL)
+        changed.clear()
+
+
+Check = Callable[[Request, Answer, Adapter | None], object]  # raises Refused; never returns None
+
+
+class Asked(NamedTuple):
+    """A message, and what is made of its answer."""
+
+    message: Message
+    check: Check
+    optional: bool = False
+
+
+class OpenTask(NamedTuple):
+    """What a site was asked, and when; without a task where the site is gone."""
+
+    asked: Asked
+    task: PendingTask | None
+    began: float
+
+    @property
+    def over(self) -> bool:
+        return self.task is None or self.task.ended is not None
+
+
+Talk = Generator[Asked, object | None, None]  # what one site is asked, one thing after the other
 
 
 @dataclass(frozen=True)
@@ -108,7 +153,7 @@ class ClientManager:
         self.active = [name for name in self.names if name in self.active or name in back]
         return back
 
-    def ask(self, messages: Mapping[str, Message], check: Callable, optional: bool = False) -> dict:
+    def ask(self, messages: Mapping[str, Message], check: Check, optional: bool = False) -> dict:
         """Send each site its message and wait for all. Returns {site: check(request, answer, tensors)} of the good
         answers, in the order of `names`. A site that fails, or whose answer is refused by its form or by `check`, is
         out of the segment or the round; where the answer is `optional` the failure is counted, and the site stays.
@@ -117,37 +162,63 @@ class ClientManager:
             QuorumLost: too few sites are left, even with those that may come back.
             RunAborted: the job was aborted.
         """
-        began = time.monotonic()
-        self._changed.clear()
-        pending = {}
-        for site in messages:
-            if not self.transport.is_gone(site):
-                timeout = self.patience.task if site in self._at_work else self.patience.first_task
-                message = self._with_receipt(site, messages[site])
-                pending[site] = self.transport.send(site, message, timeout, self._changed.set)
-        self._wait(pending, began)
-        waited = time.monotonic() - began
+        began = self.transport.now()
+        open_tasks = {site: self._send(site, Asked(messages[site], check, optional)) for site in messages}
+        self._wait(open_tasks, all)
+        waited = self.transport.now() - began
         self.asking_seconds += waited
-        answers = {}
-        for site in (name for name in self.names if name in messages):
-            request = messages[site].request
-            task = request.task
-            try:
-                answer, tensors = self._answer(site, request, pending.get(site))
-                if isinstance(answer, Failure):
-                    self.fail(site, task, answer.reason, not optional, may_return=not answer.would_not)
-                    continue
-                answers[site] = check(request, answer, tensors)
-                self._at_work.add(site)
-                self.seconds[site] = self.seconds.get(site, 0.0) + min(answer.seconds, waited)
-            except Refused as reason:
-                self.fail(site, task, str(reason), out=not optional)
-            except Exception as error:
-                # What no check foresaw in one site's answer must not end the others' run; the fault may be ours.
-                LOGGER.error("the answer of %s to %s: %s", site, task, printable(traceback.format_exc()))
-                self.fail(site, task, f"its answer cannot be read: {type(error).__name__}", out=not optional)
+        answers = {site: self._answered(site, open_tasks[site], waited) for site in self.names if site in messages}
         self.check_quorum(with_returning=True)
-        return answers
+        return {site: answer for site, answer in answers.items() if answer is not None}
+
+    def converse(self, talks: Mapping[str, Talk]) -> None:
+        """Lead a conversation with each site at its own pace: send what it yields, and give it back what `ask` would
+        return of the answer, None where there is no good one. Raises as `ask`."""
+        began, open_tasks = self.transport.now(), {}
+
+        def go_on(site: str, answer: object) -> None:
+            with suppress(StopIteration):
+                open_tasks[site] = self._send(site, talks[site].send(answer))
+
+        for site in talks:
+            go_on(site, None)
+        while open_tasks:
+            self._wait(open_tasks, any)
+            for site in [name for name in self.names if name in open_tasks and open_tasks[name].over]:
+                ended = open_tasks.pop(site)
+                answer = self._answered(site, ended, self.transport.now() - ended.began)
+                self.check_quorum(with_returning=True)
+                go_on(site, answer)
+        self.asking_seconds += self.transport.now() - began
+
+    def _send(self, site: str, asked: Asked) -> OpenTask:
+        began, task = self.transport.now(), None
+        if not self.transport.is_gone(site):
+            timeout = self.patience.task if site in self._at_work else self.patience.first_task
+            task = self.transport.send(site, self._with_receipt(site, asked.message), timeout, self._changed.set)
+        return OpenTask(asked, task, began)
+
+    def _answered(self, site: str, ended: OpenTask, waited: float) -> object | None:
+        """The checked answer of a task that is over, which took so many seconds; None where the site failed, which is
+        counted."""
+        request, out = ended.asked.message.request, not ended.asked.optional
+        try:
+            answer, tensors = self._answer(site, request, ended.task)
+            if isinstance(answer, Failure):
+                self.fail(site, request.task, answer.reason, out, may_return=not answer.would_not)
+                return None
+            checked = ended.asked.check(request, answer, tensors)
+        except Refused as reason:
+            self.fail(site, request.task, str(reason), out)
+        except Exception as error:
+            # What no check foresaw in one site's answer must not end the others' run; the fault may be ours.
+            LOGGER.error("the answer of %s to %s: %s", site, request.task, printable(traceback.format_exc()))
+            self.fail(site, request.task, f"its answer cannot be read: {type(error).__name__}", out)
+        else:
+            self._at_work.add(site)
+            self.seconds[site] = self.seconds.get(site, 0.0) + min(answer.seconds, waited)
+            return checked
+        return None
 
     def fail(self, site: str, task: str, reason: str, out: bool = True, may_return: bool = False) -> None:
         """Count a failure and, with `out`, take the site out: of the segment if it `may_return`, else of the round."""
@@ -180,16 +251,16 @@ class ClientManager:
         pickup = self.patience.pickup / 6 if site in self._absent else self.patience.pickup
         return min(pickup, self.patience.task) if site in self._at_work else pickup
 
-    def _wait(self, pending: Mapping[str, PendingTask], began: float) -> None:
-        """Wait until every task is over: answered, timed out, or withdrawn because its site never came for it."""
-        while any(task.ended is None for task in pending.values()):
+    def _wait(self, open_tasks: Mapping[str, OpenTask], enough: Callable) -> None:
+        """Wait until all of them, or any, are over: answered, timed out, or withdrawn because the site never came."""
+        self._changed.clear()
+        while not enough(one.over for one in open_tasks.values()):
             if self.transport.aborted:
                 raise RunAborted
-            for site, task in pending.items():
-                if task.ended is None and not task.fetched and time.monotonic() - began > self._pickup(site):
-                    self.transport.withdraw(task)
-            self._changed.wait(POLL)
-            self._changed.clear()
+            for site, one in open_tasks.items():
+                if not (one.over or one.task.fetched) and self.transport.now() - one.began > self._pickup(site):
+                    self.transport.withdraw(one.task)
+            self.transport.wait(self._changed)
 
     def _answer(self, site: str, request: Request, task: PendingTask | None) -> Reply:
         """What the site answered to exactly this request. Raises Refused."""

@@ -5,8 +5,7 @@ Every request goes to all active sites at once, and the server waits for all of 
 another. Between two submits the adapters stay at the sites; only right answers to public problems travel.
 """
 
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round
 from fedrlvr.algorithms.server_optimizer import Moments, moments_spec, server_step
 from fedrlvr.protocol.adapters import adapter_hash, check_adapter, check_tensors, check_unmoved, payload_size
 from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
-from fedrlvr.protocol.records import Envelope
+from fedrlvr.protocol.records import Envelope, Findings, PooledResponse, PublicResponse
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
@@ -53,6 +52,7 @@ class Rounds:
         self._method = METHODS[self.config.method]
         self._round, self._base_model = -1, None  # before the first
         self._public = set(self.spec.public_ids)
+        self._findings: dict[str, Findings] = {}
         self._moments: Moments = {}  # of the server's optimizer, after the last average
         self._have: set[str] = set()  # the sites that measured the averaged adapter, and so have it
 
@@ -118,9 +118,25 @@ class Rounds:
 
     def _run_round(self, number: int, start: Adapter) -> Adapter:
         self.sites.begin_round()
-        self._round, began, last = number, time.monotonic(), self._last_segment(number)
+        self._round, began, last = number, self.sites.transport.now(), self._last_segment(number)
+        self._work_through(plan_round(self.config, number, list(self.spec.public_ids)), start)
+        self._take_back(last)
+        self._validate("local", last)
+        adapter = self._average(start, last) if self._method.average else start
+        self.sites.check_quorum(with_returning=not self._method.average)
+        if self._method.average:
+            self._leave(number, adapter)
+        self.log.write("round", round=number, seconds=self.sites.transport.now() - began)
+        # From here on the round is done, whatever happens.
+        self.store.save(number, adapter, self.log.path, self.sites.receipts, self._moments)
+        if self._method.average:
+            self._validate("global", last, adapter)
+        return adapter
+
+    def _work_through(self, phases: Sequence[Phase], start: Adapter) -> None:
+        """All that the sites do between two averages, together: no site is a phase ahead of another."""
         self._findings, self._exchanges = {}, 0  # of this round alone, so that a resumed run decides as a whole one
-        for index, phase in enumerate(plan_round(self.config, number, list(self.spec.public_ids))):
+        for index, phase in enumerate(phases):
             back = [] if index == 0 else self._take_back(phase.segments[0].index)
             phase, wanted = self._decided(phase)
             self._train(phase, index == 0, start, back)
@@ -128,18 +144,6 @@ class Rounds:
                 self._exchange(phase, wanted)
             if phase.evaluate:
                 self._validate("local", phase.last.index, samples=self.config.evaluation.curve_samples)
-        self._take_back(last)
-        self._validate("local", last)
-        adapter = self._average(start, last) if self._method.average else start
-        self.sites.check_quorum(with_returning=not self._method.average)
-        if self._method.average:
-            self._leave(number, adapter)
-        self.log.write("round", round=number, seconds=time.monotonic() - began)
-        # From here on the round is done, whatever happens.
-        self.store.save(number, adapter, self.log.path, self.sites.receipts, self._moments)
-        if self._method.average:
-            self._validate("global", last, adapter)
-        return adapter
 
     def _decided(self, phase: Phase) -> tuple[Phase, list[str]]:
         """The phase with or without an exchange, and the problems that it is about where the schedule is adaptive."""
@@ -165,8 +169,14 @@ class Rounds:
     def _train(self, phase: Phase, begin_round: bool, start: Adapter, back: list[str]) -> None:
         """Every site works through the phase. `start` is the round's first adapter, which a site gets unless it has it
         from being measured. One that is `back` gets it, too, as its worker may have nothing of this round."""
+        request = self._train_request(phase, begin_round, start)
+        given = set(self.sites.active) - self._have if request.start else back
+        messages = {s: self._message(s, request, start if s in given else None) for s in self.sites.active}
+        self._write_steps(self.sites.ask(messages, self._fitting_steps))
+
+    def _train_request(self, phase: Phase, begin_round: bool, start: Adapter) -> TrainRequest:
         begins_from_it = begin_round and (self._method.average or self._round == 0)
-        request = TrainRequest(
+        return TrainRequest(
             envelope=self._envelope(phase.last.index),
             segments=list(phase.segments),
             exchange=phase.exchange,
@@ -174,9 +184,6 @@ class Rounds:
             adapter_spec=spec_hash(self._adapter_spec, self.config.lora),
             start=adapter_hash(start) if begins_from_it else "",
         )
-        given = set(self.sites.active) - self._have if begins_from_it else back
-        messages = {s: self._message(s, request, start if s in given else None) for s in self.sites.active}
-        self._write_steps(self.sites.ask(messages, self._fitting_steps))
 
     def _exchange(self, phase: Phase, wanted: list[str]) -> None:
         """Collect right answers, to the `wanted` problems or else to those of the segment, pool them for each receiver,
@@ -195,13 +202,7 @@ class Rounds:
         requests = {site: SwapRequest(**about, responses=pool) for site, pool in pools.items()}
         messages = {site: Message(request) for site, request in requests.items()}
         self._write_steps(self.sites.ask(messages, self._fitting_steps))
-        self.log.write(
-            "exchange",
-            segment=segment.index,
-            offered=sum(map(len, offers.values())),
-            bytes_up={site: _bytes(responses) for site, responses in offers.items()},
-            bytes_down={site: _bytes(response for _, response in pool) for site, pool in pools.items()},
-        )
+        self._write_exchange(segment.index, offers, pools)
 
     def _average(self, start: Adapter, segment: int) -> Adapter:
         """The next adapter from every update that passes the check; one that does not is refused whole."""
@@ -240,10 +241,7 @@ class Rounds:
             messages[site] = self._message(site, ValidateRequest(**about, share=share), adapter)
         answers = self.sites.ask(messages, self._fitting_scores)
         self._have = set(answers) if which == "global" else set()
-        scores = {site: answer.scores.model_dump(exclude_none=True) for site, answer in answers.items()}
-        if scores:
-            place = {"round": self._round, "segment": segment}
-            self.log.write("evaluation", which=which, **place, samples=samples, scores=scores)
+        self._write_evaluation(which, segment, samples, answers)
         return answers
 
     def _fitting_scores(self, request: ValidateRequest, answer: ValidateAnswer, _) -> ValidateAnswer:
@@ -273,6 +271,26 @@ class Rounds:
         check_steps(answer.steps, request, self.config)
         check_findings(answer.findings, self._public, self.config)
         return answer
+
+    def _write_exchange(
+        self,
+        segment: int,
+        offers: Mapping[str, Sequence[PublicResponse]],
+        pools: Mapping[str, Sequence[PooledResponse]],
+    ) -> None:
+        self.log.write(
+            "exchange",
+            segment=segment,
+            offered=sum(map(len, offers.values())),
+            bytes_up={site: _bytes(responses) for site, responses in offers.items()},
+            bytes_down={site: _bytes(response for _, response in pool) for site, pool in pools.items()},
+        )
+
+    def _write_evaluation(self, which: str, segment: int, samples: int, answers: Mapping[str, ValidateAnswer]) -> None:
+        scores = {site: answer.scores.model_dump(exclude_none=True) for site, answer in answers.items()}
+        if scores:
+            place = {"round": self._round, "segment": segment}
+            self.log.write("evaluation", which=which, **place, samples=samples, scores=scores)
 
     def _write_steps(self, answers: Mapping[str, StepsAnswer]) -> None:
         self._findings |= {site: answer.findings for site, answer in answers.items() if answer.findings}

@@ -11,6 +11,7 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import RunFailed, run_identity
 from fedrlvr.server.client_manager import ClientManager, Patience, QuorumLost, Transport
 from fedrlvr.server.event_log import EventLog
+from fedrlvr.server.own_pace import RoundsAtOwnPace
 from fedrlvr.server.round_store import RoundStore
 from fedrlvr.server.rounds import Rounds
 from fedrlvr.settings_file import SettingsError
@@ -65,4 +66,5 @@ class Server:
         failed = partial(self.log.write, "failure")
         receipts = dict(kept.receipts) if kept else {}
         sites = ClientManager(self.transport, job.federation.min_sites, self.patience, failed, receipts=receipts)
-        Rounds(self.spec, sites, self.log, store, self.folder, self.start_from).run(kept)
+        kind = RoundsAtOwnPace if job.federation.pace == "own" else Rounds
+        kind(self.spec, sites, self.log, store, self.folder, self.start_from).run(kept)

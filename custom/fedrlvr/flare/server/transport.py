@@ -12,7 +12,7 @@ from nvflare.apis.signal import Signal
 from fedrlvr.flare.doorbell import ring
 from fedrlvr.flare.messages import pack_request, unpack_answer
 from fedrlvr.protocol.answers import Reply
-from fedrlvr.server.client_manager import Message
+from fedrlvr.server.client_manager import Message, RealTime
 
 
 class FlareTask(Task):
@@ -35,7 +35,7 @@ class FlareTask(Task):
         return None if self.result is None else unpack_answer(self.name, self.result)
 
 
-class FlareTransport:
+class FlareTransport(RealTime):
     """`Transport` over a FLARE controller. `unanswered` has site and task of everything that a site came for and has
     not answered, by FLARE's id, so that a late answer can be told apart from a stranger's."""
 

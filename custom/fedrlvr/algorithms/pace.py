@@ -1,0 +1,47 @@
+"""Who has time for another segment, where each site works through a round at its own pace.
+
+Nobody should wait for a slow site at the average. So a site begins a segment only if it would be done with it by when
+half of the sites are done with all of theirs, as far as their pace until now tells.
+"""
+
+from dataclasses import dataclass, field
+from math import inf
+from statistics import median, median_low
+
+
+@dataclass
+class Paces:
+    """Of one round of so many `segments`; all times are of one clock, in seconds."""
+
+    segments: int
+    sites: list[str]
+    _done: dict[str, int] = field(default_factory=dict)
+    _began: dict[str, float] = field(default_factory=dict)
+    _last: dict[str, float] = field(default_factory=dict)
+
+    def begin(self, site: str, now: float) -> None:
+        self._began[site] = self._last[site] = now
+        self._done[site] = 0
+
+    def done(self, site: str, now: float, segments: int = 1) -> None:
+        self._done[site] += segments
+        self._last[site] = now
+
+    def has_time(self, site: str, now: float) -> bool:
+        """Whether the site's next segment would end in time. Half a segment of the middle site is given to all: times
+        vary, and equally fast sites are to do equally much. The first segment has time always."""
+        known = [self._pace(other) for other in self.sites if self._done.get(other)]
+        if not self._done.get(site):
+            return True
+        end = median_low(self._end(other) for other in self.sites)
+        return now + self._pace(site) <= end + median(known) / 2
+
+    def _pace(self, site: str) -> float:
+        """Seconds a segment."""
+        return (self._last[site] - self._began[site]) / self._done[site]
+
+    def _end(self, site: str) -> float:
+        """When the site would be done with the whole round."""
+        if not self._done.get(site):
+            return inf
+        return self._last[site] + (self.segments - self._done[site]) * self._pace(site)
