@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fedrlvr.comparison.command import seeds
-from fedrlvr.comparison.plan import Plan, cells_of, experiment_of, identity
+from fedrlvr.comparison.plan import Plan, cells_of, run_of
 from fedrlvr.comparison.runner import find_records, record_path
 from fedrlvr.processes import wait_until
 from fedrlvr.settings_file import validate_settings
@@ -93,10 +93,10 @@ def test_one_run_serves_every_cell_of_the_same_settings(tmp_path, record):
     studies = {"one": values | {"methods": ["pubswap"]}, "two": values | {"variants": {"pubswap": []}}}
     plan = validate_settings(Plan, {"seeds": [3], "base_models": [0], "quick_seeds": [3], "studies": studies}, "plan")
     one, two = cells_of(plan, ["one", "two"])
-    cells = {cell: experiment_of(plan, cell) for cell in (one, two, replace(one, seed=4))}
+    cells = {cell: run_of(plan, cell) for cell in (one, two, replace(one, seed=4))}
     path = record_path(tmp_path, one)
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(record(identity=identity(cells[one]))))
+    path.write_text(json.dumps(record(identity=cells[one].identity)))
     found = find_records(tmp_path, cells)
     assert {cell: (r["study"], r["final"]) for cell, r in found.items()} == {one: ("one", 0.9), two: ("two", 0.9)}
     path.write_text(json.dumps(record(identity="of other code")))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedrlvr.algorithms.methods import METHODS
-from fedrlvr.comparison.plan import Cell, Plan, cells_of, experiment_of, identity
+from fedrlvr.comparison.plan import Cell, Plan, cells_of, run_of
 from fedrlvr.settings_file import SettingsError, load_settings, validate_settings
 
 SHIPPED = Path(__file__).parents[2] / "jobs" / "compare" / "plan.yaml"
@@ -41,10 +41,26 @@ def test_a_quick_comparison_has_one_base_model_and_the_variants_that_a_study_nam
 
 def test_a_cell_has_the_settings_of_its_study_and_variant():
     found = plan(set=["grpo.beta=0.1"], variants={"rank": ["lora.r=4", "method=fedavg+public"]})
-    experiment = experiment_of(found, Cell("skew", "rank", 1, 12))
+    run = run_of(found, Cell("skew", "rank", 1, 12))
+    experiment = run.experiment
     assert (experiment.lora.r, experiment.grpo.beta, experiment.method) == (4, 0.1, "fedavg+public")
     assert (experiment.seed, experiment.base_model.seed) == (12, 1)
-    assert identity(experiment) != identity(experiment_of(found, Cell("skew", "rank", 0, 12)))
+    assert run.identity != run_of(found, Cell("skew", "rank", 0, 12)).identity
+
+
+def test_slow_sites_make_another_run():
+    cell = Cell("skew", "pubswap", 0, 10)
+    run, slower = run_of(plan(), cell), run_of(plan(slow={"site-4": 4}), cell)
+    assert (run.slow, slower.slow) == ({}, {"site-4": 4})
+    assert run.identity != slower.identity
+
+
+def test_problems_and_model_are_for_studies_with_a_real_model(tmp_path):
+    cell = Cell("skew", "pubswap", 0, 10)
+    assert run_of(plan(), cell, tmp_path, tmp_path).data is None
+    real = run_of(plan(real_model=True), cell, tmp_path / "a", tmp_path)
+    assert (real.data, real.model) == (tmp_path / "a", tmp_path)
+    assert real.identity != run_of(plan(real_model=True), cell, tmp_path / "b", tmp_path).identity
 
 
 @pytest.mark.parametrize(
@@ -64,7 +80,7 @@ def test_a_study_that_cannot_be_is_refused(study, words):
 
 def test_a_wrong_setting_names_the_cell():
     with pytest.raises(SettingsError, match=r"skew/x-model0-seed10: .*lora\.rr"):
-        experiment_of(plan(variants={"x": ["lora.rr=4"]}), Cell("skew", "x", 0, 10))
+        run_of(plan(variants={"x": ["lora.rr=4"]}), Cell("skew", "x", 0, 10))
 
 
 def test_the_shipped_plan_compares_every_method_on_seeds_that_no_setting_was_chosen_on():
@@ -75,4 +91,4 @@ def test_the_shipped_plan_compares_every_method_on_seeds_that_no_setting_was_cho
     assert len(shipped.seeds) >= 5
     assert len(shipped.base_models) >= 2
     for cell in {(c.study, c.variant): c for c in cells}.values():
-        experiment_of(shipped, cell)
+        run_of(shipped, cell)

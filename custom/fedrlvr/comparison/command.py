@@ -4,9 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from fedrlvr.comparison.plan import Cell, Plan, cells_of, experiment_of, identity
-from fedrlvr.comparison.runner import find_records, place, run_cells
-from fedrlvr.launch.experiment import ExperimentConfig
+from fedrlvr.comparison.plan import Cell, Plan, Run, cells_of, run_of
+from fedrlvr.comparison.runner import find_records, run_cells
 from fedrlvr.printable import print_error
 from fedrlvr.settings_file import SettingsError, load_settings
 
@@ -21,11 +20,7 @@ def arguments(description: str, plan: Path) -> argparse.Namespace:
     add("--processes", type=positive, default=os.cpu_count(), help="runs at once, a core each (default: %(default)s)")
     add("--workspace", type=Path, default=Path("workspace/compare"), help="where runs go (default: %(default)s)")
     add("--any-source", action="store_true", help="take records that other versions of the code have left")
-    add(
-        "--publish",
-        action="store_true",
-        help="then write results, figures and tables into the pages of this repository",
-    )
+    add("--publish", action="store_true", help="write results, figures and tables into the pages here")
     add("--data", type=Path, metavar="DIR", help="problems of the studies with a real model")
     add("--model", type=Path, metavar="DIR", help="the real model")
     return parser.parse_args()
@@ -56,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
             raise SettingsError("--publish: pages show whole studies; leave --quick and --seeds out")
         plan = load_settings(Plan, args.plan)
         cells = cells_of(plan, _studies(plan, args), args.seeds, args.quick)
-        experiments = {cell: experiment_of(plan, cell) for cell in cells}
-        return _compare(plan, experiments, args)
-    except (SettingsError, OSError) as error:
+        runs = {cell: run_of(plan, cell, args.data, args.model) for cell in cells}
+        return _compare(plan, runs, args)
+    except (ValueError, OSError) as error:
         print_error(error)
         return 2
     except KeyboardInterrupt:
@@ -77,20 +72,20 @@ def _studies(plan: Plan, args: argparse.Namespace) -> list[str]:
     return names
 
 
-def _compare(plan: Plan, experiments: dict[Cell, ExperimentConfig], args: argparse.Namespace) -> int:
-    done = find_records(args.workspace, experiments, args.any_source)
+def _compare(plan: Plan, runs: dict[Cell, Run], args: argparse.Namespace) -> int:
+    done = find_records(args.workspace, runs, args.any_source)
     missing: dict[str, Cell] = {}
-    for cell, experiment in experiments.items():
+    for cell, run in runs.items():
         if cell not in done:
-            missing.setdefault(identity(experiment), cell)
-    print(f"{len(experiments)} runs, {len(done)} are done, {len(missing)} to do; each takes a core for half a minute")
-    where, failed = place(args.workspace.resolve(), args.data, args.model), []
+            missing.setdefault(run.identity, cell)
+    print(f"{len(runs)} runs, {len(done)} are done, {len(missing)} to do; each takes a core for half a minute")
+    failed = []
     if missing:
-        first = {cell: experiments[cell] for cell in missing.values()}
-        failed = run_cells(first, where, args.processes, lambda text: print(text, flush=True))
+        first = {cell: runs[cell] for cell in missing.values()}
+        failed = run_cells(first, args.workspace.resolve(), args.processes, lambda text: print(text, flush=True))
     for line in failed:
         print_error(f"failed: {line}")
-    _report(plan, find_records(args.workspace, experiments, args.any_source), args)
+    _report(plan, find_records(args.workspace, runs, args.any_source), args)
     return 1 if failed else 0
 
 

@@ -4,7 +4,7 @@ A study is a preset, settings that all its runs share, and variants by what each
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
@@ -30,6 +30,10 @@ class Study(Settings):
     methods: tuple[Method, ...] = Field((), description="Variants that differ in the method alone.")
     variants: dict[Label, Overrides] = Field({}, description="Further ones by name: what each sets in addition.")
     reference: Label = Field("pubswap", description="The variant that the others are set against.")
+    slow: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="How many times slower some sites are, by a clock that counts work; empty: nothing is timed.",
+    )
     equal_work: bool = Field(True, description="All variants sample as much and take as many steps; this is checked.")
     seeds: tuple[int, ...] | None = Field(None, description="null: those of the plan.")
     base_models: tuple[int, ...] | None = Field(None, description="null: those of the plan.")
@@ -85,17 +89,32 @@ def cells_of(plan: Plan, names: Sequence[str], seeds: Sequence[int] | None = Non
     return cells
 
 
-def experiment_of(plan: Plan, cell: Cell) -> ExperimentConfig:
-    """The settings of a cell. Raises SettingsError, which names the cell."""
+@dataclass(frozen=True)
+class Run:
+    """What a cell runs: its settings, how many times slower than others some sites are, and the folders of problems and
+    model where they are not made."""
+
+    experiment: ExperimentConfig
+    slow: Mapping[str, float]
+    data: Path | None = None
+    model: Path | None = None
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that decides what the run ends in, the code included."""
+        settings = self.experiment.model_dump_json(exclude={"site": {"gpus"}})
+        text = f"{source_hash()} {sorted(self.slow.items())} {self.data} {self.model} {settings}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_of(plan: Plan, cell: Cell, data: Path | None = None, model: Path | None = None) -> Run:
+    """The run of a cell; `data` and `model` are for studies with a real model. Raises SettingsError, which names the
+    cell."""
     study = plan.studies[cell.study]
     own = () if study.real_model else (f"base_model.seed={cell.base_model}",)
+    overrides = (*study.set, *own, *study.overrides[cell.variant])
     try:
-        return load_experiment(study.preset, (*study.set, *own, *study.overrides[cell.variant]), seed=cell.seed)
+        experiment = load_experiment(study.preset, overrides, seed=cell.seed)
     except SettingsError as error:
         raise SettingsError(f"{cell}: {error}") from None
-
-
-def identity(experiment: ExperimentConfig) -> str:
-    """A hash of all that decides what a cell's run ends in: its settings and the code."""
-    text = f"{source_hash()} {experiment.model_dump_json(exclude={'site': {'gpus'}})}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Run(experiment, study.slow, data, model) if study.real_model else Run(experiment, study.slow)

@@ -1,6 +1,5 @@
 """All cells of a comparison, several at once, each in a process that has one thread. What is done is not done again."""
 
-import argparse
 import json
 import logging
 import multiprocessing
@@ -10,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from fedrlvr.comparison.plan import Cell, identity
-from fedrlvr.launch.experiment import ExperimentConfig
+from fedrlvr.comparison.plan import Cell, Run
 from fedrlvr.printable import one_line
 from fedrlvr.processes import die_with
 
@@ -19,24 +17,18 @@ Say = Callable[[str], None]
 RUNS_A_PROCESS = 20
 
 
-def place(workspace: Path, data: Path | None = None, model: Path | None = None) -> argparse.Namespace:
-    """Where a cell runs, and the problems and the model that are not made here: the arguments of a job's command."""
-    own = {"env": "local", "workspace": workspace, "data": data, "model": model}
-    return argparse.Namespace(**own, policy=None, tiny=False, rebuild_model=False)
-
-
 def record_path(workspace: Path, cell: Cell) -> Path:
     return workspace / "records" / f"{cell}.json"
 
 
-def find_records(workspace: Path, cells: Mapping[Cell, ExperimentConfig], any_source: bool = False) -> dict[Cell, dict]:
+def find_records(workspace: Path, cells: Mapping[Cell, Run], any_source: bool = False) -> dict[Cell, dict]:
     """The records of these cells, as far as there are any. A run of the same settings and code serves for every cell
     that asks for it, whichever study it was run for; with `any_source`, a cell's own record of other code, too."""
     read = {path: _read(path) for path in sorted((workspace / "records").glob("*/*.json"))}
     same = {record["identity"]: record for record in read.values() if record}
     found = {}
-    for cell, experiment in cells.items():
-        record = same.get(identity(experiment)) or (any_source and read.get(record_path(workspace, cell)))
+    for cell, run in cells.items():
+        record = same.get(run.identity) or (any_source and read.get(record_path(workspace, cell)))
         if record:
             found[cell] = record | vars(cell)
     return found
@@ -50,12 +42,12 @@ def _read(path: Path) -> dict | None:
         return None  # it is run again
 
 
-def run_cells(cells: Mapping[Cell, ExperimentConfig], where: argparse.Namespace, processes: int, say: Say) -> list[str]:
+def run_cells(cells: Mapping[Cell, Run], workspace: Path, processes: int, say: Say) -> list[str]:
     """Run them and write their records. Returns what failed, a line each; the others run all the same."""
     failed, began = [], time.monotonic()
     with _pool(processes) as pool:
-        _make_models(pool, list(cells.values()), where, say)
-    for number, (cell, outcome) in enumerate(_outcomes(cells, where, processes), start=1):
+        _make_models(pool, list(cells.values()), workspace, say)
+    for number, (cell, outcome) in enumerate(_outcomes(cells, workspace, processes), start=1):
         left = (time.monotonic() - began) / number * (len(cells) - number)
         say(f"{number}/{len(cells)}  {cell}: {outcome}  ({left / 60:.0f} min left)")
         if isinstance(outcome, Failed):
@@ -67,16 +59,14 @@ class Failed(str):
     """Why a cell has no record."""
 
 
-def _outcomes(
-    cells: Mapping[Cell, ExperimentConfig], where: argparse.Namespace, processes: int
-) -> Iterator[tuple[Cell, str]]:
+def _outcomes(cells: Mapping[Cell, Run], workspace: Path, processes: int) -> Iterator[tuple[Cell, str]]:
     """Each cell's final pass@1, or why it failed, as soon as it is known."""
     waiting = list(cells.items())
     while waiting:
         # New processes after so many runs: what runs leave behind adds up, and one that was killed is replaced.
         some, waiting = waiting[: RUNS_A_PROCESS * processes], waiting[RUNS_A_PROCESS * processes :]
         with _pool(processes) as pool:
-            futures = {pool.submit(_run, cell, experiment, where): cell for cell, experiment in some}
+            futures = {pool.submit(_run, cell, run, workspace): cell for cell, run in some}
             try:
                 for future in as_completed(futures):
                     yield futures[future], _outcome(future)
@@ -105,26 +95,25 @@ def _begin() -> None:
     logging.captureWarnings(True)
 
 
-def _make_models(
-    pool: ProcessPoolExecutor, experiments: Sequence[ExperimentConfig], where: argparse.Namespace, say: Say
-) -> None:
-    wanted = {(e.task, e.base_model.model_dump_json()): e for e in experiments if e.base_model and where.model is None}
+def _make_models(pool: ProcessPoolExecutor, runs: Sequence[Run], workspace: Path, say: Say) -> None:
+    own = (run for run in runs if run.model is None)
+    wanted = {(run.experiment.task, run.experiment.base_model.model_dump_json()): run for run in own}
     if wanted:
         say(f"making {len(wanted)} base models, unless they are there")
-    for future in [pool.submit(_model, experiment, where) for experiment in wanted.values()]:
+    for future in [pool.submit(_model, run, workspace) for run in wanted.values()]:
         future.result()
 
 
 # What a process of the pool does is imported there: it takes seconds, and the command has no use for it.
 
 
-def _model(experiment: ExperimentConfig, where: argparse.Namespace) -> None:
+def _model(run: Run, workspace: Path) -> None:
     from fedrlvr.comparison.cell import make_model
 
-    make_model(experiment, where)
+    make_model(run, workspace)
 
 
-def _run(cell: Cell, experiment: ExperimentConfig, where: argparse.Namespace) -> dict:
+def _run(cell: Cell, run: Run, workspace: Path) -> dict:
     from fedrlvr.comparison.cell import run_cell
 
-    return run_cell(vars(cell), experiment, where, record_path(where.workspace, cell))
+    return run_cell(vars(cell), run, workspace, record_path(workspace, cell))

@@ -47,10 +47,11 @@ def study_table(study: Study, variants: Mapping[str, ByPair]) -> Table:
                 f"{soon.rounds:.0%} ({soon.pairs} of {lead.count})" if soon else ("never" if lead else ""),
                 f"{fmean(r['curve'][-1]['bytes'] for r in records.values()) / 1e3:,.0f}",
                 f"{fmean(r['posted'] for r in records.values()):,.0f}",
+                *([f"{fmean(r['time'] for r in records.values()):.2f}"] if study.slow else []),
             )
         )
-    head = ("variant", "pass@1", "worst", f"{study.reference} ahead by", "had it after", "kB sent", "answers posted")
-    return Table(head, tuple(rows))
+    head = ["variant", "pass@1", "worst", f"{study.reference} ahead by", "had it after", "kB sent", "answers posted"]
+    return Table((*head, "time") if study.slow else tuple(head), tuple(rows))
 
 
 def headline(studies: Mapping[str, Study], results: Mapping[str, Mapping[str, ByPair]]) -> Table:

@@ -33,7 +33,8 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
     return prepared.model_copy(update={"sites": sites, "environment": environment})
 
 
-def start_here(prepared: PreparedRun, say: Say) -> Run:
+def start_here(prepared: PreparedRun, say: Say, **of_local_run) -> Run:
+    """`of_local_run` is for experiments, as `LocalRun` says."""
     if prepared.environment == "sim":
         return Simulation(prepared.folder, prepared.spec, prepared.sites, prepared.start_from)
     import transformers  # takes seconds, as does LocalRun
@@ -42,7 +43,7 @@ def start_here(prepared: PreparedRun, say: Say) -> Run:
 
     transformers.utils.logging.disable_progress_bar()  # it would break ours
     transformers.utils.logging.set_verbosity_error()
-    return LocalRun(prepared.folder, prepared.spec, prepared.sites, start_from=prepared.start_from)
+    return LocalRun(prepared.folder, prepared.spec, prepared.sites, start_from=prepared.start_from, **of_local_run)
 
 
 def prepare_sites(
