@@ -82,7 +82,7 @@ def test_no_two_methods_end_in_the_same_adapter(small_job, sites, tmp_path):
         name: round_adapters(run_here(tmp_path / name, spec_of(small_job(method=name), sites), sites)[1])[-1]
         for name in averaging
     }
-    assert len({*ended.values()}) == len(averaging) == 4
+    assert len({*ended.values()}) == len(averaging) == 5
 
 
 def test_replace_all_trains_on_nothing_but_the_pool_where_there_is_one(small_job, sites, tmp_path):

@@ -100,13 +100,16 @@ def _matrix(axes: Axes, name: str, records: ByPair) -> None:
 
 
 def _live(axes: Axes, variants: Mapping[str, ByPair]) -> None:
-    for name, records in variants.items():
-        if points := mean_live(records):
-            axes.plot(*zip(*points, strict=True), color=COLOURS.get(name, "#333333"), linewidth=2)
-            mean = fmean(share for _, share in points)
-            axes.text(points[-1][0] + 0.2, points[-1][1], f"{name} (mean {mean:.0%})", fontsize=8, va="center")
-    axes.set(xlabel="segment", ylim=(0, 1.05))
-    axes.margins(x=0.25)
+    curves = {name: points for name, records in variants.items() if (points := mean_live(records))}
+    last = max((points[-1][0] for points in curves.values()), default=1)
+    floor = 0.0  # below which no further name fits
+    for name, points in sorted(curves.items(), key=lambda item: item[1][-1][1]):
+        axes.plot(*zip(*points, strict=True), color=COLOURS.get(name, "#333333"), linewidth=2)
+        mean = fmean(share for _, share in points)
+        place = max(points[-1][1], floor)
+        axes.text(last * 1.02, place, f"{name} (mean {mean:.0%})", fontsize=8, va="center")
+        floor = place + 0.08
+    axes.set(xlabel="segment", xlim=(0, last * 1.35), ylim=(0, 1.05))
     axes.set_title("share of public groups that teach (rewards differ)", fontsize=10, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", alpha=0.25)
