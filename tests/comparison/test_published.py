@@ -15,10 +15,6 @@ PLAN = load_settings(Plan, FOLDER / "plan.yaml")
 RESULTS = read_results(FOLDER / "results", PLAN)
 
 
-def test_every_study_has_results():
-    assert set(RESULTS) == set(PLAN.studies)
-
-
 @pytest.mark.parametrize("study", RESULTS)
 def test_results_are_of_every_run_of_the_plan(study):
     there = {(name, *pair) for name, records in RESULTS[study].items() for pair in records}

@@ -59,9 +59,12 @@ def test_the_front_table_has_studies_as_columns(plan, results):
     assert text[2:] == ["| `pubswap` | 0.80 ± 0.25 |", "| `fedavg` | 0.50 ± 0.43 |"]
 
 
-def test_pairs_in_words(results, record):
-    assert pairs_in_words(results["skew"]) == "seeds 10 to 12, base model 0"
-    assert pairs_in_words({"a": {(1, 3): record(), (2, 5): record()}}) == "seeds 3, 5, base models 1, 2"
+def test_pairs_in_words(plan, results, record):
+    study = plan.studies["skew"]
+    assert pairs_in_words(study, results["skew"]) == "seeds 10 to 12, base model 0"
+    two = {"a": {(1, 3): record(), (2, 5): record()}}
+    assert pairs_in_words(study, two) == "seeds 3, 5, base models 1, 2"
+    assert pairs_in_words(study.model_copy(update={"real_model": True}), two) == "seeds 3, 5"
 
 
 def test_every_picture_says_which_results_it_shows(plan, results, tmp_path):

@@ -32,7 +32,7 @@ def page(plan: Plan, results: Results, figures: Path) -> str:
         study = plan.studies[name]
         parts.append(
             f'<h2 id="{name}">{escape(study.title)}</h2><p>{escape(study.question)}</p>'
-            f'{study_table(study, variants).html()}<p class="small">{escape(pairs_in_words(variants))}</p>'
+            f'{study_table(study, variants).html()}<p class="small">{escape(pairs_in_words(study, variants))}</p>'
             f'<img alt="{escape(study.title)}" src="data:image/png;base64,{_encoded(figures / f"{name}.png")}">'
         )
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Comparison</title>'

@@ -57,8 +57,8 @@ def draw(plan: Plan, results: Results, results_folder: Path, folder: Path) -> No
 def front_block(plan: Plan, results: Results) -> str:
     """The table of the front page: methods by those studies that compare methods."""
     compared = {name: variants for name, variants in results.items() if "fedavg" in variants}
-    first = next(iter(compared.values()))
-    return f"{headline(plan.studies, compared).markdown()}\n\n({pairs_in_words(first)} unless a column says otherwise.)"
+    pairs = (f"{plan.studies[name].title}: {pairs_in_words(plan.studies[name], compared[name])}" for name in compared)
+    return f"{headline(plan.studies, compared).markdown()}\n\n{'; '.join(pairs)}."
 
 
 def studies_block(plan: Plan, results: Results) -> str:
@@ -68,7 +68,7 @@ def studies_block(plan: Plan, results: Results) -> str:
         study = plan.studies[name]
         parts += [
             f"### {study.title}",
-            f"{study.question} ({pairs_in_words(variants)})",
+            f"{study.question} ({pairs_in_words(study, variants)})",
             study_table(study, variants).markdown(),
             f"![{study.title}](figures/{name}.png)",
         ]

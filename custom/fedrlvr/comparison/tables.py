@@ -83,11 +83,11 @@ def _mean(records: ByPair | None) -> str:
     return str(Mean.of(finals(records))) if records else ""
 
 
-def pairs_in_words(variants: Mapping[str, ByPair]) -> str:
-    """Over which pairs the means are."""
+def pairs_in_words(study: Study, variants: Mapping[str, ByPair]) -> str:
+    """Over which pairs the means are. A real model has no number."""
     pairs = sorted({pair for records in variants.values() for pair in records})
     models, seeds = sorted({model for model, _ in pairs}), sorted({seed for _, seed in pairs})
-    return f"{_listed('seed', seeds)}, {_listed('base model', models)}"
+    return _listed("seed", seeds) + ("" if study.real_model else f", {_listed('base model', models)}")
 
 
 def _listed(noun: str, numbers: Sequence[int]) -> str:
