@@ -49,3 +49,15 @@ def test_the_first_segment_has_time_always():
     assert paces.has_time("b", 100.0)
     paces.done("b", 101.0)
     assert not paces.has_time("b", 101.0)
+
+
+def test_nobody_goes_by_the_pace_of_a_site_that_is_out():
+    """The fast one of two dies after its first segment; the other has time for all of its own."""
+    paces = Paces(4, ["a", "b"])
+    for site in ("a", "b"):
+        paces.begin(site, 0.0)
+    paces.done("a", 1.0)
+    paces.done("b", 4.0)
+    assert not paces.has_time("b", 4.0)
+    paces.out("a")
+    assert paces.has_time("b", 4.0)

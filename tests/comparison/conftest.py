@@ -17,7 +17,7 @@ def record(variant="pubswap", seed=10, base_model=0, final=0.9, **more) -> dict:
     live = [[1, 0.5], [2, 0.75], [3, 1.0], [4, 1.0]]
     about = {"method": variant, "sites": 1, "rounds": 2, "segments": 4, "base": 0.1, "problems": 256}
     counts = {"exchanges": 2, "posted": 40, "failures": 0, "seconds": 1.0}
-    name = {"study": "skew", "variant": variant, "base_model": base_model, "seed": seed, "identity": "x"}
+    name = {"study": "skew", "variant": variant, "base_model": base_model, "seed": seed, "settings": "x", "source": "y"}
     values = {"final": final, "curve": curve, "work": work, "matrix": matrix, "live": live}
     return name | about | counts | values | more
 

@@ -88,7 +88,7 @@ def test_no_process_outlives_the_command(plan):
 
 
 def test_one_run_serves_every_cell_of_the_same_settings(tmp_path, record):
-    """Of another seed or another code there is none; with any_source, a cell's own record of other code serves."""
+    """Of another seed or another code there is none; with any_source, one of other code serves, too."""
     values = {"title": "t", "question": "?", "preset": str(REPOSITORY / "app_configs" / "demo.yaml")}
     studies = {"one": values | {"methods": ["pubswap"]}, "two": values | {"variants": {"pubswap": []}}}
     plan = validate_settings(Plan, {"seeds": [3], "base_models": [0], "quick_seeds": [3], "studies": studies}, "plan")
@@ -96,12 +96,14 @@ def test_one_run_serves_every_cell_of_the_same_settings(tmp_path, record):
     cells = {cell: run_of(plan, cell) for cell in (one, two, replace(one, seed=4))}
     path = record_path(tmp_path, one)
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(record(identity=cells[one].identity)))
+    path.write_text(json.dumps(record(**cells[one].identity)))
     found = find_records(tmp_path, cells)
     assert {cell: (r["study"], r["final"]) for cell, r in found.items()} == {one: ("one", 0.9), two: ("two", 0.9)}
-    path.write_text(json.dumps(record(identity="of other code")))
+    path.write_text(json.dumps(record(settings=cells[one].settings, source="of other code")))
     assert find_records(tmp_path, cells) == {}
-    assert set(find_records(tmp_path, cells, any_source=True)) == {one}
+    assert set(find_records(tmp_path, cells, any_source=True)) == {one, two}
+    path.write_text(json.dumps(record(settings="of other settings", source="of other code")))
+    assert find_records(tmp_path, cells, any_source=True) == {}
     path.write_text("{")
     assert find_records(tmp_path, cells, any_source=True) == {}
 

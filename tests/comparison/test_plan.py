@@ -45,14 +45,28 @@ def test_a_cell_has_the_settings_of_its_study_and_variant():
     experiment = run.experiment
     assert (experiment.lora.r, experiment.grpo.beta, experiment.method) == (4, 0.1, "fedavg+public")
     assert (experiment.seed, experiment.base_model.seed) == (12, 1)
-    assert run.identity != run_of(found, Cell("skew", "rank", 0, 12)).identity
+    assert run.settings != run_of(found, Cell("skew", "rank", 0, 12)).settings
 
 
 def test_slow_sites_make_another_run():
     cell = Cell("skew", "pubswap", 0, 10)
     run, slower = run_of(plan(), cell), run_of(plan(slow={"site-4": 4}), cell)
     assert (run.slow, slower.slow) == ({}, {"site-4": 4})
-    assert run.identity != slower.identity
+    assert run.settings != slower.settings
+
+
+def test_a_slow_site_must_be_one(tmp_path):
+    with pytest.raises(SettingsError, match="skew/pubswap-model0-seed10: slow: there is no site 'site4'"):
+        run_of(plan(slow={"site4": 4}), Cell("skew", "pubswap", 0, 10))
+
+
+def test_what_a_small_file_says_counts_and_not_its_name(tmp_path):
+    policies = []
+    for name, text in (("a", "responses: {share: true}"), ("b", "responses: {share: true}"), ("c", "metrics: {}")):
+        (tmp_path / f"{name}.yaml").write_text(text)
+        found = plan(set=[f"policy={tmp_path / name}.yaml"])
+        policies.append(run_of(found, Cell("skew", "pubswap", 0, 10)).settings)
+    assert policies[0] == policies[1] != policies[2]
 
 
 def test_problems_and_model_are_for_studies_with_a_real_model(tmp_path):
@@ -60,7 +74,7 @@ def test_problems_and_model_are_for_studies_with_a_real_model(tmp_path):
     assert run_of(plan(), cell, tmp_path, tmp_path).data is None
     real = run_of(plan(real_model=True), cell, tmp_path / "a", tmp_path)
     assert (real.data, real.model) == (tmp_path / "a", tmp_path)
-    assert real.identity != run_of(plan(real_model=True), cell, tmp_path / "b", tmp_path).identity
+    assert real.settings != run_of(plan(real_model=True), cell, tmp_path / "b", tmp_path).settings
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from fedrlvr.comparison.statistics import (
     ahead,
     by_variant,
     check_equal_work,
+    ended,
     finals,
     mean_curve,
     mean_live,
@@ -37,18 +38,34 @@ def test_a_pair_is_a_seed_and_a_base_model(record):
     assert ahead(by_variant([one])["pubswap"], by_variant([other])["fedavg"]) is None
 
 
-def test_where_the_reference_first_had_the_others_end(record):
-    """fedavg ends at 0.45: the reference's sites have that after segment 4 of 4, with 300 of its 400 bytes. For an end
-    at 0.35 the average after segment 2 was enough."""
+def test_intervals_are_over_seeds_of_means_over_base_models(record):
+    """Seeds end at (0.8 + 0.6) / 2 = 0.7 and (0.9 + 0.9) / 2 = 0.9: two values, however many base models."""
+    ends = {(0, 1): 0.8, (1, 1): 0.6, (0, 2): 0.9, (1, 2): 0.9}
+    mean = ended(by_variant([record(base_model=m, seed=s, final=end) for (m, s), end in ends.items()])["pubswap"])
+    assert (mean.value, mean.count) == (pytest.approx(0.8), 2)
+    assert mean.half == pytest.approx(12.706 * 0.02**0.5 / 2**0.5, rel=1e-3)
+
+
+def test_when_the_reference_had_the_others_end(record):
+    """Of an end at 0.35 the average after segment 2 has enough, and the point after it, too; of one at 0.45 the sites
+    after segment 4 do. The median of 2/4 and 4/4 of the rounds, and of 200 and 300 of 400 bytes."""
     reference = by_variant([record(seed=1), record(seed=2)])["pubswap"]
     others = by_variant([record("fedavg", seed=1, final=0.45), record("fedavg", seed=2, final=0.35)])["fedavg"]
     found = reached(reference, others)
-    assert (found.rounds, found.bytes, found.pairs) == (0.75, (300 / 400 + 200 / 400) / 2, 2)
+    assert (found.rounds, found.bytes) == (0.75, (300 / 400 + 200 / 400) / 2)
 
 
-def test_an_end_that_the_reference_never_had(record):
-    reference = by_variant([record(final=0.5)])["pubswap"]
-    assert reached(reference, by_variant([record("fedavg", final=0.6)])["fedavg"]) is None
+def test_one_high_measurement_is_not_enough(record):
+    curve = [{"which": "own", "segment": s, "pass@1": p, "bytes": 100 * s} for s, p in ((1, 0.6), (2, 0.3), (4, 0.5))]
+    reference = by_variant([record(curve=curve, final=0.5)])["pubswap"]
+    assert reached(reference, by_variant([record("fedavg", final=0.5)])["fedavg"]).rounds == 1.0
+
+
+def test_an_end_that_half_of_the_pairs_never_had(record):
+    seeds = [record(seed=seed, final=end) for seed, end in ((1, 0.9), (2, 0.5), (3, 0.5))]
+    others = by_variant([record("fedavg", seed=seed, final=0.6) for seed in (1, 2, 3)])["fedavg"]
+    assert reached(by_variant(seeds)["pubswap"], others) is None
+    assert reached(by_variant(seeds[:1])["pubswap"], others).rounds == 1.0
 
 
 def test_equal_work_passes(records):

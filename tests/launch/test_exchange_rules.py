@@ -7,9 +7,11 @@ from tests.launch.test_local import SITES, TWO_ROUNDS, Scripted, _in_round
 from tests.runs import of, round_adapters, run_here, spec_of
 
 from fedrlvr.algorithms.right_shares import mean_shares
-from fedrlvr.launch.local import LocalTransport
+from fedrlvr.launch.local import LocalTask, LocalTransport
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.protocol.answers import SubmitAnswer
+from fedrlvr.protocol.records import Findings
 from fedrlvr.protocol.requests import SwapRequest
 from fedrlvr.run import RunFailed
 
@@ -153,6 +155,38 @@ def test_an_adaptive_run_asks_for_what_somebody_fails_and_somebody_has(small_job
     assert 2 <= asked == 2 * len(of(events, "exchange")) < 2 * 8
     again = run_here(tmp_path / "again", spec_of(spec.job, sites), sites)[1]
     assert round_adapters(again) == round_adapters(run_here(tmp_path / "third", spec_of(spec.job, sites), sites)[1])
+
+
+def test_an_adaptive_run_whose_sites_tell_nothing_says_that_it_exchanges_nothing(small_job, sites, tmp_path):
+    held = {}
+    for name, config in sites.items():
+        policy = SitePolicy(ledger=config.state_dir / "ledger.jsonl", log=config.state_dir / "log.jsonl")
+        policy.write(config.state_dir / "policy.yaml")
+        held[name] = config.model_copy(update={"policy": config.state_dir / "policy.yaml"})
+    events, _ = run_here(tmp_path / "run", spec_of(small_job(**TWO_ROUNDS, **ADAPTIVE), held), held)
+    assert [(e["round"], e["told"]) for e in of(events, "undecided")] == [(0, []), (1, [])]
+    assert not of(events, "exchange")
+
+
+def test_what_a_site_announced_and_kept_does_not_count_again(small_job, sites, tmp_path):
+    """site-1 announces answers and offers none; after one exchange about them there is nothing left to ask for."""
+
+    class Keeping(Listening):
+        def send(self, site, message, timeout, changed):
+            task = super().send(site, message, timeout, changed)
+            answer = task.reply()[0]
+            if site == "site-1" and message.request.task == "propose":
+                answer = answer.model_copy(update={"responses": []})
+            elif answer.payload().get("findings"):
+                told = {"found": IDS, "unsolved": []} if site == "site-1" else {"found": [], "unsolved": IDS}
+                answer = answer.model_copy(update={"findings": Findings(**told)})
+            return LocalTask(lambda: (answer, None) if not isinstance(answer, SubmitAnswer) else task.reply())
+
+    rounds = {"federation__rounds": 1, "federation__segments_per_round": 4, "federation__min_sites": 2}
+    spec = spec_of(small_job(**ADAPTIVE, **rounds), sites)
+    IDS = list(spec.public_ids)
+    events, _ = run_here(tmp_path / "run", spec, sites, new_transport=Keeping)
+    assert len(of(events, "exchange")) == 1
 
 
 def test_a_resumed_adaptive_run_ends_as_a_whole_one(small_job, sites, tmp_path):

@@ -32,3 +32,16 @@ def test_a_name_that_could_lead_out_of_the_folder_is_refused(job, name):
 def test_what_is_no_run(job, changes):
     with pytest.raises(ValidationError):
         RunSpec.model_validate({"job": job} | PROBLEMS | changes)
+
+
+@pytest.mark.parametrize(("count", "per_prompt", "fits"), [(6250, 16, True), (6251, 16, False), (10_001, 1, False)])
+def test_an_adaptive_schedule_needs_a_public_set_that_fits_a_message(small_job, count, per_prompt, fits):
+    job = small_job(exchange__schedule="adaptive", exchange__max_per_prompt=per_prompt)
+    ids = tuple(f"p{number}" for number in range(count))
+    if fits:
+        assert some_spec(job, public_ids=ids)
+        return
+    with pytest.raises(
+        ValidationError, match=rf"adaptive can be about \d+ public problems at most, .* there are {count}"
+    ):
+        some_spec(job, public_ids=ids)

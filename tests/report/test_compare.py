@@ -18,7 +18,7 @@ def run(method, seed, value, finished=True, sites=4, base_model="m", **groups):
     final = {"test": {"overall": {"pass@1": value}}}
     job = JOB | groups | {"method": method, "seed": seed}
     names = [f"site-{number}" for number in range(sites)]
-    about = {"finished": finished, "final": final, "job": job, "base_model": base_model}
+    about = {"finished": finished, "final": final, "job": job, "base_model": base_model, "test_sha256": f"of {seed}"}
     return {"method": method, "seed": seed, "sites": names} | about
 
 
@@ -50,7 +50,8 @@ def test_runs_that_did_not_finish_do_not_count_and_missing_seeds_stay_empty():
         (run("fedavg", 1, 0.5, name="arithmetic"), "name is 'demo'"),
         (run("fedavg", 1, 0.5, federation={"rounds": 3, "min_sites": 4}), "federation.rounds is 2"),
         (run("fedavg", 1, 0.5, grpo={"prompts_per_step": 8, "beta": 0.1}), "grpo.beta is None"),
-        (run("fedavg", 1, 0.5, sites=5), "the number of sites is 4"),
+        (run("fedavg", 1, 0.5, sites=2), "sites is ['site-0', 'site-1', 'site-2', 'site-3'] in the first"),
+        (run("fedavg", 1, 0.5) | {"test_sha256": "other"}, "test_sha256 is 'of 1'"),
         (run("fedavg", 1, 0.5, base_model="n"), "base_model is 'm'"),
     ],
 )
@@ -64,6 +65,9 @@ def test_centralised_has_one_site_and_its_larger_batch():
     whole = {"grpo": {"prompts_per_step": 32}, "federation": {"rounds": 2, "min_sites": 1}}
     runs = run("pubswap", 1, 0.9), run("centralised", 1, 0.8, sites=1, **whole), run("fedavg", 1, 0.5)
     assert len(compared(*runs)) == 5
+    other = run("fedavg", 1, 0.5, sites=2)
+    with pytest.raises(NotComparable, match="run-0 and run-2 differ"):
+        compared(*runs[:2], other)
     with pytest.raises(NotComparable, match="rounds"):
         compared(run("pubswap", 1, 0.9), run("centralised", 1, 0.8, federation={"rounds": 3}))
 

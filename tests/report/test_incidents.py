@@ -40,8 +40,15 @@ def test_they_are_counted_by_site():
         "back": {"north": 1, "south": 2},
         "late_answers": {"south": 1},
         "checkpoints_failed": {"north": 1},
+        "undecided": 0,
         "resumed_after": [1],
     }
+
+
+def test_an_adaptive_schedule_that_knows_nothing_says_so():
+    events = [{"event": "undecided", "round": 0, "told": []}, {"event": "undecided", "round": 1, "told": ["north"]}]
+    (line,) = lines(events)
+    assert line.startswith("no exchange in 2 rounds: fewer than two sites tell")
 
 
 def test_each_kind_is_one_line():

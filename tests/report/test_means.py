@@ -10,7 +10,6 @@ def test_of_three():
     mean = Mean.of([0.4, 0.5, 0.6])
     assert (str(mean), mean.count) == ("0.50 ± 0.25", 3)
     assert mean.half == pytest.approx(0.2484, abs=1e-4)
-    assert mean.excludes_zero
 
 
 def test_of_eleven():
@@ -23,9 +22,3 @@ def test_of_eleven():
 )
 def test_of_other_counts(values, text):
     assert str(Mean.of(values)) == text
-
-
-def test_whether_0_is_out():
-    assert not Mean.of([0.4, 0.6]).excludes_zero
-    assert not Mean.of([0.4]).excludes_zero
-    assert Mean.of([-0.4, -0.41, -0.42]).excludes_zero

@@ -314,7 +314,22 @@ def test_with_an_adaptive_schedule_a_segment_is_trained_once_with_an_exchange_or
     later = train(adaptive, 0, 1).segments[0]
     with pytest.raises(Refused, match="answers are wanted"):
         adaptive.admit(ProposeRequest(envelope=at(0, 1), segment=later, wanted=["elsewhere"]), False)
+    with pytest.raises(Refused, match="answers are wanted"):
+        adaptive.admit(ProposeRequest(envelope=at(0, 1), segment=later), False)
     adaptive.admit(ProposeRequest(envelope=at(0, 1), segment=later, wanted=[IDS[7]]), False)
+
+
+def test_a_step_that_was_taken_without_an_exchange_gets_none_later(small_job):
+    adaptive = SitePlan(spec(small_job(federation__rounds=2, exchange__schedule="adaptive")))
+    request = train(adaptive, 0, 0, exchange=False)
+    adaptive.admit(request, True)
+    segment = request.segments[0]
+    for late in (
+        ProposeRequest(envelope=at(0, 0), segment=segment, wanted=[IDS[0]]),
+        SwapRequest(envelope=at(0, 0), segment=segment, responses=[]),
+    ):
+        with pytest.raises(Refused, match="does not follow a train with an exchange"):
+            adaptive.admit(late, False)
 
 
 def test_with_another_schedule_answers_are_to_the_steps_own_problems(plan):

@@ -2,7 +2,7 @@
 far the updates pull apart, and what averaging the factors loses.
 
 Every aggregator takes the adapter the round started from and the sites' updates, which are differences to it, in the
-order of the sites. It returns the next adapter. Every site takes equally many steps a round, so all weigh the same.
+order of the sites. It returns the next adapter. All sites weigh the same, also one that took fewer steps.
 Sums run in float64, where rounding is small.
 """
 

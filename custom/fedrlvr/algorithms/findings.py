@@ -22,7 +22,7 @@ class Notes:
         self.unsolved: set[str] = set()
 
     def remember(self, responses: Iterable[PublicResponse]) -> None:
-        """Right answers, those to one problem in the order in which they would be offered."""
+        """Add new right answers. To one problem, they go before those that are known already."""
         by_problem: dict[str, list[PublicResponse]] = {}
         for response in responses:
             by_problem.setdefault(response.problem_id, []).append(response)
@@ -33,7 +33,10 @@ class Notes:
     def mark(self, mixed: Sequence[Group]) -> None:
         """Note which of these groups, from which a step was taken, hold no right answer."""
         for group in mixed:
-            (self.unsolved.discard if group.num_correct else self.unsolved.add)(group.problem.id)
+            if group.num_correct:
+                self.unsolved.discard(group.problem.id)
+            else:
+                self.unsolved.add(group.problem.id)
 
     def take(self, problem_ids: Iterable[str]) -> list[PublicResponse]:
         """The answers to these problems, which count as offered from now on."""

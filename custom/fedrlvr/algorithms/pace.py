@@ -1,7 +1,8 @@
 """Who has time for another segment, where each site works through a round at its own pace.
 
-Nobody should wait for a slow site at the average. So a site begins a segment only if it would be done with it by when
-half of the sites are done with all of theirs, as far as their pace until now tells.
+Fast sites should not wait for a slow one at the average. So a site begins a segment only if it would be done with it by
+the time at which half of the sites are done with all of theirs. Each site's pace until now tells when that is. Nothing
+is known of a site before its first segment, which it always gets.
 """
 
 from dataclasses import dataclass, field
@@ -27,9 +28,13 @@ class Paces:
         self._done[site] += segments
         self._last[site] = now
 
+    def out(self, site: str) -> None:
+        """The site takes no further part, and nobody goes by its pace."""
+        self.sites.remove(site)
+
     def has_time(self, site: str, now: float) -> bool:
-        """Whether the site's next segment would end in time. Half a segment of the middle site is given to all: times
-        vary, and equally fast sites are to do equally much. The first segment has time always."""
+        """Whether the site's next segment would end in time. It may end later by half a segment of the median site:
+        times vary, and sites that are equally fast must do equally many segments."""
         known = [self._pace(other) for other in self.sites if self._done.get(other)]
         if not self._done.get(site):
             return True

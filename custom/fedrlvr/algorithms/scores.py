@@ -64,7 +64,7 @@ def score_interval(values: Sequence[float], samples: int) -> tuple[float, float]
     spread = float(np.var(values, ddof=1)) / problems if problems > 1 else 0.0
     most = problems * samples if 0 < mean < 1 else problems
     if spread == 0:
-        return wilson_interval(mean, most)
+        return wilson_interval(mean, most if problems > 1 else 1)
     student = float(stdtrit(problems - 1, 0.975))  # as the spread is known from so few problems only
     effective = mean * (1 - mean) / spread * (Z / student) ** 2
     return wilson_interval(mean, min(max(effective, problems), most))
@@ -140,6 +140,7 @@ def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int]) -> dict
     }
     for k in ks:
         values = _passes(results, k)
-        low, high = score_interval(values, max(result.samples for result in results))
+        draws = max(result.samples for result in results) if k == 1 else 1  # one pass@k is of all of them together
+        low, high = score_interval(values, draws)
         scores[f"pass@{k}"] = {"mean": fmean(values), "low": low, "high": high}
     return scores

@@ -16,8 +16,8 @@ def swap_incorrect(
 
     c is the number of completions in the group that are not wrong, m the number of pooled ones, of each site
     `max_per_site` at most; with `repeat` the pool is used again, as often as it takes. With the rule `match_global` n
-    is no more than brings the right share of the group to `target`, the mean over the sites: then the group is an
-    estimate of what all sites' policies together would have written. Without a target nothing is swapped.
+    is no more than brings the right share of the group up to `target`, the mean over the sites. A group above it stays
+    as it is. Without a target nothing is swapped.
 
     The group keeps its size and order; the last wrong completions are replaced first. An all-correct group is returned
     unchanged. Completions that could not be verified are not wrong: they stay.

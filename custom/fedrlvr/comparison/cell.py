@@ -34,7 +34,7 @@ def run_cell(name: dict, run: Run, workspace: Path, path: Path) -> dict:
     clocked = {"new_transport": lambda agents: ClockedTransport(agents, run.slow)} if run.slow else {}
     with closing(start_here(prepared, lambda text: None, **clocked)) as started:
         started.run(lambda event: events.append(event) if event else None)
-    record = name | {"identity": run.identity} | record_of(events, time.monotonic() - began)
+    record = name | run.identity | record_of(events, time.monotonic() - began)
     if run.slow:
         took = sum(event["seconds"] for event in events if event["event"] == "round")
         record["time"] = round(took / planned_steps(prepared.spec.job), DIGITS)

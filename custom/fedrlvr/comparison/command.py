@@ -77,7 +77,7 @@ def _compare(plan: Plan, runs: dict[Cell, Run], args: argparse.Namespace) -> int
     missing: dict[str, Cell] = {}
     for cell, run in runs.items():
         if cell not in done:
-            missing.setdefault(run.identity, cell)
+            missing.setdefault(run.settings, cell)
     print(f"{len(runs)} runs, {len(done)} are done, {len(missing)} to do; each takes a core for half a minute")
     failed = []
     if missing:
@@ -85,29 +85,36 @@ def _compare(plan: Plan, runs: dict[Cell, Run], args: argparse.Namespace) -> int
         failed = run_cells(first, args.workspace.resolve(), args.processes, lambda text: print(text, flush=True))
     for line in failed:
         print_error(f"failed: {line}")
-    _report(plan, find_records(args.workspace, runs, args.any_source), args)
-    return 1 if failed else 0
+    wrong = _report(plan, find_records(args.workspace, runs, args.any_source), args)
+    for line in wrong:
+        print_error(line)
+    return 1 if failed or wrong else 0
 
 
-def _report(plan: Plan, records: dict[Cell, dict], args: argparse.Namespace) -> None:
-    """Write results, figures and page into the workspace, and print the tables."""
+def _report(plan: Plan, records: dict[Cell, dict], args: argparse.Namespace) -> list[str]:
+    """Write results, figures and page into the workspace, and print the tables. Returns what is wrong with them; then
+    nothing is published."""
     from fedrlvr.comparison.page import page
     from fedrlvr.comparison.results import draw, publish, read_results, write_results
-    from fedrlvr.comparison.statistics import check_equal_work
+    from fedrlvr.comparison.statistics import UnequalWork, check_equal_work
     from fedrlvr.comparison.tables import study_table
 
-    folder, by_study = args.workspace / "results", {}
+    folder, by_study, wrong = args.workspace / "results", {}, []
     for cell, record in records.items():
         by_study.setdefault(cell.study, []).append(record)
     write_results(folder, by_study)
     results = {name: found for name, found in read_results(folder, plan).items() if name in by_study}
     for name, variants in results.items():
-        if plan.studies[name].equal_work:
-            check_equal_work(variants)
         print(f"\n{plan.studies[name].title}\n{study_table(plan.studies[name], variants).markdown()}")
+        try:
+            if plan.studies[name].equal_work:
+                check_equal_work(variants)
+        except UnequalWork as error:
+            wrong.append(f"{name}: the variants did not do equal work: {error}")
     draw(plan, results, folder, args.workspace / "figures")
     path = args.workspace / "comparison.html"
     path.write_text(page(plan, results, args.workspace / "figures"), encoding="utf-8")
     print(f"\n{path}")
-    if args.publish:
+    if args.publish and not wrong:
         publish(plan, by_study, args.plan.resolve().parent)
+    return wrong

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedrlvr.comparison.plan import Study
-from fedrlvr.comparison.statistics import ByPair, finals, mean_curve, mean_live, mean_matrix
-from fedrlvr.report.means import Mean
+from fedrlvr.comparison.statistics import ByPair, ended, finals, mean_curve, mean_live, mean_matrix
 from fedrlvr.report.pictures import AS_WRITTEN, short
 
 # Told apart by lightness, too, so that they can be told apart in print and by the colour-blind.
@@ -52,7 +51,7 @@ def draw_variants(study: Study, variants: Mapping[str, ByPair], path: Path, mark
     figure = Figure(figsize=(7, 1.1 + 0.34 * len(variants)), layout="constrained")
     axes = figure.subplots()
     for place, (name, records) in enumerate(variants.items()):
-        values, mean = finals(records), Mean.of(finals(records))
+        values, mean = finals(records), ended(records)
         axes.plot(values, [place] * len(values), "o", color="#9fb4c7", markersize=4)
         colour = COLOURS["pubswap"] if name == study.reference else "#2c5f8a"
         axes.errorbar(mean.value, place, xerr=mean.half or 0, fmt="D", color=colour, capsize=4, markersize=6)

@@ -100,11 +100,18 @@ class Run:
     model: Path | None = None
 
     @property
-    def identity(self) -> str:
-        """A hash of all that decides what the run ends in, the code included."""
-        settings = self.experiment.model_dump_json(exclude={"site": {"gpus"}})
-        text = f"{source_hash()} {sorted(self.slow.items())} {self.data} {self.model} {settings}"
+    def settings(self) -> str:
+        """A hash of all that decides what the run ends in, but for the code and what is in the folders."""
+        experiment = self.experiment
+        files = [path.read_bytes() for path in (experiment.deepspeed, experiment.policy) if path]
+        dumped = experiment.model_dump_json(exclude={"deepspeed", "policy"})
+        text = repr([dumped, files, sorted(self.slow.items()), self.data, self.model])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a record must have to be of this run: the settings, and the code."""
+        return {"settings": self.settings, "source": source_hash()}
 
 
 def run_of(plan: Plan, cell: Cell, data: Path | None = None, model: Path | None = None) -> Run:
@@ -117,4 +124,6 @@ def run_of(plan: Plan, cell: Cell, data: Path | None = None, model: Path | None 
         experiment = load_experiment(study.preset, overrides, seed=cell.seed)
     except SettingsError as error:
         raise SettingsError(f"{cell}: {error}") from None
+    if unknown := sorted(study.slow.keys() - (experiment.data.sites if experiment.data else {})):
+        raise SettingsError(f"{cell}: slow: there is no site {unknown[0]!r}")
     return Run(experiment, study.slow, data, model) if study.real_model else Run(experiment, study.slow)

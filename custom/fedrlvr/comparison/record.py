@@ -29,7 +29,7 @@ def record_of(events: Sequence[dict], seconds: float) -> dict:
             name: {label: round(value, DIGITS) for label, value in scores.items() if label != "overall"}
             for name, scores in at_the_end(summary)
         },
-        "curve": list(_curve(events)),
+        "curve": list(_curve(events, len(summary["sites"]))),
         "live": [list(point) for point in _live(events)],
         "work": _work(events, len(summary["sites"])),
         "exchanges": sum(event["event"] == "exchange" for event in events),
@@ -39,7 +39,7 @@ def record_of(events: Sequence[dict], seconds: float) -> dict:
     }
 
 
-def _curve(events: Sequence[dict]) -> Iterator[dict]:
+def _curve(events: Sequence[dict], sites: int) -> Iterator[dict]:
     """pass@1 over segments, with the bytes that had been sent until then: `own` is the mean of the sites' adapters,
     `averaged` what the server has."""
     sent = 0
@@ -48,6 +48,8 @@ def _curve(events: Sequence[dict]) -> Iterator[dict]:
         if event["event"] != "evaluation":
             continue
         which, segment = event["which"], event["segment"] + 1
+        if which == "local" and len(event["scores"]) < sites:
+            continue  # the mean of those who came so far would be of other sites than the points beside it
         if which == "local":
             value = fmean(overall(part["test"])["pass@1"] for part in event["scores"].values())
             yield {"segment": segment, "which": "own", "pass@1": round(value, DIGITS), "bytes": sent}

@@ -17,7 +17,7 @@ from fedrlvr.comparison.tables import headline, pairs_in_words, study_table
 
 Results = Mapping[str, Mapping[str, ByPair]]  # study -> variant -> pair -> record
 MARKED = "comparison"  # the name of the part of a page that is written from results
-LEFT_OUT = ("identity", "seconds")  # of a record: what says nothing of the result
+LEFT_OUT = ("settings", "source", "seconds")  # of a record: what says nothing of the result
 
 
 def write_results(folder: Path, records: Mapping[str, Sequence[dict]]) -> None:
@@ -57,6 +57,8 @@ def draw(plan: Plan, results: Results, results_folder: Path, folder: Path) -> No
 def front_block(plan: Plan, results: Results) -> str:
     """The table of the front page: methods by those studies that compare methods."""
     compared = {name: variants for name, variants in results.items() if "fedavg" in variants}
+    if not compared:
+        return ""
     pairs = (f"{plan.studies[name].title}: {pairs_in_words(plan.studies[name], compared[name])}" for name in compared)
     return f"{headline(plan.studies, compared).markdown()}\n\n{'; '.join(pairs)}."
 
@@ -82,7 +84,8 @@ def replace_block(page: str, name: str, block: str) -> str:
     pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
     if not pattern.search(page):
         raise ValueError(f"there is no part between {begin} and {end}")
-    return pattern.sub(lambda match: f"{match[1]}{block}\n{match[2]}", page)
+    lines = block and f"{block}\n"
+    return pattern.sub(lambda match: f"{match[1]}{lines}{match[2]}", page)
 
 
 def publish(plan: Plan, records: Mapping[str, Sequence[dict]], folder: Path) -> None:
@@ -91,6 +94,8 @@ def publish(plan: Plan, records: Mapping[str, Sequence[dict]], folder: Path) -> 
     for study, found in records.items():
         if len(found) < len(cells_of(plan, [study])):
             raise ValueError(f"{study}: only {len(found)} of {len(cells_of(plan, [study]))} runs are done")
+    for page in pages(folder):
+        replace_block(page.read_text(encoding="utf-8"), MARKED, "")  # before anything is written
     write_results(folder / "results", records)
     results = read_results(folder / "results", plan)
     draw(plan, results, folder / "results", folder / "figures")

@@ -12,6 +12,7 @@ from pathlib import Path
 from fedrlvr.comparison.plan import Cell, Run
 from fedrlvr.printable import one_line
 from fedrlvr.processes import die_with
+from fedrlvr.version import source_hash
 
 Say = Callable[[str], None]
 RUNS_A_PROCESS = 20
@@ -23,21 +24,19 @@ def record_path(workspace: Path, cell: Cell) -> Path:
 
 def find_records(workspace: Path, cells: Mapping[Cell, Run], any_source: bool = False) -> dict[Cell, dict]:
     """The records of these cells, as far as there are any. A run of the same settings and code serves for every cell
-    that asks for it, whichever study it was run for; with `any_source`, a cell's own record of other code, too."""
-    read = {path: _read(path) for path in sorted((workspace / "records").glob("*/*.json"))}
-    same = {record["identity"]: record for record in read.values() if record}
-    found = {}
-    for cell, run in cells.items():
-        record = same.get(run.identity) or (any_source and read.get(record_path(workspace, cell)))
-        if record:
-            found[cell] = record | vars(cell)
-    return found
+    that asks for it, whichever study it was run for; with `any_source`, one of other code does, too."""
+    read = [_read(path) for path in sorted((workspace / "records").glob("*/*.json"))]
+    known: dict[str, dict] = {}
+    for record in filter(None, read):
+        if any_source or record["source"] == source_hash():
+            known[record["settings"]] = record
+    return {cell: known[run.settings] | vars(cell) for cell, run in cells.items() if run.settings in known}
 
 
 def _read(path: Path) -> dict | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return record if "identity" in record else None
+        return record if {"settings", "source"} <= record.keys() else None
     except (OSError, ValueError, TypeError):
         return None  # it is run again
 

@@ -2,10 +2,14 @@
 
 A pair is one seed and one base model: all variants run on the same problems from the same model there. So differences
 are taken pair by pair, which leaves out what a pair's problems and model do to all of them.
+
+Runs of one seed share their problems, and those of one base model share it, so they are not independent. Intervals are
+over seeds, of means over the base models: they say what other seeds would bring, with these base models.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import fmean, median
 
 from fedrlvr.report.means import Mean
@@ -21,12 +25,11 @@ class UnequalWork(ValueError):
 
 @dataclass(frozen=True)
 class Reached:
-    """When the reference first had what another variant ended at: the median pair's share of the rounds and of the
-    bytes that the other had used for it. `pairs` of all pairs reached it at all."""
+    """When the reference had what another variant ended at: in the median pair, as shares of the rounds and of the
+    bytes that the other had used."""
 
     rounds: float
     bytes: float
-    pairs: int
 
 
 def by_variant(records: Sequence[dict]) -> dict[str, dict[Pair, dict]]:
@@ -41,10 +44,23 @@ def finals(records: ByPair) -> list[float]:
     return [record["final"] for _, record in sorted(records.items())]
 
 
+def over_seeds(values: Mapping[Pair, float]) -> Mean:
+    """The mean with its interval: over seeds, of the mean over the base models of each."""
+    by_seed: dict[int, list[float]] = {}
+    for (_, seed), value in sorted(values.items()):
+        by_seed.setdefault(seed, []).append(value)
+    return Mean.of([fmean(some) for some in by_seed.values()])
+
+
+def ended(records: ByPair) -> Mean:
+    """Final pass@1."""
+    return over_seeds({pair: record["final"] for pair, record in records.items()})
+
+
 def ahead(reference: ByPair, other: ByPair) -> Mean | None:
     """The reference's final pass@1 minus the other's, over the pairs that both have; None if there are none."""
-    shared = sorted(reference.keys() & other.keys())
-    return Mean.of([reference[pair]["final"] - other[pair]["final"] for pair in shared]) if shared else None
+    shared = reference.keys() & other.keys()
+    return over_seeds({p: reference[p]["final"] - other[p]["final"] for p in shared}) if shared else None
 
 
 def check_equal_work(variants: Mapping[str, ByPair]) -> None:
@@ -57,32 +73,35 @@ def check_equal_work(variants: Mapping[str, ByPair]) -> None:
             for key in ("batches", "completions"):
                 if work[key] != works[first][key]:
                     raise UnequalWork(f"{key} of {pair}: {first} has {works[first][key]}, {name} has {work[key]}")
-            if abs(work["tokens"] / works[first]["tokens"] - 1) > ALIKE:
+            if abs(work["tokens"] - works[first]["tokens"]) > ALIKE * works[first]["tokens"]:
                 raise UnequalWork(f"tokens of {pair}: {first} has {works[first]['tokens']}, {name} {work['tokens']}")
 
 
 def reached(reference: ByPair, other: ByPair) -> Reached | None:
-    """Where in its run the reference first had the other's final pass@1, averaged or as the mean of the sites; None
-    where it never had."""
-    rounds, sent, shared = [], [], reference.keys() & other.keys()
-    for pair in shared:
-        target, whole = other[pair]["final"], other[pair]["curve"][-1]
-        for point in reference[pair]["curve"]:
-            if point["pass@1"] >= target:
-                rounds.append(point["segment"] / whole["segment"])
-                sent.append(point["bytes"] / max(whole["bytes"], 1))
-                break
-    return Reached(median(rounds), median(sent), len(rounds)) if rounds else None
+    """When the reference had the other's final pass@1, averaged or as the mean of its sites, in the median pair; None
+    where half of the pairs never had it. One measurement may be high by chance: the next one must be, too."""
+    rounds, sent = [], []
+    for pair in reference.keys() & other.keys():
+        target, whole, points = other[pair]["final"], other[pair]["curve"][-1], reference[pair]["curve"]
+        enough = (p for p, then in zip(points, [*points[1:], points[-1]], strict=True) if _least(p, then) >= target)
+        first = next(enough, {"segment": inf, "bytes": inf})
+        rounds.append(first["segment"] / whole["segment"])
+        sent.append(first["bytes"] / max(whole["bytes"], 1))
+    return Reached(median(rounds), median(sent)) if rounds and median(rounds) < inf else None
+
+
+def _least(*points: dict) -> float:
+    return min(point["pass@1"] for point in points)
 
 
 def mean_curve(records: ByPair, which: str) -> list[tuple[int, float, float]]:
     """(segment, mean, half-width of the 95% interval, 0 for one record) of `own` or `averaged` pass@1."""
-    points: dict[int, list[float]] = {}
-    for record in records.values():
+    points: dict[int, dict[Pair, float]] = {}
+    for pair, record in records.items():
         for point in record["curve"]:
             if point["which"] == which:
-                points.setdefault(point["segment"], []).append(point["pass@1"])
-    means = {segment: Mean.of(values) for segment, values in sorted(points.items())}
+                points.setdefault(point["segment"], {})[pair] = point["pass@1"]
+    means = {segment: over_seeds(values) for segment, values in sorted(points.items())}
     return [(segment, mean.value, mean.half or 0.0) for segment, mean in means.items()]
 
 

@@ -6,7 +6,7 @@ from html import escape
 from statistics import fmean
 
 from fedrlvr.comparison.plan import Study
-from fedrlvr.comparison.statistics import ByPair, ahead, finals, reached
+from fedrlvr.comparison.statistics import ByPair, ahead, ended, finals, reached
 from fedrlvr.report.means import Mean
 
 INSTEAD = ("replace-all", "fedavg+public")
@@ -32,19 +32,19 @@ class Table:
 
 def study_table(study: Study, variants: Mapping[str, ByPair]) -> Table:
     """One row per variant, the best mean first: mean, worst run, how far the reference is ahead, after which share of
-    its rounds and bytes the reference had the variant's end, what was sent and how many answers were posted."""
+    rounds and bytes the reference had the variant's end, what was sent and how many answers were posted."""
     reference, rows = variants.get(study.reference, {}), []
-    for name, records in sorted(variants.items(), key=lambda item: -fmean(finals(item[1]))):
+    for name, records in sorted(variants.items(), key=lambda item: -ended(item[1]).value):
         lead = ahead(reference, records) if name != study.reference else None
         soon = reached(reference, records) if name != study.reference else None
         values = finals(records)
         rows.append(
             (
                 name,
-                str(Mean.of(values)),
+                str(ended(records)),
                 f"{min(values):.2f}",
                 signed(lead) if lead else "",
-                f"{soon.rounds:.0%} ({soon.pairs} of {lead.count})" if soon else ("never" if lead else ""),
+                f"{soon.rounds:.0%} / {soon.bytes:.0%}" if soon else ("never" if lead else ""),
                 f"{fmean(r['curve'][-1]['bytes'] for r in records.values()) / 1e3:,.0f}",
                 f"{fmean(r['posted'] for r in records.values()):,.0f}",
                 *([f"{fmean(r['time'] for r in records.values()):.2f}"] if study.slow else []),
@@ -58,7 +58,7 @@ def headline(studies: Mapping[str, Study], results: Mapping[str, Mapping[str, By
     """Methods by studies: mean pass@1 with its interval; below, how far the reference is ahead of each other method
     that federates and takes public steps, as those are what a reader would do instead."""
     first = next(iter(results.values()))
-    names = sorted(first, key=lambda name: -fmean(finals(first[name])))
+    names = sorted(first, key=lambda name: -ended(first[name]).value)
     rows = [(name, *(_mean(variants.get(name)) for variants in results.values())) for name in names]
     reference = next(iter(studies[name].reference for name in results))
     for other in (name for name in names if name in INSTEAD):
@@ -80,7 +80,7 @@ def signed(mean: Mean) -> str:
 
 
 def _mean(records: ByPair | None) -> str:
-    return str(Mean.of(finals(records))) if records else ""
+    return str(ended(records)) if records else ""
 
 
 def pairs_in_words(study: Study, variants: Mapping[str, ByPair]) -> str:

@@ -1,7 +1,9 @@
 """Settings of different groups that do not go together, each with the reason. All checks raise ValueError."""
 
 import math
+from collections.abc import Mapping
 
+from fedrlvr.config.base import Settings
 from fedrlvr.config.exchange import ExchangeSettings, SwapSettings
 from fedrlvr.config.federation import MOST_SEGMENTS, MOST_STEPS, FederationSettings, PrivacySettings
 from fedrlvr.config.learning import GrpoSettings, OptimizerSettings
@@ -21,9 +23,15 @@ def check_steps(federation: FederationSettings) -> None:
         )
 
 
-def check_schedule(exchange: ExchangeSettings, total_segments: int) -> None:
-    if exchange.most_exchanges is not None and exchange.schedule != "adaptive":
+def check_schedule(exchange: ExchangeSettings, federation: FederationSettings) -> None:
+    adaptive, total_segments = exchange.schedule == "adaptive", federation.rounds * federation.segments_per_round
+    if exchange.most_exchanges is not None and not adaptive:
         raise ValueError("exchange.most_exchanges is for exchange.schedule: adaptive; a list of steps says how many")
+    if adaptive and federation.segments_per_round == 1:
+        raise ValueError(
+            "exchange.schedule: adaptive needs federation.segments_per_round of 2 or more: in the first segment of a "
+            "round nothing is known yet that an exchange could be decided on"
+        )
     if isinstance(exchange.schedule, str):
         return
     schedule = list(exchange.schedule)
@@ -155,3 +163,28 @@ def check_averaging(federation: FederationSettings, optimizer: OptimizerSettings
             f"{federation.trim_fraction:g} it takes {least} sites until federation.aggregator: trimmed_mean leaves one "
             "out at each end; raise either"
         )
+
+
+# Settings that act only beside another one: (setting, the other, values of it). Set without it, they would do nothing.
+NEEDED = (
+    ("exchange.worth", "exchange.schedule", ("adaptive",)),
+    ("swap.ratio_cap", "swap.off_policy", ("ratio",)),
+    ("swap.shaping_gamma", "swap.off_policy", ("shaped",)),
+    ("federation.trim_fraction", "federation.aggregator", ("trimmed_mean",)),
+    ("federation.norm_bound", "federation.aggregator", ("norm_bounded",)),
+    ("federation.server_learning_rate", "federation.server_optimizer", ("momentum", "adam")),
+    ("federation.server_momentum", "federation.server_optimizer", ("momentum",)),
+    ("federation.server_betas", "federation.server_optimizer", ("adam",)),
+    ("federation.server_tau", "federation.server_optimizer", ("adam",)),
+)
+
+
+def check_needed(groups: Mapping[str, Settings]) -> None:
+    """Raises ValueError for a setting that was given another value than its default, and does nothing."""
+    for name, other, values in NEEDED:
+        group, key = name.split(".")
+        beside, switch = other.split(".")
+        found = getattr(groups[group], key)
+        if found != type(groups[group]).model_fields[key].default and getattr(groups[beside], switch) not in values:
+            wanted = " or ".join(values)
+            raise ValueError(f"{name} is {found}, which acts only with {other}: {wanted}; set that, or leave it out")

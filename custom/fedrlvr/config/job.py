@@ -9,6 +9,7 @@ from fedrlvr.config.combinations import (
     check_averaging,
     check_evaluation,
     check_loss,
+    check_needed,
     check_pace,
     check_privacy,
     check_rewards,
@@ -51,7 +52,8 @@ class JobConfig(Settings):
     @model_validator(mode="after")
     def _combinations(self) -> Self:
         check_steps(self.federation)
-        check_schedule(self.exchange, self.total_segments)
+        check_needed({"exchange": self.exchange, "swap": self.swap, "federation": self.federation})
+        check_schedule(self.exchange, self.federation)
         check_swap(self.swap, self.grpo)
         check_rule(self.swap, self.exchange)
         check_pace(self.federation, self.exchange, self.swap)

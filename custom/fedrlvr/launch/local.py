@@ -93,6 +93,10 @@ class LocalRun:
     ):
         """A run to go on with is one that was under `folder`. `new_worker` and `new_transport` are for tests and
         experiments."""
+        if spec.job.federation.pace == "own" and new_transport is LocalTransport:
+            raise ValueError(
+                "federation.pace: own needs sites that work side by side; in one process they take turns: use --env sim"
+            )
         self._claim = claim(folder)
         home = folder / "local"
         set_aside(home)

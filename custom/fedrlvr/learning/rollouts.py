@@ -116,20 +116,21 @@ class Rollouts:
 
 
 def rollout_metrics(groups: Sequence[Group], entropy: float, settings: GrpoSettings) -> dict[str, float]:
-    """TRL's names. `reward` is the weighted sum of the rewards, and `rewards/NAME` one of several alone;
-    `reward_std` is the mean over groups; `live_groups` counts those with any spread. Completions without a reward, as
-    those that could not be verified, do not count. Means over nothing, as of a Poisson sample without a problem, are
-    0."""
+    """TRL's names. `reward` is the weighted sum of the rewards, and `rewards/NAME` one of several alone; `reward_std`
+    is the mean over groups; `live_groups` counts those in which the verifier's word differs. Completions without a
+    reward, as those that could not be verified, do not count. Means over nothing, as of a Poisson sample without a
+    problem, are 0."""
     completions = [c for group in groups for c in group.completions]
     lengths = [len(c.token_ids) for c in completions]
     totals = [[total_reward(c, settings) for c in group.completions] for group in groups]
     rewards = [[total for total in some if total is not None] for some in totals]
     stds = [torch.tensor(some).std().item() if len(some) > 1 else 0.0 for some in rewards]
-    live = sum(len(set(some)) > 1 for some in rewards)
+    spread = sum(len(set(some)) > 1 for some in rewards)
+    live = sum(len({made.reward for made in group.completions if made.verified}) > 1 for group in groups)
     return {
         "reward": sum(map(sum, rewards)) / max(sum(map(len, rewards)), 1),
         "reward_std": sum(stds) / max(len(stds), 1),
-        "frac_reward_zero_std": 1 - live / max(len(groups), 1),
+        "frac_reward_zero_std": 1 - spread / max(len(groups), 1),
         "live_groups": float(live),
         "groups": float(len(groups)),
         "completions": float(len(completions)),

@@ -149,13 +149,14 @@ def allowed_shares(
     return kept or None, {"shares_told": len(kept), "shares_kept_here": len(shares) - len(kept)}
 
 
-def allowed_findings(findings: Findings | None, rules: MetricRules) -> tuple[Findings | None, Dropped]:
-    """As `allowed_shares`: which public problems a site solves is a coarser form of what share it gets right."""
+def allowed_findings(findings: Findings | None, rules: MetricRules, share: bool) -> tuple[Findings | None, Dropped]:
+    """As `allowed_shares`: which public problems a site solves is a coarser form of what share it gets right. Where no
+    answers leave (`share`), none are announced."""
     if findings is None:
         return None, {}
-    told = len(findings.found) + len(findings.unsolved)
-    kept = findings if rules.public_shares else None
-    return kept, {"findings_told": told if kept else 0, "findings_kept_here": 0 if kept else told}
+    kept = Findings(found=findings.found if share else [], unsolved=findings.unsolved) if rules.public_shares else None
+    told = len(kept.found) + len(kept.unsolved) if kept else 0
+    return kept, {"findings_told": told, "findings_kept_here": len(findings.found) + len(findings.unsolved) - told}
 
 
 def allowed_steps(steps: Sequence[StepRecord], rules: MetricRules) -> tuple[list[StepRecord], Dropped]:

@@ -119,7 +119,7 @@ class MetricRules(Settings):
     private_steps: bool = Field(True, description="Rewards, losses and so on of steps on private problems leave.")
     public_shares: bool = Field(
         False,
-        description="What share of completions to each public problem is right, or whether one is, leaves if asked.",
+        description="Which public problems are solved, or what share of completions to each is right, leaves if asked.",
     )
     heldout: Literal["by_label", "overall", "none"] = Field(
         "by_label", description="What leaves of pass@k on the site's own held-out problems."

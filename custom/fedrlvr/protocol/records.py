@@ -19,6 +19,7 @@ from fedrlvr.version import PROTOCOL, source_hash
 MAX_TEXT = 100_000  # characters of one answer
 MAX_TOKENS = 4 * MAX_TEXT + 1  # of one answer: a character is at most four bytes; and the end
 MAX_ASKED = 10_000  # public problems of one step
+MAX_POOLED = 100_000  # answers of others that a site gets at once
 MAX_PROBLEMS = 10_000_000  # of one label
 MAX_METRICS = 200  # of one step
 MAX_TENSORS = 100_000

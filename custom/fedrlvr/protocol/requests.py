@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from fedrlvr.config import MOST_STEPS
 from fedrlvr.protocol.records import (
     MAX_ASKED,
+    MAX_POOLED,
     Count,
     Digest,
     Envelope,
@@ -69,7 +70,7 @@ class SwapRequest(Request):
 
     task: ClassVar[str] = "swap"
     segment: Segment
-    responses: Annotated[list[PooledResponse], Field(max_length=100_000)]
+    responses: Annotated[list[PooledResponse], Field(max_length=MAX_POOLED)]
     targets: RightShares = Field(default_factory=dict, exclude_if=lambda targets: not targets)
 
     @model_validator(mode="after")

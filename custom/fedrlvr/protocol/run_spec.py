@@ -1,12 +1,12 @@
 """What all participants of a run are told of it: one JSON text, from the lead's preset to every site's worker."""
 
 from secrets import token_hex
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedrlvr.config import JobConfig, Settings
-from fedrlvr.protocol.records import Name, Word
+from fedrlvr.protocol.records import MAX_ASKED, MAX_POOLED, Name, Word
 from fedrlvr.run import RUN
 
 
@@ -19,3 +19,15 @@ class RunSpec(Settings):
     run: str = Field(default_factory=lambda: token_hex(8), pattern=RUN)  # server and sites keep their files under it
     resume: bool = False  # go on after the run's last completed round, in place of a job that did not end well
     base_model: Word | None = None  # the fingerprint that every site's model must have; None: the same at most sites
+
+    @model_validator(mode="after")
+    def _fits_a_message(self) -> Self:
+        """With an adaptive schedule, one message may be about all public problems."""
+        exchange, count = self.job.exchange, len(self.public_ids)
+        most = min(MAX_ASKED, MAX_POOLED // exchange.max_per_prompt)
+        if exchange.schedule == "adaptive" and count > most:
+            raise ValueError(
+                f"exchange.schedule: adaptive can be about {most} public problems at most, as "
+                f"exchange.max_per_prompt is {exchange.max_per_prompt}; there are {count}"
+            )
+        return self

@@ -1,7 +1,6 @@
 """Several runs' summaries as one table: methods by seeds, with means and 95% intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from statistics import fmean
 
 from fedrlvr.algorithms.methods import METHODS
@@ -53,24 +52,30 @@ def _check_same(summaries: Mapping[str, dict]) -> None:
         if run in known:
             raise NotComparable(f"{known[run]} and {path} are both {run[0]} with seed {run[1]}; leave one of them out")
         known[run] = path
-    for (first, one), (second, other) in pairwise(summaries.items()):
-        for name, value, instead in _differences(one, other):
+    first = next((path for path, summary in summaries.items() if not _pooled(summary)), next(iter(summaries)))
+    for path, summary in summaries.items():
+        for name, value, instead in _differences(summaries[first], summary):
             raise NotComparable(
-                f"{first} and {second} differ in more than method and seed: {name} is {value!r} in the first and "
+                f"{first} and {path} differ in more than method and seed: {name} is {value!r} in the first and "
                 f"{instead!r} in the second; compare runs of the same settings"
             )
 
 
+def _pooled(summary: dict) -> bool:
+    return METHODS[summary["method"]].pooled_data
+
+
 def _differences(one: dict, other: dict) -> Iterator[tuple[str, object, object]]:
-    pooled = any(METHODS[summary["method"]].pooled_data for summary in (one, other))
+    pooled = _pooled(one) or _pooled(other)
     mine, theirs = (_settings(summary) for summary in (one, other))
     for name in mine.keys() | theirs.keys():
         apart = pooled and name in DIFFER_WITHOUT_SITES
         if not apart and mine.get(name) != theirs.get(name):
             yield name, mine.get(name), theirs.get(name)
-    sites = len(one["sites"]), len(other["sites"])
-    if not pooled and sites[0] != sites[1]:
-        yield "the number of sites", *sites
+    if not pooled and one["sites"] != other["sites"]:
+        yield "sites", one["sites"], other["sites"]
+    if one["seed"] == other["seed"] and one["test_sha256"] != other["test_sha256"]:
+        yield "test_sha256", one["test_sha256"], other["test_sha256"]
 
 
 def _settings(summary: dict) -> dict[str, object]:

@@ -15,6 +15,7 @@ def incidents(events: Sequence[dict]) -> dict:
         "back": _count(site for e in events if e["event"] == "back" for site in e["sites"]),
         "late_answers": _count(e["site"] for e in events if e["event"] == "late"),
         "checkpoints_failed": _count(e["site"] for e in failed),
+        "undecided": sum(e["event"] == "undecided" for e in events),
         "resumed_after": [e["after"] for e in events if e["event"] == "resumed"],
     }
 
@@ -35,6 +36,11 @@ def incident_lines(summary: dict) -> list[str]:
             lines.append(f"{words}: {', '.join(counts)}")
     if rejected := summary["swap"]["rejected_answers"]:
         lines.append(f"rejected: {rejected} answers of other sites, wrong or to no public problem")
+    if rounds := summary.get("undecided"):
+        lines.append(
+            f"no exchange in {rounds} rounds: fewer than two sites tell which public problems they solve "
+            "(metrics.public_shares of their policies), and the adaptive schedule decides by that"
+        )
     lines += [f"resumed: after round {number + 1}" for number in summary["resumed_after"]]
     return lines
 

@@ -24,9 +24,5 @@ class Mean:
         quantile = float(student_t.ppf(0.975, len(values) - 1))
         return cls(fmean(values), quantile * stdev(values) / len(values) ** 0.5, len(values))
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.half is not None and abs(self.value) > self.half
-
     def __str__(self) -> str:
         return f"{self.value:.2f}" if self.half is None else f"{self.value:.2f} ± {self.half:.2f}"

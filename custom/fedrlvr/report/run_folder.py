@@ -57,8 +57,9 @@ def _tell(events: list[dict], seconds: float, server_folder: Path, prepared: Pre
     if not any(event["event"] == "start" for event in events):
         return True  # the server stopped before it asked any site
     shutil.copyfile(server_folder / EVENTS_FILE, folder / EVENTS_FILE)
-    job = {"job": prepared.spec.job.model_dump(mode="json"), "base_model": prepared.spec.base_model}
-    summary = summarise(events, seconds) | job
+    spec = prepared.spec
+    about = {"job": spec.job.model_dump(mode="json"), "base_model": spec.base_model, "test_sha256": spec.test_sha256}
+    summary = summarise(events, seconds) | about
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     show = print_summary if summary["final"] else print_incidents
     show(summary, console)

@@ -153,6 +153,14 @@ class ClientManager:
         self.active = [name for name in self.names if name in self.active or name in back]
         return back
 
+    def take_back(self, site: str) -> bool:
+        """Make one site active again, if it is `returning`. Whether it was."""
+        if site not in self.returning:
+            return False
+        self.returning.remove(site)
+        self.active = [name for name in self.names if name in self.active or name == site]
+        return True
+
     def ask(self, messages: Mapping[str, Message], check: Check, optional: bool = False) -> dict:
         """Send each site its message and wait for all. Returns {site: check(request, answer, tensors)} of the good
         answers, in the order of `names`. A site that fails, or whose answer is refused by its form or by `check`, is

@@ -2,7 +2,7 @@
 then. What a run ends in depends on who is how fast, so it does not repeat."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 from fedrlvr.algorithms.pace import Paces
 from fedrlvr.algorithms.pool import pool_for
@@ -14,9 +14,12 @@ from fedrlvr.server.client_manager import Asked, Message, Talk
 from fedrlvr.server.rounds import Rounds
 from fedrlvr.types import Adapter
 
+Part = Generator[Asked, object | None, bool]  # a part of a `Talk`; returns whether the site did all that was asked
+
 
 class RoundsAtOwnPace(Rounds):
-    """As `Rounds`, but for what happens between two averages. A site that fails is out until the average."""
+    """As `Rounds`, but for what happens between two averages. A site that fails goes on with its next segment, unless
+    it refused or was refused: then it is out until the next round."""
 
     def _work_through(self, phases: Sequence[Phase], start: Adapter) -> None:
         self._paces = Paces(sum(len(phase.segments) for phase in phases), list(self.sites.active))
@@ -28,26 +31,32 @@ class RoundsAtOwnPace(Rounds):
             self._write_evaluation("local", segment, self.config.evaluation.curve_samples, answers)
 
     def _talk(self, site: str, phases: Sequence[Phase], start: Adapter) -> Talk:
-        """One site's way through the round, as long as it has time. It ends where the site fails."""
+        """One site's way through the round, as long as it has time."""
         now = self.sites.transport.now
         self._paces.begin(site, now())
+        needed = False
         for index, phase in enumerate(phases):
             if not self._paces.has_time(site, now()):
                 return
             request = self._train_request(phase, index == 0, start)
-            needed = bool(request.start) and site not in self._have
+            needed = needed or (bool(request.start) and site not in self._have)
             answer = yield Asked(self._message(site, request, start if needed else None), self._fitting_steps)
-            if answer is None:
+            went_well = answer is not None
+            if went_well:
+                self._write_steps({site: answer})
+            if went_well and phase.exchange:
+                went_well = yield from self._exchange_alone(site, phase)
+            if went_well and phase.evaluate:
+                went_well = yield from self._measure_alone(site, phase.last.index)
+            if went_well:
+                self._paces.done(site, now(), len(phase.segments))
+            elif not self.sites.take_back(site):
+                self._paces.out(site)
                 return
-            self._write_steps({site: answer})
-            if phase.exchange and not (yield from self._exchange_alone(site, phase)):
-                return
-            self._paces.done(site, now(), len(phase.segments))
-            if phase.evaluate:
-                yield from self._measure_alone(site, phase.last.index)
+            needed = not went_well  # its worker may have nothing of this round
 
-    def _exchange_alone(self, site: str, phase: Phase) -> Talk:
-        """Offer, and take what others have offered since this site's last exchange. Whether all went well."""
+    def _exchange_alone(self, site: str, phase: Phase) -> Part:
+        """Offer, and take what others have offered since this site's last exchange."""
         segment, envelope = phase.last, self._envelope(phase.last.index)
         propose = ProposeRequest(envelope=envelope, segment=segment)
         told = yield Asked(Message(propose), self._fitting_proposal, optional=True)
@@ -65,14 +74,15 @@ class RoundsAtOwnPace(Rounds):
     def _news(self, site: str) -> list[PooledResponse]:
         fresh, self._read[site] = self._offered[self._read[site] :], len(self._offered)
         offers: dict[str, list[PublicResponse]] = defaultdict(list)
-        for sender, response in fresh:
+        for sender, response in reversed(fresh):  # the newest first, as they are the closest to what sites do now
             offers[sender].append(response)
         return pool_for(site, offers, self.config.exchange)
 
-    def _measure_alone(self, site: str, segment: int) -> Talk:
+    def _measure_alone(self, site: str, segment: int) -> Part:
         about = {"envelope": self._envelope(segment), "name": f"local {segment}", "share": None}
         samples, problems = self.config.evaluation.curve_samples, own_problems(self.config, segment)
         request = ValidateRequest(**about, samples=samples, problems=problems)
         answer = yield Asked(Message(request), self._fitting_scores)
         if answer is not None:
             self._measured[segment][site] = answer
+        return answer is not None

@@ -2,9 +2,11 @@
 `algorithms/`; how they ask, in `client_manager.py`.
 
 Every request goes to all active sites at once, and the server waits for all of them: no site is a phase ahead of
-another. Between two submits the adapters stay at the sites; only right answers to public problems travel.
+another (`own_pace.py` has rounds in which they may be). Between two submits the adapters stay at the sites; only right
+answers to public problems travel.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +55,7 @@ class Rounds:
         self._round, self._base_model = -1, None  # before the first
         self._public = set(self.spec.public_ids)
         self._findings: dict[str, Findings] = {}
+        self._withheld: dict[str, set[str]] = defaultdict(set)  # problems that a site had answers to, and kept them
         self._moments: Moments = {}  # of the server's optimizer, after the last average
         self._have: set[str] = set()  # the sites that measured the averaged adapter, and so have it
 
@@ -135,7 +138,9 @@ class Rounds:
 
     def _work_through(self, phases: Sequence[Phase], start: Adapter) -> None:
         """All that the sites do between two averages, together: no site is a phase ahead of another."""
-        self._findings, self._exchanges = {}, 0  # of this round alone, so that a resumed run decides as a whole one
+        # Of this round alone, so that a resumed run decides as a whole one.
+        self._findings, self._exchanges = {}, 0
+        self._withheld.clear()
         for index, phase in enumerate(phases):
             back = [] if index == 0 else self._take_back(phase.segments[0].index)
             phase, wanted = self._decided(phase)
@@ -151,6 +156,8 @@ class Rounds:
         if not (phase.exchange and exchange.schedule == "adaptive"):
             return phase, []
         told = {site: self._findings[site] for site in self.sites.active if site in self._findings}
+        if phase.segments[0].index % self.config.federation.segments_per_round == 1 and len(told) < 2:
+            self.log.write("undecided", round=self._round, told=list(told))
         wanted, share = need(told, len(self.spec.public_ids))
         spent = exchange.most_exchanges is not None and self._exchanges >= exchange.most_exchanges
         pays = bool(wanted) and share >= exchange.worth and not spent
@@ -193,6 +200,9 @@ class Rounds:
         propose = ProposeRequest(envelope=envelope, segment=segment, wanted=wanted)
         told = self._ask_all(propose, self._fitting_proposal, optional=True)
         offers = {site: answer.responses for site, answer in told.items()}
+        for site, findings in self._findings.items():
+            offered = {response.problem_id for response in offers.get(site, ())}
+            self._withheld[site] |= ({*findings.found} & {*wanted}) - offered
         about = {
             "envelope": envelope,
             "segment": segment,
@@ -293,7 +303,10 @@ class Rounds:
             self.log.write("evaluation", which=which, **place, samples=samples, scores=scores)
 
     def _write_steps(self, answers: Mapping[str, StepsAnswer]) -> None:
-        self._findings |= {site: answer.findings for site, answer in answers.items() if answer.findings}
+        for site, answer in answers.items():
+            if answer.findings:  # what it was asked for and did not offer would not come the next time either
+                found = [name for name in answer.findings.found if name not in self._withheld[site]]
+                self._findings[site] = answer.findings.model_copy(update={"found": found})
         for site, answer in answers.items():
             for step in answer.steps:
                 place = step.model_dump(exclude={"metrics"})

@@ -127,7 +127,7 @@ class Egress:
                 return answer, None, len(kept), dropped | told
             case StepsAnswer():
                 steps, dropped = allowed_steps(answer.steps, metrics)
-                findings, told = allowed_findings(answer.findings, metrics)
+                findings, told = allowed_findings(answer.findings, metrics, self.policy.responses.share)
                 answer = answer.model_copy(update={"steps": steps, "findings": findings})
                 return answer, None, len(steps), dropped | told
             case ValidateAnswer():

@@ -18,6 +18,7 @@ class SitePlan:
 
     def __init__(self, spec: RunSpec):
         self._spec, self._adaptive = spec, asks_findings(spec.job)
+        self._exchanging: int | None = None  # the segment whose public step waits for an exchange
         self._round, self._next = -1, 0  # before the first round
         self._planned = [_measure("base", 0, spec.job.evaluation.samples)]
         self.private_steps = 0
@@ -36,10 +37,12 @@ class SitePlan:
             raise Refused(f"{_in_words(request)} was asked for already, or something that comes after it")
         if isinstance(request, SwapRequest):
             self._check_asked(request)
-        if isinstance(request, ProposeRequest):
-            self._check_wanted(request)
+        if isinstance(request, ProposeRequest | SwapRequest):
+            self._check_exchanged(request)
         if number != self._round:
             self.private_steps = 0
+        if isinstance(request, TrainRequest):
+            self._exchanging = request.envelope.segment if request.exchange else None
         self._round, self._planned, self._next = number, planned, planned.index(wanted) + 1
 
     def _check_asked(self, request: SwapRequest) -> None:
@@ -49,12 +52,16 @@ class SitePlan:
         if any(response.logprobs for _, response in request.responses) and not asks_logprobs(self._spec.job):
             raise Refused("log-probabilities came, which a job with its method and swap.off_policy does not use")
 
-    def _check_wanted(self, request: ProposeRequest) -> None:
-        """Raises Refused for answers to more than the step's own problems, unless the schedule is adaptive."""
-        if request.wanted and not (self._adaptive and set(request.wanted) <= set(self._spec.public_ids)):
-            raise Refused(
-                "answers are wanted to problems that this job does not ask, or only with an adaptive schedule"
-            )
+    def _check_exchanged(self, request: ProposeRequest | SwapRequest) -> None:
+        """Raises Refused for an exchange where the step was taken without one, and for answers to other problems than
+        the step's own, unless the schedule is adaptive: then the server says to which."""
+        if self._adaptive and self._exchanging != request.envelope.segment:
+            raise Refused(f"{_in_words(request)} does not follow a train with an exchange")
+        if isinstance(request, ProposeRequest):
+            public = set(self._spec.public_ids)
+            fits = bool(request.wanted) and public.issuperset(request.wanted) if self._adaptive else not request.wanted
+            if not fits:
+                raise Refused("answers are wanted that this job does not ask for: problems or schedule are others")
 
     def count(self, request: Request) -> None:
         """The site has done what the request asked."""

@@ -86,7 +86,8 @@ class Service:
                 return ValidateAnswer(envelope=envelope, scores=self._scores(request, tensors), **about), None
             case _:
                 raise ValueError(f"unknown task {request.task!r}")
-        findings = trainer.notes.told() if asks_findings(self._setup.spec.job) else None
+        asked = asks_findings(self._setup.spec.job) and trainer.propose_from == "local"
+        findings = trainer.notes.told() if asked else None  # of the server's own adapter it is told nothing new
         return StepsAnswer(envelope=envelope, steps=self._saved(steps, ledger), findings=findings), None
 
     def may_go_on(self, request: Request, error: Exception) -> bool:

@@ -158,6 +158,12 @@ def test_findings_leave_only_where_the_policy_says_so(site):
     assert [(e["rules"]["findings_told"], e["rules"]["findings_kept_here"]) for e in site.log] == [(0, 3), (3, 0)]
 
 
+def test_a_site_that_shares_nothing_announces_nothing(site):
+    site(metrics={"public_shares": True}, responses={"share": False})
+    message = result("train", steps=[], findings=Findings(found=["a"], unsolved=["b"]))
+    assert from_shareable(site.send(message, "train")).data["findings"] == {"found": [], "unsolved": ["b"]}
+
+
 def test_log_probabilities_leave_only_where_the_policy_says_so(site):
     scored = [replace(answer, logprobs=(-0.5, 0.0)) for answer in site.answers]
     assert site().propose(scored) == []
