@@ -1,5 +1,6 @@
 """The pages of this repository show the results that are in it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 
 from fedrlvr.comparison.plan import Plan, cells_of
 from fedrlvr.comparison.results import MARKED, fingerprint, pages, read_results, replace_block
-from fedrlvr.comparison.statistics import check_equal_work
+from fedrlvr.comparison.statistics import ahead, check_equal_work
 from fedrlvr.settings_file import load_settings
 
 FOLDER = Path(__file__).parents[2] / "jobs" / "compare"
@@ -34,3 +35,10 @@ def test_pages_say_what_the_results_say(page):
 def test_pictures_show_the_results(study):
     with Image.open(FOLDER / "figures" / f"{study}.png") as picture:
         assert picture.text["Results"] == fingerprint(FOLDER / "results", study)
+
+
+def test_the_front_page_says_what_copying_everything_costs():
+    text = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"is ahead of `replace-all` by\s+(\S+ ± \S+);\s+with one,\s+by\s+(\S+ ± \S+)\.", text)
+    leads = (ahead(RESULTS[s]["pubswap"], RESULTS[s]["replace-all"]) for s in ("wordings", "two-averages"))
+    assert said == tuple(map(str, leads))
