@@ -216,7 +216,7 @@ def test_no_random_state_and_nothing_private_but_tensors_is_kept(checkpoints):
     folder = sealed_folders(checkpoints.folder)[0]
     check_seal(folder)
     values = json.loads((Path(folder) / "state.json").read_text())
-    assert set(values) == {"identity", "place", "given", "ledger", "pool", "targets"}
+    assert set(values) == {"identity", "place", "given", "ledger", "pool", "targets", "found", "unsolved"}
 
 
 HOLDER = """
