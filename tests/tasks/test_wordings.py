@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from fedrlvr.tasks import TASKS
-from fedrlvr.tasks.wordings import WORDINGS, wording
+from fedrlvr.tasks.wordings import WORDINGS
 from fedrlvr.types import Problem
 
 TASK = TASKS["wordings"]
 CASE = Problem("x", "A3725?", "07", "A")  # 3 + 7 = 10 and 2 + 5 = 7, last digits
 BY_HAND = ["p3,7=0;2,5=7#07", "p2,5:7/3,7:0#07", "p3,7>0!2,5>7#07", "p2,5-7+3,7-0#07"]
+
+
+def wording(completion: str) -> int | None:
+    """The number of a completion's wording; None for a text that is in none of them."""
+    found = [number for number, (sign, mark, _) in enumerate(WORDINGS) if sign in completion and mark in completion]
+    return found[0] if len(found) == 1 else None
 
 
 @pytest.mark.parametrize("number", range(len(WORDINGS)))

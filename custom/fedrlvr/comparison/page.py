@@ -18,9 +18,9 @@ th:first-child, td:first-child { text-align: left } th { border-bottom: 2px soli
 img { max-width: 100% } p.small { color: #666 } nav a { margin-right: 1rem }
 """
 HOW = (
-    "Final pass@1 on unseen problems: mean and 95% t-interval over pairs of seed and base model. Differences are taken "
-    'pair by pair. "Had it after" is the share of the rounds after which the reference first had what the variant '
-    "ended at, in the median pair."
+    "Final pass@1 on unseen problems: mean, and 95% t-interval over seeds of the means over base models. Differences "
+    'are taken between runs of one seed and base model. "Had it after" are the shares of rounds and of bytes after '
+    "which the reference had what the variant ended at, in the median pair."
 )
 
 

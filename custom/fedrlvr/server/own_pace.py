@@ -18,8 +18,8 @@ Part = Generator[Asked, object | None, bool]  # a part of a `Talk`; returns whet
 
 
 class RoundsAtOwnPace(Rounds):
-    """As `Rounds`, but for what happens between two averages. A site that fails goes on with its next segment, unless
-    it refused or was refused: then it is out until the next round."""
+    """Differs from `Rounds` in what happens between two averages. A site that fails goes on with its next segment. One
+    that refused, or was refused, is out until the next round."""
 
     def _work_through(self, phases: Sequence[Phase], start: Adapter) -> None:
         self._paces = Paces(sum(len(phase.segments) for phase in phases), list(self.sites.active))

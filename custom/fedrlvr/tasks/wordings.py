@@ -2,8 +2,8 @@
 
 `p3,7=0;2,5=7#07` may also be `p2,5:7/3,7:0#07`, `p3,7>0!2,5>7#07` or `p2,5-7+3,7-0#07`: other signs, and the pairs in
 the other order. The warm start writes all four equally often. Reinforcement learning strengthens whichever was right
-first, so sites come to prefer different ones, and another site's right answer is an unlikely text. This is where it
-can be seen whether it costs anything to copy everything that is right.
+first, so sites may come to prefer different ones, and another site's right answer may be an unlikely text. Here it can
+be seen whether it costs anything to copy everything that is right.
 """
 
 import numpy as np
@@ -29,9 +29,3 @@ class Wordings(Protocol):
         pairs = self.executed(problem, protocol)
         parts = [f"{text}{sign}{result}" for text, result in (reversed(pairs) if turned else pairs)]
         return f"{protocol}{mark.join(parts)}#" + "".join(str(result) for _, result in pairs)
-
-
-def wording(completion: str) -> int | None:
-    """The number of a completion's wording; None for a text that is in none of them."""
-    found = [number for number, (sign, mark, _) in enumerate(WORDINGS) if sign in completion and mark in completion]
-    return found[0] if len(found) == 1 else None
