@@ -1,6 +1,6 @@
 """Compare methods over seeds and base models: tables with intervals, figures, one page.
 
-python jobs/compare/job.py --quick                   # ten minutes on two cores
+python jobs/compare/job.py --quick                   # five minutes on two cores
 python jobs/compare/job.py                           # all of plan.yaml; what is done is not done again
 python jobs/compare/job.py --studies two-averages --seeds 20-24
 """
