@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PROTOCOL = 7
@@ -15,3 +16,11 @@ def source_hash() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package. None for one that is not, as this one where it runs from its folder."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

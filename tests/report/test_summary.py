@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fedrlvr.report import summary
 from fedrlvr.report.summary import best_round, summarise
 
 
@@ -157,3 +158,10 @@ def test_a_local_run_that_stopped_within_a_round_reports_the_last_measurement():
     summary = summarise(events, 1.0)
     assert summary["final"]["test"]["overall"] == score(4, 0.25)
     assert summary["before_averaging"] == []
+
+
+def test_a_package_that_is_not_installed_has_no_version_and_costs_no_run(monkeypatch):
+    monkeypatch.setattr(summary, "PACKAGES", ("numpy", "no-such-package"))
+    versions = summarise(pubswap_events(), 1.0)["versions"]
+    assert versions["no-such-package"] is None
+    assert versions["numpy"][0].isdigit()

@@ -40,11 +40,17 @@ def test_this_environment_is_as_required():
 
 def test_a_package_that_is_missing_or_too_old_is_named_with_what_is_needed(monkeypatch):
     others = {"numpy": "1.26.4", "peft": None}
-    monkeypatch.setattr(checks, "_version", lambda name: others[name] if name in others else version(name))
+    monkeypatch.setattr(checks, "installed", lambda name: others[name] if name in others else version(name))
     packages = found(check_versions(None))["packages"]
     assert packages.status == "failed"
     assert packages.text == "peft missing (needs >=0.21), numpy 1.26.4 (needs >=2)"
     assert "pip install" in packages.remedy
+
+
+def test_where_this_package_runs_from_its_folder_its_requirements_are_not_known(monkeypatch):
+    monkeypatch.setattr(checks, "installed", lambda name: None)
+    packages = found(check_versions(None))["packages"]
+    assert (packages.status, packages.text) == ("failed", "fedrlvr missing, which names the others")
 
 
 def test_pins_other_than_tested_are_a_warning_that_names_them(tmp_path):
@@ -56,7 +62,7 @@ def test_pins_other_than_tested_are_a_warning_that_names_them(tmp_path):
 
 @pytest.mark.parametrize("pin", ["2.13.0", "2.13.0+cpu"])
 def test_a_local_build_is_the_release_that_was_tested(tmp_path, monkeypatch, pin):
-    monkeypatch.setattr(checks, "_version", lambda name: "2.13.0+cpu" if name == "torch" else version(name))
+    monkeypatch.setattr(checks, "installed", lambda name: "2.13.0+cpu" if name == "torch" else version(name))
     (tmp_path / "constraints.txt").write_text(f"torch=={pin}\n")
     assert found(check_versions(tmp_path / "constraints.txt"))["tested pins"].status == "ok"
 

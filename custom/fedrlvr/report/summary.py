@@ -2,13 +2,12 @@
 
 import platform
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.scores import Scores, merge_scores, overall, pass_at_1
 from fedrlvr.report.incidents import incidents
 from fedrlvr.report.learning import learning_by_site
-from fedrlvr.version import source_hash
+from fedrlvr.version import installed, source_hash
 
 PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
 
@@ -64,7 +63,7 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
         **incidents(events),
         "seconds": _seconds(end, wall_seconds),
         "versions": {"python": platform.python_version(), "source": source_hash()}
-        | {name: version(name) for name in PACKAGES},
+        | {name: installed(name) for name in PACKAGES},
     }
 
 

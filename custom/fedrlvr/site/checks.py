@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
+from fedrlvr.version import installed
 
 GIB = 2**30
 LEAST_DISK = 1 * GIB
@@ -41,17 +42,17 @@ class Finding:
 def check_versions(constraints: Path | None) -> Iterator[Finding]:
     """This package's requirements and, if a constraints file is given, the tested versions."""
     yield Finding("python", "ok", platform.python_version())  # pip installs this package on no older one
-    wrong = []
-    needed = [Requirement(text) for text in requires("fedrlvr") or ()]
+    wrong = [] if installed("fedrlvr") else ["fedrlvr missing, which names the others"]
+    needed = map(Requirement, (not wrong and requires("fedrlvr")) or ())
     for requirement in (one for one in needed if not one.marker):
-        found = _version(requirement.name)
+        found = installed(requirement.name)
         if found is None or not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name} {found or 'missing'} (needs {requirement.specifier or 'any'})")
     remedy = "pip install -c app_configs/constraints.txt fedrlvr"
     yield Finding("packages", "failed" if wrong else "ok", ", ".join(wrong) or "as required", remedy)
     if constraints is not None:
         pins = re.findall(r"^([\w.-]+)==(\S+)", constraints.read_text(), re.MULTILINE)
-        found = [(name, pin, _version(name)) for name, pin in pins]
+        found = [(name, pin, installed(name)) for name, pin in pins]
         # A local build tag (2.13.0+cpu, +cu130) is the same release.
         other = [f"{n} {v} (tested {pin})" for n, pin, v in found if v is not None and pin not in (v, v.split("+")[0])]
         yield Finding("tested pins", "warning" if other else "ok", ", ".join(other) or "the same", remedy)
@@ -142,10 +143,3 @@ def check_delta(config: SiteConfig, policy: SitePolicy) -> Finding:
     if warning := loose_delta(policy.training, problems):
         return Finding("delta", "warning", warning, "set a smaller training.delta in the policy")
     return Finding("delta", "ok", f"{policy.training.delta:g} is below 1 / {problems} private problems")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
