@@ -8,7 +8,7 @@ from PIL import Image
 
 from fedrlvr.comparison.plan import Plan, cells_of
 from fedrlvr.comparison.results import MARKED, fingerprint, pages, read_results, replace_block
-from fedrlvr.comparison.statistics import ahead, check_equal_work
+from fedrlvr.comparison.statistics import ahead, check_equal_work, ended, finals
 from fedrlvr.settings_file import load_settings
 
 FOLDER = Path(__file__).parents[2] / "jobs" / "compare"
@@ -42,3 +42,15 @@ def test_the_front_page_says_what_copying_everything_costs():
     (said,) = re.findall(r"is ahead of `replace-all` by\s+(\S+ ± \S+);\s+with one,\s+by\s+(\S+ ± \S+)\.", text)
     leads = (ahead(RESULTS[s]["pubswap"], RESULTS[s]["replace-all"]) for s in ("wordings", "two-averages"))
     assert said == tuple(map(str, leads))
+
+
+def test_the_page_of_the_word_problems_says_what_the_results_say():
+    records = RESULTS["word-problems"]
+    text = (FOLDER.parent / "word_problems" / "README.md").read_text(encoding="utf-8")
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    assert {row[0].strip("`") for row in table} == set(records)
+    for name, *ends, mean, lead in table:
+        own = records[name.strip("`")]
+        assert ends == [f"{value:.2f}" for value in finals(own)]
+        assert mean == str(ended(own))
+        assert lead == ("" if own is records["pubswap"] else str(ahead(records["pubswap"], own)))

@@ -26,6 +26,7 @@ COLOURS = {
 }
 SHOWN = ("pubswap", "replace-all", "fedavg+public", "fedavg")
 MATRICES = ("fedavg", "pubswap")
+LONGEST = 8  # characters of a type's name that fit below its column
 MARK = "Results"  # the key in the picture's file that says which results it shows
 
 
@@ -88,7 +89,8 @@ def _matrix(axes: Axes, name: str, records: ByPair) -> None:
     labels = list(next(iter(matrix.values())))
     values = np.array([[part[label] for label in labels] for part in matrix.values()])
     axes.imshow(values, vmin=0, vmax=1, cmap="YlGnBu", aspect="auto")
-    axes.set_xticks(range(len(labels)), [f"type {label}" if len(label) == 1 else short(label) for label in labels])
+    told = [f"type {label}" if len(label) == 1 else short(label) for label in labels]
+    axes.set_xticks(range(len(labels)), told, rotation=0 if max(map(len, told)) <= LONGEST else 20)
     axes.set_yticks(range(len(matrix)), [short(site) for site in matrix])
     for (y, x), value in np.ndenumerate(values):
         axes.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.55 else "#222222")
