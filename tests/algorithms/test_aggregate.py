@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedrlvr.algorithms.aggregate import AGGREGATORS, drift, fedit, svd, truncate_product
+from fedrlvr.algorithms.aggregate import AGGREGATORS, drift, truncate_product
 from fedrlvr.config import FederationSettings
 from fedrlvr.types import Adapter
 
@@ -11,6 +11,7 @@ A, B = "layer.q.lora_A.weight", "layer.q.lora_B.weight"
 OTHER_A, OTHER_B = "layer.v.lora_A.weight", "layer.v.lora_B.weight"
 
 
+FEDIT, SVD = AGGREGATORS["fedit"], AGGREGATORS["svd"]
 TRIMS = FederationSettings(trim_fraction=0.4)  # so that three sites are enough for every aggregator
 
 
@@ -40,15 +41,38 @@ def test_fedit_by_hand():
         {A: torch.tensor([[1.0, 0.0]]), B: torch.tensor([[4.0], [0.0]])},
         {A: torch.tensor([[3.0, 4.0]]), B: torch.tensor([[0.0], [-4.0]])},
     ]
-    result = fedit(start, deltas[:2])
+    result = FEDIT(start, deltas[:2])
     assert result[A].tolist() == [[3.0, 4.0]]
     assert result[B].tolist() == [[2.0], [6.0]]
+
+
+def test_fedit_weighs_updates_by_the_work_in_them():
+    """(3 (4, 0) + 1 (0, 4)) / 4 = (3, 1); without any work, all weigh the same: (2, 2)."""
+    start = {A: torch.zeros(1, 2), B: torch.zeros(2, 1)}
+    updates = [{A: torch.tensor([row]), B: torch.zeros(2, 1)} for row in ([4.0, 0.0], [0.0, 4.0])]
+    assert FEDIT(start, updates, work=[6, 2])[A].tolist() == [[3.0, 1.0]]
+    assert FEDIT(start, updates, work=[0, 0])[A].tolist() == [[2.0, 2.0]]
+
+
+def test_svd_weighs_the_sites_products_by_work():
+    start, *ends = (random_adapter(seed, 4, 4, 4) for seed in range(3))
+    result = SVD(start, updates_to(start, *ends), work=[3, 1])
+    for layer, found in enumerate(products(result)):
+        mean = 0.75 * products(ends[0])[layer] + 0.25 * products(ends[1])[layer]
+        torch.testing.assert_close(found, best_of_rank(mean, 4), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(AGGREGATORS))
+def test_equal_work_changes_no_bit(name):
+    start, *ends = (random_adapter(seed) for seed in range(4))
+    plain, weighed = (AGGREGATORS[name](start, updates_to(start, *ends), TRIMS, work) for work in (None, [5, 5, 5]))
+    assert all(torch.equal(plain[key], weighed[key]) for key in start)
 
 
 @pytest.mark.parametrize(("d_out", "d_in", "rank"), [(6, 5, 2), (3, 7, 2), (7, 3, 2), (4, 4, 4), (9, 9, 1)])
 def test_svd_gives_the_best_rank_r_of_the_averaged_product(d_out, d_in, rank):
     start, *ends = (random_adapter(seed, d_out, d_in, rank) for seed in range(4))
-    result = svd(start, updates_to(start, *ends))
+    result = SVD(start, updates_to(start, *ends))
     for layer, found in enumerate(products(result)):
         mean = sum(products(end)[layer] for end in ends) / 3
         torch.testing.assert_close(found, best_of_rank(mean, rank), atol=1e-5, rtol=1e-5)
@@ -57,7 +81,7 @@ def test_svd_gives_the_best_rank_r_of_the_averaged_product(d_out, d_in, rank):
 
 def test_svd_factors_are_balanced():
     start, *ends = (random_adapter(seed, rank=3) for seed in range(3))
-    result = svd(start, updates_to(start, *ends))
+    result = SVD(start, updates_to(start, *ends))
     torch.testing.assert_close(result[B].T @ result[B], result[A] @ result[A].T, atol=1e-5, rtol=1e-5)
 
 
@@ -85,7 +109,7 @@ def test_a_zero_product_keeps_a_so_that_training_can_go_on():
     start = random_adapter(0)
     for name in (B, OTHER_B):
         start[name].zero_()
-    result = svd(start, updates_to(start, start, start))
+    result = SVD(start, updates_to(start, start, start))
     for name in (A, OTHER_A):
         assert torch.equal(result[name], start[name])
     for name in (B, OTHER_B):
@@ -96,7 +120,7 @@ def test_a_product_of_lower_rank_leaves_directions_to_train_in():
     """B has one column of three in use: the product is kept, and the spare columns of B see a gradient from A."""
     start, end = random_adapter(0, rank=3), random_adapter(1, rank=3)
     end[B][:, 1:] = 0
-    result = svd(start, updates_to(start, end, end))
+    result = SVD(start, updates_to(start, end, end))
     torch.testing.assert_close(products(result)[0], products(end)[0], atol=1e-5, rtol=1e-5)
     columns = result[B].norm(dim=0)
     assert int((columns > 0).sum()) == 1
@@ -109,7 +133,7 @@ def test_a_product_of_lower_rank_leaves_directions_to_train_in():
 def test_a_layer_narrower_than_the_rank_is_aggregated_exactly(d_out, d_in, sites):
     """Rank 4: the product has at most rank 2 or 3, so nothing is lost, and the shapes stay."""
     start, *ends = (random_adapter(seed, d_out, d_in, 4) for seed in range(sites + 1))
-    result = svd(start, updates_to(start, *ends))
+    result = SVD(start, updates_to(start, *ends))
     assert result[A].shape == (4, d_in)
     assert result[B].shape == (d_out, 4)
     mean = sum(products(end)[0] for end in ends) / sites

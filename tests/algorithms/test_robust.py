@@ -8,6 +8,7 @@ from fedrlvr.algorithms.robust import median, norm_bounded, trimmed_mean
 from fedrlvr.config import FederationSettings
 
 A, B = "q.lora_A.weight", "q.lora_B.weight"
+HALVES = [0.5, 0.5]  # how much each update weighs
 START = {A: torch.tensor([[10.0, 20.0]]), B: torch.tensor([[1.0], [2.0]])}
 
 
@@ -55,17 +56,18 @@ def test_a_trimmed_mean_of_too_few_sites_is_an_error_from_the_quorum_on_that_set
 def test_a_long_update_is_scaled_down_as_a_whole():
     """(6, 0, 0, 8) has norm 10 and becomes half of it at 5; (3, 0, 0, 4) stays."""
     updates = [update([6.0, 0.0], [0.0, 8.0]), update([3.0, 0.0], [0.0, 4.0])]
-    assert told(norm_bounded(START, updates, 5.0)) == ([13.0, 20.0], [1.0, 6.0])
-    assert told(norm_bounded(START, updates, 100.0)) == ([14.5, 20.0], [1.0, 8.0])
-    assert told(norm_bounded(START, updates, 2.5)) == ([11.5, 20.0], [1.0, 4.0])
+    assert told(norm_bounded(START, updates, HALVES, 5.0)) == ([13.0, 20.0], [1.0, 6.0])
+    assert told(norm_bounded(START, updates, HALVES, 100.0)) == ([14.5, 20.0], [1.0, 8.0])
+    assert told(norm_bounded(START, updates, HALVES, 2.5)) == ([11.5, 20.0], [1.0, 4.0])
+    assert told(norm_bounded(START, updates, [1.0, 0.0], 5.0)) == ([13.0, 20.0], [1.0, 6.0])
 
 
 def test_without_a_bound_it_is_the_median_norm_of_the_round():
     """Norms 1, 2, 9: bound 2. An update of nothing has norm 0, and stays."""
     updates = [update([v, 0.0], [0.0, 0.0]) for v in (1.0, 9.0, -2.0)]
-    assert told(norm_bounded(START, updates, None))[0] == pytest.approx([10 + 1 / 3, 20.0])
+    assert told(norm_bounded(START, updates, [1 / 3] * 3, None))[0] == pytest.approx([10 + 1 / 3, 20.0])
     nothing = [update([0.0, 0.0], [0.0, 0.0])] * 2
-    assert told(norm_bounded(START, nothing, None)) == told(START)
+    assert told(norm_bounded(START, nothing, HALVES, None)) == told(START)
 
 
 @pytest.mark.parametrize("name", ["median", "trimmed_mean", "norm_bounded"])

@@ -2,45 +2,43 @@
 far the updates pull apart, and what averaging the factors loses.
 
 Every aggregator takes the adapter the round started from and the sites' updates, which are differences to it, in the
-order of the sites. It returns the next adapter. All sites weigh the same, also one that took fewer steps.
+order of the sites. It returns the next adapter. The weights of the sites add up to 1; a median has none.
 Sums run in float64, where rounding is small.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from fedrlvr.algorithms.lora import A_MARK, B_MARK, factor_pairs
-from fedrlvr.algorithms.robust import check_any, median, norm_bounded, trimmed_mean
+from fedrlvr.algorithms.robust import median, norm_bounded, trimmed_mean
 from fedrlvr.config import FederationSettings
 from fedrlvr.types import Adapter
 
 
-def fedit(start: Adapter, updates: Sequence[Adapter]) -> Adapter:
+def fedit(start: Adapter, updates: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
     """Average the factors: start + mean of updates (FedIT, arXiv 2305.05644).
 
     Cheap, but mean(B) mean(A) is not mean(B A): what the sites learned interferes.
     """
-    weight = _weight(updates)
     return {
-        name: (tensor.double() + sum(weight * update[name].double() for update in updates)).to(tensor.dtype)
+        name: (tensor.double() + sum(_weighted(weights, [update[name] for update in updates]))).to(tensor.dtype)
         for name, tensor in sorted(start.items())
     }
 
 
-def svd(start: Adapter, updates: Sequence[Adapter]) -> Adapter:
-    """The best rank-r factors of the averaged product mean_k(B_k A_k), balanced: B = U sqrt(S), A = sqrt(S) V^T.
+def svd(start: Adapter, updates: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
+    """The best rank-r factors of the averaged product sum_k(w_k B_k A_k), balanced: B = U sqrt(S), A = sqrt(S) V^T.
 
-    The product is never formed: with stacked factors B' = [B_1 ... B_K] / K (d_out x Kr) and
+    The product is never formed: with stacked factors B' = [w_1 B_1 ... w_K B_K] (d_out x Kr) and
     A' = [A_1; ...; A_K] (Kr x d_in), QR of both leaves the SVD of a Kr x Kr core.
     """
-    weight = _weight(updates)
     result = {}
     for name_a, name_b in factor_pairs(start):
         a_start, b_start = start[name_a].double(), start[name_b].double()
         stacked_a = torch.cat([a_start + update[name_a].double() for update in updates], dim=0)
-        stacked_b = torch.cat([weight * (b_start + update[name_b].double()) for update in updates], dim=1)
+        stacked_b = torch.cat(list(_weighted(weights, [b_start + update[name_b] for update in updates])), dim=1)
         b_new, a_new = truncate_product(stacked_b, stacked_a, rank=start[name_a].shape[0])
         result[name_a], result[name_b] = a_new.to(start[name_a].dtype), b_new.to(start[name_b].dtype)
     return dict(sorted(result.items()))
@@ -83,19 +81,30 @@ def _qr(matrix: torch.Tensor) -> tuple[Callable[[torch.Tensor], torch.Tensor], t
 
 @dataclass(frozen=True)
 class Aggregator:
-    """`combine` takes start, updates, and by name those of a job's `federation` settings that `settings` lists.
-    `freezes` has the mark in the names of the factors that do not train, for the rounds in turn; empty: all train."""
+    """`combine` takes start, updates, their weights if it `weighs`, and by name those of a job's `federation` settings
+    that `settings` lists. `freezes` has the mark in the names of the factors that do not train, for the rounds in turn;
+    empty: all train."""
 
     combine: Callable[..., Adapter]
     freezes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    weighs: bool = True
 
     def __call__(
-        self, start: Adapter, updates: Sequence[Adapter], federation: FederationSettings | None = None
+        self,
+        start: Adapter,
+        updates: Sequence[Adapter],
+        federation: FederationSettings | None = None,
+        work: Sequence[float] | None = None,
     ) -> Adapter:
-        """The next adapter; without `federation`, by the default settings. Raises ValueError for too few updates."""
+        """The next adapter; without `federation`, by the default settings. Updates weigh as the `work` that is in each,
+        in any unit, and the same without it. Raises ValueError for too few updates."""
         federation = federation or FederationSettings()
-        return self.combine(start, updates, **{name: getattr(federation, name) for name in self.settings})
+        if not updates:
+            raise ValueError("nothing to aggregate: no site's update was accepted")
+        settings = {name: getattr(federation, name) for name in self.settings}
+        weights = {"weights": weights_of(work or [1] * len(updates))} if self.weighs else {}
+        return self.combine(start, updates, **weights, **settings)
 
     def frozen(self, names: Iterable[str], number: int) -> frozenset[str]:
         """Those of the factors with these names that do not train in round `number`, counted from 0."""
@@ -110,10 +119,16 @@ AGGREGATORS: dict[str, Aggregator] = {
     "ffa": Aggregator(fedit, freezes=(A_MARK,)),  # FFA-LoRA, arXiv 2403.12313
     # RoLoRA, arXiv 2502.01755. B trains first: it starts at 0, where A has no gradient.
     "rolora": Aggregator(fedit, freezes=(A_MARK, B_MARK)),
-    "median": Aggregator(median),
-    "trimmed_mean": Aggregator(trimmed_mean, settings=("trim_fraction",)),
+    "median": Aggregator(median, weighs=False),
+    "trimmed_mean": Aggregator(trimmed_mean, settings=("trim_fraction",), weighs=False),
     "norm_bounded": Aggregator(norm_bounded, settings=("norm_bound",)),
 }
+
+
+def weights_of(work: Sequence[float]) -> list[float]:
+    """They add up to 1; where no site did any work, all weigh the same."""
+    whole = sum(work)
+    return [part / whole for part in work] if whole else [1 / len(work)] * len(work)
 
 
 def drift(start: Adapter, updates: Sequence[Adapter]) -> dict[str, float]:
@@ -153,6 +168,6 @@ def _product_gap(factors_b: torch.Tensor, factors_a: torch.Tensor) -> tuple[floa
     return max(float(squares[:-rank, :-rank].sum()), 0.0), max(float(squares.sum()), 0.0)
 
 
-def _weight(updates: Sequence[Adapter]) -> float:
-    check_any(updates)
-    return 1.0 / len(updates)
+def _weighted(weights: Sequence[float], tensors: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """In float64."""
+    return (weight * tensor.double() for weight, tensor in zip(weights, tensors, strict=True))

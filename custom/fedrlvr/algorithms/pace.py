@@ -41,6 +41,10 @@ class Paces:
         end = median_low(self._end(other) for other in self.sites)
         return now + self._pace(site) <= end + median(known) / 2
 
+    def segments_of(self, site: str) -> int:
+        """How many it has done."""
+        return self._done.get(site, 0)
+
     def _pace(self, site: str) -> float:
         """Seconds a segment."""
         return (self._last[site] - self._began[site]) / self._done[site]

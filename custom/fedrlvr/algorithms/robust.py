@@ -14,14 +14,12 @@ from fedrlvr.types import Adapter
 
 def median(start: Adapter, updates: Sequence[Adapter]) -> Adapter:
     """The median of every number by itself, of an even count the mean of the middle two (arXiv 1803.01498)."""
-    check_any(updates)
     return _moved(start, updates, lambda stack: _without_ends(stack, (len(updates) - 1) // 2))
 
 
 def trimmed_mean(start: Adapter, updates: Sequence[Adapter], trim_fraction: float) -> Adapter:
     """The mean of every number by itself, without the share `trim_fraction` of the sites at each end, rounded down
     (arXiv 1803.01498). Raises ValueError where that leaves out none."""
-    check_any(updates)
     count = len(updates)
     left_out = min(int(trim_fraction * count + 1e-9), (count - 1) // 2)
     if not left_out:
@@ -29,20 +27,16 @@ def trimmed_mean(start: Adapter, updates: Sequence[Adapter], trim_fraction: floa
     return _moved(start, updates, lambda stack: _without_ends(stack, left_out))
 
 
-def norm_bounded(start: Adapter, updates: Sequence[Adapter], norm_bound: float | None) -> Adapter:
-    """The mean of the updates, each scaled down to an L2 norm over all tensors of at most `norm_bound`; None: of the
-    median of their norms (arXiv 1911.07963)."""
-    check_any(updates)
+def norm_bounded(
+    start: Adapter, updates: Sequence[Adapter], weights: Sequence[float], norm_bound: float | None
+) -> Adapter:
+    """The weighted mean of the updates, each scaled down to an L2 norm over all tensors of at most `norm_bound`; None:
+    of the median of their norms (arXiv 1911.07963)."""
     norms = [sum(float(tensor.double().square().sum()) for tensor in update.values()) ** 0.5 for update in updates]
     bound = middle(norms) if norm_bound is None else norm_bound
-    weights = torch.tensor([min(1.0, bound / norm) if norm > 0 else 1.0 for norm in norms], dtype=torch.float64)
-    return _moved(start, updates, lambda stack: torch.tensordot(weights / len(updates), stack, dims=1))
-
-
-def check_any(updates: Sequence[Adapter]) -> None:
-    """Raises ValueError where there are none."""
-    if not updates:
-        raise ValueError("nothing to aggregate: no site's update was accepted")
+    scales = [min(1.0, bound / norm) if norm > 0 else 1.0 for norm in norms]
+    factors = torch.tensor([w * scale for w, scale in zip(weights, scales, strict=True)], dtype=torch.float64)
+    return _moved(start, updates, lambda stack: torch.tensordot(factors, stack, dims=1))
 
 
 def _moved(start: Adapter, updates: Sequence[Adapter], center: Callable[[torch.Tensor], torch.Tensor]) -> Adapter:

@@ -2,7 +2,7 @@
 then. What a run ends in depends on who is how fast, so it does not repeat."""
 
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from fedrlvr.algorithms.pace import Paces
 from fedrlvr.algorithms.pool import pool_for
@@ -54,6 +54,10 @@ class RoundsAtOwnPace(Rounds):
                 self._paces.out(site)
                 return
             needed = not went_well  # its worker may have nothing of this round
+
+    def _work_of(self, sites: Iterable[str]) -> dict[str, int]:
+        """A slow site's update has seen fewer steps, and would hold the average back if it weighed as the others."""
+        return {site: self._paces.segments_of(site) for site in sites}
 
     def _exchange_alone(self, site: str, phase: Phase) -> Part:
         """Offer, and take what others have offered since this site's last exchange."""

@@ -7,7 +7,7 @@ answers to public problems travel.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -226,17 +226,22 @@ class Rounds:
         self._take_back(segment)
         deltas = self._ask_all(SubmitRequest(envelope=self._envelope(segment)), check)
         self.sites.check_quorum()
-        updates = list(deltas.values())
-        average = aggregator(start, updates, federation)
+        updates, work = list(deltas.values()), self._work_of(deltas)
+        average = aggregator(start, updates, federation, list(work.values()))
         adapter, self._moments = server_step(start, average, self._moments, federation)
         self.log.write(
             "average",
             round=self._round,
             sites=list(deltas),
             bytes_up={site: payload_size(delta) for site, delta in deltas.items()},
+            **({"work": work} if work else {}),
             **drift(start, updates),
         )
         return check_adapter(adapter, self._adapter_spec)
+
+    def _work_of(self, sites: Iterable[str]) -> dict[str, int]:
+        """How many segments each has done in this round, by which its update weighs; empty: all the same."""
+        return {}
 
     def _validate(self, which: str, segment: int, adapter: Adapter | None = None, samples: int | None = None) -> dict:
         """Every site's `ValidateAnswer` with pass@k of its own adapter (`local`), on the same problems at all, or of
