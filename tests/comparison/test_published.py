@@ -7,13 +7,17 @@ import pytest
 from PIL import Image
 
 from fedrlvr.comparison.plan import Plan, cells_of
-from fedrlvr.comparison.results import MARKED, fingerprint, pages, read_results, replace_block
+from fedrlvr.comparison.results import MARKED, fingerprint, pages, read_results, replace_block, studies_block
 from fedrlvr.comparison.statistics import ahead, check_equal_work, ended, finals
 from fedrlvr.settings_file import load_settings
 
 FOLDER = Path(__file__).parents[2] / "jobs" / "compare"
 PLAN = load_settings(Plan, FOLDER / "plan.yaml")
 RESULTS = read_results(FOLDER / "results", PLAN)
+
+
+def test_every_study_has_results():
+    assert list(RESULTS) == list(PLAN.studies)
 
 
 @pytest.mark.parametrize("study", RESULTS)
@@ -35,6 +39,15 @@ def test_pages_say_what_the_results_say(page):
 def test_pictures_show_the_results(study):
     with Image.open(FOLDER / "figures" / f"{study}.png") as picture:
         assert picture.text["Results"] == fingerprint(FOLDER / "results", study)
+
+
+@pytest.mark.parametrize("page", [FOLDER / "README.md", FOLDER.parents[1] / "README.md"], ids=["comparison", "front"])
+def test_what_pages_say_with_an_interval_is_in_a_table(page):
+    prose = re.sub("<!-- begin.*?<!-- end", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    tables = studies_block(PLAN, RESULTS)
+    said = re.findall(r"\d\.\d\d\s±\s\d\.\d\d", prose)
+    assert said
+    assert [one for one in said if " ".join(one.split()) not in tables] == []
 
 
 def test_the_front_page_says_what_copying_everything_costs():

@@ -95,3 +95,11 @@ def test_blocks_have_every_study(plan, results):
     assert studies_block(plan, results).count("![") == 2
     assert front_block(plan, results).startswith("| method | Skew & more |")
     assert Path(plan.studies["skew"].preset).is_absolute()
+
+
+def test_the_front_page_says_once_what_most_studies_are_over(plan, results):
+    few = {name: {(0, 10): found[0, 10]} for name, found in results["skew"].items()}
+    same = {name: plan.studies["skew"].model_copy(update={"title": name}) for name in ("mild", "skew", "real")}
+    shown = {"mild": results["skew"], "skew": results["skew"], "real": few}
+    text = front_block(plan.model_copy(update={"studies": same}), shown)
+    assert text.splitlines()[-1] == "Seeds 10 to 12, base model 0; real: seed 10, base model 0."

@@ -59,7 +59,11 @@ def front_block(plan: Plan, results: Results) -> str:
     compared = {name: variants for name, variants in results.items() if "fedavg" in variants}
     if not compared:
         return ""
-    pairs = (f"{plan.studies[name].title}: {pairs_in_words(plan.studies[name], compared[name])}" for name in compared)
+    titles: dict[str, list[str]] = {}
+    for name, variants in compared.items():
+        titles.setdefault(pairs_in_words(plan.studies[name], variants), []).append(plan.studies[name].title)
+    most, *others = sorted(titles, key=lambda pairs: -len(titles[pairs]))
+    pairs = [most.capitalize(), *(f"{', '.join(titles[other])}: {other}" for other in others)]
     return f"{headline(plan.studies, compared).markdown()}\n\n{'; '.join(pairs)}."
 
 
@@ -72,7 +76,7 @@ def studies_block(plan: Plan, results: Results) -> str:
             f"### {study.title}",
             f"{study.question} ({pairs_in_words(study, variants)})",
             study_table(study, variants).markdown(),
-            f"![{study.title}](figures/{name}.png)",
+            f"![{study.title}](../figures/{name}.png)",
         ]
     return "\n\n".join(parts)
 
@@ -89,8 +93,8 @@ def replace_block(page: str, name: str, block: str) -> str:
 
 
 def publish(plan: Plan, records: Mapping[str, Sequence[dict]], folder: Path) -> None:
-    """Write results and figures of these studies beside the plan, and the tables of all results that are there into
-    `README.md` there and on the front page. Raises ValueError where a study is not complete, or a page has no place."""
+    """Write results and figures of these studies beside the plan, and the tables of all results that are there into the
+    page beside them and the front page. Raises ValueError where a study is not complete, or a page has no place."""
     for study, found in records.items():
         if len(found) < len(cells_of(plan, [study])):
             raise ValueError(f"{study}: only {len(found)} of {len(cells_of(plan, [study]))} runs are done")
@@ -106,4 +110,4 @@ def publish(plan: Plan, records: Mapping[str, Sequence[dict]], folder: Path) -> 
 
 def pages(folder: Path) -> dict[Path, Callable[[Plan, Results], str]]:
     """The pages that show results, and what writes their part."""
-    return {folder / "README.md": studies_block, folder.parents[1] / "README.md": front_block}
+    return {folder / "results" / "README.md": studies_block, folder.parents[1] / "README.md": front_block}
