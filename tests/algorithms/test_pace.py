@@ -61,3 +61,13 @@ def test_nobody_goes_by_the_pace_of_a_site_that_is_out():
     assert not paces.has_time("b", 4.0)
     paces.out("a")
     assert paces.has_time("b", 4.0)
+
+
+def test_work_is_what_was_trained_and_at_least_one_segment():
+    paces = Paces(4, ["a", "b"])
+    for site in ("a", "b"):
+        paces.begin(site, 0.0)
+    paces.trained("a")
+    paces.done("a", 1.0)
+    paces.trained("a")  # and then it failed
+    assert (paces.work_of("a"), paces.work_of("b")) == (2, 1)

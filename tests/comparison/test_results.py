@@ -9,15 +9,18 @@ from PIL import Image
 from fedrlvr.comparison.page import page
 from fedrlvr.comparison.plan import Plan
 from fedrlvr.comparison.results import (
+    check_pages,
     draw,
     fingerprint,
     front_block,
+    pages,
     read_results,
     replace_block,
     studies_block,
     write_results,
 )
-from fedrlvr.comparison.tables import headline, pairs_in_words, study_table
+from fedrlvr.comparison.tables import headline, pairs_in_words, signed, study_table
+from fedrlvr.report.means import Mean
 from fedrlvr.settings_file import validate_settings
 
 
@@ -103,3 +106,25 @@ def test_the_front_page_says_once_what_most_studies_are_over(plan, results):
     shown = {"mild": results["skew"], "skew": results["skew"], "real": few}
     text = front_block(plan.model_copy(update={"studies": same}), shown)
     assert text.splitlines()[-1] == "Seeds 10 to 12, base model 0; real: seed 10, base model 0."
+    two = front_block(plan.model_copy(update={"studies": same}), {"skew": results["skew"], "real": few})
+    assert two.splitlines()[-1] == "skew: seeds 10 to 12, base model 0; real: seed 10, base model 0."
+
+
+def test_a_difference_that_is_rounded_to_nothing_has_no_sign():
+    assert [signed(Mean.of([value, value])) for value in (-0.004, 0.004, -0.006, 0.3)] == [
+        "0.00 ± 0.00",
+        "0.00 ± 0.00",
+        "-0.01 ± 0.00",
+        "+0.30 ± 0.00",
+    ]
+
+
+def test_a_page_without_a_place_for_tables_is_named(tmp_path):
+    folder = tmp_path / "jobs" / "mine"
+    (folder / "results").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"results.README\.md: tables cannot be written there"):
+        check_pages(folder)
+    for path in pages(folder):
+        path.write_text("no place\n")
+    with pytest.raises(ValueError, match="there is no part between"):
+        check_pages(folder)

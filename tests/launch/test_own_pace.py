@@ -15,6 +15,7 @@ from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.server.own_pace import RoundsAtOwnPace
 
 SITES = {"site-1": ("A",), "site-2": ("B",), "site-3": ("A",), "site-4": ("B",)}
+ALL = dict.fromkeys(SITES, 8)  # segments of a round
 ROUNDS = {"federation__rounds": 2, "federation__segments_per_round": 8, "federation__min_sites": 4}
 
 
@@ -44,7 +45,7 @@ def test_together_everybody_waits_and_at_its_own_pace_nobody_does(small_job, sit
         clocks[pace] = [event["seconds"] for event in of(events, "round")]
         if pace == "own":
             assert segments_of(events) == {"site-1": 16, "site-2": 16, "site-3": 16, "site-4": 4}
-            assert [event["work"] for event in of(events, "average")] == [dict.fromkeys(SITES, 8) | {"site-4": 2}] * 2
+            assert [event["work"] for event in of(events, "average")] == [ALL | {"site-4": 2}] * 2
     assert clocks == {"together": [64.0, 64.0], "own": [16.0, 16.0]}
 
 
@@ -81,7 +82,7 @@ def test_a_failure_costs_a_segment_and_no_more(small_job, sites, tmp_path):
     assert failed == ["site-2"]
     assert [(e["site"], e["task"]) for e in of(events, "failure")] == [("site-2", "train")]
     assert segments_of(events) == dict.fromkeys(SITES, 16) | {"site-2": 15}
-    assert all(event["sites"] == list(SITES) for event in of(events, "average"))
+    assert [event["work"] for event in of(events, "average")] == [ALL | {"site-2": 7}, ALL]
 
 
 def test_a_site_that_cannot_be_measured_on_the_way_goes_on(small_job, sites, tmp_path):
@@ -95,6 +96,7 @@ def test_a_site_that_cannot_be_measured_on_the_way_goes_on(small_job, sites, tmp
     events = run_here(tmp_path, spec_of(job, sites), sites, new_transport=lambda a: Blind(a, {}))[0]
     assert len(of(events, "failure")) == 1
     assert segments_of(events) == dict.fromkeys(SITES, 16)
+    assert [event["work"] for event in of(events, "average")] == [ALL, ALL]
 
 
 def test_the_newest_answers_go_first():

@@ -2,8 +2,8 @@
 far the updates pull apart, and what averaging the factors loses.
 
 Every aggregator takes the adapter the round started from and the sites' updates, which are differences to it, in the
-order of the sites. It returns the next adapter. The weights of the sites add up to 1; a median has none.
-Sums run in float64, where rounding is small.
+order of the sites. It returns the next adapter. The weights of the sites add up to 1; `median` and `trimmed_mean` have
+none. Sums run in float64, where rounding is small.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,7 +98,7 @@ class Aggregator:
         work: Sequence[float] | None = None,
     ) -> Adapter:
         """The next adapter; without `federation`, by the default settings. Updates weigh as the `work` that is in each,
-        in any unit, and the same without it. Raises ValueError for too few updates."""
+        more than 0 in any unit, and the same without it. Raises ValueError for too few updates."""
         federation = federation or FederationSettings()
         if not updates:
             raise ValueError("nothing to aggregate: no site's update was accepted")
@@ -126,14 +126,13 @@ AGGREGATORS: dict[str, Aggregator] = {
 
 
 def weights_of(work: Sequence[float]) -> list[float]:
-    """They add up to 1; where no site did any work, all weigh the same."""
-    whole = sum(work)
-    return [part / whole for part in work] if whole else [1 / len(work)] * len(work)
+    """They add up to 1."""
+    return [part / sum(work) for part in work]
 
 
 def drift(start: Adapter, updates: Sequence[Adapter]) -> dict[str, float]:
-    """drift/cosine: mean pairwise cosine of the updates. drift/norm: their mean L2 norm. drift/product_gap: the share
-    of the product that fedit loses, ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||."""
+    """Of updates that weigh the same. drift/cosine: their mean pairwise cosine. drift/norm: their mean L2 norm.
+    drift/product_gap: the share of the product that fedit loses, ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||."""
     count = len(updates)
     norms = [sum(float(tensor.double().square().sum()) for tensor in update.values()) ** 0.5 for update in updates]
     # The squared length of the unit updates' sum is the sum of all their cosines, each with itself (1) included.

@@ -17,12 +17,17 @@ class Paces:
     segments: int
     sites: list[str]
     _done: dict[str, int] = field(default_factory=dict)
+    _trained: dict[str, int] = field(default_factory=dict)
     _began: dict[str, float] = field(default_factory=dict)
     _last: dict[str, float] = field(default_factory=dict)
 
     def begin(self, site: str, now: float) -> None:
         self._began[site] = self._last[site] = now
-        self._done[site] = 0
+        self._done[site] = self._trained[site] = 0
+
+    def trained(self, site: str, segments: int = 1) -> None:
+        """The site took the private steps of these, whatever comes after them."""
+        self._trained[site] += segments
 
     def done(self, site: str, now: float, segments: int = 1) -> None:
         self._done[site] += segments
@@ -41,9 +46,9 @@ class Paces:
         end = median_low(self._end(other) for other in self.sites)
         return now + self._pace(site) <= end + median(known) / 2
 
-    def segments_of(self, site: str) -> int:
-        """How many it has done."""
-        return self._done.get(site, 0)
+    def work_of(self, site: str) -> int:
+        """In how many segments it trained, as it said. At least 1, so that no average is one site's update alone."""
+        return max(1, self._trained.get(site, 0))
 
     def _pace(self, site: str) -> float:
         """Seconds a segment."""

@@ -50,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
         if args.publish and (args.quick or args.seeds):
             raise SettingsError("--publish: pages show whole studies; leave --quick and --seeds out")
         plan = load_settings(Plan, args.plan)
+        if args.publish:
+            from fedrlvr.comparison.results import check_pages
+
+            check_pages(args.plan.resolve().parent)  # before anything is run
         cells = cells_of(plan, _studies(plan, args), args.seeds, args.quick)
         runs = {cell: run_of(plan, cell, args.data, args.model) for cell in cells}
         return _compare(plan, runs, args)
@@ -78,7 +82,7 @@ def _compare(plan: Plan, runs: dict[Cell, Run], args: argparse.Namespace) -> int
     for cell, run in runs.items():
         if cell not in done:
             missing.setdefault(run.settings, cell)
-    print(f"{len(runs)} runs, {len(done)} are done, {len(missing)} to do; each takes a core for half a minute")
+    print(f"{len(runs)} runs, {len(done)} are done, {len(missing)} to do")
     failed = []
     if missing:
         first = {cell: runs[cell] for cell in missing.values()}

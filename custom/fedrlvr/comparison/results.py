@@ -63,7 +63,8 @@ def front_block(plan: Plan, results: Results) -> str:
     for name, variants in compared.items():
         titles.setdefault(pairs_in_words(plan.studies[name], variants), []).append(plan.studies[name].title)
     most, *others = sorted(titles, key=lambda pairs: -len(titles[pairs]))
-    pairs = [most.capitalize(), *(f"{', '.join(titles[other])}: {other}" for other in others)]
+    most = most.capitalize() if len(titles[most]) > 1 or not others else f"{titles[most][0]}: {most}"
+    pairs = [most, *(f"{', '.join(titles[other])}: {other}" for other in others)]
     return f"{headline(plan.studies, compared).markdown()}\n\n{'; '.join(pairs)}."
 
 
@@ -98,14 +99,22 @@ def publish(plan: Plan, records: Mapping[str, Sequence[dict]], folder: Path) -> 
     for study, found in records.items():
         if len(found) < len(cells_of(plan, [study])):
             raise ValueError(f"{study}: only {len(found)} of {len(cells_of(plan, [study]))} runs are done")
-    for page in pages(folder):
-        replace_block(page.read_text(encoding="utf-8"), MARKED, "")  # before anything is written
+    check_pages(folder)  # before anything is written
     write_results(folder / "results", records)
     results = read_results(folder / "results", plan)
     draw(plan, results, folder / "results", folder / "figures")
     for page, block in pages(folder).items():
         text = page.read_text(encoding="utf-8")
         page.write_text(replace_block(text, MARKED, block(plan, results)), encoding="utf-8")
+
+
+def check_pages(folder: Path) -> None:
+    """Raises ValueError where a page that shows results is missing, or has no place for them."""
+    for page in pages(folder):
+        try:
+            replace_block(page.read_text(encoding="utf-8"), MARKED, "")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{page}: tables cannot be written there: {error}") from None
 
 
 def pages(folder: Path) -> dict[Path, Callable[[Plan, Results], str]]:

@@ -73,10 +73,10 @@ def _lead(variants: Mapping[str, ByPair], reference: str, other: str) -> str:
 
 
 def signed(mean: Mean) -> str:
-    """With its sign; bold in no notation, as the interval itself says whether it excludes 0."""
-    sign = "-" if round(mean.value, 2) < 0 else "+"
+    """With its sign, unless it is rounded to 0; bold in no notation, as the interval says whether it excludes 0."""
     half = "" if mean.half is None else f" ± {mean.half:.2f}"
-    return f"{sign}{abs(mean.value):.2f}{half}"
+    value = f"{mean.value:+.2f}"
+    return f"{'0.00' if float(value) == 0 else value}{half}"
 
 
 def _mean(records: ByPair | None) -> str:

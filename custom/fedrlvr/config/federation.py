@@ -41,7 +41,7 @@ class FederationSettings(Settings):
     server_tau: float = Field(1e-3, gt=0, description="Of `adam`: added to the root of its second moment.")
     pace: Literal["together", "own"] = Field(
         "together",
-        description="Sites go through a round together, or each at its own pace, slow ones with fewer segments.",
+        description="Sites go through a round together, or each at its own pace: slow ones do less and weigh less.",
     )
     min_sites: int = Field(1, ge=1, description="The run ends if fewer sites than this are left.")
     step_deadline: float = Field(

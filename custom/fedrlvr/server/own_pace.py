@@ -44,6 +44,7 @@ class RoundsAtOwnPace(Rounds):
             went_well = answer is not None
             if went_well:
                 self._write_steps({site: answer})
+                self._paces.trained(site, len(phase.segments))
             if went_well and phase.exchange:
                 went_well = yield from self._exchange_alone(site, phase)
             if went_well and phase.evaluate:
@@ -57,7 +58,7 @@ class RoundsAtOwnPace(Rounds):
 
     def _work_of(self, sites: Iterable[str]) -> dict[str, int]:
         """A slow site's update has seen fewer steps, and would hold the average back if it weighed as the others."""
-        return {site: self._paces.segments_of(site) for site in sites}
+        return {site: self._paces.work_of(site) for site in sites}
 
     def _exchange_alone(self, site: str, phase: Phase) -> Part:
         """Offer, and take what others have offered since this site's last exchange."""
