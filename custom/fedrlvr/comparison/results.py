@@ -114,7 +114,8 @@ def check_pages(folder: Path) -> None:
         try:
             replace_block(page.read_text(encoding="utf-8"), MARKED, "")
         except (OSError, ValueError) as error:
-            raise ValueError(f"{page}: tables cannot be written there: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"{page}: tables cannot be written there ({reason}); leave --publish out") from None
 
 
 def pages(folder: Path) -> dict[Path, Callable[[Plan, Results], str]]:
