@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from PIL import Image
@@ -55,6 +56,35 @@ def test_the_front_page_says_what_copying_everything_costs():
     (said,) = re.findall(r"is ahead of `replace-all` by\s+(\S+ ± \S+);\s+with one,\s+by\s+(\S+ ± \S+)\.", text)
     leads = (ahead(RESULTS[s]["pubswap"], RESULTS[s]["replace-all"]) for s in ("wordings", "two-averages"))
     assert said == tuple(map(str, leads))
+
+
+def test_numbers_without_an_interval_are_those_of_the_results():
+    """In the words of the pages."""
+    page, front, settings = (
+        " ".join(path.read_text(encoding="utf-8").split())
+        for path in (
+            FOLDER / "README.md",
+            FOLDER.parents[1] / "README.md",
+            FOLDER.parents[1] / "app_configs" / "README.md",
+        )
+    )
+    slow, often, rank, averaging = (RESULTS[name] for name in ("slow-site", "exchanges", "rank", "averaging"))
+    own_type = [fmean(r["matrix"]["averaged"]["D"] for r in slow[name].values()) for name in ("pubswap", "own-pace")]
+    for text in (page, front, settings):
+        assert f"own type{' then' if text is front else ''} ends {own_type[0] - own_type[1]:.2f} lower" in text
+    posted = [fmean(r["posted"] for r in often[name].values()) for name in ("1", "all-16")]
+    assert f"{posted[0]:.0f} answers posted, not {posted[1]:.0f}" in page
+    assert f"16 ends {ahead(rank['pubswap'], rank['rank-16']).value:.2f} lower" in page
+    behind = [ahead(averaging["pubswap"], averaging[name]).value for name in ("rolora", "ffa", "fedprox")]
+    assert f"end {min(behind):.2f} to {max(behind):.2f} lower" in page
+    assert f"one run of three ends at {min(finals(RESULTS['public-set']['pubswap-8'])):.2f}" in page
+    few, many = (_bytes(RESULTS[name]["pubswap"]) for name in ("two-averages", "many-averages"))
+    assert f"{many / few:.1f} times as many" in page
+    assert f"{many / few:.1f} times the bytes" in front
+
+
+def _bytes(records) -> float:
+    return fmean(record["curve"][-1]["bytes"] for record in records.values())
 
 
 def test_the_page_of_the_word_problems_says_what_the_results_say():

@@ -102,9 +102,11 @@ class Aggregator:
         federation = federation or FederationSettings()
         if not updates:
             raise ValueError("nothing to aggregate: no site's update was accepted")
-        settings = {name: getattr(federation, name) for name in self.settings}
-        weights = {"weights": weights_of(work or [1] * len(updates))} if self.weighs else {}
-        return self.combine(start, updates, **weights, **settings)
+        given = {name: getattr(federation, name) for name in self.settings}
+        if self.weighs:
+            work = work or [1] * len(updates)
+            given["weights"] = [part / sum(work) for part in work]
+        return self.combine(start, updates, **given)
 
     def frozen(self, names: Iterable[str], number: int) -> frozenset[str]:
         """Those of the factors with these names that do not train in round `number`, counted from 0."""
@@ -123,11 +125,6 @@ AGGREGATORS: dict[str, Aggregator] = {
     "trimmed_mean": Aggregator(trimmed_mean, settings=("trim_fraction",), weighs=False),
     "norm_bounded": Aggregator(norm_bounded, settings=("norm_bound",)),
 }
-
-
-def weights_of(work: Sequence[float]) -> list[float]:
-    """They add up to 1."""
-    return [part / sum(work) for part in work]
 
 
 def drift(start: Adapter, updates: Sequence[Adapter]) -> dict[str, float]:

@@ -57,15 +57,7 @@ def draw(plan: Plan, results: Results, results_folder: Path, folder: Path) -> No
 def front_block(plan: Plan, results: Results) -> str:
     """The table of the front page: methods by those studies that compare methods."""
     compared = {name: variants for name, variants in results.items() if "fedavg" in variants}
-    if not compared:
-        return ""
-    titles: dict[str, list[str]] = {}
-    for name, variants in compared.items():
-        titles.setdefault(pairs_in_words(plan.studies[name], variants), []).append(plan.studies[name].title)
-    most, *others = sorted(titles, key=lambda pairs: -len(titles[pairs]))
-    most = most.capitalize() if len(titles[most]) > 1 or not others else f"{titles[most][0]}: {most}"
-    pairs = [most, *(f"{', '.join(titles[other])}: {other}" for other in others)]
-    return f"{headline(plan.studies, compared).markdown()}\n\n{'; '.join(pairs)}."
+    return headline(plan.studies, compared).markdown() if compared else ""
 
 
 def studies_block(plan: Plan, results: Results) -> str:
@@ -95,11 +87,11 @@ def replace_block(page: str, name: str, block: str) -> str:
 
 def publish(plan: Plan, records: Mapping[str, Sequence[dict]], folder: Path) -> None:
     """Write results and figures of these studies beside the plan, and the tables of all results that are there into the
-    page beside them and the front page. Raises ValueError where a study is not complete, or a page has no place."""
+    page beside them and the front page, which must have a place for them (`check_pages`). Raises ValueError where a
+    study is not complete."""
     for study, found in records.items():
         if len(found) < len(cells_of(plan, [study])):
             raise ValueError(f"{study}: only {len(found)} of {len(cells_of(plan, [study]))} runs are done")
-    check_pages(folder)  # before anything is written
     write_results(folder / "results", records)
     results = read_results(folder / "results", plan)
     draw(plan, results, folder / "results", folder / "figures")

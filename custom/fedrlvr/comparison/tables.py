@@ -56,7 +56,7 @@ def study_table(study: Study, variants: Mapping[str, ByPair]) -> Table:
 
 def headline(studies: Mapping[str, Study], results: Mapping[str, Mapping[str, ByPair]]) -> Table:
     """Methods by studies: mean pass@1 with its interval; below, how far the reference is ahead of each other method
-    that federates and takes public steps, as those are what a reader would do instead."""
+    that federates and takes public steps, as those are what a reader would do instead; then over which runs."""
     first = next(iter(results.values()))
     names = sorted(first, key=lambda name: -ended(first[name]).value)
     rows = [(name, *(_mean(variants.get(name)) for variants in results.values())) for name in names]
@@ -64,6 +64,7 @@ def headline(studies: Mapping[str, Study], results: Mapping[str, Mapping[str, By
     for other in (name for name in names if name in INSTEAD):
         leads = (_lead(variants, reference, other) for variants in results.values())
         rows.append((f"{reference} - {other}", *leads))
+    rows.append(("runs", *(pairs_in_words(studies[name], variants) for name, variants in results.items())))
     return Table(("method", *(studies[name].title for name in results)), tuple(rows))
 
 

@@ -240,7 +240,7 @@ class Rounds:
         return check_adapter(adapter, self._adapter_spec)
 
     def _work_of(self, sites: Iterable[str]) -> dict[str, int]:
-        """How many segments each has done in this round, by which its update weighs; empty: all the same."""
+        """Updates weigh by the segments in which each site trained. Where this is empty, they weigh the same."""
         return {}
 
     def _validate(self, which: str, segment: int, adapter: Adapter | None = None, samples: int | None = None) -> dict:

@@ -42,12 +42,7 @@ class Finding:
 def check_versions(constraints: Path | None) -> Iterator[Finding]:
     """This package's requirements and, if a constraints file is given, the tested versions."""
     yield Finding("python", "ok", platform.python_version())  # pip installs this package on no older one
-    wrong = [] if installed("fedrlvr") else ["fedrlvr missing, which names the others"]
-    needed = map(Requirement, (not wrong and requires("fedrlvr")) or ())
-    for requirement in (one for one in needed if not one.marker):
-        found = installed(requirement.name)
-        if found is None or not requirement.specifier.contains(found, prereleases=True):
-            wrong.append(f"{requirement.name} {found or 'missing'} (needs {requirement.specifier or 'any'})")
+    wrong = list(_unfit_packages())
     remedy = "pip install -c app_configs/constraints.txt fedrlvr"
     yield Finding("packages", "failed" if wrong else "ok", ", ".join(wrong) or "as required", remedy)
     if constraints is not None:
@@ -56,6 +51,17 @@ def check_versions(constraints: Path | None) -> Iterator[Finding]:
         # A local build tag (2.13.0+cpu, +cu130) is the same release.
         other = [f"{n} {v} (tested {pin})" for n, pin, v in found if v is not None and pin not in (v, v.split("+")[0])]
         yield Finding("tested pins", "warning" if other else "ok", ", ".join(other) or "the same", remedy)
+
+
+def _unfit_packages() -> Iterator[str]:
+    if installed("fedrlvr") is None:
+        yield "fedrlvr missing, which names the others"
+        return
+    for requirement in map(Requirement, requires("fedrlvr") or ()):
+        found = installed(requirement.name)
+        fits = found is not None and requirement.specifier.contains(found, prereleases=True)
+        if not requirement.marker and not fits:
+            yield f"{requirement.name} {found or 'missing'} (needs {requirement.specifier or 'any'})"
 
 
 def check_machine(config: SiteConfig) -> Iterator[Finding]:
