@@ -13,8 +13,8 @@ from pathlib import Path
 
 from fedrlvr.flare.deploy.deployment import DeploymentError
 from fedrlvr.flare.deploy.poc import Poc
-from fedrlvr.flare.site.site_kit import POLICIES
 from fedrlvr.printable import print_error
+from fedrlvr.shipped import POLICIES
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,12 +3,14 @@
 import argparse
 import subprocess
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
 
 from fedrlvr import cli
 from fedrlvr.cli import main
+from fedrlvr.version import PROTOCOL, source_hash
 
 HEAVY = ("torch", "transformers", "peft", "deepspeed", "nvflare", "numpy")
 
@@ -92,6 +94,13 @@ def test_a_mistake_of_ours_is_not_hidden(stand_in):
     stand_in(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         main(["evaluate"])
+
+
+def test_the_version_tells_what_all_participants_must_have_in_common(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"fedrlvr {version('fedrlvr')}, protocol {PROTOCOL}, source {source_hash()}\n"
 
 
 def test_without_arguments_the_command_lines_are_taken(stand_in, monkeypatch):

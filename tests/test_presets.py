@@ -91,7 +91,7 @@ def test_settings_for_other_numbers_of_gpus_fit_the_preset():
     """As `app_configs/README.md` has them."""
     path = next(path for path in PRESETS if path.stem == "math-qwen3-1.7b")
     overrides = ["site.generation_batch_size=32", "site.processes=2", "site.gpus=[2, 3]"]
-    experiment = load_experiment(path, [*overrides, "deepspeed=deepspeed/zero3.json"])
+    experiment = load_experiment(path, [*overrides, "deepspeed=zero3"])
     site = experiment.site
     assert (site.generation_batch_size, site.processes, site.gpus) == (32, 2, (2, 3))
     assert zero_stage(read_deepspeed_config(experiment.deepspeed)) == 3

@@ -19,11 +19,11 @@ from fedrlvr.comparison import command as comparison
 from fedrlvr.comparison.plan import Plan
 from fedrlvr.data.problems import check_gold, parse_problem
 from fedrlvr.flare.site.adapter_filter import AdapterFilter
-from fedrlvr.flare.site.site_kit import POLICIES
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.launch.job import arguments
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import known_keys, load_settings
+from fedrlvr.shipped import POLICIES
 from fedrlvr.site_config import SiteConfig, WorkerSettings
 from fedrlvr.tasks import task_named
 
@@ -127,7 +127,7 @@ def test_every_room_is_on_the_map():
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert set(re.findall(r"^\| `(\w+)/` \|", PAGES["custom/README.md"], re.MULTILINE)) == rooms
     (order,) = (block for block in fenced(PAGES["custom/README.md"]) if block.startswith("base <-"))
-    assert set(re.findall(r"\w+", order)) == rooms - {"templates", "config"} | {"base"}
+    assert set(re.findall(r"\w+", order)) == rooms - {"app_configs", "config"} | {"base"}
 
 
 @pytest.mark.parametrize(("page", "path"), named(rf"(?<![\w/])((?:{'|'.join(FOLDERS)})/[\w./-]*\w)"))

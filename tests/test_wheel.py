@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from fedrlvr.report.learning import NOTHING_LEARNT
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ["LICENSE", "README.md", "pyproject.toml", "setup.cfg", "app_configs", "custom", "jobs", "tests"]
-# The README beside them is for people who have the source: its links would lead nowhere in an installed package.
-TEMPLATES = [path for path in (ROOT / "app_configs" / "site").iterdir() if path.name != "README.md"]
+# Pages are for people who have the source: their links would lead nowhere in an installed package.
+SHIPPED = [path for path in (ROOT / "app_configs").rglob("*") if path.is_file() and path.suffix != ".md"]
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +43,22 @@ def names(wheel: Path) -> set[str]:
     return set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_it_holds_every_module_and_every_template_and_nothing_else(wheel):
+def in_wheel(path: Path) -> str:
+    return f"fedrlvr/{path.relative_to(ROOT).as_posix()}"
+
+
+def test_it_holds_every_module_and_every_preset_and_site_file_and_nothing_else(wheel):
     package = ROOT / "custom" / "fedrlvr"
     modules = {path.relative_to(package.parent).as_posix() for path in package.rglob("*.py")}
-    shipped = {f"fedrlvr/templates/{path.name}" for path in TEMPLATES}
-    assert len(shipped) == 8
+    shipped = set(map(in_wheel, SHIPPED))
+    assert {"demo.yaml", "zero0.json", "sealed.yaml", "constraints.txt"} <= {path.name for path in SHIPPED}
     assert {name for name in names(wheel) if ".dist-info/" not in name} == modules | shipped
 
 
-def test_its_templates_are_the_files_that_people_read(wheel):
+def test_its_files_are_those_that_people_read(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        for path in TEMPLATES:
-            assert archive.read(f"fedrlvr/templates/{path.name}") == path.read_bytes()
+        for path in SHIPPED:
+            assert archive.read(in_wheel(path)) == path.read_bytes()
 
 
 def test_its_metadata_is_setup_cfgs(wheel):
@@ -69,22 +75,48 @@ def test_its_metadata_is_setup_cfgs(wheel):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names(wheel))
 
 
-def test_a_site_can_be_set_up_from_it_alone(wheel, tmp_path):
-    """Installed into a folder of its own, away from any source tree."""
-    installed, local = tmp_path / "installed", tmp_path / "local"
-    local.mkdir()
+@pytest.fixture
+def command(wheel, tmp_path):
+    """Runs `fedrlvr`, installed into a folder of its own, in another, away from any source tree."""
+    installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     code = "import fedrlvr, sys; print(fedrlvr.__file__); from fedrlvr.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "site", "init", str(local), "--policy", "sealed"],
-        env={**os.environ, "PYTHONPATH": str(installed)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert done.stdout.splitlines()[0] == str(installed / "fedrlvr" / "__init__.py")
+
+    def run(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, "PYTHONPATH": str(installed)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode in codes, done.stderr
+        assert done.stdout.splitlines()[0] == str(installed / "fedrlvr" / "__init__.py")
+        return done.stdout
+
+    return run
+
+
+def test_a_site_can_be_set_up_from_it_alone(command, tmp_path):
+    local = tmp_path / "local"
+    local.mkdir()
+    command("site", "init", str(local), "--policy", "sealed")
     assert (local / "policy.yaml").read_bytes() == (ROOT / "app_configs" / "site" / "sealed.yaml").read_bytes()
     assert "require: dp_grpo" in (local / "policy.yaml").read_text()
+
+
+SHORT = [f"--set={setting}" for setting in ("federation.rounds=1", "federation.segments_per_round=1", "data.public=8")]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_preset_runs_from_it_alone_one_of_ours_or_the_users(command, tmp_path, own):
+    """Without a `job.py`, in a folder that has nothing but, perhaps, the user's own preset."""
+    if own:
+        shutil.copy(ROOT / "app_configs" / "demo.yaml", tmp_path / "mine.yaml")
+    few = [*SHORT, "--set=base_model.steps=2", "--set=base_model.batch_size=4", "--set=exchange.schedule=[0]"]
+    said = command("run", "mine.yaml" if own else "demo", "--env", "local", "--seed=3", *few, codes=(0, NOTHING_LEARNT))
+    (folder,) = tmp_path.glob("workspace/demo-pubswap-seed3")
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert str(folder / "adapter") in said

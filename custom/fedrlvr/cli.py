@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from fedrlvr.printable import print_error
+from fedrlvr.version import PROTOCOL, installed, source_hash
 
 COMMANDS = {
+    "run": "run a preset: in FLARE's simulator, in one process, or on a FLARE server",
     "prepare": "make site files, public set and test set from a data set",
     "site": "set up a FLARE site's folder, or the server's",
     "doctor": "check that a site can take part, and say what to fix",
@@ -19,9 +21,19 @@ COMMANDS = {
 }
 
 
+class _Version(argparse.Action):
+    """What all participants of a job must have in common."""
+
+    def __call__(self, parser, *_) -> None:
+        release = installed("fedrlvr") or "(not installed)"
+        print(f"fedrlvr {release}, protocol {PROTOCOL}, source {source_hash()}")
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog="fedrlvr", description="Federated RLVR on NVIDIA FLARE.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="of package, protocol and source")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -44,7 +45,10 @@ def test_a_package_that_is_missing_or_too_old_is_named_with_what_is_needed(monke
     packages = found(check_versions(None))["packages"]
     assert packages.status == "failed"
     assert packages.text == "peft missing (needs >=0.21), numpy 1.26.4 (needs >=2)"
-    assert "pip install" in packages.remedy
+    pins = Path(__file__).parents[2] / "app_configs" / "constraints.txt"
+    assert packages.remedy.startswith("pip install -c ")
+    assert packages.remedy.endswith(" peft numpy")
+    assert Path(packages.remedy.split()[3]).samefile(pins)
 
 
 def test_where_this_package_runs_from_its_folder_its_requirements_are_not_known(monkeypatch):
@@ -156,7 +160,7 @@ def test_what_a_policy_needs_is_looked_for(config, small_job, monkeypatch, tmp_p
     job = small_job(privacy__mode="dp_grpo")
     extras = check_extras(with_policy, job)
     assert (extras.status, extras.text) == ("failed", "missing for privacy.mode: dp_grpo")
-    assert extras.remedy == "pip install 'fedrlvr[dp]'"
+    assert extras.remedy == "pip install dp-accounting"
     assert check_extras(with_policy, small_job()).text == "presidio_analyzer"
 
 

@@ -5,10 +5,11 @@ import shlex
 from pathlib import Path
 
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
-from fedrlvr.flare.site.site_kit import POLICIES, SITE_FILE, server_kit, site_kit, write_new
+from fedrlvr.flare.site.site_kit import SITE_FILE, server_kit, site_kit, write_new
 from fedrlvr.launch.prepared_problems import sites_in
 from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.shipped import POLICIES
 
 FILLED_BY = {
     "--model": ["model"],

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.config import JobConfig, LoraSettings
 from fedrlvr.data.problems import manifest_hash, read_measured, read_problems, task_in
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError, apply_override, read_yaml, validate_settings
+from fedrlvr.shipped import shipped
 from fedrlvr.site_config import Hardware, SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.tiny.base_model import BaseModelSettings
@@ -27,14 +28,22 @@ class ExperimentConfig(JobConfig):
     data: GeneratedData | None = None
     base_model: BaseModelSettings | None = None
     site: Hardware = Hardware(threads=1)
-    deepspeed: Path = Field(Path("deepspeed/zero0.json"), description="The DeepSpeed file of each simulated site.")
+    deepspeed: Path = Field(
+        Path("zero0"), description="The DeepSpeed file of each simulated site: a path, `zero0`, `zero2` or `zero3`."
+    )
     start_from: Path | None = Field(
         None,
         description="The first adapter: a PEFT directory, with `--env prod` at the server; null: one without effect.",
     )
     policy: Path | None = Field(
-        None, description="The privacy policy of each simulated site; null: nothing is filtered."
+        None,
+        description="Each simulated site's privacy policy: a path, `open`, `clinical` or `sealed`; null: no filter.",
     )
+
+    @field_validator("deepspeed", "policy", mode="before")
+    @classmethod
+    def _one_of_ours(cls, value: object, info: ValidationInfo) -> object:
+        return shipped(info.field_name).get(str(value), value)
 
     def as_job(self, **changes) -> JobConfig:
         """The part that is sent to the sites."""

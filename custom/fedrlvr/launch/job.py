@@ -1,4 +1,5 @@
-"""The command line of `jobs/*/job.py`. What takes seconds to import is imported after the arguments were checked."""
+"""The command line of `jobs/*/job.py` and `fedrlvr run`. What takes seconds to import is imported after the arguments
+were checked."""
 
 import argparse
 import logging
@@ -8,12 +9,19 @@ from pathlib import Path
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.loading import loading
 from fedrlvr.printable import print_error
+from fedrlvr.shipped import POLICIES
 
 
 def arguments(description: str, config: Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", type=Path, default=config, help="preset (default: %(default)s)")
+    add_arguments(parser)
+    return parser.parse_args()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the preset."""
     add = parser.add_argument
-    add("--config", type=Path, default=config, help="preset (default: %(default)s)")
     add("--method", choices=list(METHODS), help="default: what the preset says")
     add("--seed", type=int, help="default: what the preset says")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the preset")
@@ -26,10 +34,10 @@ def arguments(description: str, config: Path) -> argparse.Namespace:
     add("--model", type=Path, metavar="DIR", help="base model: a Hugging Face directory")
     add("--start-from", type=Path, metavar="DIR", help="the first adapter: a PEFT directory, such as a run's adapter/")
     add("--tiny", action="store_true", help="a dry run in minutes: everything small, on a CPU")
-    add("--policy", type=Path, metavar="FILE", help="privacy policy of every simulated site")
+    ours = ", ".join(POLICIES)
+    add("--policy", metavar="FILE", help=f"privacy policy of every simulated site: a path, or one of ours: {ours}")
     add("--resume-from", type=Path, metavar="DIR", help="resume the run in this folder after its last completed round")
     add("--rebuild-model", action="store_true", help="make the base model again if it exists")
-    return parser.parse_args()
 
 
 def _only_errors() -> None:

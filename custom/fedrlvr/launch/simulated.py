@@ -9,11 +9,12 @@ from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
 from fedrlvr.flare.lead.simulator import Simulation, check_folder
 from fedrlvr.launch.experiment import ExperimentConfig, spec_on
 from fedrlvr.launch.gpus import deal, told, usable_gpus
-from fedrlvr.launch.prepared_problems import copy_prepared
+from fedrlvr.launch.prepared_problems import copy_prepared, sites_in
 from fedrlvr.launch.prepared_run import PreparedRun, Say, fresh_folder
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.run import Run
 from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.shipped import file_or_shipped, shipped
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import SYNTHETIC, TASKS, Task, task_named
@@ -26,7 +27,7 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
     environment = args.env or "sim"
     if environment == "sim":
         check_folder(args.workspace.resolve())
-    path = args.policy or experiment.policy
+    path = file_or_shipped("policy", args.policy) if args.policy else experiment.policy
     policy = load_settings(SitePolicy, path) if path else None
     prepared = prepare_sites(experiment, args, say)
     sites = {name: _with_policy(config, policy) if policy else config for name, config in prepared.sites.items()}
@@ -51,16 +52,15 @@ def prepare_sites(
 ) -> PreparedRun:
     """Make a new folder for the run, write every site's problems, make or find the base model, and deal this machine's
     GPUs to the sites. `gpus_here` is how many there are; None: as many as torch sees."""
+    task = task_named(experiment.task, experiment.verifier)
+    _check_paths(experiment, args)
     import torch  # only now, as what loads it, too: bad settings are told without it
 
     from fedrlvr.server.adapter_folder import read_adapter
 
     gpus = usable_gpus(experiment.site, torch.cuda.device_count() if gpus_here is None else gpus_here)
-    task = task_named(experiment.task, experiment.verifier)
     if experiment.start_from is not None:
         read_adapter(experiment.start_from, experiment.lora)  # what is wrong with it is known before a model is made
-    if not experiment.deepspeed.is_file():
-        raise SettingsError(f"deepspeed: no such file: {experiment.deepspeed}")
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
         names = site_problems(experiment, task, args, folder / "data")
         job = experiment.job(names)
@@ -75,6 +75,23 @@ def prepare_sites(
         spec = spec_on(*shared, job, model_fingerprint(model_path))
         about = {"base_model": str(model_path), "start_from": experiment.start_from}
         return PreparedRun(folder=folder, spec=spec, sites=sites, **about)
+
+
+def _check_paths(experiment: ExperimentConfig, args: argparse.Namespace) -> None:
+    """Raises an error of the first path that leads to nothing that could be used."""
+    if not experiment.deepspeed.is_file():
+        raise SettingsError(
+            f"deepspeed: no such file: {experiment.deepspeed}; give a path, or {', '.join(shipped('deepspeed'))}"
+        )
+    first = experiment.start_from
+    if first is not None and not (first / "adapter_config.json").is_file():
+        raise SettingsError(
+            f"start_from: {first} cannot be read as a PEFT directory with safetensors: it has no adapter_config.json"
+        )
+    if args.data is not None:
+        sites_in(args.data)
+    if args.model is not None:
+        LocalModel(model_path=args.model.resolve()).check_model()
 
 
 def synthetic_task(task: Task) -> GeneratedTask:

@@ -151,7 +151,7 @@ def _in_4bit(settings: LocalModel, device: torch.device) -> dict:
     if not settings.load_in_4bit:
         return {}
     if find_spec("bitsandbytes") is None:
-        raise ValueError("load_in_4bit: needs bitsandbytes; pip install 'fedrlvr[quant]', or leave it out")
+        raise ValueError("load_in_4bit: needs bitsandbytes; pip install bitsandbytes, or leave it out")
     how = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": DTYPES[settings.dtype]}
     return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, **how), "device_map": {"": device}}
 

@@ -124,7 +124,7 @@ def _sampled_bounds(charges: Iterable[ExampleNoise], delta: float) -> dict[str, 
     try:
         from dp_accounting import rdp
     except ImportError:
-        raise Refused("dp_grpo cannot be accounted for here: pip install 'fedrlvr[dp]'") from None
+        raise Refused("dp_grpo cannot be accounted for here: pip install dp-accounting") from None
     steps: Counter[tuple[float, float]] = Counter()
     for charge in charges:
         if charge.steps:

@@ -89,7 +89,7 @@ class Names:
 class Presidio:
     """Microsoft Presidio with a spaCy model of the site: whether a text has an entity that the site's policy lists.
 
-    It is optional: 'fedrlvr[pii]'.
+    It is optional: `pip install presidio-analyzer`.
     """
 
     def __init__(self, rules: PresidioRules):
@@ -98,7 +98,7 @@ class Presidio:
             from presidio_analyzer import AnalyzerEngine
             from presidio_analyzer.nlp_engine import SpacyNlpEngine
         except ImportError:
-            raise Refused("responses.presidio is set, but Presidio is missing: pip install 'fedrlvr[pii]'") from None
+            raise Refused("responses.presidio is set, but Presidio is missing: pip install presidio-analyzer") from None
         if not (rules.model / "meta.json").is_file():  # Presidio would try to download it
             raise Refused(f"responses.presidio.model: no spaCy model in {rules.model} (a folder with meta.json)")
         models = [{"lang_code": rules.language, "model_name": str(rules.model)}]

@@ -45,7 +45,7 @@ class AdapterRules(Settings):
 
 
 class PresidioRules(Settings):
-    """What Presidio looks for besides, where 'fedrlvr[pii]' is installed."""
+    """What Presidio looks for besides, where presidio-analyzer is installed."""
 
     model: Path = Field(description="A spaCy model: a folder at the site.")
     language: str = Field("en", description="The model's language.")

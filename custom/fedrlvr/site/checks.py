@@ -21,6 +21,7 @@ from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.privacy.adapter_release import loose_delta
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import load_settings
+from fedrlvr.shipped import CONSTRAINTS
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 from fedrlvr.version import installed
@@ -42,26 +43,29 @@ class Finding:
 def check_versions(constraints: Path | None) -> Iterator[Finding]:
     """This package's requirements and, if a constraints file is given, the tested versions."""
     yield Finding("python", "ok", platform.python_version())  # pip installs this package on no older one
-    wrong = list(_unfit_packages())
-    remedy = "pip install -c app_configs/constraints.txt fedrlvr"
-    yield Finding("packages", "failed" if wrong else "ok", ", ".join(wrong) or "as required", remedy)
+    wrong = dict(_unfit_packages())
+    remedy = f"pip install -c {constraints or CONSTRAINTS} {' '.join(wrong)}"
+    yield Finding("packages", "failed" if wrong else "ok", ", ".join(wrong.values()) or "as required", remedy)
     if constraints is not None:
         pins = re.findall(r"^([\w.-]+)==(\S+)", constraints.read_text(), re.MULTILINE)
         found = [(name, pin, installed(name)) for name, pin in pins]
         # A local build tag (2.13.0+cpu, +cu130) is the same release.
-        other = [f"{n} {v} (tested {pin})" for n, pin, v in found if v is not None and pin not in (v, v.split("+")[0])]
-        yield Finding("tested pins", "warning" if other else "ok", ", ".join(other) or "the same", remedy)
+        other = {n: f"{n} {v} (tested {p})" for n, p, v in found if v is not None and p not in (v, v.split("+")[0])}
+        remedy = f"pip install -c {constraints} {' '.join(other)}"
+        yield Finding("tested pins", "warning" if other else "ok", ", ".join(other.values()) or "the same", remedy)
 
 
-def _unfit_packages() -> Iterator[str]:
+def _unfit_packages() -> Iterator[tuple[str, str]]:
+    """What to give to pip, and what is wrong."""
     if installed("fedrlvr") is None:
-        yield "fedrlvr missing, which names the others"
+        yield "WHEEL", "fedrlvr missing, which names the others"
         return
     for requirement in map(Requirement, requires("fedrlvr") or ()):
         found = installed(requirement.name)
         fits = found is not None and requirement.specifier.contains(found, prereleases=True)
         if not requirement.marker and not fits:
-            yield f"{requirement.name} {found or 'missing'} (needs {requirement.specifier or 'any'})"
+            needed = f"{requirement.name} {found or 'missing'} (needs {requirement.specifier or 'any'})"
+            yield requirement.name, needed
 
 
 def check_machine(config: SiteConfig) -> Iterator[Finding]:
@@ -96,16 +100,16 @@ def check_extras(config: SiteConfig, job: JobConfig) -> Finding:
     policy = load_settings(SitePolicy, config.policy) if config.policy else None
     needed = {}  # module -> (what needs it, what installs it)
     if policy and policy.responses.share and policy.responses.presidio:
-        needed["presidio_analyzer"] = ("responses.presidio", "fedrlvr[pii]")
+        needed["presidio_analyzer"] = ("responses.presidio", "presidio-analyzer")
     if policy and job.privacy.mode == "dp_grpo":
-        needed["dp_accounting"] = ("privacy.mode: dp_grpo", "fedrlvr[dp]")
+        needed["dp_accounting"] = ("privacy.mode: dp_grpo", "dp-accounting")
     if config.load_in_4bit:
-        needed["bitsandbytes"] = ("load_in_4bit", "fedrlvr[quant]")
+        needed["bitsandbytes"] = ("load_in_4bit", "bitsandbytes")
     if config.attn_implementation == "flash_attention_2":
         needed["flash_attn"] = ("attn_implementation: flash_attention_2", "flash-attn")
     missing = {why: package for module, (why, package) in needed.items() if find_spec(module) is None}
     if missing:
-        install = f"pip install {' '.join(repr(package) for package in missing.values())}"
+        install = f"pip install {' '.join(missing.values())}"
         return Finding("extras", "failed", f"missing for {', '.join(missing)}", install)
     return Finding("extras", "ok", ", ".join(sorted(needed)) or "none is needed")
 

@@ -12,9 +12,9 @@ from nvflare.private.fed.client import shell_cmd
 from fedrlvr.flare.lead.simulator import RESOURCES
 from fedrlvr.flare.site.gate import SiteGate
 from fedrlvr.flare.site.lockdown import check_only_way_out
-from fedrlvr.flare.site.site_kit import template
 from fedrlvr.flare.workarounds import NoRemoteShell
 from fedrlvr.protocol.refused import Refused
+from fedrlvr.shipped import template
 
 SHIPPED = template("resources.json")
 

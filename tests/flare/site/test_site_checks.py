@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from fedrlvr.flare.site.site_checks import check_privacy
-from fedrlvr.flare.site.site_kit import template
 from fedrlvr.privacy.accountant import SiteNoise
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.shipped import template
 
 
 @pytest.fixture

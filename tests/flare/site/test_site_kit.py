@@ -16,13 +16,13 @@ from fedrlvr.flare.site.site_kit import (
     followed_live,
     server_kit,
     site_kit,
-    template,
     without_foreign_code,
     write_new,
 )
 from fedrlvr.flare.workarounds import NoRemoteShell
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, validate_settings
+from fedrlvr.shipped import template
 from fedrlvr.site_config import SiteConfig
 
 RIGHTS = {*COMMAND_CATEGORIES, *COMMAND_CATEGORIES.values(), "submit_job", "clone_job", *OF_CODE}

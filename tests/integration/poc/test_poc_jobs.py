@@ -30,9 +30,9 @@ from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.recipe import PubSwapRecipe
-from fedrlvr.flare.site.site_kit import template
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.mechanism import l2_norm
+from fedrlvr.shipped import template
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

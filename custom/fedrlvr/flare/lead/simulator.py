@@ -21,11 +21,12 @@ import yaml
 
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.live_events import read_events
-from fedrlvr.flare.site.site_kit import JOB_CLASSES, template
+from fedrlvr.flare.site.site_kit import JOB_CLASSES
 from fedrlvr.processes import MARK, die_with, end, end_marked, running, start
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Hear, RunFailed, claim, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
+from fedrlvr.shipped import template
 from fedrlvr.site_config import SiteConfig
 
 POLL = 0.2  # seconds

@@ -1,19 +1,18 @@
 """The files that a FLARE site, or the server, needs in its `local/` folder besides those that provisioning made. Their
-templates are part of the package."""
+templates come with the package."""
 
 import json
 import math
 import re
 from contextlib import ExitStack
-from importlib.resources import files
 from pathlib import Path
 
 import yaml
 
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.shipped import template
 
-POLICIES = ("clinical", "open", "sealed")
 SITE_FILE = "fedrlvr.yaml"
 SERVER_CLASSES = ["fedrlvr.flare.server.controller.PubSwapController"]
 # FLARE calls every class or function that a job names if it is listed, and FLARE's own list has workflows that send
@@ -115,10 +114,6 @@ def write_new(folder: Path, contents: dict[str, str]) -> None:
                 undo.callback((folder / name).unlink)
                 file.write(content)
         undo.pop_all()
-
-
-def template(name: str) -> str:
-    return (files("fedrlvr") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _default(local: Path, name: str) -> dict | None:
