@@ -1,6 +1,8 @@
-"""The progress line after hand-fed events, and how often it is printed where there is no terminal."""
+"""What is printed of a run's events, how often, and what a terminal shows."""
 
 import io
+import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -18,13 +20,14 @@ def clock(monkeypatch):
     return clock
 
 
-START = {"event": "start", "rounds": 2, "segments": 8, "sites": ["site-1", "site-2"]}
+SITES = ["north", "south"]
+START = {"event": "start", "time": 0.0, "method": "pubswap", "rounds": 2, "segments": 8, "steps": 16, "sites": SITES}
 
 
 @pytest.fixture
 def progress(clock) -> Progress:
     """Two rounds, eight segments of two steps, two sites: 32 steps in all."""
-    progress = Progress(Screen(file=io.StringIO(), width=40), steps_per_segment=2)
+    progress = Progress(Screen(file=io.StringIO(), width=40))
     assert progress.line() == "starting sites"
     progress.feed(START)
     return progress
@@ -34,17 +37,21 @@ def printed(progress: Progress) -> list[str]:
     return progress.console.file.getvalue().splitlines()
 
 
-def step(segment=0, reward=0.5, live=4.0) -> dict:
+def step(segment=0, reward=0.5, live=4.0, time=1.0) -> dict:
     values = {"round": segment // 4, "segment": segment, "reward": reward, "live_groups": live, "groups": 8.0}
-    return {"event": "step", "kind": "private", "site": "north"} | values
+    return {"event": "step", "time": time, "kind": "private", "site": "north"} | values
 
 
 def evaluation(segment: int) -> dict:
-    return {"event": "evaluation", "which": "local", "segment": segment, "scores": {}}
+    return {"event": "evaluation", "time": 1.0, "which": "local", "segment": segment, "scores": {}}
 
 
 def exchange(segment: int, offered=7) -> dict:
-    return {"event": "exchange", "segment": segment, "offered": offered}
+    return {"event": "exchange", "time": 1.0, "segment": segment, "offered": offered, "bytes_up": {}, "bytes_down": {}}
+
+
+def failure(reason: str) -> dict:
+    return {"event": "failure", "time": 1.0, "site": "north", "task": "train", "reason": reason, "out_of": "round"}
 
 
 def silent(segment: int, site: str = "north") -> dict:
@@ -72,7 +79,7 @@ def test_the_line_says_so_while_no_site_has_learnt_anything(progress):
 
 def base(score: float, **shares) -> dict:
     scores = {"north": {"test": {"A": {"problems": 4, "pass@1": score}}} | shares}
-    return {"event": "evaluation", "which": "base", "segment": 0, "scores": scores}
+    return {"event": "evaluation", "time": 1.0, "which": "base", "segment": 0, "scores": scores}
 
 
 def test_what_the_base_model_can_do_is_told_before_anything_is_trained(progress):
@@ -88,9 +95,9 @@ def test_a_base_model_that_has_nothing_right_is_a_warning(progress):
 
 
 def test_before_the_first_step_the_line_says_what_goes_on(progress):
-    assert progress.line() == "measuring the base model"
+    assert progress.line() == "sites start, and measure the base model"
     progress.feed(None)
-    assert progress.line() == "measuring the base model"
+    assert progress.line() == "sites start, and measure the base model"
 
 
 def test_the_line_says_where_the_run_is_and_how_it_learns(progress):
@@ -103,27 +110,24 @@ def test_the_line_says_where_the_run_is_and_how_it_learns(progress):
 
 def test_the_time_left_follows_the_pace_since_the_first_steps(progress, clock):
     """Two steps more in 10 s: 5 s each, 28 of 32 to go."""
-    for now in (100.0, 101.0, 104.0, 110.0):
-        clock.now = now
-        progress.feed(step())
+    for now in (0.0, 1.0, 4.0, 10.0):
+        progress.feed(step(time=now))
     assert progress.line().endswith("  2:20 left")
-    clock.now = 112.0  # nothing came for two seconds: 6 s each
+    clock.now = 102.0  # nothing came for two seconds: 6 s each
     assert progress.line().endswith("  2:48 left")
 
 
 def test_steps_that_sites_do_not_report_count_when_their_segment_is_over(progress, clock):
     """Only public steps are told: 2 a segment instead of 4."""
     for number in range(8):
-        clock.now = 100.0 + 10 * number
-        progress.feed(step(segment=number // 2))
+        progress.feed(step(segment=number // 2, time=10.0 * number))
     assert "step 12/32" in progress.line()  # three segments of four
     assert progress.line().endswith("  2:20 left")  # 70 s for 10 steps since the first ones, 20 to go
 
 
 def test_the_last_step_leaves_no_time(progress, clock):
     for number in range(32):
-        clock.now = 100.0 + number
-        progress.feed(step(segment=number // 4))
+        progress.feed(step(segment=number // 4, time=float(number)))
     assert "step 32/32" in progress.line()
     assert progress.line().endswith("  0:00 left")
 
@@ -133,7 +137,7 @@ def test_reward_and_live_groups_are_of_the_last_four_steps_a_site(progress):
         progress.feed(step(reward=reward, live=8.0 * reward))
     assert "reward 1.00  live groups 100%" in progress.line()
     progress.feed(step(reward=0.2, live=0.0))
-    assert "reward 0.90  live groups 88%" in progress.line()
+    assert "reward 0.80  live groups 75%" in progress.line()
 
 
 def test_an_exchange_is_noted_until_the_next_step(progress):
@@ -145,7 +149,7 @@ def test_an_exchange_is_noted_until_the_next_step(progress):
 
 
 def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
-    with progress.display:
+    with progress.shown():
         for event in (
             evaluation(0),  # of the base model: nothing to tell yet
             step(0),
@@ -157,9 +161,9 @@ def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
             None,
             step(3),
             evaluation(3),
-            {"event": "average"},
+            {"event": "average", "time": 1.0, "bytes_up": {}},
             evaluation(3),  # the same segment after averaging
-            {"event": "end"},
+            {"event": "end", "time": 1.0},
         ):
             progress.feed(event)
     lines = printed(progress)
@@ -177,15 +181,17 @@ def test_a_line_is_not_broken_by_a_narrow_console(progress):
 
 def test_a_failure_is_printed_at_once_and_word_for_word(clock):
     console = Screen(file=io.StringIO(), width=200)
-    progress = Progress(console, steps_per_segment=2)
-    progress.feed({"event": "failure", "site": "north", "task": "train", "reason": "[bold]no[/bold] such key 'x'"})
+    progress = Progress(console)
+    progress.feed(START)
+    progress.feed(failure("[bold]no[/bold] such key 'x'"))
     assert printed(progress) == ["north failed in train: [bold]no[/bold] such key 'x'"]
 
 
 def test_a_failure_is_one_line_and_steers_nothing(clock):
-    progress = Progress(Screen(file=io.StringIO(), width=200), steps_per_segment=2)
+    progress = Progress(Screen(file=io.StringIO(), width=200))
     reason = "\x1b[2Jno\nadapter:  /elsewhere\u202e"
-    progress.feed({"event": "failure", "site": "north", "task": "train", "reason": reason})
+    progress.feed(START)
+    progress.feed(failure(reason))
     assert printed(progress) == ["north failed in train: [2Jno adapter: /elsewhere"]
 
 
@@ -197,13 +203,47 @@ def test_an_event_of_another_form_ends_the_progress_and_not_the_run(progress, ev
     assert line.startswith("progress is shown no more: an event")
 
 
-def test_on_a_terminal_the_line_is_redrawn_and_gone_at_the_end(clock):
-    console = Screen(file=io.StringIO(), width=120, force_terminal=True)
-    progress = Progress(console, steps_per_segment=2)
-    with progress.display:
+def asked(site: str, task: str, time: float) -> dict:
+    return {"event": "asked", "time": time, "site": site, "task": task, "round": 0, "segment": 0}
+
+
+def test_a_terminal_shows_every_site_and_nothing_of_it_stays(clock):
+    console = Screen(file=io.StringIO(), width=120, height=30, force_terminal=True, color_system=None)
+    progress = Progress(console, look=lambda: {"north": "sampling, step 2"})
+    with progress.shown():
+        for event in (START, asked("north", "train", 0.5), asked("south", "train", 0.75), step(), evaluation(0)):
+            progress.feed(event)
+        clock.now = 102.5
+        console.file.truncate(0)
+        time.sleep(1.0)  # by the display's own clock
+        frame = console.file.getvalue()
+        assert re.search("north +sampling, step 2 0:03 +0.50 +50% ", frame)
+        assert re.search("south +training 0:02 +- +- ", frame)
+    assert console.file.getvalue().rstrip().endswith("\x1b[2K")  # erases the last line of it
+
+
+def test_where_nothing_is_printed_for_long_a_line_tells_who_does_what(clock):
+    progress = Progress(Screen(file=io.StringIO(), width=40), look=lambda: {"north": "sampling, step 2"})
+    with progress.shown():
+        clock.now = 114.0
+        time.sleep(1.5)
+        assert printed(progress) == []
+        clock.now = 115.0
+        wait_for_lines(progress, 1)
         progress.feed(START)
-        progress.feed(step())
-        progress.feed(evaluation(0))
-        assert "segment 1/8" in console.file.getvalue()
-        assert console.file.getvalue().count("\n") == 0
-    assert "\x1b[2K" in console.file.getvalue()  # erases the line
+        progress.feed(asked("north", "train", 2.0))
+        progress.feed(asked("south", "validate", 3.0))
+        clock.now = 131.0
+        wait_for_lines(progress, 2)
+    assert printed(progress) == [
+        "starting sites",
+        "sites start, and measure the base model  sampling, step 2: north (0:17); measuring: south (0:16)",
+    ]
+
+
+def wait_for_lines(progress: Progress, count: int) -> None:
+    for _ in range(100):
+        if len(printed(progress)) == count:
+            return
+        time.sleep(0.1)
+    raise AssertionError(printed(progress))

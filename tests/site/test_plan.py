@@ -91,7 +91,9 @@ def run(folder, spec: RunSpec, kept: CompletedRound | None = None, blind=()) -> 
     """The real rounds; the `blind` sites cannot measure the averaged adapter."""
     sites, failures = Sites(spec), []
     sites.blind = set(blind)
-    manager = ClientManager(sites, 1, Patience(10, 10, 10), lambda **failure: failures.append(failure))
+    manager = ClientManager(
+        sites, 1, Patience(10, 10, 10), lambda event, **told: failures.append(told) if event == "failure" else None
+    )
     store = RoundStore(folder / "state", spec.run, "identity")
     Rounds(spec, manager, EventLog(folder / "job"), store, folder / "job").run(kept)
     assert {failure["site"] for failure in failures} == sites.blind

@@ -4,8 +4,8 @@ import argparse
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 
-from fedrlvr.algorithms.schedule import steps_per_segment
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
@@ -17,6 +17,7 @@ from fedrlvr.report.progress import Progress
 from fedrlvr.report.screen import Screen
 from fedrlvr.run import Run, RunFailed
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.worker.doing import doing_in
 
 # Arguments that a resumed run has already.
 FIXED = ("method", "seed", "env", "data", "model", "policy", "poc", "start_from")
@@ -67,16 +68,22 @@ def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[Prep
     }[environment]
 
 
+def workers_of(prepared: PreparedRun) -> dict[str, str]:
+    """What each site's worker does, where its files are on this machine."""
+    run = prepared.spec.run
+    return {name: doing for name, site in prepared.sites.items() if (doing := doing_in(site.state_dir, run))}
+
+
 def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
     job, began = prepared.spec.job, time.monotonic()
     sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
     console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", soft_wrap=True)
-    deadlines = Deadlines.of(job).describe()
-    for line in {"local": [], "sim": deadlines[:1]}.get(prepared.environment, deadlines[:-1]):
-        console.print(f"  {line}", style="dim", soft_wrap=True)
+    if prepared.environment in ("poc", "prod"):
+        for line in Deadlines.of(job).describe()[:-1]:
+            console.print(f"  {line}", style="dim", soft_wrap=True)
     events, failure, code = [], None, 0
-    progress = Progress(console, steps_per_segment(job))
+    progress = Progress(console, partial(workers_of, prepared))
 
     def hear(event: dict | None) -> None:
         progress.feed(event)
@@ -86,7 +93,7 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     try:
         from fedrlvr.report.run_folder import report  # loads torch and matplotlib, which bad input does without
 
-        with progress.display:
+        with progress.shown():
             started.run(hear)
     except (RunFailed, Refused) as error:
         failure = one_line(str(error))

@@ -7,7 +7,7 @@ any transport. It keeps no random state and no cursor, as every draw comes from 
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -74,7 +74,8 @@ class TrainerState:
 class Trainer:
     """One site's learner. `dp_step` takes the private steps where the job asks for differential privacy. With
     `propose_from` "global", answers are sampled from the adapter that the server sent. With a `draws_key`, nobody who
-    knows the job's seed can repeat the site's draws. `too_long` says how many problems of each set are too long."""
+    knows the job's seed can repeat the site's draws. `too_long` counts the problems of each set that are too long.
+    `tell` gets what is done now, "sampling" or "training", and in which step of which segment."""
 
     job: JobConfig
     site: str
@@ -85,6 +86,7 @@ class Trainer:
     propose_from: str = "local"
     draws_key: str = ""
     too_long: Mapping[str, int] = field(default_factory=dict)
+    tell: Callable[[str, int, int], None] = lambda doing, segment, step: None
 
     def __post_init__(self):
         self.engine, self.method = self.step.engine, METHODS[self.job.method]
@@ -94,8 +96,7 @@ class Trainer:
         self._targets: dict[str, float] = {}
         self.notes, self._adaptive = Notes(self.job.exchange.max_per_site), asks_findings(self.job)
         self._start: Adapter = self.engine.adapter()
-        self._given = False
-        self.progress = SiteProgress()
+        self._given, self.progress = False, SiteProgress()
         self._proposed: tuple[int, list[Group], float] | None = None
 
     def state(self) -> TrainerState:
@@ -132,8 +133,7 @@ class Trainer:
         self.progress = SiteProgress(number, number * self.job.federation.segments_per_round)
         if adapter is not None:
             self.engine.load_adapter(adapter)
-        self._start, self._given = self.engine.adapter(), adapter is not None
-        self._proposed = None
+        self._start, self._given, self._proposed = self.engine.adapter(), adapter is not None, None
         if self.job.optimizer.reset_each_round:
             self.engine.reset_optimizer()
         self._freeze()
@@ -253,20 +253,23 @@ class Trainer:
 
     def _private_step(self, segment: Segment, k: int) -> StepRecord:
         grpo, began, rates = self.job.grpo, time.perf_counter(), self._rates.of_batch(segment.index, k)
+        self.tell("sampling", segment.index, k)
         if self.dp_step is not None:
-            return _record("private", segment, began, self._dp_step(self.dp_step, rates))
+            return _record("private", segment, began, self._dp_step(self.dp_step, rates, segment.index, k))
         number = segment.index * segment.private_steps + k
         own, names = self.problems.private, (self._own_seed, self.site, "private")
         problems = epoch_batch(own, number, grpo.prompts_per_step, *names)
         problems = self._shown(problems, stream(self._own_seed, self.site, "private variants", number))
         groups, entropy = self.rollouts.groups(problems, grpo.num_generations, self._seed("private rollout", number))
+        self.tell("training", segment.index, k)
         metrics = rollout_metrics(groups, entropy, grpo) | self._update(groups, "private update", number, rates)
         return _record("private", segment, began, metrics)
 
-    def _dp_step(self, step: DpStep, rates: Sequence[float]) -> dict[str, float]:
+    def _dp_step(self, step: DpStep, rates: Sequence[float], segment: int, k: int) -> dict[str, float]:
         """All random numbers are secret: none comes from the job's seed, which the server knows."""
         problems = self._shown(step.sample(self.problems.private), np.random.default_rng(step.seed()))
         groups, entropy = self.rollouts.groups(problems, self.job.grpo.num_generations, step.seed())
+        self.tell("training", segment, k)
         metrics = step(groups, len(self.problems.private), rates)
         return rollout_metrics(groups, entropy, self.job.grpo) | metrics | {"learning_rate": rates[0]}
 
@@ -277,10 +280,12 @@ class Trainer:
         rates = self._rates.of_batch(segment.index, segment.private_steps)
         if self._adaptive:
             self.notes.mark(mixed)
+        self.tell("training", segment.index, segment.private_steps)
         metrics |= self._update(mixed, "public update", segment.index, rates)
         return _record("public", segment, began, metrics)
 
     def _sample_public(self, segment: Segment, purpose: str = "public") -> tuple[list[Group], float]:
+        self.tell("sampling", segment.index, segment.private_steps)
         random = stream(self._own_seed, self.site, f"{purpose} variants", segment.index)
         asked = [self.problems.public[name] for name in segment.public_ids]
         problems = self._shown([problem for problem in asked if self.rollouts.fits(problem)], random)

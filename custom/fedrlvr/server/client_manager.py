@@ -119,13 +119,14 @@ class ClientManager:
     """Knows which sites take part. `active` are those of the current segment. A site that could not do its task is
     asked again with the next segment (`returning` until then). A site that refused, was refused or never came is out
     until the next round. A site that is gone is not asked. `receipts` are the last ones of the sites' egress logs; each
-    goes back to its site, which notices by it when its records were exchanged for older ones.
+    goes back to its site, which notices by it when its records were exchanged for older ones. `tell` gets what happens:
+    that a site was `asked`, that it `answered` or its task is over otherwise, and every `failure`.
     """
 
     transport: Transport
     min_sites: int
     patience: Patience
-    on_failure: Callable[..., None]
+    tell: Callable[..., None]
     active: list[str] = field(default_factory=list)
     returning: list[str] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
@@ -134,6 +135,7 @@ class ClientManager:
     asking_seconds: float = 0.0
     _at_work: set[str] = field(default_factory=set)  # have answered since they began, or since they failed
     _absent: set[str] = field(default_factory=set)  # did not come for their last task
+    _asked: set[str] = field(default_factory=set)  # have a task of which it was not told yet that it is over
     _changed: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self):
@@ -200,11 +202,23 @@ class ClientManager:
         self.asking_seconds += self.transport.now() - began
 
     def _send(self, site: str, asked: Asked) -> OpenTask:
-        began, task = self.transport.now(), None
+        began, task, request = self.transport.now(), None, asked.message.request
         if not self.transport.is_gone(site):
             timeout = self.patience.task if site in self._at_work else self.patience.first_task
+            self._asked.add(site)
+            self.tell(
+                "asked", site=site, task=request.task, round=request.envelope.round, segment=request.envelope.segment
+            )
             task = self.transport.send(site, self._with_receipt(site, asked.message), timeout, self._changed.set)
-        return OpenTask(asked, task, began)
+        sent = OpenTask(asked, task, began)
+        self._tell_over({site: sent})
+        return sent
+
+    def _tell_over(self, tasks: Mapping[str, OpenTask]) -> None:
+        """Tell of each that is over, once."""
+        for site in [name for name, one in tasks.items() if one.over and name in self._asked]:
+            self._asked.remove(site)
+            self.tell("answered", site=site, task=tasks[site].asked.message.request.task)
 
     def _answered(self, site: str, ended: OpenTask, waited: float) -> object | None:
         """The checked answer of a task that is over, which took so many seconds; None where the site failed, which is
@@ -232,11 +246,12 @@ class ClientManager:
         """Count a failure and, with `out`, take the site out: of the segment if it `may_return`, else of the round."""
         self.failures.append({"site": site, "task": task, "reason": reason})
         self._at_work.discard(site)
+        out_of = ("segment" if may_return else "round") if out else None
         if out and site in self.active:
             self.active.remove(site)
             if may_return:
                 self.returning.append(site)
-        self.on_failure(site=site, task=task, reason=reason)
+        self.tell("failure", site=site, task=task, reason=reason, out_of=out_of)
 
     def check_quorum(self, with_returning: bool = False) -> None:
         """Raises QuorumLost if fewer than `min_sites` are active (`with_returning`: active or returning)."""
@@ -269,6 +284,7 @@ class ClientManager:
                 if not (one.over or one.task.fetched) and self.transport.now() - one.began > self._pickup(site):
                     self.transport.withdraw(one.task)
             self.transport.wait(self._changed)
+            self._tell_over(open_tasks)
 
     def _answer(self, site: str, request: Request, task: PendingTask | None) -> Reply:
         """What the site answered to exactly this request. Raises Refused."""

@@ -17,7 +17,7 @@ from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.pool import pool_for
 from fedrlvr.algorithms.right_shares import mean_shares
-from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round
+from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round, planned_steps
 from fedrlvr.algorithms.server_optimizer import Moments, moments_spec, server_step
 from fedrlvr.protocol.adapters import adapter_hash, check_adapter, check_tensors, check_unmoved, payload_size
 from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
@@ -73,6 +73,7 @@ class Rounds:
             sites=self.sites.names,
             rounds=self.config.federation.rounds,
             segments=self.config.total_segments,
+            steps=planned_steps(self.config),
             seed=self.config.seed,
             run=self.spec.run,
             **({"after": kept.number, "skipped": kept.skipped} if kept else {}),

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from fedrlvr.protocol.refused import Refused
@@ -63,8 +62,9 @@ class Server:
         store.open()
         kept = store.latest()
         self.log = EventLog(self.folder, kept.events if kept else None, self.hear)
-        failed = partial(self.log.write, "failure")
         receipts = dict(kept.receipts) if kept else {}
-        sites = ClientManager(self.transport, job.federation.min_sites, self.patience, failed, receipts=receipts)
+        sites = ClientManager(
+            self.transport, job.federation.min_sites, self.patience, self.log.write, receipts=receipts
+        )
         kind = RoundsAtOwnPace if job.federation.pace == "own" else Rounds
         kind(self.spec, sites, self.log, store, self.folder, self.start_from).run(kept)

@@ -17,6 +17,7 @@ from fedrlvr.run import run_identity
 from fedrlvr.types import Adapter
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
 from fedrlvr.worker.completion_log import CompletionLog
+from fedrlvr.worker.doing import DoingFile
 from fedrlvr.worker.recovery import Recovery
 from fedrlvr.worker.setup import Ready, SetUp
 
@@ -49,6 +50,9 @@ class Service:
         self._log = CompletionLog(config.state_dir / COMPLETIONS, config.completion_log_mb * 2**20)
         if ranks.rank == 0 and config.completion_log_mb:
             self.trainer.rollouts.listen = self._log.write
+        self._doing = DoingFile(config.state_dir)
+        if ranks.rank == 0:
+            self.trainer.tell = self._doing.write
         if setup.recover:
             self._recovery.recover()
         else:
@@ -67,6 +71,7 @@ class Service:
         trainer, envelope = self.trainer, request.envelope
         run, number = self._setup.spec.run, envelope.round
         self._log.place = {"run": run, "round": number, "segment": envelope.segment, "task": request.task}
+        self._doing.place = {"run": run, "round": number, "task": request.task}
         if isinstance(request, TrainRequest):
             self._recovery.enter_round(envelope.round, request.begin_round, tensors, ledger)
         elif tensors is None and envelope.round >= 0:

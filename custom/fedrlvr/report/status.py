@@ -1,0 +1,133 @@
+"""Where a run is and what each site does, as its events tell. Pure, so that it can be checked by hand."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fedrlvr.algorithms.scores import Scores, overall
+
+# What a site does between being asked for a task and answering it.
+DOING = {
+    "train": "training",
+    "propose": "proposing",
+    "swap": "swapping",
+    "submit": "submitting",
+    "validate": "measuring",
+}
+WAITING = "waiting"
+OUT_OF = {"segment": "restarting", "round": "out of the round", None: WAITING}
+SENT = {  # event -> which of its numbers of bytes by site are what
+    "adapter_down": {"bytes": "adapters down"},
+    "average": {"bytes_up": "adapters up"},
+    "exchange": {"bytes_up": "answers up", "bytes_down": "answers down"},
+}
+RECENT = 4  # steps of a site, of which rewards and shares are the mean
+
+
+@dataclass
+class SiteStatus:
+    doing: str = WAITING
+    since: float = 0.0  # by the event log's clock
+    recent: list[dict] = field(default_factory=list)  # the last steps that were told
+    score: tuple[float, int] | None = None  # pass@1 of its own adapter, and of how many problems
+
+    def mean(self, name: str) -> float | None:
+        """Of the recent steps that tell it; None where none does."""
+        told = [step[name] for step in self.recent if name in step]
+        return sum(told) / len(told) if told else None
+
+    def share(self, name: str, of: str) -> float | None:
+        """`name` as a share of `of`, both counted over the recent steps that tell them."""
+        told = [step for step in self.recent if name in step and step.get(of)]
+        return sum(step[name] for step in told) / sum(step[of] for step in told) if told else None
+
+
+@dataclass
+class RunStatus:
+    """Feed it a run's events in order."""
+
+    method: str = ""
+    note: str = "starting sites"
+    clock: float = 0.0  # the time of the last event, in seconds since the event log was opened
+    over: bool = False
+    rounds: int = 0
+    segments: int = 0
+    planned: int = 0  # steps of all sites
+    round: int = -1  # from 0
+    sites: dict[str, SiteStatus] = field(default_factory=dict)
+    last: dict | None = None  # the last step that was told
+    base: tuple[float, int] | None = None  # pass@1 on the test set, and of how many problems
+    averaged: tuple[float, int] | None = None
+    sent: Counter[str] = field(default_factory=Counter)  # bytes
+    _told: int = 0
+    _before: int = 0  # steps of earlier jobs
+    _began: float | None = None
+
+    def take(self, event: Mapping) -> None:
+        """Raises KeyError or another error for an event of another form."""
+        self.clock = event["time"]
+        match event["event"]:
+            case "start" | "resumed" as kind:
+                self._start(event, resumed=kind == "resumed")
+            case "asked":
+                self.round = event["round"]
+                self._now(event["site"], DOING[event["task"]])
+            case "answered":
+                self._now(event["site"], WAITING)
+            case "failure":
+                self._now(event["site"], OUT_OF[event.get("out_of")])
+            case "step":
+                self._step(dict(event))
+            case "evaluation":
+                self._evaluation(event)
+            case "end" | "stopped":
+                self.over, self.note = True, ""
+        for name, what in SENT.get(event["event"], {}).items():
+            self.sent[what] += sum(event[name].values())
+
+    @property
+    def done(self) -> int:
+        """The steps told, or all steps of the finished segments if that is more: a site may not tell of some."""
+        finished = self.last["segment"] if self.last else 0
+        return max(self._told, finished * self.planned // max(self.segments, 1))
+
+    def seconds_left(self, now: float) -> float | None:
+        """At the pace since this job's first steps; None while that is not known. `now` is by the event log's clock."""
+        new = self.done - self._before - len(self.sites)
+        if self._began is None or new <= 0:
+            return None
+        return (now - self._began) / new * (self.planned - self.done)
+
+    def _start(self, event: Mapping, resumed: bool) -> None:
+        self.method, self.rounds, self.segments = event["method"], event["rounds"], event["segments"]
+        self.planned = event["steps"] * len(event["sites"])
+        self.sites = {name: self.sites.get(name, SiteStatus()) for name in event["sites"]}
+        self.over, self.note = False, "sites start, and measure the base model"
+        if resumed:  # all earlier events came from the event log of the job before
+            self._before, self._began, self.note = self.done, None, "sites start, and measure where the run had stopped"
+
+    def _now(self, site: str, doing: str) -> None:
+        status = self.sites[site]
+        status.doing, status.since = doing, self.clock
+
+    def _step(self, step: dict) -> None:
+        site = self.sites[step["site"]]
+        site.recent = [*site.recent, step][-RECENT:]
+        self.last, self.note, self._told = step, "", self._told + 1
+        self.round = step["round"]
+        self._began = self.clock if self._began is None else self._began
+
+    def _evaluation(self, event: Mapping) -> None:
+        parts = {name: part["test"] for name, part in event["scores"].items()}
+        if event["which"] == "local":
+            for name, part in parts.items():
+                self.sites[name].score = _score(part)
+        elif event["which"] == "base":
+            self.base = _score(*parts.values())
+        else:
+            self.averaged = _score(*parts.values())
+
+
+def _score(*parts: Scores) -> tuple[float, int]:
+    found = overall(*parts)
+    return found["pass@1"], int(found["problems"])
