@@ -11,6 +11,7 @@ from fedrlvr.version import PROTOCOL, installed, source_hash
 
 COMMANDS = {
     "run": "run a preset: in FLARE's simulator, in one process, or on a FLARE server",
+    "watch": "follow a run that goes on, or show how one ended",
     "prepare": "make site files, public set and test set from a data set",
     "site": "set up a FLARE site's folder, or the server's",
     "doctor": "check that a site can take part, and say what to fix",

@@ -40,6 +40,20 @@ def read_events(path: Path, first: int = 0, limited: bool = True) -> list[dict]:
     return events
 
 
+class GrowingLog:
+    """An event log that somebody else writes."""
+
+    def __init__(self, path: Path):
+        self.path, self._size, self._read = path, 0, 0
+
+    def news(self) -> list[dict]:
+        """The complete lines that were not read yet. Raises Refused for a line that is no event."""
+        before, self._size = self._size, self.path.stat().st_size if self.path.exists() else 0
+        events = read_events(self.path, self._read, limited=False) if self._size > before else []
+        self._read += len(events)
+        return events
+
+
 def check_answer(answer: object, first: int) -> list[dict]:
     """The events of a server's answer to `{"from": first}`. Raises Refused."""
     if not isinstance(answer, dict):

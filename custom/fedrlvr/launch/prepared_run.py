@@ -16,6 +16,7 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import MAY_CHANGE, run_identity
 from fedrlvr.settings_file import SettingsError, apply_override, validate_settings
 from fedrlvr.site_config import SiteConfig
+from fedrlvr.worker.doing import doing_in
 
 RUN_FILE = "run.json"
 Say = Callable[[str], None]  # shows a line to the user
@@ -32,9 +33,26 @@ class PreparedRun(Settings):
     environment: Literal["local", "sim", "poc", "prod"] = "sim"  # where the run takes place
     place: str = ""  # the folder of the proof of concept, or the lead's startup kit in production
 
+    def workers(self) -> dict[str, str]:
+        """What each site's worker does now, where its files are on this machine."""
+        told = {name: doing_in(site.state_dir, self.spec.run) for name, site in self.sites.items()}
+        return {name: doing for name, doing in told.items() if doing}
+
     def save(self) -> None:
         """Write what `load_run` needs to resume the run."""
         (self.folder / RUN_FILE).write_text(self.model_dump_json(indent=2, exclude={"folder"}) + "\n")
+
+
+def read_run(folder: Path) -> PreparedRun:
+    """What this folder's run was begun with. Raises SettingsError."""
+    try:
+        values = from_json((folder / RUN_FILE).read_bytes())
+        return validate_settings(PreparedRun, values | {"folder": folder.resolve()}, RUN_FILE)
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError(
+            f"{folder}: not a run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that says what ran "
+            f"({error})"
+        ) from None
 
 
 def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
@@ -42,13 +60,9 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:
     setting that may not change during a run."""
     path = folder / RUN_FILE
     try:
-        values = from_json(path.read_bytes())
-        prepared = validate_settings(PreparedRun, values | {"folder": folder.resolve()}, RUN_FILE)
-    except (OSError, ValueError, TypeError) as error:
-        raise SettingsError(
-            f"--resume-from {folder}: not a run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that "
-            f"says what ran ({error})"
-        ) from None
+        prepared = read_run(folder)
+    except SettingsError as error:
+        raise SettingsError(f"--resume-from {error}") from None
     made = {config.state_dir.parent.parent for config in prepared.sites.values()}
     if prepared.environment in ("local", "sim") and made - {prepared.folder}:
         raise SettingsError(

@@ -4,9 +4,10 @@ import argparse
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 
 from fedrlvr.flare.deadlines import Deadlines
+from fedrlvr.flare.live_events import read_events
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
@@ -16,8 +17,8 @@ from fedrlvr.report.learning import NOTHING_LEARNT, REMEDY
 from fedrlvr.report.progress import Progress
 from fedrlvr.report.screen import Screen
 from fedrlvr.run import Run, RunFailed
+from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.settings_file import SettingsError
-from fedrlvr.worker.doing import doing_in
 
 # Arguments that a resumed run has already.
 FIXED = ("method", "seed", "env", "data", "model", "policy", "poc", "start_from")
@@ -38,10 +39,25 @@ def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
     if args.tiny or args.rebuild_model:
         raise SettingsError("--tiny, --rebuild-model: the run that --resume-from names is made already; leave them out")
     prepared = load_run(args.resume_from, args.set)
+    _check_something_is_left(prepared)
     if args.kit is not None and prepared.environment == "prod":
         prepared = prepared.model_copy(update={"place": str(args.kit.resolve())})
     say(f"resuming {prepared.folder}")
     return prepared
+
+
+def _check_something_is_left(prepared: PreparedRun) -> None:
+    """Raises SettingsError for a run that is finished, as far as what its last job has left can be read."""
+    events: list[dict] = []
+    with suppress(Refused):
+        events = read_events(prepared.folder / EVENTS_FILE, limited=False)
+    asked, ended = prepared.spec.job.federation.rounds, events and events[-1]["event"] == "end"
+    done = [event.get("rounds") for event in events if event["event"] in ("start", "resumed")][-1:]
+    if ended and done == [asked]:
+        raise SettingsError(
+            f"--resume-from {prepared.folder}: this run is finished, with all its {asked} rounds; --set "
+            f"federation.rounds={asked + 1} would go on, and `fedrlvr watch {prepared.folder}` shows what it came to"
+        )
 
 
 def start(prepared: PreparedRun, say: Say) -> Run:
@@ -68,12 +84,6 @@ def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[Prep
     }[environment]
 
 
-def workers_of(prepared: PreparedRun) -> dict[str, str]:
-    """What each site's worker does, where its files are on this machine."""
-    run = prepared.spec.run
-    return {name: doing for name, site in prepared.sites.items() if (doing := doing_in(site.state_dir, run))}
-
-
 def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
     job, began = prepared.spec.job, time.monotonic()
@@ -83,7 +93,7 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
         for line in Deadlines.of(job).describe()[:-1]:
             console.print(f"  {line}", style="dim", soft_wrap=True)
     events, failure, code = [], None, 0
-    progress = Progress(console, partial(workers_of, prepared))
+    progress = Progress(console, prepared.workers)
 
     def hear(event: dict | None) -> None:
         progress.feed(event)

@@ -15,7 +15,7 @@ from nvflare.fuel.flare_api.api_spec import (
 )
 from tests.runs import heard, some_spec
 
-from fedrlvr.flare.lead import submission
+from fedrlvr.flare.lead import followed_job, submission
 from fedrlvr.flare.lead.session import FlareSession, Unreachable
 from fedrlvr.flare.lead.submission import Submission
 from fedrlvr.run import RunFailed
@@ -77,6 +77,7 @@ class Server:
 @pytest.fixture
 def submit(tmp_path, job, monkeypatch):
     monkeypatch.setattr(submission, "POLL", 0.0)
+    monkeypatch.setattr(followed_job, "POLL", 0.0)
 
     def make(server: Server, notes: list | None = None, **more) -> Submission:
         spec = some_spec(job, **more)
@@ -179,7 +180,7 @@ def test_a_resumed_run_fails_with_the_servers_message_if_the_lead_may_not_log_in
 
 
 def test_a_job_that_the_server_does_not_run_any_more_is_given_up(submit, monkeypatch):
-    monkeypatch.setattr(submission, "GIVE_UP_LOST", 0.0)
+    monkeypatch.setattr(followed_job, "GIVE_UP_LOST", 0.0)
     server = Server(statuses=["RUNNING"], told=[1, *[JobNotRunning()] * 9])
     with pytest.raises(RunFailed, match="the server does not run job j-1 although it is marked as running"):
         heard(run := submit(server))
@@ -188,7 +189,7 @@ def test_a_job_that_the_server_does_not_run_any_more_is_given_up(submit, monkeyp
 
 
 def test_a_job_that_is_over_except_for_a_lost_site_is_aborted_and_its_result_downloaded(submit, monkeypatch):
-    monkeypatch.setattr(submission, "ABORT_LOST", 0.0)
+    monkeypatch.setattr(followed_job, "ABORT_LOST", 0.0)
     server = Server(statuses=["RUNNING"], told=[3, 0, JobNotRunning()])
     assert heard(submit(server)) == EVENTS  # although FLARE calls it aborted
     assert server.calls == ["connect", "submit", "abort", "download", "close"]

@@ -122,9 +122,14 @@ def test_a_job_with_code_of_its_own_is_let_in_nowhere(poc, small_job, tmp_path):
 
 
 def test_a_lead_who_interrupts_ends_the_job_at_the_server_and_gets_what_it_did(poc, lead):
-    job, folder = submit(poc, lead, SEED), lead / f"demo-pubswap-seed{SEED}"
-    wait_for_round(poc, folder, 1)
+    """Two who watch, by the run's folder and by the job's id, see it end."""
+    job, folder = submit(poc, lead, SEED, "federation.rounds=9"), lead / f"demo-pubswap-seed{SEED}"
+    number = wait_for_round(poc, folder, 1)
     assert len(workers(poc)) == len(NAMES)
+    by_id = [number, "--kit", poc.deployment.kit(poc.deployment.lead)]
+    watchers = [start("-m", "fedrlvr.cli", "watch", *target) for target in ([folder], by_id)]
+    for watcher in watchers:
+        wait_until(watcher, "segment 1/")
     job.send_signal(signal.SIGINT)
     deadline = time.monotonic() + 60
     while workers(poc):
@@ -138,6 +143,11 @@ def test_a_lead_who_interrupts_ends_the_job_at_the_server_and_gets_what_it_did(p
     assert events[0]["event"] == "start"
     assert events[-1] == events[-1] | {"event": "stopped", "reason": "aborted"}
     assert adapter_of(folder)
+    for watcher in watchers:
+        said = watcher.communicate(timeout=120)[0]
+        assert watcher.returncode == 1, said
+        assert f"job {number}: FINISHED:ABORTED" in said
+        assert "is not finished, and it stopped: aborted" in said
 
 
 def test_a_run_below_its_quorum_ends_and_one_whose_server_dies_goes_on_to_the_adapter_of_a_calm_one(

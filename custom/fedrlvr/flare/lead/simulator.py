@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from fedrlvr.flare.deadlines import Deadlines
-from fedrlvr.flare.live_events import read_events
+from fedrlvr.flare.live_events import GrowingLog
 from fedrlvr.flare.site.site_kit import JOB_CLASSES
 from fedrlvr.processes import MARK, die_with, end, end_marked, running, start
 from fedrlvr.protocol.run_spec import RunSpec
@@ -46,7 +46,7 @@ class Simulation:
         self.folder, self.spec = folder, spec
         self.flare = folder / "flare" / spec.job.name
         self.log_path = folder / "flare.log"
-        self.server_folder = self.flare / "server" / "simulate_job" / "fedrlvr"
+        self.server_folder = server_folder(folder, spec.job.name)
         self._mark = uuid.uuid4().hex
         self._process: subprocess.Popen | None = None
         self._claim = claim(folder)
@@ -59,13 +59,10 @@ class Simulation:
         """As `Run`: `hear` gets the server's event log as it grows. What FLARE left running is for `close` to end."""
         command = [sys.executable, "-m", "fedrlvr.flare.lead.simulator", str(self.folder)]
         self._process = start(command, self.log_path, mark=self._mark, stdin=subprocess.PIPE)
-        log, size, heard, reason, alive = self.server_folder / EVENTS_FILE, 0, 0, None, True
-        latest_end = math.inf
+        log, reason, alive, latest_end = GrowingLog(self.server_folder / EVENTS_FILE), None, True, math.inf
         while alive and time.monotonic() < latest_end:
             alive = running(self._process)  # before the log is read, so that nothing of it is missed
-            before, size = size, log.stat().st_size if log.exists() else 0
-            for event in read_events(log, heard, limited=False) if size > before else ():
-                heard += 1
+            for event in log.news():
                 if event["event"] in ("end", "stopped"):
                     reason, latest_end = event.get("reason"), time.monotonic() + ENDING
                 hear(event)
@@ -93,6 +90,11 @@ class Simulation:
         (local / "resources.json").write_text(json.dumps(RESOURCES, indent=2))
         if any(config.policy for config in sites.values()):
             (local / "privacy.json").write_text(json.dumps(json.loads(template("privacy.json")) | KEPT_TO, indent=2))
+
+
+def server_folder(folder: Path, job: str) -> Path:
+    """Where the server of the run in `folder` keeps what `Run` says."""
+    return folder / "flare" / job / "server" / "simulate_job" / "fedrlvr"
 
 
 def check_folder(folder: Path) -> None:

@@ -1,0 +1,81 @@
+"""`fedrlvr watch`: follow a run that somebody else has started. It only reads: an interruption ends the watching, and
+the run goes on."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from fedrlvr.printable import one_line, print_error
+from fedrlvr.report.progress import Progress
+from fedrlvr.report.screen import Screen
+from fedrlvr.run import Hear
+
+UNFINISHED = 1  # exit code
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="RUN|JOB", help="a run's folder, or a job's id at the server of --kit")
+    parser.add_argument("--kit", type=Path, metavar="DIR", help="your startup kit, to follow a job by its id")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The exit code is 0 for a run that is finished and for one that is left to itself, UNFINISHED for one that has
+    stopped. Raises SettingsError for what is neither a run nor a job."""
+    from fedrlvr.protocol.refused import Refused
+    from fedrlvr.run import RunFailed
+
+    console, events = Screen(), []
+    follow, look = _followed(arguments, partial(console.print, soft_wrap=True))
+    progress = Progress(console, look)
+
+    def hear(event: dict | None) -> None:
+        progress.feed(event)
+        if event is not None:
+            events.append(event)
+
+    try:
+        with progress.shown():
+            follow(hear)
+    except (RunFailed, Refused) as error:
+        print_error(error)
+        return UNFINISHED
+    except KeyboardInterrupt:
+        console.print("watched no more; the run goes on")
+        return 0
+    return _tell_end(events, console, arguments.target)
+
+
+def _followed(arguments: argparse.Namespace, say: Callable[[str], None]) -> tuple[Callable[[Hear], None], Callable]:
+    """What follows the run, and what tells what its workers do."""
+    from fedrlvr.flare.lead.session import open_kit
+    from fedrlvr.launch import watching
+    from fedrlvr.launch.prepared_run import read_run
+
+    if arguments.kit is not None:
+        connect = open_kit(arguments.kit)
+        return lambda hear: watching.watch_job(arguments.target, connect, hear, say), dict
+    prepared = read_run(Path(arguments.target))
+    if prepared.environment in ("local", "sim"):
+        return lambda hear: watching.watch_here(prepared, hear), prepared.workers
+    return lambda hear: watching.watch_at_server(prepared, hear, say), prepared.workers
+
+
+def _tell_end(events: list[dict], console: Screen, target: str) -> int:
+    """How it ended, and what it came to."""
+    from fedrlvr.report.summary import summarise
+    from fedrlvr.report.table import print_summary
+
+    last = events[-1] if events else {"event": "nothing"}
+    if last["event"] != "end":
+        why = f"it stopped: {one_line(str(last.get('reason')))}" if last["event"] == "stopped" else "nobody runs it now"
+        print_error(f"{target} is not finished, and {why}")
+        return UNFINISHED
+    try:
+        summary = summarise(events, last["time"])
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        print_error(f"{target} is finished, but its events are not those of a run: {type(error).__name__}: {error}")
+        return UNFINISHED
+    console.print(f"{target} is finished")
+    print_summary(summary, console)
+    return 0

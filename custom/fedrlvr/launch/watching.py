@@ -1,0 +1,84 @@
+"""Follow a run that somebody else has started, without touching it: by its event log on this machine, or at the FLARE
+server that runs it."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nvflare.fuel.flare_api.flare_api import Session
+
+from fedrlvr.flare.deploy.poc import Poc
+from fedrlvr.flare.lead.followed_job import FollowedJob, download
+from fedrlvr.flare.lead.session import FlareSession, open_kit
+from fedrlvr.flare.lead.simulator import server_folder
+from fedrlvr.flare.lead.submission import JOB_ID
+from fedrlvr.flare.live_events import GrowingLog, read_events
+from fedrlvr.launch.prepared_run import PreparedRun, Say
+from fedrlvr.run import Hear, claim
+from fedrlvr.server.event_log import EVENTS_FILE
+from fedrlvr.settings_file import SettingsError
+
+POLL = 1.0  # seconds
+OVER = ("end", "stopped")  # a run's last event
+
+
+def event_log_of(prepared: PreparedRun) -> Path:
+    """The event log of a run on this machine: what it left, or what its server writes now."""
+    name, left = prepared.spec.job.name, prepared.folder / EVENTS_FILE
+    running = prepared.folder / "local" / "server"
+    if prepared.environment == "sim":
+        running = server_folder(prepared.folder, name)
+    return left if left.exists() and not is_running(prepared.folder) else running / EVENTS_FILE
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a command works on this run. In a folder that we may not write to that is not known, and assumed."""
+    try:
+        claim(folder).lock.release()
+    except (ValueError, PermissionError):
+        return True
+    return False
+
+
+def watch_here(prepared: PreparedRun, hear: Hear) -> None:
+    """Hear of a run on this machine until it is over, or nobody runs it any more. Raises Refused for a log that holds
+    something else than events."""
+    log, over = GrowingLog(event_log_of(prepared)), False
+    while not over:
+        over = not is_running(prepared.folder)  # asked before the log is read, so that nothing of it is missed
+        for event in log.news():
+            hear(event)
+            over = over or event["event"] in OVER
+        if not over:
+            time.sleep(POLL)
+
+
+def watch_at_server(prepared: PreparedRun, hear: Hear, say: Say) -> None:
+    """Hear of a run's job at its server until it is over. Raises SettingsError where no job was submitted, else as
+    `watch_job`."""
+    kept = prepared.folder / JOB_ID
+    if not kept.is_file():
+        raise SettingsError(f"{prepared.folder}: no job was submitted for this run; --resume-from it submits one")
+    if prepared.environment == "poc":
+        deployment = Poc(Path(prepared.place)).running()
+        connect = open_kit(deployment.kit(deployment.lead))
+    else:
+        connect = open_kit(Path(prepared.place))
+    watch_job(kept.read_text().strip(), connect, hear, say)
+
+
+def watch_job(job_id: str, connect: Callable[[], Session], hear: Hear, say: Say) -> None:
+    """Hear of a job at a FLARE server until it is over. Raises RunFailed where it cannot be followed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        session = FlareSession(connect, folder / "flare.log", say)
+        job = FollowedJob(session, job_id, say)
+        try:
+            status = job.follow(hear)["status"]
+            kept = download(session, job_id, folder)  # what happened before we came, and the very last events
+        finally:
+            session.close()
+        for event in read_events(kept / EVENTS_FILE, limited=False)[job.received :] if kept else ():
+            hear(event)
+    say(f"job {job_id}: {status}")
