@@ -3,6 +3,7 @@ sites, ends in the same bytes."""
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -11,11 +12,15 @@ import torch
 import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.reached import reached
 from tests.runs import adapter_of, shipped_policy
 from transformers import AutoModelForCausalLM
 
+from fedrlvr.report.summary import merged_test
+
 pytestmark = pytest.mark.slow
+ASKED = ("asked", "answered")
 
 
 def folder_of(out: str) -> Path:
@@ -75,7 +80,7 @@ def test_the_final_adapter_loads_with_peft_and_changes_the_model(pubswap):
 def test_flares_simulator_ends_in_the_same_bytes_by_the_same_events(run_demo, pubswap, clinical):
     """Under a policy, so that the gate is a FLARE filter there. Its `secret_draws` are none in a simulation."""
     with reached(lambda: [psutil.Process()]) as ports:
-        code, out, err = run_demo("--env", "sim", "--seed", "1", "--policy", clinical)
+        code, out, err = run_demo("--env", "sim", "--seed", "1", "--policy", clinical, "--track", "tensorboard")
     assert code == 0, err
     assert ports == set()
     folder = folder_of(out)
@@ -83,6 +88,8 @@ def test_flares_simulator_ends_in_the_same_bytes_by_the_same_events(run_demo, pu
     assert adapter_of(folder) == adapter_of(pubswap)
     assert (folder / "flare.log").stat().st_size > 0
     assert happened(folder) == happened(pubswap)
+    assert asked(folder) == asked(pubswap)
+    assert_is_tracked(folder, ["site-1", "site-2"])
     for site in ("site-1", "site-2"):
         assert for_others(folder / "sites" / site) == {"policy.yaml"}  # which the lead wrote
         logs = [(place / "sites" / site / "egress.jsonl").read_text().splitlines() for place in (folder, pubswap)]
@@ -93,6 +100,29 @@ def test_flares_simulator_ends_in_the_same_bytes_by_the_same_events(run_demo, pu
         assert all(one == other for one, other in same)  # metrics hold how long steps took
 
 
+def asked(folder: Path) -> Counter:
+    """Who was asked for what, and answered it. In one process a site has answered before the next one is asked."""
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return Counter((e["event"], e["site"], e["task"]) for e in events if e["event"] in ASKED)
+
+
+def assert_is_tracked(folder: Path, sites: list[str]) -> None:
+    """FLARE's TensorBoard receiver was handed what the sites let out, and under `clinical` nothing of private steps."""
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    averages = [e for e in events if e["event"] == "evaluation" and e["which"] == "global"]
+    for site in sites:
+        shown = EventAccumulator(str(folder / "tb_events" / site))
+        shown.Reload()
+        steps = [e for e in events if e["event"] == "step" and e["site"] == site and "reward" in e]
+        assert [round(scalar.value, 5) for scalar in shown.Scalars("public/reward")] == [
+            round(e["reward"], 5) for e in steps
+        ]
+        assert "reward" not in shown.Tags()["scalars"]
+        assert [scalar.step for scalar in shown.Scalars("eval/averaged/pass@1")] == [0, 4, 8]
+        last = merged_test(averages[-1])["overall"]["pass@1"]
+        assert shown.Scalars("eval/averaged/pass@1")[-1].value == pytest.approx(last)
+
+
 def for_others(folder: Path) -> set[str]:
     """What in the folder is not for its owner only."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.stat().st_mode & 0o077}
@@ -101,6 +131,7 @@ def for_others(folder: Path) -> set[str]:
 def happened(folder: Path) -> list[dict]:
     """A run's events, without what the clock or a random name decides."""
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    events = [event for event in events if event["event"] not in ASKED]
     clocks = {"time", "seconds", "step_time", "asking_seconds", "site_seconds", "run"}
     return [{name: value for name, value in event.items() if name not in clocks} for event in events]
 

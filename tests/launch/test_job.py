@@ -31,7 +31,7 @@ def launch(
     values = Namespace(
         config=config, set=[*TINY, *settings], method=None, seed=None, workspace=tmp_path / workspace,
         env=env, poc=None, kit=None, rebuild_model=False, data=None, model=None, tiny=False, policy=None,
-        resume_from=None, start_from=None,
+        resume_from=None, start_from=None, track=None,
     )  # fmt: skip
     return run(Namespace(**vars(values) | given))
 

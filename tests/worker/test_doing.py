@@ -13,6 +13,7 @@ def test_the_last_word_is_read_back(tmp_path):
     assert doing_in(tmp_path, "ab") == "training, step 2"
     assert doing_in(tmp_path, "cd") == ""  # another run's
     assert [path.name for path in tmp_path.iterdir()] == [DOING]
+    assert (tmp_path / DOING).stat().st_mode & 0o077 == 0  # for its owner only
 
 
 @pytest.mark.parametrize(

@@ -49,4 +49,4 @@ def run_cell(name: dict, run: Run, workspace: Path, path: Path) -> dict:
 def _arguments(run: Run, workspace: Path) -> argparse.Namespace:
     """As of a job's command."""
     given = {"data": run.data, "model": run.model, "policy": None}
-    return argparse.Namespace(env="local", workspace=workspace, tiny=False, rebuild_model=False, **given)
+    return argparse.Namespace(env="local", workspace=workspace, tiny=False, rebuild_model=False, track=None, **given)

@@ -1,11 +1,15 @@
 """The FLARE recipe: the same job for the simulator, a proof of concept and provisioned sites."""
 
+from pathlib import Path
+
 from nvflare.job_config.api import FedJob
 from nvflare.recipe.spec import Recipe
+from nvflare.recipe.utils import add_experiment_tracking
 
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.server.controller import PubSwapController
 from fedrlvr.flare.site.executor import SiteExecutor
+from fedrlvr.flare.trackers import settings_of
 from fedrlvr.protocol.requests import REQUESTS
 from fedrlvr.protocol.run_spec import RunSpec
 
@@ -28,3 +32,7 @@ class PubSwapRecipe(Recipe):
         deadlines = Deadlines.of(job)
         self.add_server_config(deadlines.server_config())
         self.add_client_config(deadlines.client_config())
+
+    def track(self, tracker: str, folder: Path | None = None) -> None:
+        """Have the server hand all numbers to one of `TRACKERS`, as `settings_of` says."""
+        add_experiment_tracking(self, tracker, settings_of(tracker, self._job.name, folder))

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.loading import loading
 from fedrlvr.printable import print_error
 from fedrlvr.shipped import POLICIES
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tiny", action="store_true", help="a dry run in minutes: everything small, on a CPU")
     ours = ", ".join(POLICIES)
     add("--policy", metavar="FILE", help=f"privacy policy of every simulated site: a path, or one of ours: {ours}")
+    add("--track", choices=list(TRACKERS), help="hand all numbers to one of FLARE's experiment trackers, at the server")
     add("--resume-from", type=Path, metavar="DIR", help="resume the run in this folder after its last completed round")
     add("--rebuild-model", action="store_true", help="make the base model again if it exists")
 

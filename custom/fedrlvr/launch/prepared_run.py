@@ -31,6 +31,7 @@ class PreparedRun(Settings):
     start_from: Path | None = None  # the PEFT directory of the run's first adapter, in production at the server
     sites: dict[str, SiteConfig] = Field({})  # those whose files were written here
     environment: Literal["local", "sim", "poc", "prod"] = "sim"  # where the run takes place
+    track: str | None = None  # FLARE's tracker that the server hands all numbers to
     place: str = ""  # the folder of the proof of concept, or the lead's startup kit in production
 
     def workers(self) -> dict[str, str]:

@@ -25,6 +25,8 @@ from fedrlvr.tiny.generated import write_generated
 
 def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
     environment = args.env or "sim"
+    if environment == "local" and args.track is not None:
+        raise SettingsError("--track: trackers are FLARE's, which --env local does without; use --env sim")
     if environment == "sim":
         check_folder(args.workspace.resolve())
     path = file_or_shipped("policy", args.policy) if args.policy else experiment.policy
@@ -37,7 +39,7 @@ def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Sa
 def start_here(prepared: PreparedRun, say: Say, **of_local_run) -> Run:
     """`of_local_run` is for experiments, as `LocalRun` says."""
     if prepared.environment == "sim":
-        return Simulation(prepared.folder, prepared.spec, prepared.sites, prepared.start_from)
+        return Simulation(prepared.folder, prepared.spec, prepared.sites, prepared.start_from, prepared.track)
     import transformers  # takes seconds, as does LocalRun
 
     from fedrlvr.launch.local import LocalRun

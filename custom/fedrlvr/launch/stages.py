@@ -5,9 +5,11 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.live_events import read_events
+from fedrlvr.flare.trackers import LEFT, check_tracker
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
@@ -21,7 +23,7 @@ from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.settings_file import SettingsError
 
 # Arguments that a resumed run has already.
-FIXED = ("method", "seed", "env", "data", "model", "policy", "poc", "start_from")
+FIXED = ("method", "seed", "env", "data", "model", "policy", "poc", "start_from", "track")
 
 
 def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
@@ -30,7 +32,8 @@ def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
         given = args.start_from and args.start_from.absolute()
         fixed = {"method": args.method, "seed": args.seed, "start_from": given}
         experiment = load_experiment(args.config, args.set, args.tiny, **fixed)
-        return _place(args.env or "sim")[0](experiment, args, say)
+        check_tracker(args.track)
+        return _place(args.env or "sim")[0](experiment, args, say).model_copy(update={"track": args.track})
     for name in FIXED:
         if getattr(args, name) is not None:
             raise SettingsError(
@@ -84,6 +87,19 @@ def _place(environment: str) -> tuple[Callable[..., PreparedRun], Callable[[Prep
     }[environment]
 
 
+def _bring_home(server: Path, folder: Path) -> list[Path]:
+    """Move what a tracker has left at the server to the run's folder, in place of what an earlier job has left, which
+    it holds as well."""
+    homes = []
+    for name in LEFT:
+        source, home = server / name, folder / name
+        if source.exists() and source != home:
+            shutil.rmtree(home, ignore_errors=True)
+            shutil.move(source, home)
+            homes.append(home)
+    return homes
+
+
 def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
     job, began = prepared.spec.job, time.monotonic()
@@ -113,6 +129,8 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
         started.close()
         if events:
             code = report(events, time.monotonic() - began, started.server_folder, prepared, console)
+        for tracked in _bring_home(started.server_folder.parent, prepared.folder):
+            console.print(f"{tracked.name + ':':<14} {tracked}", soft_wrap=True)
     if failure:
         print_error(
             f"the run did not finish: {failure}\nlog: {started.log_path}\n"

@@ -48,9 +48,8 @@ def start_at_poc(prepared: PreparedRun, say: Say) -> Submission:
         own = config.model_copy(update={"policy": Path("policy.yaml")})
         own.write(deployment.kit(name) / "local" / SITE_FILE)
     say(f"proof of concept at localhost:{deployment.port}, {poc.folder}")
-    return Submission(
-        prepared.folder, prepared.spec, open_kit(deployment.kit(deployment.lead)), say, prepared.start_from
-    )
+    connect = open_kit(deployment.kit(deployment.lead))
+    return Submission(prepared.folder, prepared.spec, connect, say, prepared.start_from, prepared.track)
 
 
 def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
@@ -79,7 +78,7 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
 def start_in_production(prepared: PreparedRun, say: Say) -> Submission:
     kit = Path(prepared.place)
     say(f"production, with the kit of {kit.name}")
-    return Submission(prepared.folder, prepared.spec, open_kit(kit), say, prepared.start_from)
+    return Submission(prepared.folder, prepared.spec, open_kit(kit), say, prepared.start_from, prepared.track)
 
 
 def deal_labels(experiment: ExperimentConfig, sites: Sequence[str], say: Say) -> ExperimentConfig:

@@ -1,8 +1,9 @@
-"""What a worker does right now, for the people of its own machine. No part of it is sent."""
+"""What a worker does right now, for the site's own people. No part of it is sent."""
 
 import json
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 LOGGER = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ class DoingFile:
         nothing."""
         unfinished, now = self.path.with_suffix(".new"), {"doing": doing, "segment": segment, "step": step}
         try:
-            unfinished.write_text(json.dumps(self.place | now), encoding="utf-8")
+            with open(unfinished, "w", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
+                json.dump(self.place | now, file)
             os.replace(unfinished, self.path)
         except OSError as error:
             LOGGER.warning("%s: %s", self.path, error)

@@ -40,9 +40,17 @@ def site(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("resources", [json.loads(SHIPPED), RESOURCES], ids=["shipped", "simulated"])
-def test_a_site_that_is_set_up_as_shipped_accepts_jobs(site, resources):
-    check_only_way_out(site(resources))
+def test_a_site_that_is_set_up_as_shipped_accepts_jobs(site):
+    check_only_way_out(site(json.loads(SHIPPED)))
+
+
+def test_only_a_simulated_site_may_let_a_job_name_trackers(site):
+    """They are its server's there."""
+    context = site(RESOURCES)
+    with pytest.raises(Refused, match="lets a job name more than"):
+        check_only_way_out(context)
+    context.set_prop(FLContextKey.SIMULATE_MODE, True, private=True, sticky=False)
+    check_only_way_out(context)
 
 
 GOOD = json.loads(SHIPPED)

@@ -19,6 +19,7 @@ from fedrlvr.flare.site.site_kit import (
     without_foreign_code,
     write_new,
 )
+from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.flare.workarounds import NoRemoteShell
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.settings_file import SettingsError, validate_settings
@@ -117,8 +118,8 @@ def test_a_provisioned_server_runs_our_controller_and_keeps_jobs_in_its_workspac
     (local / "resources.json.default").write_text(provisioned(flare, "server"))
     (local / "authorization.json.default").write_text(flare["default_authz"])
     resources = json.loads(server_kit(local)["resources.json"])
-    check_resources(resources | {"allow_log_streaming": False})
-    assert set(resources["class_allow_list"]) < JOB_CLASSES
+    check_resources(resources | {"allow_log_streaming": False, "class_allow_list": []})
+    assert set(resources["class_allow_list"]) < {*JOB_CLASSES, TRACKERS["tensorboard"]}
     (manager,) = (part for part in resources["components"] if part["id"] == "job_manager")
     assert manager["args"]["uri_root"] == f"{tmp_path}/server/jobs-storage"
     storage = resources["snapshot_persistor"]["args"]["storage"]["args"]

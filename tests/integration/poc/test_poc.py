@@ -74,7 +74,7 @@ def test_the_demo_in_one_command_ends_in_the_same_adapter_and_leaves_nothing_beh
     logs = [folder / "flare" / "fedrlvr" / "prod_00" / name / "local" / "fedrlvr-egress.jsonl" for name in NAMES]
     earlier = [log.read_bytes() if log.exists() else b"" for log in logs]
     with reached(lambda: processes_of(folder)) as ports:
-        code, out = poc_run("demo", *arguments, *settings(), "--seed", SEED)
+        code, out = poc_run("demo", *arguments, *settings(), "--seed", SEED, "--track", "tensorboard")
     assert code == 0, out
     assert ports == set()
     assert "labels dealt: site-1 A, C; site-2 B, D" in out
@@ -83,6 +83,7 @@ def test_the_demo_in_one_command_ends_in_the_same_adapter_and_leaves_nothing_beh
     result = folder.parent / f"demo-pubswap-seed{SEED}"
     assert json.loads((result / "summary.json").read_text())["finished"]
     assert adapter_of(result) == calm
+    assert sorted(path.name for path in (result / "tb_events").iterdir()) == NAMES
     for log, before in zip(logs, earlier, strict=True):
         assert log.read_bytes().startswith(before)  # what left the house is not forgotten over a start
         entries = list(EgressLog(log).entries())[before.count(b"\n") :]

@@ -22,6 +22,7 @@ import yaml
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.live_events import GrowingLog
 from fedrlvr.flare.site.site_kit import JOB_CLASSES
+from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.processes import MARK, die_with, end, end_marked, running, start
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Hear, RunFailed, claim, set_aside
@@ -32,7 +33,8 @@ from fedrlvr.site_config import SiteConfig
 POLL = 0.2  # seconds
 ENDING = 60.0  # seconds from the run's last event until FLARE must have ended; a worker saves its adapter meanwhile
 # As at a real site: a job may name only our classes, and logs are not sent to the server.
-RESOURCES = {"format_version": 2, "class_allow_list": sorted(JOB_CLASSES), "allow_log_streaming": False}
+CLASSES = sorted({*JOB_CLASSES, *TRACKERS.values()})
+RESOURCES = {"format_version": 2, "class_allow_list": CLASSES, "allow_log_streaming": False}
 # Makes the simulator apply `local/privacy.json` as a real site does.
 KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.flare.workarounds.SimulatedSite"}]}
 
@@ -40,8 +42,15 @@ KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.flar
 class Simulation:
     """One run under `folder`: `flare/` is FLARE's workspace, `flare.log` what it prints."""
 
-    def __init__(self, folder: Path, spec: RunSpec, sites: dict[str, SiteConfig], start_from: Path | None = None):
-        """A run that is resumed must have been under the same `folder`."""
+    def __init__(
+        self,
+        folder: Path,
+        spec: RunSpec,
+        sites: dict[str, SiteConfig],
+        start_from: Path | None = None,
+        track: str | None = None,
+    ):
+        """A run that is resumed must have been under the same `folder`. `track` is one of `TRACKERS`."""
         check_folder(folder)
         self.folder, self.spec = folder, spec
         self.flare = folder / "flare" / spec.job.name
@@ -52,7 +61,8 @@ class Simulation:
         self._claim = claim(folder)
         set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
         self._write_sites(sites)
-        job = {"sites": list(sites), "spec": spec.model_dump(mode="json"), "start_from": start_from and str(start_from)}
+        job = {"sites": list(sites), "spec": spec.model_dump(mode="json"), "track": track}
+        job["start_from"] = start_from and str(start_from)
         (folder / "job.json").write_text(json.dumps(job))
 
     def run(self, hear: Hear) -> None:
@@ -114,7 +124,10 @@ def main(folder: Path) -> None:
     sites, spec = inputs["sites"], RunSpec.model_validate(inputs["spec"])
     print(*Deadlines.of(spec.job).describe(), sep="\n", flush=True)
     where = SimEnv(clients=sites, num_threads=len(sites), workspace_root=str(folder / "flare"))
-    PubSwapRecipe(spec, inputs["start_from"]).execute(where)
+    recipe = PubSwapRecipe(spec, inputs["start_from"])
+    if inputs["track"]:
+        recipe.track(inputs["track"], folder)
+    recipe.execute(where)
 
 
 if __name__ == "__main__":

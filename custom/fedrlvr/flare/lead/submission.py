@@ -15,6 +15,7 @@ from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.lead.followed_job import POLL, FollowedJob, JobLost, download, is_alive, why_ended
 from fedrlvr.flare.lead.session import FlareSession, Unreachable, output_to
 from fedrlvr.flare.live_events import read_events
+from fedrlvr.flare.trackers import LEFT
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Hear, RunFailed, claim, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
@@ -32,8 +33,10 @@ class Submission:
         connect: Callable[[], Session],
         note: Callable[[str], None],
         start_from: Path | None = None,
+        track: str | None = None,
     ):
-        """`note` shows a line to the user. A run that is resumed must have been submitted from the same `folder`."""
+        """`note` shows a line to the user, and `track` is one of `TRACKERS`. A run that is resumed must have been
+        submitted from the same `folder`."""
         self.folder, self._job = folder, spec.job
         self.flare = folder / "flare"
         self._claim = claim(folder)
@@ -45,7 +48,7 @@ class Submission:
         self._note, self._session = note, FlareSession(connect, self.log_path, note)
         self._followed: FollowedJob | None = None
         self._over = False
-        self.job_folder = export_job(self.flare / "job", self.log_path, spec, start_from)
+        self.job_folder = export_job(self.flare / "job", self.log_path, spec, start_from, track)
 
     def run(self, hear: Hear) -> None:
         """As `Run`: submit the job and follow it. Raises Unreachable if the job continues out of the lead's reach."""
@@ -126,17 +129,25 @@ class Submission:
         if kept is not None:
             shutil.rmtree(self.server_folder, ignore_errors=True)
             shutil.move(kept, self.server_folder)
+            for tracked in (kept.parent / name for name in LEFT):
+                if tracked.exists():
+                    shutil.move(tracked, self.server_folder.parent / tracked.name)
         try:
             return read_events(self.server_folder / EVENTS_FILE, limited=False)
         except ValueError as error:
             raise RunFailed(f"the event log in the job's result cannot be read: {error}") from None
 
 
-def export_job(folder: Path, log: Path, spec: RunSpec, start_from: Path | None = None) -> Path:
+def export_job(
+    folder: Path, log: Path, spec: RunSpec, start_from: Path | None = None, track: str | None = None
+) -> Path:
     """Write the recipe's job under `folder`; its deadlines and FLARE's output go to `log`. Returns the job's folder."""
     from fedrlvr.flare.recipe import PubSwapRecipe  # FLARE's recipes read the program's own arguments when imported
 
     with output_to(log):
         print(*Deadlines.of(spec.job).describe(), sep="\n")
-        PubSwapRecipe(spec, start_from and str(start_from)).export(str(folder))
+        recipe = PubSwapRecipe(spec, start_from and str(start_from))
+        if track:
+            recipe.track(track)
+        recipe.export(str(folder))
     return folder / spec.job.name

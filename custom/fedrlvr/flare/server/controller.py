@@ -13,6 +13,7 @@ from nvflare.fuel.utils import fobs
 from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.doorbell import ring
 from fedrlvr.flare.live_events import serve_events
+from fedrlvr.flare.server.tracking import Tracking
 from fedrlvr.flare.server.transport import FlareTransport
 from fedrlvr.flare.workarounds import hear_of_late_answers
 from fedrlvr.protocol.run_spec import RunSpec
@@ -64,7 +65,7 @@ class PubSwapController(Controller):
         deadlines = Deadlines.of(self._spec.job)
         start_from = Path(self.start_from) if self.start_from else None
         where = self._folder, lambda: runs_folder(root), self._transport
-        self._server = Server(self._spec, *where, deadlines, start_from=start_from)
+        self._server = Server(self._spec, *where, deadlines, Tracking(fl_ctx).hear, start_from=start_from)
         try:
             self._server.run()
         except RunFailed as failed:

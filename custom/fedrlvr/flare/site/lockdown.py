@@ -1,5 +1,6 @@
 """FLARE's other ways out of a site. Before a job runs, this checks that those which a job could use are closed."""
 
+from collections.abc import Set
 from pathlib import Path
 
 from nvflare.apis.fl_constant import FilterKey, FLContextKey
@@ -10,6 +11,7 @@ from nvflare.security.security import COMMAND_CATEGORIES
 
 from fedrlvr.flare.site.gate import SiteGate
 from fedrlvr.flare.site.site_kit import JOB_CLASSES
+from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.json_text import from_json
 from fedrlvr.protocol.refused import Refused
 
@@ -22,18 +24,21 @@ def check_only_way_out(fl_ctx: FLContext) -> None:
     scope = fl_ctx.get_prop(FLContextKey.SCOPE_OBJECT)
     if scope is None or not any(isinstance(f, SiteGate) for f in scope.task_result_filters[FilterKey.OUT]):
         raise _refused("its privacy.json does not switch SiteGate on")
-    check_resources(read_local(Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()), "resources.json"))
+    resources = read_local(Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()), "resources.json")
+    # The simulator has one file for its sites and its server, which may have a tracker.
+    simulated = fl_ctx.get_prop(FLContextKey.SIMULATE_MODE, False)
+    check_resources(resources, JOB_CLASSES | set(TRACKERS.values()) if simulated else JOB_CLASSES)
     if is_log_streaming_allowed(fl_ctx):
         raise _refused(STREAMING)
 
 
-def check_resources(resources: object) -> None:
-    """Raises Refused if a site's `resources.json` lets a job do too much."""
+def check_resources(resources: object, classes: Set[str] = JOB_CLASSES) -> None:
+    """Raises Refused if a site's `resources.json` lets a job do too much, such as name other `classes`."""
     if not isinstance(resources, dict):
         raise _refused("its resources.json is not a mapping")
     allowed = resources.get("class_allow_list")
-    if not isinstance(allowed, list) or not set(allowed) <= JOB_CLASSES:
-        raise _refused(f"its resources.json lets a job name more than class_allow_list: {sorted(JOB_CLASSES)}")
+    if not isinstance(allowed, list) or not set(allowed) <= classes:
+        raise _refused(f"its resources.json lets a job name more than class_allow_list: {sorted(classes)}")
     if resources.get("class_list_enforcement_mode", "enforce") != "enforce":
         raise _refused("its resources.json has class_list_enforcement_mode other than enforce")
     if resources.get("allow_log_streaming") is not False:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import yaml
 
+from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.shipped import template
 
 SITE_FILE = "fedrlvr.yaml"
-SERVER_CLASSES = ["fedrlvr.flare.server.controller.PubSwapController"]
+# A tracker that only writes files. Others send what they get elsewhere: whoever keeps the server may add them.
+SERVER_CLASSES = ["fedrlvr.flare.server.controller.PubSwapController", TRACKERS["tensorboard"]]
 # FLARE calls every class or function that a job names if it is listed, and FLARE's own list has workflows that send
 # results from site to site without the filters of results. A job of ours needs only these.
 JOB_CLASSES = {"fedrlvr.flare.site.executor.SiteExecutor", "fedrlvr.flare.server.controller.PubSwapController"}
