@@ -7,7 +7,7 @@ any transport. It keeps no random state and no cursor, as every draw comes from 
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -85,6 +85,8 @@ class Trainer:
     propose_from: str = "local"
     draws_key: str = ""
     too_long: Mapping[str, int] = field(default_factory=dict)
+    # Gets the segment, and the groups before and after the swap.
+    listen: Callable[[int, Sequence[Group], Sequence[Group]], None] = lambda segment, before, after: None
 
     def __post_init__(self):
         self.engine, self.method = self.step.engine, METHODS[self.job.method]
@@ -273,6 +275,7 @@ class Trainer:
     def _public_step(self, segment: Segment, received: dict, groups: list[Group], entropy: float) -> StepRecord:
         began = time.perf_counter()
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
+        self.listen(segment.index, groups, mixed)
         metrics = rollout_metrics(groups, entropy, self.job.grpo) | swap_metrics(groups, mixed) | received
         rates = self._rates.of_batch(segment.index, segment.private_steps)
         if self._adaptive:

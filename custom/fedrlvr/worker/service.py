@@ -48,7 +48,7 @@ class Service:
         self._checkpoints.claim()
         self._log = CompletionLog(config.state_dir / COMPLETIONS, config.completion_log_mb * 2**20)
         if ranks.rank == 0 and config.completion_log_mb:
-            self.trainer.rollouts.listen = self._log.write
+            self.trainer.rollouts.listen, self.trainer.listen = self._log.write, self._log.write_swaps
         if setup.recover:
             self._recovery.recover()
         else:
