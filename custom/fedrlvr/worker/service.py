@@ -8,12 +8,12 @@ import torch
 from fedrlvr.algorithms.lora import adapter_spec
 from fedrlvr.algorithms.methods import asks_findings
 from fedrlvr.learning.build import build_trainer
-from fedrlvr.learning.evaluation import COMPLETIONS
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.answers import Answer, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import SiteScores, StepRecord
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.run import run_identity
+from fedrlvr.site_config import COMPLETIONS
 from fedrlvr.types import Adapter
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
 from fedrlvr.worker.completion_log import CompletionLog
