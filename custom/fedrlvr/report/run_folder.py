@@ -29,7 +29,7 @@ INCOMPLETE = 3  # exit code
 def report(events: list[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Screen) -> int:
     """Write the adapter, then metrics, summary, picture and page into the run's folder, print the table, and say where
     all of it is. What cannot be done is one line on stderr and costs nothing that came before it. Returns the run's
-    exit code: INCOMPLETE where something could not be done, NOTHING_LEARNT where no site has learnt anything, else 0."""
+    exit code: INCOMPLETE where something could not be done, NOTHING_LEARNT where no site has learnt, else 0."""
     folder, code = prepared.folder, 0
     try:
         adapters = _final_adapters(server_folder, prepared)

@@ -52,8 +52,8 @@ class Curve:
     marks: Points = field(default_factory=list)
 
 
-def chart(title: str, curves: Sequence[Curve], segments: int, shares: bool = True) -> Chart | None:
-    """None where there is no point to draw. With `shares` the axis is 0 to 1."""
+def chart(title: str, curves: Sequence[Curve], segments: int, shares: bool = True, told: bool = True) -> Chart | None:
+    """None where there is no point to draw. With `shares` the axis is 0 to 1; with `told` marks have their number."""
     values = [y for curve in curves for _, y in (*curve.points, *curve.marks)]
     if not values:
         return None
@@ -71,7 +71,7 @@ def chart(title: str, curves: Sequence[Curve], segments: int, shares: bool = Tru
             " ".join("{},{}".format(*at(point)) for point in thinned(curve.points)),
             curve.colour,
             curve.strong,
-            tuple((*at(point), f"{point[1]:.2f}") for point in curve.marks),
+            tuple((*at(point), f"{point[1]:.2f}" if told else "") for point in curve.marks),
         )
         for curve in curves
     )
@@ -170,4 +170,7 @@ def compared_chart(runs: Mapping[str, tuple[Sequence[dict], dict]]) -> Chart | N
     for name, (events, summary) in runs.items():
         *_, mean, averaged = pass_curves(events, summary)
         curves.append(Curve(name, mean.points, colours[name], strong=True, marks=averaged.marks))
-    return chart("pass@1: mean of the sites, and after averaging", curves, max(s["segments"] for _, s in runs.values()))
+    segments = max(summary["segments"] for _, summary in runs.values())
+    return chart(
+        "pass@1: mean of the sites, and after averaging", curves, segments, told=False
+    )  # numbers would overlap

@@ -133,7 +133,7 @@ def page_of(files: RunFiles) -> Page:
 
 def state_in_words(events: Sequence[dict], summary: dict) -> str:
     if summary["finished"]:
-        return "finished"
+        return f"finished in {summary['seconds']['wall']:,.0f} s"
     stopped = next((event for event in reversed(events) if event["event"] == "stopped"), None)
     done = sum(event["event"] == "round" for event in events)
     where = f"{done} of {summary['rounds']} rounds are done"
@@ -157,7 +157,8 @@ def headlines(summary: dict) -> list[Headline]:
         more = f"{swap['rescued_groups']:,} of {swap['all_wrong_groups']:,} groups without a right answer got one"
         told.append(Headline(f"{swap['fraction']:.0%}", "of public completions were swapped", more))
     sent = sum(sum(ways.values()) for ways in summary["bytes"].values())
-    more = ", ".join(f"{name} {tables.size(sum(ways.values()))}" for name, ways in summary["bytes"].items())
+    adapters, answers = (tables.size(sum(summary["bytes"][name].values())) for name in ("adapter", "responses"))
+    more = f"adapters {adapters}, answers {answers}"
     return [*told, Headline(tables.size(sent), "sent, both ways", more)]
 
 

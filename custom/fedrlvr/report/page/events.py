@@ -199,19 +199,18 @@ def read_log(path: Path) -> Log:
 
 
 def checked(value: object) -> dict:
-    """The same event. Raises ValueError, which quotes no value, where it is none."""
+    """The same event, without fields that are null. Raises ValueError, which quotes no value, where it is none."""
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
         raise ValueError("not an event")
     if value["event"] not in KINDS:
         raise ValueError("an event of another kind")
     try:
-        _FORM.validate_python(value)
+        return _FORM.validate_python(value).model_dump(exclude_unset=True, exclude_none=True)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part)[:80] for part in first["loc"][1:] if part != "[key]")
         reason = first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{value['event']}{', ' if field else ''}{field}: {reason}") from None
-    return value
 
 
 def log_of(folder: Path) -> Path:

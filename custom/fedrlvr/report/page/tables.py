@@ -21,11 +21,11 @@ SENT = {  # in which events payloads are counted, and what they are
 
 
 def score_in_words(score: dict | None) -> str:
-    """pass@1 with Wilson's interval, problems as draws; a dash where nothing was measured."""
+    """pass@1 with Wilson's interval, problems as draws, which may stand below it; a dash where nothing was measured."""
     if not score:
         return "-"
     low, high = wilson_interval(score["pass@1"], score["problems"])
-    return f"{score['pass@1']:.3f} ({low:.2f}-{high:.2f})"
+    return f"{score['pass@1']:.3f}\n({low:.2f}-{high:.2f})"
 
 
 def score_table(summary: dict) -> Table:
