@@ -36,7 +36,7 @@ def test_rewards_beyond_0_and_1_have_an_axis_of_their_own():
 
 
 def test_a_point_beyond_the_planned_segments_is_in_the_picture():
-    assert chart("x", [Curve("a", [(8, 1.0)])], 4).lines[0].path == "350.0,12.0"
+    assert chart("x", [Curve("a", [(8, 1.0)])], 4).lines[0].path == "350.0,12.0 350.0,12.0"
 
 
 @pytest.mark.parametrize(

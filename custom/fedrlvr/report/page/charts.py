@@ -68,7 +68,7 @@ def chart(title: str, curves: Sequence[Curve], segments: int, shares: bool = Tru
     lines = (
         Line(
             curve.name,
-            " ".join("{},{}".format(*at(point)) for point in thinned(curve.points)),
+            _path([at(point) for point in thinned(curve.points)]),
             curve.colour,
             curve.strong,
             tuple((*at(point), f"{point[1]:.2f}" if told else "") for point in curve.marks),
@@ -78,6 +78,11 @@ def chart(title: str, curves: Sequence[Curve], segments: int, shares: bool = Tru
     x_ticks = tuple((at((x, 0))[0], f"{x:g}") for x in round_numbers(last))
     y_ticks = tuple((at((0, y))[1], f"{y:.3g}") for y in (low + part / 4 * (high - low) for part in range(5)))
     return Chart(title, tuple(lines), x_ticks, y_ticks)
+
+
+def _path(places: Points) -> str:
+    """A single point is a line of no length, which is drawn as a dot."""
+    return " ".join(f"{x},{y}" for x, y in (places * 2 if len(places) == 1 else places))
 
 
 def round_numbers(last: float) -> list[int]:

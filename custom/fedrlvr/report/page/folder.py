@@ -110,15 +110,23 @@ def _said(error: Exception) -> str:
 
 
 def _prepared(folder: Path) -> PreparedRun:
-    values = from_json((folder / RUN_FILE).read_bytes())
-    if not isinstance(values, dict):
-        raise ValueError(f"{RUN_FILE}: expected an object")
+    values = _object(folder / RUN_FILE)
     return validate_settings(PreparedRun, values | {"folder": folder.resolve()}, RUN_FILE)
+
+
+def _object(path: Path) -> dict:
+    try:
+        value = from_json(path.read_bytes())
+    except JsonError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name}: expected an object")
+    return value
 
 
 def _left(folder: Path) -> Left:
     try:
-        return Left.model_validate(from_json((folder / SUMMARY).read_bytes()))
+        return Left.model_validate(_object(folder / SUMMARY))
     except ValidationError:
         raise ValueError(f"{SUMMARY}: not the summary of a run of this version") from None
 
