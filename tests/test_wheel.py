@@ -45,8 +45,11 @@ def test_it_holds_every_module_and_every_template_and_nothing_else(wheel):
     package = ROOT / "custom" / "fedrlvr"
     modules = {path.relative_to(package.parent).as_posix() for path in package.rglob("*.py")}
     shipped = {f"fedrlvr/templates/{path.name}" for path in TEMPLATES}
-    assert len(shipped) == 8
-    assert {name for name in names(wheel) if ".dist-info/" not in name} == modules | shipped
+    pages = {
+        path.relative_to(package.parent).as_posix() for kind in ("html", "css") for path in package.rglob(f"*.{kind}")
+    }
+    assert (len(shipped), len(pages)) == (8, 5)
+    assert {name for name in names(wheel) if ".dist-info/" not in name} == modules | shipped | pages
 
 
 def test_its_templates_are_the_files_that_people_read(wheel):

@@ -22,7 +22,11 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise ValueError(f"--out {out}: expected a file in a folder that is there, such as report.html")
-    from fedrlvr.report.page.write import write_page  # takes seconds
+    from fedrlvr.report.page.events import log_of
+
+    for folder in (arguments.run, *arguments.compare):
+        log_of(folder)  # before what takes seconds to load
+    from fedrlvr.report.page.write import write_page
 
     print(write_page(arguments.run, out, arguments.compare))
     return 0

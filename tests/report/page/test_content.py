@@ -55,9 +55,19 @@ def test_the_state_of_a_run(events):
 def test_where_the_time_went(events):
     """A site worked (4 + 2) / 2 s of the 6 s in which tasks were out, of 8 s in all."""
     page = of(events)
-    assert page.time == [("a site at work", 3, 3 / 8), ("waiting", 3, 3 / 8), ("starting and stopping", 2, 2 / 8)]
+    assert page.time == [
+        (0, "a site at work", 3, 3 / 8),
+        (1, "waiting", 3, 3 / 8),
+        (2, "starting and stopping", 2, 2 / 8),
+    ]
     assert page.site_seconds.rows == (("north", "4.0"), ("south", "2.0"))
     assert (of(events[:-1]).time, of(events[:-1]).site_seconds) == ([], None)
+    silent = of([*events[:-1], events[-1] | {"site_seconds": {"north": 0.0}}])
+    assert silent.site_seconds is None
+    assert [part[:3] for part in silent.time] == [
+        (1, "waiting for sites that do not report how long they worked", 6),
+        (2, "starting and stopping", 2),
+    ]
 
 
 def test_the_server_counted_bytes(events):

@@ -94,6 +94,7 @@ def changed(event: dict, path: tuple, value: object) -> dict:
     return new
 
 
+@pytest.mark.slow
 def test_whatever_one_value_is_changed_to_there_is_a_page_or_an_error_in_words(folder, events):
     """An event of each kind, each of its fields, each odd value."""
     tried = refused = 0

@@ -1,6 +1,7 @@
 """The page as HTML: of a real run, of a hostile one, and of folders that hold no whole run."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -91,28 +92,23 @@ def test_a_template_cannot_forget_to_escape(tmp_path):
 
 @pytest.fixture
 def real(tmp_path, small_job, site_files):
-    """real(**changes of the job) -> a run's folder and its events."""
+    """real(name, adapters, **changes of the job) -> the folder of a run in this process, as a job leaves it, and the
+    run's events. `adapters` are rules of the first site, which also offers one answer at a time; the other has none."""
 
-    def make(name: str = "run", **changes):
+    def make(name: str = "run", adapters: dict | None = None, **changes):
         _, sites = site_files({"site-1": ("A",), "site-2": ("B",)})
         folder = tmp_path / name
-        (folder / "data").mkdir(parents=True)
-        for path in (tmp_path / "data").iterdir():
-            (folder / "data" / path.name).write_bytes(path.read_bytes())
-        placed = {}
-        for site, config in sites.items():
-            config = config.model_copy(update={"state_dir": folder / "sites" / site})
-            if site == "site-1":
-                policy = config.state_dir / "policy.yaml"
-                SitePolicy(log="egress.jsonl", ledger="ledger.jsonl", responses={"max_per_step": 1}).write(policy)
-                config = config.model_copy(update={"policy": policy})
-            placed[site] = config
+        shutil.copytree(tmp_path / "data", folder / "data")
+        places = {site: {"state_dir": folder / "sites" / site} for site in sites}
+        policy = places["site-1"]["policy"] = folder / "sites" / "site-1" / "policy.yaml"
+        rules = {"adapters": adapters or {}, "responses": {"max_per_step": 1}}
+        SitePolicy(log="egress.jsonl", ledger="ledger.jsonl", **rules).write(policy)
+        sites = {site: config.model_copy(update=places[site]) for site, config in sites.items()}
         two = {"federation__rounds": 2, "federation__segments_per_round": 2, "federation__min_sites": 2}
-        spec = spec_of(small_job(**two | changes), placed)
-        events, local = run_here(folder, spec, placed)
-        prepared = PreparedRun(folder=folder, spec=spec, base_model="m", sites=placed, environment="local")
-        prepared.save()
-        (folder / "metrics.jsonl").write_bytes((local.server_folder / "metrics.jsonl").read_bytes())
+        spec = spec_of(small_job(**two | changes), sites)
+        events, local = run_here(folder, spec, sites)
+        PreparedRun(folder=folder, spec=spec, base_model="m", sites=sites, environment="local").save()
+        shutil.copy(local.server_folder / "metrics.jsonl", folder)
         about = {"job": spec.job.model_dump(mode="json"), "base_model": None, "test_sha256": spec.test_sha256}
         (folder / "summary.json").write_text(json.dumps(summarise(events, 3.0) | about))
         return folder, events
@@ -135,6 +131,13 @@ def test_the_page_of_a_real_run(real):
     assert "max_completion_length" in told
     assert "torch" in told
     assert "Not all could be read" not in told
+
+
+def test_what_a_site_spent_of_its_budget_is_told(real):
+    folder, _ = real(adapters={"clip_norm": 1.0, "noise_multiplier": 2.0, "max_epsilon": 40.0})
+    told = seen(write_page(folder)).text
+    assert "site-1: tiny: epsilon " in told
+    assert " of 40 at delta 1e-05" in told
 
 
 def test_a_run_folder_that_was_moved_has_the_same_page(real, tmp_path):

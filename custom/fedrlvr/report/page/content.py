@@ -43,8 +43,9 @@ class Headline(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of the whole time; `share` of it, 0 to 1."""
+    """A part of the whole time; `share` of it, 0 to 1. `tone` is the number of its colour."""
 
+    tone: int
     name: str
     seconds: float
     share: float
@@ -239,17 +240,19 @@ def leaving(files: RunFiles, summary: dict) -> Leaving:
 def time_parts(summary: dict) -> list[Part]:
     """Of a run that finished; else it is not known how long the server waited for sites."""
     seconds = summary["seconds"]
-    names = {"compute": "a site at work", "waiting": "waiting", "start_and_stop": "starting and stopping"}
+    waiting = "waiting" if seconds["compute"] else "waiting for sites that do not report how long they worked"
+    names = {"compute": "a site at work", "waiting": waiting, "start_and_stop": "starting and stopping"}
     parts = {name: max(0.0, seconds[key]) for key, name in names.items()}
     whole = sum(parts.values())
     if not summary["finished"] or not whole:
         return []
-    return [Part(name, value, value / whole) for name, value in parts.items()]
+    told = enumerate(parts.items())
+    return [Part(tone, name, value, value / whole) for tone, (name, value) in told if value]
 
 
 def _site_seconds(events: Sequence[dict]) -> Table | None:
     end = next((event for event in reversed(events) if event["event"] == "end"), {})
-    told = tuple((site, f"{seconds:,.1f}") for site, seconds in end.get("site_seconds", {}).items())
+    told = tuple((site, f"{seconds:,.1f}") for site, seconds in end.get("site_seconds", {}).items() if seconds)
     return Table(("site", "seconds at work"), told) if told else None
 
 
