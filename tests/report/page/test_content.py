@@ -52,6 +52,18 @@ def test_the_state_of_a_run(events):
     assert (only.headlines[0].name, only.charts, only.matrices, only.scores.rows) == ("sent, both ways", [], [], ())
 
 
+def test_without_averaging_the_problems_of_all_sites_count_once(events):
+    """Both sites were measured on the same four problems, and 4 of these 8 scores are right."""
+    alone = [event | {"method": "local"} if event["event"] == "start" else event for event in events]
+    final = of(alone).headlines[1]
+    assert final == (
+        "0.500",
+        "pass@1 of the sites' own adapters, at the end",
+        "95%: 0.15 to 0.85, 4 problems, 4 samples each",
+    )
+    assert of(alone[:-1]).headlines[1].name == "pass@1 of the sites' own adapters, measured last"
+
+
 def test_where_the_time_went(events):
     """A site worked (4 + 2) / 2 s of the 6 s in which tasks were out, of 8 s in all."""
     page = of(events)

@@ -15,7 +15,7 @@ from fedrlvr.report.page import tables
 from fedrlvr.report.page.charts import Chart, run_charts, site_colours
 from fedrlvr.report.page.folder import RunFiles
 from fedrlvr.report.page.swaps import NO_LABEL, Example, Helped, examples, label_of, sent_answers, swapped_in
-from fedrlvr.report.summary import summarise
+from fedrlvr.report.summary import evaluations, summarise
 from fedrlvr.report.table import doubt_in_words
 
 MOST_TEXT = 2000  # characters of a question or a completion
@@ -103,7 +103,9 @@ class Page:
 
 def page_of(files: RunFiles) -> Page:
     events = files.log.events
-    summary = summarise(events, files.left.seconds.wall if files.left else events[-1].get("time", 0.0))
+    summary = _with_true_counts(
+        summarise(events, files.left.seconds.wall if files.left else events[-1].get("time", 0.0)), events
+    )
     spec = files.prepared.spec if files.prepared else None
     return Page(
         name=files.name,
@@ -130,6 +132,16 @@ def page_of(files: RunFiles) -> Page:
         versions=tables.version_table(files.left.versions) if files.left else None,
         summary=summary,
     )
+
+
+def _with_true_counts(summary: dict, events: Sequence[dict]) -> dict:
+    """Without averaging, the final scores are those of all sites' own adapters on the same problems, which count once:
+    an interval must not look as if there were more."""
+    if METHODS[summary["method"]].average or not summary["final"]:
+        return summary
+    sites = len(evaluations(events, "local")[-1]["scores"])
+    test = {label: one | {"problems": one["problems"] / sites} for label, one in summary["final"]["test"].items()}
+    return summary | {"final": summary["final"] | {"test": test}}
 
 
 def state_in_words(events: Sequence[dict], summary: dict) -> str:
@@ -165,7 +177,7 @@ def headlines(summary: dict) -> list[Headline]:
 
 def _what_is_final(summary: dict) -> str:
     if not METHODS[summary["method"]].average:
-        return "pass@1 of the sites' own adapters at the end"
+        return f"pass@1 of the sites' own adapters, {'at the end' if summary['finished'] else 'measured last'}"
     last = summary["after_averaging"][-1]["round"] + 1 if summary["after_averaging"] else 0
     return "pass@1 at the end" if last == summary["rounds"] else f"pass@1 after round {last} of {summary['rounds']}"
 

@@ -39,8 +39,8 @@ def score_table(summary: dict) -> Table:
     for site in held:
         rows.append((f"{site}, held out", base.get("heldout", {}).get(site), final.get("heldout", {}).get(site)))
     return Table(
-        ("measured on", "problems", "base", "final"),
-        tuple((name, _problems(one or other), score_in_words(one), score_in_words(other)) for name, one, other in rows),
+        ("measured on", "base", "final", "problems"),
+        tuple((name, score_in_words(one), score_in_words(other), _problems(one or other)) for name, one, other in rows),
     )
 
 
