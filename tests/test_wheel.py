@@ -52,7 +52,11 @@ def test_it_holds_every_module_and_every_preset_and_site_file_and_nothing_else(w
     modules = {path.relative_to(package.parent).as_posix() for path in package.rglob("*.py")}
     shipped = set(map(in_wheel, SHIPPED))
     assert {"demo.yaml", "zero0.json", "sealed.yaml", "constraints.txt"} <= {path.name for path in SHIPPED}
-    assert {name for name in names(wheel) if ".dist-info/" not in name} == modules | shipped
+    pages = {
+        path.relative_to(package.parent).as_posix() for kind in ("html", "css") for path in package.rglob(f"*.{kind}")
+    }
+    assert len(pages) == 5
+    assert {name for name in names(wheel) if ".dist-info/" not in name} == modules | shipped | pages
 
 
 def test_its_files_are_those_that_people_read(wheel):

@@ -18,6 +18,7 @@ COMMANDS = {
     "score": "score completions with a task's verifier",
     "egress": "show what has left this site, or would leave it",
     "evaluate": "measure pass@k of a model, with or without an adapter",
+    "report": "write one page of a run, alone or beside other runs",
     "settings": "print every setting with its type, default and meaning",
 }
 

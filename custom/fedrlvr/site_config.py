@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fedrlvr.config import Settings
 
+COMPLETIONS = "completions.jsonl"  # what a model wrote, in a site's `state_dir` or beside an evaluation
+
 
 class VllmSettings(Settings):
     """A vLLM server. Either the worker starts its own, with `python`, or somebody else runs it, at `url`. It gets the

@@ -40,6 +40,7 @@ def pubswap(run_demo, clinical) -> Path:
     code, out, err = run_demo("--env", "local", "--seed", "1", "--policy", clinical)
     assert code == 0, err
     assert "test, type A" in out
+    assert out.splitlines()[-1].split() == ["report.html:", str(folder_of(out) / "report.html")]
     return folder_of(out)
 
 
@@ -63,6 +64,11 @@ def test_a_run_leaves_its_report(pubswap):
     assert math.isclose(seconds["wall"], seconds["compute"] + seconds["waiting"] + seconds["start_and_stop"])
     assert summary["versions"]["deepspeed"]
     assert (folder / "pass_at_1.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text()
+    events = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    swapped = sum(event.get("swap/completions", 0) for event in events)
+    assert f"{swapped:,.0f} of the {swapped:,.0f} swaps" in page
+    assert "own egress logs, verified" in page
     assert (folder / "local.log").exists()
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.conftest import processes_of
 from tests.runs import of, run_here, spec_of
 
-from fedrlvr.learning.trainer import SiteProgress
+from fedrlvr.learning.trainer_state import SiteProgress
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.worker.supervisor import Supervisor
 

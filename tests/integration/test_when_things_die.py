@@ -46,6 +46,7 @@ def test_a_run_killed_half_way_leaves_no_process(demo, workspace, sent, seed):
         assert process.returncode == 130
         assert json.loads((folder / "summary.json").read_text())["finished"] is False
         assert (folder / "pass_at_1.png").exists()
+        assert "not finished: no event says that it ended" in (folder / "report.html").read_text()
 
 
 @pytest.fixture

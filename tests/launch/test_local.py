@@ -48,6 +48,26 @@ def test_a_run_leaves_adapters_events_and_its_workers_adapters(small_job, sites,
     assert "site-1" in json.dumps(events[-1]["site_seconds"])
 
 
+def test_events_tell_what_was_exchanged_and_the_sites_logs_whose_answers_took_a_place(small_job, sites, tmp_path):
+    """Each site's problems have labels of its own, so it solves those and gets answers to the other's."""
+    events, _ = run_here(tmp_path / "run", spec_of(small_job(**TWO_ROUNDS), sites), sites)
+    for event in of(events, "exchange"):
+        assert sum(sum(problems.values()) for problems in event["offers"].values()) == event["offered"]
+        assert event["pools"].keys() == {"site-1", "site-2"}
+        assert all(set(senders) <= SITES.keys() - {receiver} for receiver, senders in event["pools"].items())
+    for site, config in sites.items():
+        written = map(json.loads, (config.state_dir / "completions.jsonl").read_text().splitlines())
+        swaps = [line for line in written if "origin" in line]
+        counted = {
+            e["segment"]: e["swap/completions"]
+            for e in of(events, "step")
+            if (e["site"], e["kind"]) == (site, "public")
+        }
+        assert sum(counted.values()) > 0
+        assert counted == {segment: sum(line["segment"] == segment for line in swaps) for segment in counted}
+        assert all(line["origin"] != site and line["reward"] == 1 > line["instead_of"]["reward"] for line in swaps)
+
+
 def test_the_same_seed_ends_in_the_same_bytes_and_another_does_not(small_job, site_files, tmp_path):
     _, sites = site_files(SITES)
     runs = [

@@ -23,7 +23,7 @@ def run(method, seed, value, finished=True, sites=4, base_model="m", **groups):
 
 
 def compared(*runs) -> list[str]:
-    return comparison({f"run-{number}": one for number, one in enumerate(runs)}).splitlines()
+    return comparison({f"run-{number}": one for number, one in enumerate(runs)}).markdown().splitlines()
 
 
 def test_differences_are_paired_by_seed():

@@ -64,15 +64,17 @@ def test_a_run_with_any_label_is_reported_to_the_end(reported, label):
     assert (done, said) == (True, "")
     assert f"test, type {label} " in shown
     assert f"adapter:  {reported.folder / 'adapter'}\n" in shown
+    assert shown.splitlines()[-1].split() == ["report.html:", f"{reported.folder / 'report.html'}"]
     assert saved(reported.folder)
     assert {path.name for path in reported.folder.iterdir()} == {
-        "adapter", "metrics.jsonl", "summary.json", "pass_at_1.png"
+        "adapter", "metrics.jsonl", "summary.json", "pass_at_1.png", "report.html"
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("part", "left"),
     [
+        ("write_page", {"adapter", "metrics.jsonl", "summary.json", "pass_at_1.png", "report.log"}),
         ("draw_run", {"adapter", "metrics.jsonl", "summary.json", "report.log"}),
         ("print_summary", {"adapter", "metrics.jsonl", "summary.json", "report.log"}),
         ("summarise", {"adapter", "metrics.jsonl", "report.log"}),
@@ -80,7 +82,7 @@ def test_a_run_with_any_label_is_reported_to_the_end(reported, label):
 )
 @pytest.mark.parametrize("error", [RuntimeError("\x1b[2J[/x]\nerror: none"), KeyboardInterrupt()])
 def test_whatever_fails_in_the_report_the_adapter_is_there_and_named(reported, monkeypatch, part, left, error):
-    def fails(*given):
+    def fails(*given, **named):
         raise error
 
     monkeypatch.setattr(run_folder, part, fails)

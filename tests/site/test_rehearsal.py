@@ -7,13 +7,13 @@ import pytest
 import torch
 from tests.runs import spec_of
 
-from fedrlvr.learning.evaluation import COMPLETIONS
 from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer
 from fedrlvr.protocol.records import StepRecord
 from fedrlvr.site import rehearsal, trial
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.rehearsal import rehearse
 from fedrlvr.site.trial import TrialFailed
+from fedrlvr.site_config import COMPLETIONS
 from fedrlvr.worker.setup import Ready, SetUp
 from fedrlvr.worker.supervisor import Supervisor
 

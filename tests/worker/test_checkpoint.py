@@ -13,7 +13,7 @@ import torch
 from tests.tensors import same
 
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.trainer import SiteProgress, TrainerState
+from fedrlvr.learning.trainer_state import SiteProgress, TrainerState
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.sealed_folder import check_seal, sealed_folders
 from fedrlvr.worker.checkpoint import KEPT_NEWEST, KEPT_ROUNDS, NotThere, SiteCheckpoints
@@ -184,7 +184,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_earlier_ones_and_no_litter(check
         from pathlib import Path
         import torch
         from fedrlvr.learning.ranks import Ranks
-        from fedrlvr.learning.trainer import SiteProgress, TrainerState
+        from fedrlvr.learning.trainer_state import SiteProgress, TrainerState
         from fedrlvr.worker.checkpoint import SiteCheckpoints
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -1,6 +1,7 @@
 """What a site's people can read of what their model writes, and nobody else."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -84,3 +85,15 @@ def test_a_worker_logs_what_it_samples_unless_the_site_says_no(set_up, job, requ
         assert {(line["task"], line["round"], line["segment"], line["run"]) for line in found} == {
             ("train", 0, 0, setup.spec.run)
         }
+
+
+def test_a_swap_has_the_answer_whose_it_is_and_what_stood_in_its_place(tmp_path):
+    log = CompletionLog(tmp_path / "completions.jsonl", 2**20)
+    log.place = {"round": 2, "segment": 7, "task": "train"}
+    theirs = Completion((1,), None, "\\boxed{4}", 1.0, reason="exact", origin="south", problem=GROUP.problem)
+    after = replace(GROUP, completions=(GROUP.completions[0], theirs))
+    log.write_swaps(6, [GROUP, GROUP], [GROUP, after])
+    own = {"problem_id": "p1", "text": "2", "reward": 0.0, "reason": "no box", "truncated": True}
+    swap = {"problem_id": "p1", "text": "\\boxed{4}", "reward": 1.0, "reason": "exact", "truncated": False}
+    place = {"round": 2, "segment": 6, "task": "train"}
+    assert lines(log.path) == [place | swap | {"origin": "south", "instead_of": own}]

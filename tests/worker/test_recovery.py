@@ -8,7 +8,7 @@ from tests.tensors import same
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.algorithms.methods import asks_logprobs, asks_shares
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.trainer import SiteProgress
+from fedrlvr.learning.trainer_state import SiteProgress
 from fedrlvr.protocol.records import Segment
 from fedrlvr.worker.checkpoint import NotThere
 from fedrlvr.worker.service import Service

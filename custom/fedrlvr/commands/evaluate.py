@@ -18,7 +18,7 @@ from fedrlvr.config import GrpoSettings, PromptSettings, Settings, VerifierSetti
 from fedrlvr.data.problems import manifest_hash, read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.learning.build import choose_device
-from fedrlvr.learning.evaluation import COMPLETIONS, CompletionsFile, ResultsFile, measure, result_of
+from fedrlvr.learning.evaluation import CompletionsFile, ResultsFile, measure, result_of
 from fedrlvr.learning.finite import NotFinite
 from fedrlvr.learning.model import DTYPES, Policy, load_trained
 from fedrlvr.learning.prompt_length import check_prompts, count_too_long, in_words, prompt_limit
@@ -29,7 +29,7 @@ from fedrlvr.report.screen import Screen
 from fedrlvr.report.table import print_scores
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site.fingerprint import weights_fingerprint
-from fedrlvr.site_config import LocalModel
+from fedrlvr.site_config import COMPLETIONS, LocalModel
 from fedrlvr.tasks import Task, task_named
 
 PARTS = 4  # as many completions as fit into memory so many times are sampled before results are written: the last rows

@@ -48,13 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _followed(arguments: argparse.Namespace, say: Callable[[str], None]) -> tuple[Callable[[Hear], None], Callable]:
     """What follows the run, and what tells what its workers do."""
+    from fedrlvr.flare.lead.followed_job import watch_job
     from fedrlvr.flare.lead.session import open_kit
     from fedrlvr.launch import watching
     from fedrlvr.launch.prepared_run import read_run
 
     if arguments.kit is not None:
         connect = open_kit(arguments.kit)
-        return lambda hear: watching.watch_job(arguments.target, connect, hear, say), dict
+        return lambda hear: watch_job(arguments.target, connect, hear, say), dict
     prepared = read_run(Path(arguments.target))
     if prepared.environment in ("local", "sim"):
         return lambda hear: watching.watch_here(prepared, hear), prepared.workers
@@ -76,6 +77,6 @@ def _tell_end(events: list[dict], console: Screen, target: str) -> int:
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         print_error(f"{target} is finished, but its events are not those of a run: {type(error).__name__}: {error}")
         return UNFINISHED
-    console.print(f"{target} is finished")
+    console.print(f"{target} is finished", soft_wrap=True)
     print_summary(summary, console)
     return 0

@@ -1,33 +1,14 @@
-"""A study's results as a table, in Markdown, in HTML, or as plain cells."""
+"""A study's results as a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
 from statistics import fmean
 
 from fedrlvr.comparison.plan import Study
 from fedrlvr.comparison.statistics import ByPair, ahead, ended, finals, reached
+from fedrlvr.report.cells import Table
 from fedrlvr.report.means import Mean
 
 INSTEAD = ("replace-all", "fedavg+public")
-
-
-@dataclass(frozen=True)
-class Table:
-    """The first column names rows; all others are numbers."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        rule = ("---", *("---:" for _ in self.head[1:]))
-        named = ((f"`{row[0]}`", *row[1:]) for row in self.rows)
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in (self.head, rule, *named))
-
-    def html(self) -> str:
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.head)
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
-        return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
 
 def study_table(study: Study, variants: Mapping[str, ByPair]) -> Table:

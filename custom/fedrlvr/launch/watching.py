@@ -1,19 +1,15 @@
 """Follow a run that somebody else has started, without touching it: by its event log on this machine, or at the FLARE
 server that runs it."""
 
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from nvflare.fuel.flare_api.flare_api import Session
-
 from fedrlvr.flare.deploy.poc import Poc
-from fedrlvr.flare.lead.followed_job import FollowedJob, download
-from fedrlvr.flare.lead.session import FlareSession, open_kit
+from fedrlvr.flare.lead.followed_job import watch_job
+from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.lead.simulator import server_folder
 from fedrlvr.flare.lead.submission import JOB_ID
-from fedrlvr.flare.live_events import GrowingLog, read_events
+from fedrlvr.flare.live_events import GrowingLog
 from fedrlvr.launch.prepared_run import PreparedRun, Say
 from fedrlvr.run import Hear, claim
 from fedrlvr.server.event_log import EVENTS_FILE
@@ -66,19 +62,3 @@ def watch_at_server(prepared: PreparedRun, hear: Hear, say: Say) -> None:
     else:
         connect = open_kit(Path(prepared.place))
     watch_job(kept.read_text().strip(), connect, hear, say)
-
-
-def watch_job(job_id: str, connect: Callable[[], Session], hear: Hear, say: Say) -> None:
-    """Hear of a job at a FLARE server until it is over. Raises RunFailed where it cannot be followed."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        session = FlareSession(connect, folder / "flare.log", say)
-        job = FollowedJob(session, job_id, say)
-        try:
-            status = job.follow(hear)["status"]
-            kept = download(session, job_id, folder)  # what happened before we came, and the very last events
-        finally:
-            session.close()
-        for event in read_events(kept / EVENTS_FILE, limited=False)[job.received :] if kept else ():
-            hear(event)
-    say(f"job {job_id}: {status}")

@@ -17,8 +17,6 @@ from fedrlvr.streams import seed_of
 from fedrlvr.tasks.task import UNANSWERED
 from fedrlvr.types import Completion, Group, Problem
 
-COMPLETIONS = "completions.jsonl"  # what a model wrote, as `completion_record`
-
 
 def evaluate(
     rollouts: Rollouts, problems: Sequence[Problem], samples: int, ks: Sequence[int], seed: int

@@ -25,6 +25,7 @@ from fedrlvr.learning.evaluation import answer_shares, completion_record, evalua
 from fedrlvr.learning.grpo_step import GrpoStep
 from fedrlvr.learning.learning_rate import LearningRate
 from fedrlvr.learning.rollouts import Rollouts, rollout_metrics
+from fedrlvr.learning.trainer_state import SiteProgress, TrainerState
 from fedrlvr.protocol.records import MAX_TEXT, PooledResponse, PublicResponse, Segment, SiteScores, StepRecord
 from fedrlvr.protocol.requests import places_to_measure
 from fedrlvr.streams import epoch_batch, seed_of, stream
@@ -43,39 +44,13 @@ class SiteProblems:
     heldout: list[Problem]
 
 
-@dataclass(frozen=True, order=True)
-class SiteProgress:
-    """How far a site is: the round it is in (-1: before the first), how many of the job's segments are done, and
-    whether only the public step of the next one is missing. Further is greater."""
-
-    round: int = -1
-    segments: int = 0
-    public_pending: bool = False
-
-
-@dataclass(frozen=True)
-class TrainerState:
-    """All that a trainer knows. `optimizer` is this rank's share; `start` is the adapter that the round began with,
-    `given` whether the server sent it. `targets` are the last right shares, by public problem, of the mean site;
-    `found` and `unsolved` are its `Notes`."""
-
-    progress: SiteProgress
-    given: bool
-    adapter: Adapter
-    start: Adapter
-    optimizer: dict
-    pool: list[PooledResponse]
-    targets: dict[str, float] = field(default_factory=dict)
-    found: list[PublicResponse] = field(default_factory=list)
-    unsolved: list[str] = field(default_factory=list)
-
-
 @dataclass(eq=False)
 class Trainer:
     """One site's learner. `dp_step` takes the private steps where the job asks for differential privacy. With
     `propose_from` "global", answers are sampled from the adapter that the server sent. With a `draws_key`, nobody who
     knows the job's seed can repeat the site's draws. `too_long` counts the problems of each set that are too long.
-    `tell` gets what is done now, "sampling" or "training", and in which step of which segment."""
+    `tell` gets what is done now, "sampling" or "training", and in which step of which segment; `listen` gets a public
+    step's groups before and after the swap."""
 
     job: JobConfig
     site: str
@@ -87,6 +62,7 @@ class Trainer:
     draws_key: str = ""
     too_long: Mapping[str, int] = field(default_factory=dict)
     tell: Callable[[str, int, int], None] = lambda doing, segment, step: None
+    listen: Callable[[int, Sequence[Group], Sequence[Group]], None] = lambda segment, before, after: None
 
     def __post_init__(self):
         self.engine, self.method = self.step.engine, METHODS[self.job.method]
@@ -276,6 +252,7 @@ class Trainer:
     def _public_step(self, segment: Segment, received: dict, groups: list[Group], entropy: float) -> StepRecord:
         began = time.perf_counter()
         mixed = self._swapped(segment, groups) if self.method.exchange else groups
+        self.listen(segment.index, groups, mixed)
         metrics = rollout_metrics(groups, entropy, self.job.grpo) | swap_metrics(groups, mixed) | received
         rates = self._rates.of_batch(segment.index, segment.private_steps)
         if self._adaptive:

@@ -1,9 +1,16 @@
 """Several runs' summaries as one table: methods by seeds, with means and 95% intervals."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from statistics import fmean
 
+from pydantic import BaseModel
+
 from fedrlvr.algorithms.methods import METHODS
+from fedrlvr.config import Method
+from fedrlvr.json_text import from_json
+from fedrlvr.printable import one_line
+from fedrlvr.report.cells import Table
 from fedrlvr.report.means import Mean
 
 REFERENCE = "pubswap"
@@ -15,9 +22,41 @@ class NotComparable(ValueError):
     """Runs that differ in more than method and seed."""
 
 
-def comparison(summaries: Mapping[str, dict]) -> str:
-    """A Markdown table of final pass@1 over all labels, of the finished runs among these, which are by path: one row
-    per method, the best mean first.
+class _Overall(BaseModel):
+    overall: dict[str, float]
+
+
+class _Final(BaseModel):
+    test: _Overall
+
+
+class _Summary(BaseModel):
+    """What of a run's summary is compared."""
+
+    method: Method
+    seed: int
+    sites: list[str]
+    finished: bool
+    final: _Final | None
+    job: dict[str, object]
+    base_model: str | None
+    test_sha256: str
+
+
+def read_summary(path: Path) -> dict:
+    """What of a run's summary.json is compared. Raises ValueError for a file that is none."""
+    try:
+        return _Summary.model_validate(from_json(path.read_bytes())).model_dump()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        reason = one_line(str(error))[:200]
+        raise ValueError(f"{path}: not the summary.json of a run of this version ({reason})") from None
+
+
+def comparison(summaries: Mapping[str, dict]) -> Table:
+    """Final pass@1 over all labels, of the finished runs among these, which are by path: one row per method, the best
+    mean first.
 
     The last column is the mean of pubswap minus the method, over the seeds that both ran. Runs of one seed share
     problems and base model, so this paired difference says more than two separate intervals.
@@ -34,15 +73,15 @@ def comparison(summaries: Mapping[str, dict]) -> str:
         final = summary["final"]["test"]["overall"]["pass@1"]
         results.setdefault(summary["method"], {})[summary["seed"]] = final
     seeds = sorted({seed for by_seed in results.values() for seed in by_seed})
-    head = ["method", *(f"seed {seed}" for seed in seeds), "mean", f"{REFERENCE} ahead by"]
-    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    head = ("method", *(f"seed {seed}" for seed in seeds), "mean", f"{REFERENCE} ahead by")
+    rows = []
     for method, by_seed in sorted(results.items(), key=lambda item: -fmean(item[1].values())):
         shared = [seed for seed in seeds if seed in by_seed and seed in results.get(REFERENCE, {})]
         ahead = [results[REFERENCE][seed] - by_seed[seed] for seed in shared]
         cells = [f"{by_seed[seed]:.2f}" if seed in by_seed else "" for seed in seeds]
         difference = str(Mean.of(ahead)) if method != REFERENCE and ahead else ""
-        lines.append(_row([f"`{method}`", *cells, str(Mean.of(list(by_seed.values()))), difference]))
-    return "\n".join(lines)
+        rows.append((method, *cells, str(Mean.of(list(by_seed.values()))), difference))
+    return Table(head, tuple(rows))
 
 
 def _check_same(summaries: Mapping[str, dict]) -> None:
@@ -85,7 +124,3 @@ def _settings(summary: dict) -> dict[str, object]:
     for name, group in groups.items():
         flat |= {f"{name}.{key}": value for key, value in group.items()} if isinstance(group, dict) else {name: group}
     return flat
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: first its adapter, then metrics, summary and picture."""
+"""What a run leaves in its folder: first its adapter, then metrics, summary, picture and page."""
 
 import json
 import shutil
@@ -14,20 +14,22 @@ from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.printable import one_line, print_error
 from fedrlvr.report.figure import draw_run
 from fedrlvr.report.learning import NOTHING_LEARNT, nothing_learnt
+from fedrlvr.report.page.folder import SUMMARY
+from fedrlvr.report.page.write import PAGE, write_page
 from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import summarise
 from fedrlvr.report.table import print_incidents, print_summary
 from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.server.event_log import EVENTS_FILE
 
-SUMMARY, PICTURE, WHY_NOT, BEST = "summary.json", "pass_at_1.png", "report.log", "adapter-best"
+PICTURE, WHY_NOT, BEST = "pass_at_1.png", "report.log", "adapter-best"
 INCOMPLETE = 3  # exit code
 
 
 def report(events: list[dict], seconds: float, server_folder: Path, prepared: PreparedRun, console: Screen) -> int:
-    """Write the adapter, then metrics, summary and picture into the run's folder, print the table, and say where all
-    of it is. What cannot be done is one line on stderr and costs nothing that came before it. Returns the run's exit
-    code: INCOMPLETE where something could not be done, NOTHING_LEARNT where no site has learnt anything, else 0."""
+    """Write the adapter, then metrics, summary, picture and page into the run's folder, print the table, and say where
+    all of it is. What cannot be done is one line on stderr and costs nothing that came before it. Returns the run's
+    exit code: INCOMPLETE where something could not be done, NOTHING_LEARNT where no site has learnt, else 0."""
     folder, code = prepared.folder, 0
     try:
         adapters = _final_adapters(server_folder, prepared)
@@ -45,7 +47,7 @@ def report(events: list[dict], seconds: float, server_folder: Path, prepared: Pr
         code = INCOMPLETE
     for adapter in adapters:
         console.print(f"adapter:  {adapter}", soft_wrap=True)
-    for name in (BEST, SUMMARY, EVENTS_FILE, PICTURE):
+    for name in (BEST, SUMMARY, EVENTS_FILE, PICTURE, PAGE):
         if (folder / name).exists():
             console.print(f"{name + ':':<14} {folder / name}", soft_wrap=True)
     return code
@@ -66,6 +68,7 @@ def _tell(events: list[dict], seconds: float, server_folder: Path, prepared: Pre
     if summary["base"]:
         draw_run(events, summary, folder / PICTURE)
     _keep_best(summary["best"], server_folder, prepared)
+    write_page(folder, prepared=prepared)
     return not nothing_learnt(summary["learning"])
 
 

@@ -6,7 +6,7 @@ another (`own_pace.py` has rounds in which they may be). Between two submits the
 answers to public problems travel.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -294,9 +294,13 @@ class Rounds:
         offers: Mapping[str, Sequence[PublicResponse]],
         pools: Mapping[str, Sequence[PooledResponse]],
     ) -> None:
+        """`offers`: how many answers of which site, by problem. `pools`: how many each site got of each other one."""
+        problems = {site: Counter(response.problem_id for response in offered) for site, offered in offers.items()}
         self.log.write(
             "exchange",
             segment=segment,
+            offers=problems,
+            pools={receiver: Counter(sender for sender, _ in pool) for receiver, pool in pools.items()},
             offered=sum(map(len, offers.values())),
             bytes_up={site: _bytes(responses) for site, responses in offers.items()},
             bytes_down={site: _bytes(response for _, response in pool) for site, pool in pools.items()},

@@ -7,7 +7,6 @@ import psutil
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
 from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import json_lines
-from fedrlvr.learning.evaluation import COMPLETIONS
 from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.printable import one_line
 from fedrlvr.processes import reachable_ports
@@ -16,7 +15,7 @@ from fedrlvr.protocol.requests import SubmitRequest, TrainRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site.checks import Finding
 from fedrlvr.site.trial import TrialFailed, trial
-from fedrlvr.site_config import SiteConfig
+from fedrlvr.site_config import COMPLETIONS, SiteConfig
 from fedrlvr.tasks.task import CUT_OFF, UNANSWERED
 
 PROBLEMS, GENERATIONS = 5, 2

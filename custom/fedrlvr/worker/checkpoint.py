@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.trainer import SiteProgress, TrainerState
+from fedrlvr.learning.trainer_state import SiteProgress, TrainerState
 from fedrlvr.protocol.adapters import as_safetensors
 from fedrlvr.protocol.records import PublicResponse
 from fedrlvr.protocol.strict import as_json

@@ -1,9 +1,10 @@
-"""What the model writes at a site, for the site's own people. Nothing reads this file, and no part of it is sent."""
+"""What the model writes at a site, and what others' answers replaced of it, for the site's own people. No part of it is
+sent. Only the report of a run reads it, where the lead has the sites' folders."""
 
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,10 +24,25 @@ class CompletionLog:
 
     def write(self, groups: Sequence[Group]) -> None:
         """Append every completion. Where that fails it is said in the log and ends nothing: no step depends on it."""
+        self._write([completion_record(group.problem, made) for made in group.completions] for group in groups)
+
+    def write_swaps(self, segment: int, before: Sequence[Group], after: Sequence[Group]) -> None:
+        """Append every swap: the right answer, the site that it is of (`origin`), and what stood in its place."""
+        self._write(
+            [
+                completion_record(old.problem, made)
+                | {"segment": segment, "origin": made.origin, "instead_of": completion_record(old.problem, own)}
+                for own, made in zip(old.completions, new.completions, strict=True)
+                if made.origin
+            ]
+            for old, new in zip(before, after, strict=True)
+        )
+
+    def _write(self, of_groups: Iterable[list[dict]]) -> None:
         try:
-            for group in groups:
-                records = [self.place | completion_record(group.problem, made) for made in group.completions]
-                self._append(b"".join(json.dumps(record).encode() + b"\n" for record in records))
+            for records in of_groups:
+                if records:
+                    self._append(b"".join(json.dumps(self.place | record).encode() + b"\n" for record in records))
         except OSError as error:
             LOGGER.warning("%s: completions are not logged: %s", self.path, error)
 

@@ -8,12 +8,12 @@ import torch
 from fedrlvr.algorithms.lora import adapter_spec
 from fedrlvr.algorithms.methods import asks_findings
 from fedrlvr.learning.build import build_trainer
-from fedrlvr.learning.evaluation import COMPLETIONS
 from fedrlvr.learning.ranks import Ranks
 from fedrlvr.protocol.answers import Answer, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import SiteScores, StepRecord
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.run import run_identity
+from fedrlvr.site_config import COMPLETIONS
 from fedrlvr.types import Adapter
 from fedrlvr.worker.checkpoint import NotThere, SiteCheckpoints
 from fedrlvr.worker.completion_log import CompletionLog
@@ -49,7 +49,7 @@ class Service:
         self._checkpoints.claim()
         self._log = CompletionLog(config.state_dir / COMPLETIONS, config.completion_log_mb * 2**20)
         if ranks.rank == 0 and config.completion_log_mb:
-            self.trainer.rollouts.listen = self._log.write
+            self.trainer.rollouts.listen, self.trainer.listen = self._log.write, self._log.write_swaps
         self._doing = DoingFile(config.state_dir)
         if ranks.rank == 0:
             self.trainer.tell = self._doing.write

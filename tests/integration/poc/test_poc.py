@@ -84,6 +84,9 @@ def test_the_demo_in_one_command_ends_in_the_same_adapter_and_leaves_nothing_beh
     assert json.loads((result / "summary.json").read_text())["finished"]
     assert adapter_of(result) == calm
     assert sorted(path.name for path in (result / "tb_events").iterdir()) == NAMES
+    page = (result / "report.html").read_text()
+    assert "own egress logs, verified" in page
+    assert "Public problems side by side" in page
     for log, before in zip(logs, earlier, strict=True):
         assert log.read_bytes().startswith(before)  # what left the house is not forgotten over a start
         entries = list(EgressLog(log).entries())[before.count(b"\n") :]

@@ -1,5 +1,6 @@
 """A job at a FLARE server, followed live: its status, and its events as they come."""
 
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError, J
 from nvflare.fuel.flare_api.flare_api import Session
 
 from fedrlvr.flare.lead.session import FlareSession, abort_anyway
-from fedrlvr.flare.live_events import TOPIC, check_answer
+from fedrlvr.flare.live_events import TOPIC, check_answer, read_events
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.run import Hear, RunFailed
 from fedrlvr.server.event_log import EVENTS_FILE
@@ -91,6 +92,22 @@ class FollowedJob:
         except AuthorizationError:
             self._note("not allowed to follow the run live: the server's authorization.json gives no app_command")
             self._live = False
+
+
+def watch_job(job_id: str, connect: Callable[[], Session], hear: Hear, say: Callable[[str], None]) -> None:
+    """Hear of a job at a FLARE server until it is over. Raises RunFailed where it cannot be followed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        session = FlareSession(connect, folder / "flare.log", say)
+        job = FollowedJob(session, job_id, say)
+        try:
+            status = job.follow(hear)["status"]
+            kept = download(session, job_id, folder)  # what happened before we came, and the very last events
+        finally:
+            session.close()
+        for event in read_events(kept / EVENTS_FILE, limited=False)[job.received :] if kept else ():
+            hear(event)
+    say(f"job {job_id}: {status}")
 
 
 class JobLost(RunFailed):
