@@ -23,6 +23,7 @@ from fedrlvr.algorithms.lora import excluded
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.data.tokenizer import brief, end_ids, load_tokenizer, prompt_ids
 from fedrlvr.learning.lora_targets import check_targets
+from fedrlvr.peft_folder import check_peft_folder
 from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
 
@@ -111,8 +112,7 @@ def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSetti
     model, tokenizer = load_base(settings, device)
     if adapter is None:
         return _policy(model, tokenizer, prompt)
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise ValueError(f"{adapter}: no adapter_model.safetensors; expected a PEFT adapter directory")
+    check_peft_folder(adapter)
     try:
         adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
         _check_factors(adapted, adapter)
