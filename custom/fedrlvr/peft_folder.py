@@ -8,14 +8,15 @@ from fedrlvr.config import Settings
 from fedrlvr.json_text import from_json
 from fedrlvr.settings_file import SettingsError, validate_settings
 
-CONFIG, FACTORS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "fedrlvr.json"
+CONFIG, FACTORS = "adapter_config.json", "adapter_model.safetensors"
+ORIGIN, CARD = "fedrlvr.json", "README.md"
 
 
 class Origin(Settings):
     """What stands beside an adapter of ours in `fedrlvr.json`, as PEFT's own file has no place for it."""
 
     base_model: str  # its name in the job
-    fingerprint: str | None = Field(None, pattern="^[0-9a-f]{16}$")  # of its directory, as `model_fingerprint`
+    fingerprint: str | None = Field(None, max_length=64)  # of its directory, as `model_fingerprint`
 
 
 def check_peft_folder(folder: Path) -> dict:

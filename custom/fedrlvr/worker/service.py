@@ -10,6 +10,7 @@ from fedrlvr.algorithms.methods import asks_findings
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.evaluation import COMPLETIONS
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.peft_folder import Origin
 from fedrlvr.protocol.answers import Answer, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import SiteScores, StepRecord
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
@@ -101,7 +102,9 @@ class Service:
         another worker."""
         try:
             if save:
-                self.trainer.engine.save_adapter(self._setup.site_config.state_dir / "adapter")
+                setup = self._setup
+                origin = Origin(base_model=setup.spec.job.model, fingerprint=setup.base_model)
+                self.trainer.engine.save_adapter(setup.site_config.state_dir / "adapter", origin)
         finally:
             self.trainer.rollouts.generator.close()
             self._checkpoints.release()
