@@ -15,6 +15,8 @@ COMMANDS = {
     "score": "score completions with a task's verifier",
     "egress": "show what has left this site, or would leave it",
     "evaluate": "measure pass@k of a model, with or without an adapter",
+    "chat": "talk to a model on the terminal, with or without an adapter",
+    "merge": "write a model with an adapter merged into its weights",
     "settings": "print every setting with its type, default and meaning",
 }
 

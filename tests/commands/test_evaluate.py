@@ -210,6 +210,13 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
     assert lines(tmp_path / "adapted") != lines(tmp_path / "out")
 
 
+def test_an_adapter_of_another_base_model_is_measured_with_a_warning(command, adapter, model_path, capsys):
+    (adapter / "fedrlvr.json").write_text('{"base_model": "Org/Model", "fingerprint": "0123456789abcdef"}')
+    assert main(command("--adapter", adapter)) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"warning: {adapter} was trained on Org/Model with fingerprint 0123456789abcdef, but {model_path} has" in said
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

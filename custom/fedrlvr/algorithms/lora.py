@@ -41,9 +41,9 @@ def excluded(names: Iterable[str]) -> str | None:
 
 
 def adapted_layers(names: Iterable[str]) -> list[str] | str:
-    """What `all-linear` came to, as `target_modules` lists it: the last parts of the layers' names, or whole names where
-    a last part is a number, which blocks of layers are called by, too. Where factors are of a mixture's experts, which
-    are no layers, it stays `all-linear`: PEFT finds them by that."""
+    """What `all-linear` came to, as `target_modules` lists it: the last parts of the layers' names, or whole names
+    where a last part is a number, which blocks of layers are called by, too. Where factors are of a mixture's experts,
+    which are no layers, it stays `all-linear`: PEFT finds them by that."""
     if any(".base_layer." in name for name in names):
         return "all-linear"
     layers = {name.removeprefix("base_model.model.").split(A_MARK)[0] for name in names if A_MARK in name}

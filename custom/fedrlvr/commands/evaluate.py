@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from fedrlvr.commands.quiet import quiet
 from fedrlvr.commands.shared import DEVICES, DTYPES, add_job, check_files, check_job
 from fedrlvr.config import GrpoSettings, PromptSettings, Settings, VerifierSettings
 from fedrlvr.data.problems import read_problems, task_in
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_peft_folder(arguments.adapter)
     task = task_named(name, verifier, prompt)
     problems = read_problems(arguments.problems, task)
+    quiet()
     from fedrlvr.commands.evaluate_model import evaluate_model  # loads torch
 
     return evaluate_model(arguments, settings, task, prompt, problems, sampling, ks)

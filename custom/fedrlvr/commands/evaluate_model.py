@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import transformers
 from accelerate.utils.memory import should_reduce_batch_size
 from rich.progress import Progress
 
@@ -45,8 +43,6 @@ def evaluate_model(
     ks: Sequence[int],
 ) -> int:
     """Measure what is not yet in `--out`, and show all of it. Raises SettingsError."""
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell each other's programmers
     console, adapter = Screen(), arguments.adapter
     if adapter and (warning := other_base(adapter, arguments.model)):
         Screen(stderr=True).print(f"warning: {warning}", soft_wrap=True)

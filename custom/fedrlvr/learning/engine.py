@@ -248,7 +248,8 @@ class Engine:
         factors, model = self._factors.for_peft(), self.policy.model
         if dist.get_rank() == 0:
             model.peft_config[model.active_adapter].base_model_name_or_path = origin.base_model
-            model.save_pretrained(path, safe_serialization=True, state_dict=factors)
+            # Without embeddings: to see whether they changed, PEFT would look for the base model by its name.
+            model.save_pretrained(path, safe_serialization=True, state_dict=factors, save_embedding_layers=False)
             (path / ORIGIN).write_text(origin.model_dump_json(indent=2) + "\n")
             (path / CARD).unlink(missing_ok=True)  # PEFT's, with nothing to read but this machine's path of the model
 
