@@ -214,7 +214,8 @@ def test_an_adapter_of_another_base_model_is_measured_with_a_warning(command, ad
     (adapter / "fedrlvr.json").write_text('{"base_model": "Org/Model", "fingerprint": "0123456789abcdef"}')
     assert main(command("--adapter", adapter)) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert f"warning: {adapter} was trained on Org/Model with fingerprint 0123456789abcdef, but {model_path} has" in said
+    whose = "Org/Model with fingerprint 0123456789abcdef"
+    assert f"warning: {adapter} was trained on {whose}, but {model_path} has" in said
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.adapter:
         check_peft_folder(arguments.adapter)
         if warning := other_base(arguments.adapter, arguments.model):
-            print(f"warning: {warning}", file=sys.stderr)
+            print(printable(f"warning: {warning}"), file=sys.stderr)
     piped = None if sys.stdin.isatty() else _piped()
     answer = _loaded(settings, arguments.adapter, prompt, sampling)
     sides = (False, True) if arguments.beside_base else (True,)
