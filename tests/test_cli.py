@@ -1,6 +1,7 @@
 """The `fedrlvr` command itself: what it lists, what it loads, and its exit codes."""
 
 import argparse
+import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from fedrlvr.cli import main
 from fedrlvr.version import PROTOCOL, source_hash
 
 HEAVY = ("torch", "transformers", "peft", "deepspeed", "nvflare", "numpy")
+SLOW = ("torch", "transformers", "peft", "deepspeed", "nvflare", "datasets", "matplotlib", "accelerate")
 
 
 @pytest.fixture
@@ -107,3 +109,46 @@ def test_without_arguments_the_command_lines_are_taken(stand_in, monkeypatch):
     stand_in(7)
     monkeypatch.setattr(sys, "argv", ["fedrlvr", "evaluate", "--model", "x"])
     assert main() == 7
+
+
+def loaded_by(*arguments: str) -> tuple[int, str, list[str]]:
+    """(exit code, stderr, which heavy libraries were loaded) of a command in a fresh interpreter."""
+    code = (
+        "import json, sys\nfrom fedrlvr.cli import main\n"
+        f"try:\n    code = main({list(arguments)})\nexcept SystemExit as end:\n    code = end.code\n"
+        f"print()\nprint(json.dumps([code, [name for name in {SLOW} if name in sys.modules]]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return *json.loads(found.stdout.splitlines()[-1]), found.stderr
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_commands_help_loads_nothing_that_takes_seconds(name):
+    assert loaded_by(name, "--help") == (0, [], "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("evaluate", "the following arguments are required: --model, --problems, --out"),
+        ("evaluate --model x --problems /nowhere.jsonl --out y", "--problems: no such file: /nowhere.jsonl"),
+        ("evaluate --model /nowhere --problems {file} --task math --out y", "no config.json in /nowhere"),
+        ("evaluate --model x --problems {file} --task math --out y --set seed=1", "name it with --config"),
+        ("doctor --site-config /nowhere.yaml", "--site-config: no such file: /nowhere.yaml"),
+        ("doctor --site-config {file} --config /nowhere.yaml", "--config: no such file: /nowhere.yaml"),
+        ("egress show --site-config /nowhere.yaml", "--site-config: no such file: /nowhere.yaml"),
+        ("egress dry-run --site-config {file} --tiny", "name it with --config"),
+        ("prepare --dataset jsonl --source /nowhere --sites 1 --public 1 --test 1 --out y", "/nowhere: no such file"),
+        ("merge --model x --adapter y --out {file}", "exists already; expected a new or empty directory"),
+        ("merge --model /nowhere --adapter y --out {file}-merged", "no config.json in /nowhere"),
+        ("chat --model /nowhere", "no config.json in /nowhere"),
+        ("chat --model x --config /nowhere.yaml", "--config: no such file: /nowhere.yaml"),
+        ("score --task math --input /nowhere.jsonl", "--input: no such file: /nowhere.jsonl"),
+        ("site init /nowhere --server", "/nowhere: no such directory"),
+    ],
+)
+def test_what_is_wrong_with_arguments_is_said_before_anything_slow_is_loaded(arguments, said, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, loaded, error = loaded_by(*arguments.format(file=tmp_path / "file").split())
+    assert (code, loaded) == (2, [])
+    assert said in error

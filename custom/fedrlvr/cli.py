@@ -19,6 +19,8 @@ COMMANDS = {
     "egress": "show what has left this site, or would leave it",
     "evaluate": "measure pass@k of a model, with or without an adapter",
     "report": "write one page of a run, alone or beside other runs",
+    "chat": "talk to a model on the terminal, with or without an adapter",
+    "merge": "write a model with an adapter merged into its weights",
     "settings": "print every setting with its type, default and meaning",
 }
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from fedrlvr.cli import main
-from fedrlvr.commands import doctor
+from fedrlvr.commands import check_up
 from fedrlvr.site.checks import Finding
 from fedrlvr.site.trial import TrialFailed
 
@@ -58,7 +58,9 @@ def shown(request, capsys):
 def rehearsed(monkeypatch):
     """Rehearsals that succeed at once, counted."""
     calls = []
-    monkeypatch.setattr(doctor, "rehearse", lambda *asked: calls.append(asked) or [Finding("rehearsal", "ok", "done")])
+    monkeypatch.setattr(
+        check_up, "rehearse", lambda *asked: calls.append(asked) or [Finding("rehearsal", "ok", "done")]
+    )
     return calls
 
 
@@ -226,11 +228,18 @@ def test_a_preset_for_another_model_is_reported(site, rehearsed):
     assert "the preset is for 'large', the site's file offers 'tiny'" in findings["problems"][1]
 
 
+@pytest.mark.parametrize("flags", [("--tiny",), ("--set", "model=large")])
+def test_a_presets_tiny_part_and_changed_settings_are_what_is_checked(site, rehearsed, flags):
+    code, findings = site(None, {"tiny": {"model": "large"}}, *flags)
+    assert (code, rehearsed) == (1, [])
+    assert "the preset is for 'large', the site's file offers 'tiny'" in findings["problems"][1]
+
+
 def test_a_rehearsal_that_fails_is_reported(site, monkeypatch):
     def fail(*asked):
         raise TrialFailed("worker died (exit code -9); see log\n  the last words")
 
-    monkeypatch.setattr(doctor, "rehearse", fail)
+    monkeypatch.setattr(check_up, "rehearse", fail)
     code, findings = site()
     assert code == 1
     assert findings["rehearsal"] == ("failed", "worker died (exit code -9); see log")

@@ -122,7 +122,9 @@ def test_completions_are_kept_for_a_policys_public_texts(command, tmp_path, prob
 def test_a_second_call_measures_nothing_again(command, tmp_path, monkeypatch, capsys):
     assert main(command()) == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    monkeypatch.setattr("fedrlvr.commands.evaluate.load_trained", lambda *_: pytest.fail("the model was loaded again"))
+    monkeypatch.setattr(
+        "fedrlvr.commands.evaluate_model.load_trained", lambda *_: pytest.fail("the model was loaded again")
+    )
     assert main(command()) == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
@@ -144,7 +146,9 @@ def test_greedy_and_top_p_are_ways_to_measure_and_the_table_says_which(command, 
 
 def test_other_ks_of_the_same_samples_need_no_new_measurement(command, tmp_path, monkeypatch, capsys):
     assert main(command()) == 0
-    monkeypatch.setattr("fedrlvr.commands.evaluate.load_trained", lambda *_: pytest.fail("the model was loaded again"))
+    monkeypatch.setattr(
+        "fedrlvr.commands.evaluate_model.load_trained", lambda *_: pytest.fail("the model was loaded again")
+    )
     assert main(command("--k", "2")) == 0
     assert "pass@2" in result(tmp_path / "out")["scores"]["overall"]
 
@@ -206,6 +210,14 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
     assert lines(tmp_path / "adapted") != lines(tmp_path / "out")
 
 
+def test_an_adapter_of_another_base_model_is_measured_with_a_warning(command, adapter, model_path, capsys):
+    (adapter / "fedrlvr.json").write_text('{"base_model": "Org/Model", "fingerprint": "0123456789abcdef"}')
+    assert main(command("--adapter", adapter)) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    whose = "Org/Model with fingerprint 0123456789abcdef"
+    assert f"warning: {adapter} was trained on {whose}, but {model_path} has" in said
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -220,6 +232,8 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
         *((("--temperature", value), "temperature: Input should be a finite number") for value in ("nan", "inf")),
         *((("--max-completion-length", n), "max_completion_length: Input should be greater than") for n in (0, -5)),
         (("--batch-size", 0), "--batch-size 0: expected 1 or more"),
+        (("--show", -1), "--show -1: expected 0 or more"),
+        (("--set", "grpo.temperature=0.5"), "--set, --tiny: these change a preset's settings; name it with --config"),
         (("--task", "no_such_task"), "no task is called 'no_such_task'; known: arithmetic"),
         (("--task", None), "does not say which task its problems are for; give --task"),
         (("--problems", "/nonexistent/test.jsonl"), "/nonexistent/test.jsonl"),
@@ -228,7 +242,7 @@ def test_an_adapter_is_measured_on_top_and_not_into_the_same_folder(command, ada
             ("--adapter", "/nonexistent"),
             "/nonexistent: no adapter_model.safetensors; expected a PEFT adapter directory",
         ),
-        (("--config", "/nonexistent.yaml"), "/nonexistent.yaml: cannot be read"),
+        (("--config", "/nonexistent.yaml"), "--config: no such file: /nonexistent.yaml"),
         (
             ("--config", ARITHMETIC),
             "is for the task arithmetic, and the problems are for protocol",
@@ -279,3 +293,32 @@ def test_a_model_that_answers_with_no_numbers_is_an_error_and_not_a_score(comman
     said = capsys.readouterr().err
     assert f"{broken}: the log-probability of sampled tokens is nan" in " ".join(said.split())
     assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_a_presets_tiny_part_and_changed_settings_hold_as_in_training(command, tmp_path):
+    preset = tmp_path / "preset.yaml"
+    small = "grpo: {temperature: 0.5, max_completion_length: 11}"
+    preset.write_text(f"{{task: protocol, model: tiny, grpo: {{temperature: 0.8}}, tiny: {{{small}}}}}")
+    flags = ("--config", preset, "--max-completion-length", None, "--set", "grpo.temperature=0.6")
+    assert main([*command(*flags), "--tiny"]) == 0
+    found = result(tmp_path / "out")
+    assert (found["temperature"], found["max_completion_length"]) == (0.6, 11)
+
+
+def test_completions_are_shown_on_demand_one_of_each_problem_first(command, problems, tmp_path, capsys):
+    """Also those of an earlier call; what a model writes cannot steer the terminal."""
+    assert main(command()) == 0
+    assert "problem:" not in capsys.readouterr().out
+    kept = tmp_path / "out" / "completions.jsonl"
+    written = [json.loads(line) for line in kept.read_text().splitlines()]
+    written[0]["text"] = "\x1b[2J[bold]first"
+    kept.write_text("".join(json.dumps(line) + "\n" for line in written))
+    assert main(command("--show", 13)) == 0
+    said = capsys.readouterr().out
+    first = json.loads(problems.read_text().splitlines()[0])
+    assert said.count("problem:    ") == said.count("completion: ") == 13
+    assert said.count(f"problem:    {first['prompt']}\nanswer:     {first['answer']}\n") == 2
+    assert "completion:  [2J[bold]first\n" in said
+    verdict = "right" if written[0]["reward"] == 1 else "wrong"
+    assert f"{first['id']}: {verdict} ({written[0]['reason']}" in said
+    assert "\x1b" not in said

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from fedrlvr.cli import main
-from fedrlvr.commands.settings import FILES, kind, reference
+from fedrlvr.commands.settings import files, kind, reference
 from fedrlvr.settings_file import known_keys
 
 PAGE = Path(__file__).parents[2] / "app_configs" / "SETTINGS.md"
@@ -40,10 +40,10 @@ def test_the_command_prints_it(printed, capsys):
     assert capsys.readouterr().out == printed + "\n"
 
 
-@pytest.mark.parametrize("title", FILES)
+@pytest.mark.parametrize("title", files())
 def test_every_setting_has_a_row_and_a_meaning(title, printed):
     text = part(printed, title)
-    keys = known_keys(FILES[title])
+    keys = known_keys(files()[title])
     found = rows(text)
     keys = [key for key in keys if key.rpartition(".")[0] not in found]  # a list of groups has one row
     groups = {key.rsplit(".", 1)[0] for key in keys if "." in key}

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from fedrlvr.cli import main
+from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import SiteConfig
@@ -84,7 +85,7 @@ def test_a_servers_folder_is_set_up(local, capsys):
     assert main(["site", "init", str(local), "--server"]) == 0
     assert names(local) == sorted(["authorization.json", "resources.json", *DEFAULTS])
     allowed = json.loads((local / "resources.json").read_text())["class_allow_list"]
-    assert allowed == ["fedrlvr.flare.server.controller.PubSwapController"]
+    assert allowed == ["fedrlvr.flare.server.controller.PubSwapController", TRACKERS["tensorboard"]]
     assert main(["site", "init", str(local), "--server"]) == 2
 
 

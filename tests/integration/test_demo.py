@@ -74,7 +74,9 @@ def test_a_run_leaves_its_report(pubswap):
 
 def test_the_final_adapter_loads_with_peft_and_changes_the_model(pubswap):
     folder = pubswap
-    base = json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "demo-protocol"
+    base = json.loads((folder / "run.json").read_text())["base_model"]
     plain = AutoModelForCausalLM.from_pretrained(base)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():

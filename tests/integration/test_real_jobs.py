@@ -50,7 +50,7 @@ def steps_of(folder: Path) -> list[dict]:
 
 
 def model_of(folder: Path) -> tuple[AutoModelForCausalLM, Path]:
-    path = Path(json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"])
+    path = Path(json.loads((folder / "run.json").read_text())["base_model"])
     return AutoModelForCausalLM.from_pretrained(path), path
 
 

@@ -11,6 +11,7 @@ from tests.runs import of, round_adapters, run_here, spec_of
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.config import LoraSettings
+from fedrlvr.peft_folder import Origin
 from fedrlvr.run import RunFailed
 from fedrlvr.server.adapter_folder import read_adapter, write_adapter
 from fedrlvr.settings_file import SettingsError
@@ -28,7 +29,7 @@ def folder(tmp_path) -> Path:
     """An adapter of one layer."""
     spec = {"q_proj.lora_A.weight": [8, 4], "q_proj.lora_B.weight": [4, 8]}
     adapter = {name: tensor + 0.3 for name, tensor in initial_adapter(spec, seed=0).items()}
-    write_adapter(tmp_path / "first", adapter, LoraSettings(), "tiny")
+    write_adapter(tmp_path / "first", adapter, LoraSettings(), Origin(base_model="tiny"))
     return tmp_path / "first"
 
 

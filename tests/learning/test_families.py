@@ -1,6 +1,8 @@
 """Every model family the README names: load, attach LoRA, sample, train a step, save, load again, merge. Small models
 of the real classes with the family's chat format; where it has an attention window, prompts are longer than that."""
 
+import json
+
 import pytest
 import torch
 from peft import PeftModel
@@ -11,6 +13,7 @@ from fedrlvr.learning.batch import Row, collate
 from fedrlvr.learning.engine import Engine
 from fedrlvr.learning.model import load_policy, load_trained
 from fedrlvr.learning.sampler import CachedSampler
+from fedrlvr.peft_folder import Origin
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tasks import TASKS
 from fedrlvr.tiny.base_model import BaseModelSettings, base_model
@@ -100,7 +103,11 @@ def test_a_step_makes_its_completions_likelier_and_the_adapter_survives_save_loa
         step_towards(engine, rows)
     after = engine.score(rows, 8)
     assert sum(map(sum, after)) > before
-    engine.save_adapter(tmp_path / "adapter")
+    engine.save_adapter(tmp_path / "adapter", Origin(base_model="Org/Some-Model"))
+    written = {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert written == {"adapter_config.json", "adapter_model.safetensors", "fedrlvr.json"}
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "Org/Some-Model"
     ids = torch.tensor([rows[0].prompt_ids + rows[0].completion_ids])
     with torch.no_grad():
         expected = engine.policy.model(input_ids=ids).logits

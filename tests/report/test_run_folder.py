@@ -10,6 +10,7 @@ from tests.runs import some_spec
 
 from fedrlvr.config import LoraSettings
 from fedrlvr.launch.prepared_run import PreparedRun
+from fedrlvr.peft_folder import Origin, read_origin
 from fedrlvr.report import run_folder
 from fedrlvr.report.run_folder import INCOMPLETE, report
 from fedrlvr.report.screen import Screen
@@ -124,7 +125,8 @@ def test_the_best_rounds_adapter_is_kept_beside_the_last(reported):
         scores = {"site-1": {"test": {"A": {"problems": 4, "pass@1": score}}}}
         place = {"which": "global", "round": number, "segment": number}
         events.append({"event": "evaluation", "samples": 4, **place, "scores": scores})
-        write_adapter(reported.server / "rounds" / str(number), {"x": torch.full((2, 3), number)}, LoraSettings(), "")
+        kept = reported.server / "rounds" / str(number)
+        write_adapter(kept, {"x": torch.full((2, 3), number)}, LoraSettings(), Origin(base_model="m", fingerprint="f"))
     events[0] |= {"rounds": 2, "segments": 2}
     done, shown, said = reported(events)
     assert (done, said) == (True, "")
@@ -133,9 +135,37 @@ def test_the_best_rounds_adapter_is_kept_beside_the_last(reported):
     for name, value in (("adapter", 1), ("adapter-best", 0)):
         kept = load_file(reported.folder / name / "adapter_model.safetensors")
         assert torch.equal(kept["x"], torch.full((2, 3), value))
+        card = (reported.folder / name / "README.md").read_text()
+        assert ("| round | 1 of 2: the best round by pass@1 on the test set |" in card) == (name == "adapter-best")
+        assert ("| all | 4 | 0.667 (0.30-0.90), of 6 | 0.500 (0.15-0.85) |" in card) == (name == "adapter-best")
+        assert ("| all | 4 | 0.667 (0.30-0.90), of 6 | 0.250 (0.05-0.70) |" in card) == (name == "adapter")
     events[-1]["scores"]["site-1"]["test"]["A"]["pass@1"] = 0.75
     assert "best round" not in reported(events)[1]
     assert not (reported.folder / "adapter-best").exists()
+
+
+def test_the_adapter_names_its_base_model_as_the_job_does_and_no_path_of_this_machine(reported):
+    """The fingerprint is the server's, where the job has none; the card has both."""
+    write_adapter(reported.server / "rounds" / "0", ADAPTER, LoraSettings(), Origin(base_model="x", fingerprint="f00"))
+    done, shown, _ = reported(a_run())
+    assert done
+    assert "base model:  models/tiny\n" in shown
+    folder = reported.folder / "adapter"
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+    assert read_origin(folder) == Origin(base_model="tiny", fingerprint="f00")
+    card = (folder / "README.md").read_text()
+    assert "| base model | `tiny`, fingerprint `f00` |" in card
+    assert "| `A` | 4 | 0.500 (0.15-0.85) | 0.500 (0.15-0.85) |" in card
+    everything = "".join(path.read_text() for path in folder.iterdir() if path.suffix != ".safetensors")
+    assert [word for word in ("models/", "site-1", str(reported.folder)) if word in everything] == []
+
+
+def test_a_card_that_cannot_be_written_costs_no_adapter(reported, monkeypatch):
+    monkeypatch.setattr(run_folder, "model_card", lambda release: 1 / 0)
+    done, shown, said = reported(a_run())
+    assert (done, "ZeroDivisionError" in said) == (False, True)
+    assert saved(reported.folder)
+    assert "test, type A " in shown
 
 
 def test_an_adapter_that_cannot_be_written_is_said_and_the_rest_is_reported(reported, monkeypatch):

@@ -16,6 +16,7 @@ from fedrlvr.learning.engine import Engine
 from fedrlvr.learning.lora_targets import check_targets
 from fedrlvr.learning.model import load_policy, load_trained
 from fedrlvr.learning.sampler import CachedSampler
+from fedrlvr.peft_folder import Origin
 from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.site_config import LocalModel
 from fedrlvr.tiny.base_model import BaseModelSettings
@@ -58,7 +59,7 @@ def test_a_small_copy_samples_and_its_adapter_is_for_text_alone(family, tmp_path
     for row, scores in zip(rows, engine.score(rows, 8), strict=True):
         assert row.old_logprobs == pytest.approx(scores, abs=5e-3)  # in prefill and training, states come in chunks
     # What the server writes of it fits the model again, layer by layer.
-    write_adapter(tmp_path / "adapter", engine.adapter(), lora, str(path))
+    write_adapter(tmp_path / "adapter", engine.adapter(), lora, Origin(base_model="small"))
     loaded = load_trained(model, tmp_path / "adapter", prompt, CPU)
     ids = torch.tensor([prompts[0]])
     with torch.no_grad():

@@ -219,7 +219,7 @@ def test_an_adapter_that_cannot_be_saved_does_not_keep_it_from_stopping(here, ca
 def test_a_fault_of_ours_in_saving_is_not_hidden(here, monkeypatch):
     worker, setup, _ = here()
     worker.start()
-    monkeypatch.setattr(worker._service.trainer.engine, "save_adapter", lambda path: path.no_such_attribute)
+    monkeypatch.setattr(worker._service.trainer.engine, "save_adapter", lambda path, origin: path.no_such_attribute)
     with pytest.raises(AttributeError):
         worker.stop(grace=1)
     assert is_free(setup)

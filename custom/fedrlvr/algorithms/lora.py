@@ -40,6 +40,17 @@ def excluded(names: Iterable[str]) -> str | None:
     return r"(?!(.*\.)?language_model\.).*" if any(map(is_of_language_model, names)) else None
 
 
+def adapted_layers(names: Iterable[str]) -> list[str] | str:
+    """What `all-linear` came to, as `target_modules` lists it: the last parts of the layers' names, or whole names
+    where a last part is a number, which blocks of layers are called by, too. Where factors are of a mixture's experts,
+    which are no layers, it stays `all-linear`: PEFT finds them by that."""
+    if any(".base_layer." in name for name in names):
+        return "all-linear"
+    layers = {name.removeprefix("base_model.model.").split(A_MARK)[0] for name in names if A_MARK in name}
+    last = {layer.rpartition(".")[2] for layer in layers}
+    return sorted(layers if any(map(str.isdigit, last)) else last)
+
+
 def adapter_spec(adapter: Adapter) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in sorted(adapter.items())}
 

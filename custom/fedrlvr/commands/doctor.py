@@ -1,103 +1,21 @@
 """`fedrlvr doctor`: check everything that a job needs at this site. Exit code 0 if all is well, 1 if not."""
 
 import argparse
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.text import Text
-
-from fedrlvr.config import JobConfig
-from fedrlvr.flare.site.site_checks import check_privacy
-from fedrlvr.launch.experiment import site_job, spec_on
-from fedrlvr.report.screen import Screen
-from fedrlvr.settings_file import SettingsError, load_settings
-from fedrlvr.site.checks import (
-    Finding,
-    check_deepspeed,
-    check_extras,
-    check_length,
-    check_machine,
-    check_problems,
-    check_versions,
-)
-from fedrlvr.site.fingerprint import model_fingerprint
-from fedrlvr.site.memory_check import check_step_memory
-from fedrlvr.site.rehearsal import rehearse
-from fedrlvr.site.trial import TrialFailed
-from fedrlvr.site_config import SiteConfig
-
-COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+from fedrlvr.commands.shared import add_job, check_files, check_job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--site-config", type=Path, required=True, metavar="FILE", help="the site's fedrlvr.yaml")
-    parser.add_argument("--config", type=Path, metavar="PRESET", help="the job's preset: task, prompt, LoRA targets")
+    add_job(parser, "the job's preset: task, prompt, LoRA targets")
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="the consortium's manifest.json")
     parser.add_argument("--constraints", type=Path, metavar="FILE", help="tested versions to compare with")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    console = Screen()
-    failed = 0
-    for finding in _check_up(arguments, console):
-        _print(finding, console)
-        failed += finding.status == "failed"
-    console.print(f"{failed} to fix before this site can take part" if failed else "this site is ready")
-    return 1 if failed else 0
+    check_job(arguments)
+    check_files(arguments, "manifest", "constraints", "site_config")
+    from fedrlvr.commands.check_up import check_up  # loads torch
 
-
-def _check_up(arguments, console: Screen) -> Iterator[Finding]:
-    """The findings of each check. If one fails, the later checks that do not depend on it still run."""
-    if arguments.constraints and not arguments.constraints.is_file():
-        raise FileNotFoundError(f"--constraints: no such file: {arguments.constraints}")
-    yield from check_versions(arguments.constraints)
-    path, preset = arguments.site_config, arguments.config
-    try:
-        config = load_settings(SiteConfig, path)
-        config.check_paths()
-        fingerprint = model_fingerprint(config.model_path)
-    except (SettingsError, OSError) as error:
-        yield Finding("site file", "failed", str(error), "correct it first; nothing else can be checked before")
-        return
-    yield Finding("site file", "ok", f"{path}, model {config.model}, base model {fingerprint}")
-    sound = True
-    for about, check in (
-        ("machine", lambda: check_machine(config)),
-        ("deepspeed", lambda: [check_deepspeed(config)]),
-        ("privacy", lambda: check_privacy(path, config)),
-        ("problems", lambda: _check_job(config, site_job(config, preset), arguments.manifest)),
-    ):
-        for finding in _guarded(about, check):
-            sound = sound and finding.status != "failed"
-            yield finding
-    if sound:
-        for finding in _guarded("step memory", lambda: [check_step_memory(config, site_job(config, preset))]):
-            sound = finding.status != "failed"
-            yield finding
-    if sound:
-        with console.status("rehearsing: the worker starts, samples and takes a step"):
-            shared = config.public_problems, config.test_problems
-            yield from _guarded("rehearsal", lambda: rehearse(spec_on(*shared, site_job(config, preset)), config))
-    else:
-        yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")
-
-
-def _check_job(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:
-    yield check_extras(config, job)
-    yield check_length(config, job)
-    yield from check_problems(config, job, manifest)
-
-
-def _guarded(about: str, check: Callable) -> Iterator[Finding]:
-    try:
-        yield from check()
-    except (ValueError, OSError, TrialFailed) as error:
-        yield Finding(about, "failed", str(error) or type(error).__name__)
-
-
-def _print(finding: Finding, console: Screen) -> None:
-    line = Text(f"{finding.status:<8}", style=COLOURS[finding.status])
-    line.append(f"{finding.about:<12}", style="bold").append(finding.text.replace("\n", f"\n{'':<20}"), style="default")
-    console.print(line, soft_wrap=True)
-    if finding.status != "ok" and finding.remedy:
-        console.print(Text(f"{'':<20}{finding.remedy}", style="dim"), soft_wrap=True)
+    return 1 if check_up(arguments) else 0

@@ -4,36 +4,19 @@ Each problem's result is written to disk as soon as it is known. The same comman
 """
 
 import argparse
-import json
-import warnings
 from pathlib import Path
 
-import transformers
-from accelerate.utils.memory import should_reduce_batch_size
 from pydantic import Field
-from rich.progress import Progress
 
-from fedrlvr.algorithms.scores import scores_with_intervals
+from fedrlvr.commands.quiet import quiet
+from fedrlvr.commands.shared import DEVICES, DTYPES, add_job, check_files, check_job
 from fedrlvr.config import GrpoSettings, PromptSettings, Settings, VerifierSettings
-from fedrlvr.data.problems import manifest_hash, read_problems, task_in
+from fedrlvr.data.problems import read_problems, task_in
 from fedrlvr.launch.experiment import load_experiment
-from fedrlvr.learning.build import choose_device
-from fedrlvr.learning.evaluation import CompletionsFile, ResultsFile, measure, result_of
-from fedrlvr.learning.finite import NotFinite
-from fedrlvr.learning.model import DTYPES, Policy, load_trained
-from fedrlvr.learning.prompt_length import check_prompts, count_too_long, in_words, prompt_limit
-from fedrlvr.learning.ranks import Ranks
-from fedrlvr.learning.rollouts import Rollouts
-from fedrlvr.learning.sampler import CachedSampler
-from fedrlvr.report.screen import Screen
-from fedrlvr.report.table import print_scores
+from fedrlvr.peft_folder import check_peft_folder
 from fedrlvr.settings_file import SettingsError, validate_settings
-from fedrlvr.site.fingerprint import weights_fingerprint
-from fedrlvr.site_config import COMPLETIONS, LocalModel
-from fedrlvr.tasks import Task, task_named
-
-PARTS = 4  # as many completions as fit into memory so many times are sampled before results are written: the last rows
-# of each part have no others to wait for
+from fedrlvr.site_config import LocalModel
+from fedrlvr.tasks import task_named
 
 
 class Sampling(Settings):
@@ -61,90 +44,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="for results and completions; a run continues here"
     )
-    parser.add_argument("--config", type=Path, metavar="PRESET", help="takes prompt, verifier and sampling from it")
+    add_job(parser, "takes prompt, verifier and sampling from it")
     parser.add_argument("--temperature", type=float, help="0: the likeliest token; default: the preset's, or 1")
     parser.add_argument(
         "--top-p", type=float, default=1.0, help="only the likeliest tokens of this probability together"
     )
     parser.add_argument("--max-completion-length", type=int, help="in tokens; default: the preset's, or 256")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--batch-size", type=int, help="completions at once; default: as many as fit into memory")
+    parser.add_argument("--show", type=int, default=0, metavar="N", help="print N completions and their verdicts")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell each other's programmers
-    console = Screen()
+    check_files(arguments, "problems")
+    check_job(arguments)
     ks = _ks(arguments)
     name = _task_name(arguments)
     prompt, verifier, sampling = _job_part(arguments, name)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise SettingsError(f"--out {arguments.out}: is a file; choose a folder")
-    if arguments.batch_size is not None and arguments.batch_size < 1:
-        raise SettingsError(f"--batch-size {arguments.batch_size}: expected 1 or more")
-    task = task_named(name, verifier, prompt)
-    problems = read_problems(arguments.problems, task)
+    for flag, value, least in (("batch-size", arguments.batch_size, 1), ("show", arguments.show, 0)):
+        if value is not None and value < least:
+            raise SettingsError(f"--{flag} {value}: expected {least} or more")
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings.check_model()
-    adapter = arguments.adapter
-    measured = {
-        "model": weights_fingerprint(arguments.model),
-        "adapter": adapter and weights_fingerprint(adapter),
-        "problems": manifest_hash(problems),
-        "task": task.name,
-        "samples": arguments.samples,
-        **sampling.model_dump(),
-        "seed": arguments.seed,
-        "dtype": arguments.dtype,
-        "prompt": prompt.model_dump(mode="json"),
-        "verifier": verifier.model_dump(mode="json"),
-    }
-    file = ResultsFile(arguments.out / "results.jsonl", measured)
-    if any(problem.id not in file.done for problem in problems):
-        policy = load_trained(settings, adapter, prompt, choose_device(settings))
-        _measure(policy, task, problems, file, arguments, sampling)
-    scores = scores_with_intervals([file.done[problem.id] for problem in problems], ks)
-    result = file.settings | {"scores": scores}
-    (arguments.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
-    about = f"{arguments.model.name}{' + ' + adapter.name if adapter else ''}, {task.name}"
-    print_scores(scores, ks, f"{about}, {sampling.in_words(arguments.samples)}", console)
-    for name in ("evaluation.json", COMPLETIONS):
-        console.print(f"{name}: {arguments.out / name}", soft_wrap=True)
-    return 0
+    if arguments.adapter:
+        check_peft_folder(arguments.adapter)
+    task = task_named(name, verifier, prompt)
+    problems = read_problems(arguments.problems, task)
+    quiet()
+    from fedrlvr.commands.evaluate_model import evaluate_model  # loads torch
 
-
-def _measure(policy: Policy, task: Task, problems, file: ResultsFile, arguments, sampling: Sampling) -> None:
-    length = sampling.max_completion_length
-    limit, name = prompt_limit(policy.max_length, sampling), arguments.problems.name
-    lengths = check_prompts(name, problems, policy, task)
-    if count_too_long(name, lengths, limit):
-        Screen(stderr=True).print(in_words(name, lengths, limit, "count as not solved"), soft_wrap=True)
-    sampler = CachedSampler(policy, arguments.batch_size, sampling.top_p)
-    rows = PARTS * sampler.rows_that_fit(min(max(lengths), limit or max(lengths)) + length)
-    rollouts = Rollouts(policy, sampler, task, Ranks(), length, sampling.temperature, limit)
-    left = [problem for problem in problems if problem.id not in file.done]
-    with (
-        file,
-        CompletionsFile(arguments.out / COMPLETIONS, file.done) as completions,
-        Progress(console=Screen(stderr=True), transient=True) as progress,
-    ):
-        bar = progress.add_task("problems", total=len(left))
-        try:
-            for part in measure(rollouts, left, arguments.samples, arguments.seed, rows):
-                completions.write(part)
-                file.write([result_of(group) for group in part])
-                progress.advance(bar, len(part))
-        except NotFinite as error:
-            raise SettingsError(f"{arguments.adapter or arguments.model}: {error}") from None
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            raise SettingsError(
-                "a single completion does not fit into memory; choose --dtype bfloat16 or a smaller "
-                "--max-completion-length; earlier results are kept"
-            ) from None
+    return evaluate_model(arguments, settings, task, prompt, problems, sampling, ks)
 
 
 def _ks(arguments) -> list[int]:
@@ -162,7 +95,7 @@ def _job_part(arguments, task: str) -> tuple[PromptSettings, VerifierSettings, S
     a preset of another task."""
     prompt, verifier, grpo = PromptSettings(), VerifierSettings(), GrpoSettings()
     if arguments.config is not None:
-        preset = load_experiment(arguments.config)
+        preset = load_experiment(arguments.config, arguments.set, arguments.tiny)
         if preset.task != task:
             raise SettingsError(
                 f"--config {arguments.config}: is for the task {preset.task}, and the problems are for {task}; "

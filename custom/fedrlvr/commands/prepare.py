@@ -3,13 +3,12 @@
 import argparse
 import json
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
-import datasets
 from rich.markup import escape
 from rich.progress import track
 
@@ -19,7 +18,6 @@ from fedrlvr.data.partition import Partition, PreparationError
 from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.problems import task_in, write_problems
 from fedrlvr.data.sources import SOURCES, Pool, jsonl_files, read_jsonl, read_source
-from fedrlvr.report.partition import Counts, draw_partition, label_counts, print_partition
 from fedrlvr.report.screen import Screen
 from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
@@ -96,6 +94,8 @@ def _shared(folder: Path, task: Task) -> dict:
 
 
 def _read(arguments: argparse.Namespace, task: Task) -> Pool:
+    import datasets  # takes a second
+
     console = Screen(stderr=True)
     datasets.disable_progress_bars()  # the library would show one for every split of every file
 
@@ -140,6 +140,8 @@ def _write(folder: Path, arguments: argparse.Namespace, made: Prepared, task: Ta
             shutil.copyfile(arguments.shared / name, folder / name)
     else:
         _write_json(folder / MANIFEST, _manifest(arguments, made, task, pool).model_dump())
+    from fedrlvr.report.partition import draw_partition  # loads matplotlib
+
     draw_partition(*_sizes(made), _title(arguments), folder / "partition.png")
     _write_json(folder / "report.json", _report(arguments, made, pool))
 
@@ -187,13 +189,17 @@ def _write_json(path: Path, value: dict) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _sizes(made: Prepared) -> tuple[Counts, dict[str, int]]:
+def _sizes(made: Prepared) -> tuple[dict[str, Counter], dict[str, int]]:
     """For the table and the picture: counts by label of the private and shared sets, and the held-out sizes."""
+    from fedrlvr.report.partition import label_counts
+
     counts = label_counts(made.private | {"public": made.public, "test": made.test})
     return counts, {site: len(problems) for site, problems in made.heldout.items()}
 
 
 def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: Screen) -> None:
+    from fedrlvr.report.partition import print_partition
+
     print_partition(*_sizes(made), console)
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(made.removed.items()))
     lines = [f"left out: {reasons or 'nothing'}", *(f"  {line}" for line in _by_reason(pool.refused))]

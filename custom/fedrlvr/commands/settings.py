@@ -9,15 +9,8 @@ from pydantic import BaseModel
 
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.server.round_store import ServerConfig
 from fedrlvr.site_config import SiteConfig
 
-FILES: dict[str, type[BaseModel]] = {
-    "A preset": ExperimentConfig,
-    "A site's file": SiteConfig,
-    "A site's policy": SitePolicy,
-    "The server's file": ServerConfig,
-}
 NOUNS = {"integer": "whole number", "number": "number", "string": "text"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 REQUIRED = object()
@@ -32,10 +25,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def files() -> dict[str, type[BaseModel]]:
+    """The model of each file, by its heading."""
+    from fedrlvr.server.round_store import ServerConfig  # loads torch
+
+    return {
+        "A preset": ExperimentConfig,
+        "A site's file": SiteConfig,
+        "A site's policy": SitePolicy,
+        "The server's file": ServerConfig,
+    }
+
+
 def reference() -> str:
     """A heading for each file, and under it a table of the settings of each group."""
     parts = []
-    for title, model in FILES.items():
+    for title, model in files().items():
         schema = model.model_json_schema()
         parts += [f"## {title}", *_tables(schema, schema.get("$defs", {}))]
     return "\n\n".join(parts)

@@ -7,8 +7,6 @@ import math
 import re
 from collections.abc import Callable
 
-from datasets import ClassLabel, List, Value
-
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.tasks.choice import LETTERS
 
@@ -35,6 +33,8 @@ class CellError(ValueError):
 
 def is_of(feature: object, kind: str) -> bool:
     """Whether a column with this feature of `datasets` holds cells of the kind."""
+    from datasets import List  # takes a second to import
+
     if kind == OPTIONS:
         return isinstance(feature, dict) and all(_is_value(text, ANSWER) for text in feature.values())
     if kind in (TEXTS, ANSWER) and isinstance(feature, List):
@@ -43,6 +43,8 @@ def is_of(feature: object, kind: str) -> bool:
 
 
 def _is_value(feature: object, kind: str) -> bool:
+    from datasets import ClassLabel, Value
+
     return isinstance(feature, Value | ClassLabel) and feature.dtype.startswith(_DTYPES[kind])
 
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from datasets import ClassLabel
-
 from fedrlvr.data.problems import visible
 from fedrlvr.data.rows import RowError
 from fedrlvr.data.table import SourceError, Table
@@ -19,6 +17,8 @@ def first_number(
     `notes`. Raises SourceError where the numbers show neither, or both, and `given` does not say it, and where they
     show something else than `given`.
     """
+    from datasets import ClassLabel  # takes a second to import
+
     numbers = [(record["answer"], len(record["choices"])) for _, record in records if isinstance(record["answer"], int)]
     from_0, from_1 = any(number == 0 for number, _ in numbers), any(number == count for number, count in numbers)
     where = f"{table.name}, column {column}"

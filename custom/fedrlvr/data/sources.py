@@ -12,7 +12,6 @@ from fedrlvr.data.cells import ANSWER, INTEGER, LABEL, NUMBER, OPTION, OPTIONS, 
 from fedrlvr.data.options import check_text, first_number, right_letter
 from fedrlvr.data.problems import ProblemFileError, check_gold, parse_problem, problems_in, same_answer
 from fedrlvr.data.table import SourceError, Table, cells
-from fedrlvr.data.tables import Wanted, load_tables
 from fedrlvr.tasks import Task
 from fedrlvr.types import Problem
 
@@ -155,6 +154,8 @@ def read_source(
     show it. No copy of local files stays in the cache of the `datasets` library. Raises SourceError and
     ProblemFileError as `load_tables`, `check_columns` and `first_number`, and where there is no train split.
     """
+    from fedrlvr.data.tables import Wanted, load_tables  # takes a second to import
+
     known = SOURCES[dataset]
     splits = {known.train, "train", *([known.test] if with_test else [])} - {""}
     with tempfile.TemporaryDirectory(prefix="fedrlvr-") as cache:

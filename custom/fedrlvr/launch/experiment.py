@@ -20,8 +20,8 @@ from fedrlvr.tiny.generated import GeneratedData
 class ExperimentConfig(JobConfig):
     """One YAML file in `app_configs/`. Relative paths are taken from the folder of that file.
 
-    `data`, `base_model`, `site`, `deepspeed` and `policy` are for simulated sites, and `start_from` is for the server;
-    only the rest is sent to the sites.
+    `data`, `base_model`, `site`, `deepspeed` and `policy` are for simulated sites, `start_from` is for the server, and
+    `license` for the lead; only the rest is sent to the sites.
     A preset may have a part `tiny`, whose settings replace the others with `--tiny`.
     """
 
@@ -34,6 +34,12 @@ class ExperimentConfig(JobConfig):
     start_from: Path | None = Field(
         None,
         description="The first adapter: a PEFT directory, with `--env prod` at the server; null: one without effect.",
+    )
+    license: str = Field(
+        "unknown",
+        pattern="^[a-z0-9][a-z0-9.+-]*$",
+        max_length=60,
+        description="Of the adapter, for its model card: a hub's name, such as `apache-2.0`; unknown: none was chosen.",
     )
     policy: Path | None = Field(
         None,

@@ -27,7 +27,8 @@ class PreparedRun(Settings):
 
     folder: Path
     spec: RunSpec
-    base_model: str  # what the run's adapter will name as its base: a directory, or in production perhaps only a name
+    base_model: str  # where the base model is: a directory, or in production perhaps only its name
+    license: str = "unknown"  # of the adapter, for its model card
     start_from: Path | None = None  # the PEFT directory of the run's first adapter, in production at the server
     sites: dict[str, SiteConfig] = Field({})  # those whose files were written here
     environment: Literal["local", "sim", "poc", "prod"] = "sim"  # where the run takes place

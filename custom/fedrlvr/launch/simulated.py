@@ -75,7 +75,7 @@ def prepare_sites(
         sites = {name: site_config(name, experiment, folder, model_path, dealt.get(name)) for name in names}
         shared = (folder / "data" / f"{name}.jsonl" for name in SHARED_SETS)
         spec = spec_on(*shared, job, model_fingerprint(model_path))
-        about = {"base_model": str(model_path), "start_from": experiment.start_from}
+        about = {"base_model": str(model_path), "start_from": experiment.start_from, "license": experiment.license}
         return PreparedRun(folder=folder, spec=spec, sites=sites, **about)
 
 

@@ -71,7 +71,7 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
     shared = (args.data / f"{name}.jsonl" for name in SHARED_SETS)
     spec = spec_on(*shared, experiment.as_job(), fingerprint)
     with fresh_folder(args.workspace.resolve(), experiment) as folder:
-        about = {"base_model": model, "start_from": experiment.start_from}
+        about = {"base_model": model, "start_from": experiment.start_from, "license": experiment.license}
         return PreparedRun(folder=folder, spec=spec, environment="prod", place=str(kit), **about)
 
 

@@ -17,6 +17,7 @@ from fedrlvr.learning.model import Policy
 from fedrlvr.learning.partitioned import gather_when_called, in_step
 from fedrlvr.learning.ranks import keep_to_loopback
 from fedrlvr.learning.scorer import Scorer
+from fedrlvr.peft_folder import CARD, ORIGIN, Origin
 from fedrlvr.types import Adapter
 
 BATCH_SIZES = ("train_batch_size", "gradient_accumulation_steps", "train_micro_batch_size_per_gpu")
@@ -242,11 +243,15 @@ class Engine:
             return self._optimizer.fp32_partitioned_groups_flat
         return [parameter for group in self._torch_optimizer.param_groups for parameter in group["params"]]
 
-    def save_adapter(self, path: Path) -> None:
+    def save_adapter(self, path: Path, origin: Origin) -> None:
         """Have rank 0 write the factors as a standard PEFT directory."""
-        factors = self._factors.for_peft()
+        factors, model = self._factors.for_peft(), self.policy.model
         if dist.get_rank() == 0:
-            self.policy.model.save_pretrained(path, safe_serialization=True, state_dict=factors)
+            model.peft_config[model.active_adapter].base_model_name_or_path = origin.base_model
+            # Without embeddings: to see whether they changed, PEFT would look for the base model by its name.
+            model.save_pretrained(path, safe_serialization=True, state_dict=factors, save_embedding_layers=False)
+            (path / ORIGIN).write_text(origin.model_dump_json(indent=2) + "\n")
+            (path / CARD).unlink(missing_ok=True)  # PEFT's, with nothing to read but this machine's path of the model
 
 
 def _adamw(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.AdamW:

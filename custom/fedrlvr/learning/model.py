@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -23,6 +24,7 @@ from fedrlvr.algorithms.lora import excluded
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.data.tokenizer import brief, end_ids, load_tokenizer, prompt_ids
 from fedrlvr.learning.lora_targets import check_targets
+from fedrlvr.peft_folder import check_peft_folder
 from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
 
@@ -105,14 +107,20 @@ def with_factors(model: PreTrainedModel, lora: LoraSettings) -> PeftModel:
     return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
-def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSettings, device: torch.device) -> Policy:
-    """A policy to measure: the model itself, or the model with the adapter of a PEFT directory. Raises ValueError where
-    there is no causal language model, no end token, or an adapter that does not fit it."""
-    model, tokenizer = load_base(settings, device)
+def load_trained(
+    settings: LocalModel,
+    adapter: Path | None,
+    prompt: PromptSettings,
+    device: torch.device,
+    dtype: torch.dtype | Literal["auto"] | None = None,
+) -> Policy:
+    """A policy to measure: the model itself, or the model with the adapter of a PEFT directory. `dtype` is the number
+    type of the weights: None, that of the settings; "auto", that of the model's files. Raises ValueError where there is
+    no causal language model, no end token, or an adapter that does not fit it."""
+    model, tokenizer = load_base(settings, device, dtype)
     if adapter is None:
         return _policy(model, tokenizer, prompt)
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise ValueError(f"{adapter}: no adapter_model.safetensors; expected a PEFT adapter directory")
+    check_peft_folder(adapter)
     try:
         adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
         _check_factors(adapted, adapter)
@@ -121,8 +129,11 @@ def load_trained(settings: LocalModel, adapter: Path | None, prompt: PromptSetti
     return _policy(adapted, tokenizer, prompt)
 
 
-def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights and tokenizer of a local directory: no network, no pickle, no code from the directory."""
+def load_base(
+    settings: LocalModel, device: torch.device, dtype: torch.dtype | Literal["auto"] | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights and tokenizer of a local directory: no network, no pickle, no code from the directory. `dtype` as for
+    `load_trained`."""
     path = settings.model_path
     os.environ["HF_HUB_OFFLINE"] = "1"
     tokenizer = load_tokenizer(path)
@@ -130,7 +141,7 @@ def load_base(settings: LocalModel, device: torch.device) -> tuple[PreTrainedMod
         model, loaded = AutoModelForCausalLM.from_pretrained(
             path,
             **_in_4bit(settings, device),
-            dtype=DTYPES[settings.dtype],
+            dtype=dtype or DTYPES[settings.dtype],
             attn_implementation=settings.attn_implementation,
             local_files_only=True,
             use_safetensors=True,
@@ -184,7 +195,8 @@ def _check_factors(model: PeftModel, adapter: Path) -> None:
     """Raises ValueError if the factors do not match the model's: PEFT ignores missing and surplus ones."""
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         found = set(file.keys())
-    expected = set(get_peft_model_state_dict(model))
+    # Without embeddings: to see whether they changed, PEFT would look for the base model by its name.
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     for names, what in ((expected - found, "it lacks"), (found - expected, "the model has no place for its")):
         if names:
             raise ValueError(f"{what} {min(names)}")

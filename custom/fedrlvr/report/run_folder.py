@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: first its adapter, then metrics, summary, picture and page."""
+"""What a run leaves in its folder: first its adapter, then metrics, summary, the adapter's card, picture and page."""
 
 import json
 import shutil
@@ -11,13 +11,15 @@ from safetensors.torch import load_file
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.launch.prepared_run import PreparedRun
+from fedrlvr.peft_folder import CARD, FACTORS, Origin, read_origin
 from fedrlvr.printable import one_line, print_error
 from fedrlvr.report.figure import draw_run
 from fedrlvr.report.learning import NOTHING_LEARNT, nothing_learnt
+from fedrlvr.report.model_card import Release, model_card, scores_of
 from fedrlvr.report.page.folder import SUMMARY
 from fedrlvr.report.page.write import PAGE, write_page
 from fedrlvr.report.screen import Screen
-from fedrlvr.report.summary import summarise
+from fedrlvr.report.summary import evaluations, summarise
 from fedrlvr.report.table import print_incidents, print_summary
 from fedrlvr.server.adapter_folder import write_adapter
 from fedrlvr.server.event_log import EVENTS_FILE
@@ -47,6 +49,8 @@ def report(events: list[dict], seconds: float, server_folder: Path, prepared: Pr
         code = INCOMPLETE
     for adapter in adapters:
         console.print(f"adapter:  {adapter}", soft_wrap=True)
+    if adapters:
+        console.print(f"base model:  {prepared.base_model}", soft_wrap=True)
     for name in (BEST, SUMMARY, EVENTS_FILE, PICTURE, PAGE):
         if (folder / name).exists():
             console.print(f"{name + ':':<14} {folder / name}", soft_wrap=True)
@@ -65,9 +69,10 @@ def _tell(events: list[dict], seconds: float, server_folder: Path, prepared: Pre
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     show = print_summary if summary["final"] else print_incidents
     show(summary, console)
+    _keep_best(summary["best"], server_folder, prepared)
+    _write_cards(events, summary, server_folder, prepared)
     if summary["base"]:
         draw_run(events, summary, folder / PICTURE)
-    _keep_best(summary["best"], server_folder, prepared)
     write_page(folder, prepared=prepared)
     return not nothing_learnt(summary["learning"])
 
@@ -86,13 +91,38 @@ def _keep_best(best: dict | None, server_folder: Path, prepared: PreparedRun) ->
 
 
 def _final_adapters(server_folder: Path, prepared: PreparedRun) -> list[Path]:
-    """The last averaged adapter, written with the base model's path; without averaging, each site's own folder."""
+    """The last averaged adapter, written; without averaging, each site's own folder."""
     if not METHODS[prepared.spec.job.method].average:
-        return [path for path in (config.state_dir / "adapter" for config in prepared.sites.values()) if path.exists()]
+        return list(_own_adapters(prepared).values())
     if not (rounds := _rounds(server_folder)):
         return []
     _write(rounds[-1], prepared.folder / "adapter", prepared)
     return [prepared.folder / "adapter"]
+
+
+def _own_adapters(prepared: PreparedRun) -> dict[str, Path]:
+    """Of every site whose folder is on this machine."""
+    folders = {name: config.state_dir / "adapter" for name, config in prepared.sites.items()}
+    return {name: path for name, path in folders.items() if path.exists()}
+
+
+def _write_cards(events: list[dict], summary: dict, server_folder: Path, prepared: PreparedRun) -> None:
+    """Beside each adapter that the run leaves. What another program put there is replaced."""
+    job, best = prepared.spec.job, summary["best"]
+    if METHODS[job.method].average:
+        last = [(prepared.folder / "adapter", int(path.name), None, False) for path in _rounds(server_folder)[-1:]]
+        if best and (prepared.folder / BEST).exists():
+            last.append((prepared.folder / BEST, best["round"], None, True))
+    else:
+        number = max((event["round"] for event in evaluations(events, "local")), default=0)
+        last = [(path, number, site, False) for site, path in _own_adapters(prepared).items()]
+    for folder, number, site, is_best in (one for one in last if one[0].exists()):
+        origin = read_origin(folder) or Origin(base_model=job.model)
+        scores, samples = scores_of(events, number, site)
+        release = Release(job, origin, prepared.license, summary, number, is_best, scores, samples)
+        unfinished = folder / f"{CARD}.tmp"
+        unfinished.write_text(model_card(release), encoding="utf-8")
+        unfinished.replace(folder / CARD)
 
 
 def _rounds(server_folder: Path) -> list[Path]:
@@ -100,5 +130,7 @@ def _rounds(server_folder: Path) -> list[Path]:
 
 
 def _write(kept: Path, folder: Path, prepared: PreparedRun) -> None:
-    adapter = load_file(kept / "adapter_model.safetensors")
-    write_adapter(folder, adapter, prepared.spec.job.lora, prepared.base_model)
+    known = read_origin(kept)
+    fingerprint = prepared.spec.base_model or (known and known.fingerprint)
+    origin = Origin(base_model=prepared.spec.job.model, fingerprint=fingerprint)
+    write_adapter(folder, load_file(kept / FACTORS), prepared.spec.job.lora, origin)

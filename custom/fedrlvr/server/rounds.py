@@ -19,6 +19,7 @@ from fedrlvr.algorithms.pool import pool_for
 from fedrlvr.algorithms.right_shares import mean_shares
 from fedrlvr.algorithms.schedule import Phase, own_problems, plan_round, planned_steps
 from fedrlvr.algorithms.server_optimizer import Moments, moments_spec, server_step
+from fedrlvr.peft_folder import Origin
 from fedrlvr.protocol.adapters import adapter_hash, check_adapter, check_tensors, check_unmoved, payload_size
 from fedrlvr.protocol.answers import ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import Envelope, Findings, PooledResponse, PublicResponse
@@ -172,7 +173,8 @@ class Rounds:
         return back
 
     def _leave(self, number: int, adapter: Adapter) -> None:
-        write_adapter(self.folder / "rounds" / str(number), adapter, self.config.lora, self.config.model)
+        origin = Origin(base_model=self.config.model, fingerprint=self.spec.base_model or self._base_model)
+        write_adapter(self.folder / "rounds" / str(number), adapter, self.config.lora, origin)
 
     def _train(self, phase: Phase, begin_round: bool, start: Adapter, back: list[str]) -> None:
         """Every site works through the phase. `start` is the round's first adapter, which a site gets unless it has it

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedrlvr.json_text import from_json
+from fedrlvr.peft_folder import read_origin
+from fedrlvr.printable import one_line
 from fedrlvr.settings_file import SettingsError
 
 PIECE = 1 << 12  # bytes read from the middle of each tensor
@@ -23,6 +25,16 @@ def model_fingerprint(folder: Path) -> str:
     its weight files. Other files in the folder do not count."""
     named = (folder / "config.json", folder / "tokenizer.json", *sorted(folder.glob("*.safetensors.index.json")))
     return _digest([*(path for path in named if path.exists()), *sorted(folder.glob("*.safetensors"))])[:DIGITS]
+
+
+def other_base(adapter: Path, model: Path) -> str:
+    """What to say where an adapter's folder names another base model than this directory holds; "" where it names this
+    one, or none. Raises SettingsError."""
+    origin = read_origin(adapter)
+    if origin is None or origin.fingerprint in (None, found := model_fingerprint(model)):
+        return ""
+    trained_on = f"{one_line(origin.base_model)} with fingerprint {origin.fingerprint}"
+    return f"{adapter} was trained on {trained_on}, but {model} has {found}"
 
 
 def _digest(files: Iterable[Path]) -> str:

@@ -9,6 +9,7 @@ from fedrlvr.algorithms.lora import adapter_spec
 from fedrlvr.algorithms.methods import asks_findings
 from fedrlvr.learning.build import build_trainer
 from fedrlvr.learning.ranks import Ranks
+from fedrlvr.peft_folder import Origin
 from fedrlvr.protocol.answers import Answer, ProposeAnswer, StepsAnswer, SubmitAnswer, ValidateAnswer
 from fedrlvr.protocol.records import SiteScores, StepRecord
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
@@ -106,7 +107,9 @@ class Service:
         another worker."""
         try:
             if save:
-                self.trainer.engine.save_adapter(self._setup.site_config.state_dir / "adapter")
+                setup = self._setup
+                origin = Origin(base_model=setup.spec.job.model, fingerprint=setup.base_model)
+                self.trainer.engine.save_adapter(setup.site_config.state_dir / "adapter", origin)
         finally:
             self.trainer.rollouts.generator.close()
             self._checkpoints.release()

@@ -154,6 +154,7 @@ def test_a_run_that_was_killed_as_it_wrote_is_told_as_far_as_it_came(real, capsy
         (folder / name).unlink()
     for path in (folder / "local" / "server" / "metrics.jsonl", folder / "sites" / "site-1" / "completions.jsonl"):
         path.write_bytes(path.read_bytes()[:-30])
+    capsys.readouterr()  # of the run itself
     assert main(["report", str(folder)]) == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == (f"{folder / 'report.html'}\n", "")
