@@ -242,7 +242,7 @@ def test_an_adapter_of_another_base_model_is_measured_with_a_warning(command, ad
             ("--adapter", "/nonexistent"),
             "/nonexistent: no adapter_model.safetensors; expected a PEFT adapter directory",
         ),
-        (("--config", "/nonexistent.yaml"), "--config: no such file: /nonexistent.yaml"),
+        (("--config", "/nonexistent.yaml"), "--config /nonexistent.yaml: no such file, and no preset"),
         (
             ("--config", ARITHMETIC),
             "is for the task arithmetic, and the problems are for protocol",
@@ -282,6 +282,8 @@ def test_problems_say_their_task_themselves_and_a_preset_the_rest(command, probl
     assert main(command(*flags, "--temperature", 0.7, "--out", tmp_path / "warmer")) == 0
     found = result(tmp_path / "warmer")
     assert (found["temperature"], found["max_completion_length"]) == (0.7, 20)
+    assert main(command("--task", None, "--config", preset, "--out", tmp_path / "by preset")) == 0  # they do not say it
+    assert result(tmp_path / "by preset")["task"] == "protocol"
 
 
 def test_a_model_that_answers_with_no_numbers_is_an_error_and_not_a_score(command, model_path, tmp_path, capsys):

@@ -12,7 +12,7 @@ from fedrlvr.commands.quiet import quiet
 from fedrlvr.commands.shared import DEVICES, DTYPES, add_job, check_files, check_job
 from fedrlvr.config import GrpoSettings, PromptSettings, Settings, VerifierSettings
 from fedrlvr.data.problems import read_problems, task_in
-from fedrlvr.launch.experiment import load_experiment
+from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
 from fedrlvr.peft_folder import check_peft_folder
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.site_config import LocalModel
@@ -61,8 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_files(arguments, "problems")
     check_job(arguments)
     ks = _ks(arguments)
-    name = _task_name(arguments)
-    prompt, verifier, sampling = _job_part(arguments, name)
+    preset = load_experiment(arguments.config, arguments.set, arguments.tiny) if arguments.config else None
+    name = _task_name(arguments, preset)
+    prompt, verifier, sampling = _job_part(arguments, preset, name)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise SettingsError(f"--out {arguments.out}: is a file; choose a folder")
     for flag, value, least in (("batch-size", arguments.batch_size, 1), ("show", arguments.show, 0)):
@@ -90,12 +91,13 @@ def _ks(arguments) -> list[int]:
     return ks
 
 
-def _job_part(arguments, task: str) -> tuple[PromptSettings, VerifierSettings, Sampling]:
+def _job_part(
+    arguments, preset: ExperimentConfig | None, task: str
+) -> tuple[PromptSettings, VerifierSettings, Sampling]:
     """Prompt, verifier and sampling: from the flags, else from the preset, else the defaults. Raises SettingsError for
     a preset of another task."""
     prompt, verifier, grpo = PromptSettings(), VerifierSettings(), GrpoSettings()
-    if arguments.config is not None:
-        preset = load_experiment(arguments.config, arguments.set, arguments.tiny)
+    if preset is not None:
         if preset.task != task:
             raise SettingsError(
                 f"--config {arguments.config}: is for the task {preset.task}, and the problems are for {task}; "
@@ -111,8 +113,10 @@ def _job_part(arguments, task: str) -> tuple[PromptSettings, VerifierSettings, S
     return prompt, verifier, sampling
 
 
-def _task_name(arguments) -> str:
-    name = arguments.task or task_in(arguments.problems)
-    if name is None:
-        raise SettingsError(f"--task: {arguments.problems} does not say which task its problems are for; give --task")
+def _task_name(arguments, preset: ExperimentConfig | None) -> str:
+    name = arguments.task or task_in(arguments.problems) or (preset and preset.task)
+    if not name:
+        raise SettingsError(
+            f"--task: {arguments.problems} does not say which task its problems are for; give --task or --config"
+        )
     return name
