@@ -96,7 +96,7 @@ class Hardware(Settings):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number type of the loaded weights.")
     load_in_4bit: bool = Field(
         False,
-        description="Keep the linear layers in 4 bits (NF4, by bitsandbytes; extra `quant`): slower, less memory.",
+        description="Keep the linear layers in 4 bits (NF4; needs bitsandbytes): slower, less memory.",
     )
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
         None, description="The attention code of transformers; null: its own choice."
