@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -216,12 +217,20 @@ def test_the_command_of_a_script_is_one(page, command):
         assert f'"{words[0]}"' in source
 
 
+def flares_own_flags() -> set[str]:
+    """What FLARE takes from the command line of every script with a recipe."""
+    found = set(re.findall(r'"(--[a-z][a-z-]*)"', Path(find_spec("nvflare.recipe.spec").origin).read_text()))
+    assert found == {"--export", "--export-dir"}
+    return found
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_flag_is_known(page):
     scripts = [path for folder in ("poc", "tests/benchmarks") for path in (ROOT / folder).glob("*.py")]
     rooms = ("launch", "comparison", "commands")
     sources = [*(path for room in rooms for path in (PACKAGE / room).glob("*.py")), *scripts]
-    known = set(re.findall(r'"(--[a-z][a-z-]*)"', "".join(path.read_text() for path in sources))) | {"--help"}
+    known = set(re.findall(r'"(--[a-z][a-z-]*)"', "".join(path.read_text() for path in sources)))
+    known |= {"--help", *flares_own_flags()}
     assert {"--method", "--tiny", "--data", "--samples", "--site-config"} <= known
     ours = [code for code in codes(PAGES[page]) if not code.startswith(OTHER_PROGRAMS) and " -m venv " not in code]
     assert {flag for code in ours for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)} <= known
@@ -292,11 +301,20 @@ def test_every_way_to_launch_a_worker_is_one():
     assert given.keys() <= SiteConfig.model_fields.keys()
 
 
-def test_the_flare_script_is_python_and_imports_what_is_there():
+def test_the_lines_of_the_flare_script_are_those_of_the_one_that_runs():
+    """`tests/integration/test_flare_script.py` runs it."""
     (block,) = fenced(PAGES["custom/README.md"], "python")
-    for node in ast.parse(block).body:
-        if isinstance(node, ast.ImportFrom):
-            assert all(hasattr(import_module(node.module), alias.name) for alias in node.names)
+    script = [line.strip() for line in (ROOT / "jobs" / "flare_script" / "job.py").read_text().splitlines()]
+    assert len(block.splitlines()) >= 3
+    assert set(block.splitlines()) <= set(script)
+
+
+@pytest.mark.parametrize(("page", "command"), commands("python jobs/flare_script/job.py"))
+def test_the_command_of_the_flare_script_is_one(page, command):
+    source = (ROOT / "jobs" / "flare_script" / "job.py").read_text()
+    for word in shlex.split(command)[2:]:
+        if word.startswith("--"):
+            assert f'"{word}"' in source or word in flares_own_flags()
 
 
 def test_the_counted_lines_are_about_as_many():

@@ -14,47 +14,61 @@ from rich.progress import track
 
 from fedrlvr import __version__
 from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest, check_manifest, read_manifest
+from fedrlvr.data.own_tables import FORM, Columns, columns_of, names_in, own_source
 from fedrlvr.data.partition import Partition, PreparationError
 from fedrlvr.data.preparation import Plan, Prepared, prepare_sets
 from fedrlvr.data.problems import task_in, write_problems
 from fedrlvr.data.sources import SOURCES, Pool, jsonl_files, read_jsonl, read_source
+from fedrlvr.data.table import SourceError
 from fedrlvr.report.screen import Screen
 from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
-from fedrlvr.tasks import Task, task_named
+from fedrlvr.tasks import TASKS, Task, task_named
 from fedrlvr.version import source_hash
 
+OURS, TABLE = "jsonl", "table"  # kinds of files of the user's own
+SETS = """\
+the sets:
+  public   Every site has it. Sites exchange right answers to it and train on them, so there must be nothing private
+           in it. Take problems of all types that any site has: 16 or more (in the demo 8 were too few, and 16 did as
+           well as 32), and more where there are many types.
+  test     Every site has it, and is measured on it. It teaches nothing. Its size says how sure a result is: pass@1
+           of 100 problems is known to about 0.10, of 400 to 0.05, of 1,000 to 0.03 (95% interval).
+  private  What is left, divided among the sites. With --heldout, each keeps some of its own to be measured on.
+With --shared, public and test set are those that others agreed on, and all problems of the source are private."""
 SHOWN = 5  # places that are listed for each reason
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True, choices=(*SOURCES, "jsonl"))
-    parser.add_argument("--source", help="a directory, a file or a hub id; default: the data set's own hub id")
-    parser.add_argument("--task", help="with jsonl, if the file names none")
-    parser.add_argument("--sites", type=int, required=True, metavar="K")
-    parser.add_argument("--partition", choices=get_args(Partition), default="iid", help="default: iid")
-    parser.add_argument("--alpha", type=float, metavar="A", help="for dirichlet; the smaller, the more unequal")
-    parser.add_argument("--public", type=int, metavar="N", help="problems that all sites share")
-    parser.add_argument("--test", type=int, metavar="N", help="problems that all sites are measured on")
-    parser.add_argument("--heldout", type=int, default=0, metavar="N", help="problems of each site not to train on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--overlap", type=float, default=0.5, help="share of 8-word sequences that makes a duplicate")
-    parser.add_argument("--allow-bad-golds", action="store_true", help="leave out rows that cannot be used")
-    parser.add_argument(
-        "--first-option", type=int, choices=(0, 1), help="its number in the data, where they do not show it"
-    )
-    parser.add_argument("--shared", type=Path, metavar="DIR", help="use public and test set of an earlier prepare")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, SETS
+    add = parser.add_argument
+    add("--dataset", required=True, choices=(*SOURCES, OURS, TABLE), help="jsonl: our format; table: see --columns")
+    add("--source", help="a directory, a file or a hub id; default: the data set's own hub id")
+    add("--columns", metavar="ROLE=NAME,...", help=f"what is where in a table of your own: {FORM}")
+    add("--task", help="for problems of your own; default: what the file or the manifest of --shared says")
+    add("--sites", type=int, required=True, metavar="K")
+    add("--partition", choices=get_args(Partition), default="iid", help="default: iid")
+    add("--alpha", type=float, metavar="A", help="for dirichlet; the smaller, the more unequal")
+    add("--public", type=int, metavar="N", help="problems that all sites share, and exchange answers to")
+    add("--test", type=int, metavar="N", help="problems that all sites are measured on, and nobody trains on")
+    add("--heldout", type=int, default=0, metavar="N", help="problems of each site not to train on; default: none")
+    add("--seed", type=int, default=0)
+    add("--overlap", type=float, default=0.5, help="share of 8-word sequences that makes a duplicate")
+    add("--allow-bad-golds", action="store_true", help="leave out rows that cannot be used")
+    add("--first-option", type=int, choices=(0, 1), help="its number in the data, where they do not show it")
+    add("--shared", type=Path, metavar="DIR", help="use public and test set of an earlier prepare, and its task")
+    add("--out", type=Path, required=True, metavar="DIR")
 
 
 def run(arguments: argparse.Namespace) -> int:
     given = vars(arguments) | {"shared": arguments.shared is not None}
     plan = validate_settings(Plan, {name: given[name] for name in Plan.model_fields}, "prepare")
-    _check_first_option(arguments)
+    columns = _columns(arguments)
+    _check_first_option(arguments, columns)
     check_free(arguments.out)
-    task = task_named(_task_name(arguments))
+    task = task_named(_task_name(arguments, columns))
     shared = _shared(arguments.shared, task) if arguments.shared else None
-    pool = _read(arguments, task)
+    pool = _read(arguments, task, columns)
     if pool.refused and not arguments.allow_bad_golds:
         raise PreparationError(_refusal(pool.refused))
     made = prepare_sets(pool, plan, shared)
@@ -64,26 +78,45 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_first_option(arguments: argparse.Namespace) -> None:
-    numbered = arguments.dataset != "jsonl" and SOURCES[arguments.dataset].task == "choice"
+def _columns(arguments: argparse.Namespace) -> Columns | None:
+    """Those of a table of the user's own. Raises SourceError, which names the columns there are if none were named."""
+    if arguments.dataset != TABLE:
+        if arguments.columns is not None:
+            raise SourceError(f"--columns: is for --dataset {TABLE}; {arguments.dataset} has columns of known names")
+        return None
+    if not arguments.source:
+        raise SourceError(f"--source: --dataset {TABLE} needs a file or a folder: CSV, parquet, arrow or JSON")
+    if arguments.columns is None:
+        raise SourceError(f"--columns: say what is where: {FORM}; {arguments.source} has {names_in(arguments.source)}")
+    return columns_of(arguments.columns)
+
+
+def _check_first_option(arguments: argparse.Namespace, columns: Columns | None) -> None:
+    known = SOURCES.get(arguments.dataset)
+    numbered = "choices" in columns if columns else known is not None and known.task == "choice"
     if arguments.first_option is not None and not numbered:
         raise PreparationError(f"--first-option: {arguments.dataset} has no numbers of options; leave it out")
 
 
-def _task_name(arguments: argparse.Namespace) -> str:
-    if arguments.dataset != "jsonl":
+def _task_name(arguments: argparse.Namespace, columns: Columns | None) -> str:
+    """What the data set or its first problem says, else `--task`, else the manifest of the shared sets."""
+    if arguments.dataset in SOURCES:
         known = SOURCES[arguments.dataset].task
         if arguments.task not in (None, known):
             raise PreparationError(f"--task: {arguments.dataset} is for task {known}; leave --task out")
         return known
-    if not arguments.source:
+    if arguments.dataset == OURS and not arguments.source:
         raise PreparationError("--source: --dataset jsonl needs a problem file, or a directory with train.jsonl")
-    name = task_in(jsonl_files(arguments.source)["train"]) or arguments.task
-    if not name:
+    named = task_in(jsonl_files(arguments.source)["train"]) if columns is None else None
+    if named and arguments.task not in (None, named):
+        raise PreparationError(f"--task: the problems are for task {named}; leave --task out")
+    if name := named or arguments.task:
+        return name
+    if arguments.shared:
+        return read_manifest(arguments.shared).task
+    if columns is None:
         raise PreparationError(f"{arguments.source}: its first problem names no task; say which with --task")
-    if arguments.task not in (None, name):
-        raise PreparationError(f"--task: the problems are for task {name}; leave --task out")
-    return name
+    raise PreparationError(f"--task: a table names no task; say which: {', '.join(TASKS)}")
 
 
 def _shared(folder: Path, task: Task) -> dict:
@@ -93,7 +126,7 @@ def _shared(folder: Path, task: Task) -> dict:
     return check_manifest(folder)
 
 
-def _read(arguments: argparse.Namespace, task: Task) -> Pool:
+def _read(arguments: argparse.Namespace, task: Task, columns: Columns | None) -> Pool:
     import datasets  # takes a second
 
     console = Screen(stderr=True)
@@ -104,9 +137,10 @@ def _read(arguments: argparse.Namespace, task: Task) -> Pool:
         return track(rows, what, console=console, transient=True, disable=not console.is_terminal)
 
     with_test = arguments.shared is None
-    if arguments.dataset == "jsonl":
+    if arguments.dataset == OURS:
         return read_jsonl(arguments.source, task, with_test, watch)
-    return read_source(arguments.dataset, _source(arguments), task, with_test, watch, arguments.first_option)
+    known = own_source(columns, task.name) if columns else SOURCES[arguments.dataset]
+    return read_source(arguments.dataset, _source(arguments), task, with_test, watch, arguments.first_option, known)
 
 
 def _source(arguments: argparse.Namespace) -> str:

@@ -11,6 +11,7 @@ from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.tasks.choice import LETTERS
 
 TEXT, LABEL, ANSWER, NUMBER = "text", "text or nothing", "text or a number", "a number"
+NAME = "text, a number or nothing"
 INTEGER, OPTION = "an integer", "an integer or a letter"
 OPTIONS, TEXTS = "an object of the texts A, B, ...", "a list of texts"
 
@@ -19,11 +20,12 @@ _DTYPES = {  # how the types of a parquet or arrow column may begin, as `dataset
     TEXT: _STRINGS,
     LABEL: _STRINGS,
     ANSWER: (*_STRINGS, *_INTEGERS, "float"),
+    NAME: (*_STRINGS, *_INTEGERS, "float"),
     NUMBER: (*_INTEGERS, "float"),
     INTEGER: _INTEGERS,
     OPTION: (*_INTEGERS, *_STRINGS),
 }
-_EMPTY = {LABEL: "", NUMBER: None}  # these cells may be left out
+_EMPTY = {LABEL: "", NAME: "", NUMBER: None}  # these cells may be left out
 _INTEGER = re.compile(r"-?\d{1,9}")
 
 
@@ -131,6 +133,7 @@ _READERS: dict[str, Callable] = {
     TEXT: _text,
     LABEL: _text,
     ANSWER: _answer,
+    NAME: _plain,
     NUMBER: _number,
     INTEGER: _integer,
     OPTION: _option,

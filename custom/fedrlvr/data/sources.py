@@ -147,8 +147,9 @@ def read_source(
     with_test: bool,
     watch: Watch = lambda rows, what: rows,
     first: int | None = None,
+    known: Source | None = None,
 ) -> Pool:
-    """The problems of one of SOURCES, from a directory, a file or a hub id.
+    """The problems of one of SOURCES, or of `known`, from a directory, a file or a hub id.
 
     Without `with_test` the test split is not read. `first` is the number of the first option, where the rows do not
     show it. No copy of local files stays in the cache of the `datasets` library. Raises SourceError and
@@ -156,7 +157,7 @@ def read_source(
     """
     from fedrlvr.data.tables import Wanted, load_tables  # takes a second to import
 
-    known = SOURCES[dataset]
+    known = known or SOURCES[dataset]
     splits = {known.train, "train", *([known.test] if with_test else [])} - {""}
     with tempfile.TemporaryDirectory(prefix="fedrlvr-") as cache:
         loaded = load_tables(source, Wanted(known.configs, splits, known.columns), cache)
@@ -169,22 +170,21 @@ def read_source(
         pool.test = [] if with_test and known.test in loaded.splits else None
         for split, name in (("train", train), *([("test", known.test)] if pool.test is not None else [])):
             for table in loaded.splits[name]:
-                _read_table(table, dataset, task, pool, split, watch, first)
+                _read_table(table, dataset, known.layout_of(table), task, pool, split, watch, first)
     pool.note_unread(loaded.unread)
     pool.drop_unclear()
     return pool
 
 
 def _read_table(
-    table: Table, dataset: str, task: Task, pool: Pool, split: str, watch: Watch, first: int | None
+    table: Table, dataset: str, layout: Layout, task: Task, pool: Pool, split: str, watch: Watch, first: int | None
 ) -> None:
-    layout = SOURCES[dataset].layout_of(table)
     table.check_columns(dataset, layout.columns, layout.optional)
     records = []
     for number, row in enumerate(watch(table.rows, f"{dataset} {table.name}")):
         with pool.noting(where := table.place(number)):
             records.append((where, layout.record(cells(row, layout.columns, layout.optional))))
-    if SOURCES[dataset].task == "choice":
+    if any("choices" in record for _, record in records):
         first = first_number(records, layout.answer, table, first, pool.notes)
     for where, record in records:
         with pool.noting(where):
@@ -213,6 +213,8 @@ def _problem(record: dict, layout: Layout, first: int | None, where: str) -> Pro
 def jsonl_files(source: str) -> dict[str, Path]:
     """The files in our own format: "train", and "test" if the source is a directory with one. Raises SourceError."""
     path = Path(source)
+    if path.suffix in (".csv", ".parquet", ".arrow"):
+        raise SourceError(f"{source}: is no problem file, but perhaps a table: --dataset table --columns")
     files = {name: path / f"{name}.jsonl" for name in ("train", "test")} if path.is_dir() else {"train": path}
     if not files["train"].is_file():
         raise SourceError(f"{files['train']}: no such file; expected a problem file, or a directory with train.jsonl")

@@ -33,7 +33,7 @@ class Table:
         where = f"{dataset}, {self.name}"
         for column in columns:
             if self.columns and column not in self.columns:
-                raise SourceError(f"{where}: no column {column}; found {self._found()}; expected {', '.join(columns)}")
+                raise SourceError(f"{where}: no column {column}; found {self.found()}; expected {', '.join(columns)}")
         for column, kind in (columns | optional).items():
             feature = self.columns.get(column)
             if feature is not None and not is_of(feature, kind):
@@ -42,7 +42,8 @@ class Table:
         if len(self.rows) == 0:
             raise SourceError(f"{where}: holds no row; expected at least one problem")
 
-    def _found(self) -> str:
+    def found(self) -> str:
+        """The names of the columns, for a message."""
         names = sorted(self.columns)
         if not all(name.isprintable() and len(name) <= 40 for name in names):
             return f"{len(names)} columns without proper names (a CSV file names them in its first line)"

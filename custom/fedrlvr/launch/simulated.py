@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
-from fedrlvr.flare.lead.simulator import Simulation, check_folder
+from fedrlvr.flare.lead.simulated_sites import check_folder
+from fedrlvr.flare.lead.simulator import Simulation
 from fedrlvr.launch.experiment import ExperimentConfig, spec_on
 from fedrlvr.launch.gpus import deal, told, usable_gpus
 from fedrlvr.launch.prepared_problems import copy_prepared, sites_in

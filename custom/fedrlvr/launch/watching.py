@@ -7,7 +7,7 @@ from pathlib import Path
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.followed_job import watch_job
 from fedrlvr.flare.lead.session import open_kit
-from fedrlvr.flare.lead.simulator import server_folder
+from fedrlvr.flare.lead.simulated_sites import server_folder
 from fedrlvr.flare.lead.submission import JOB_ID
 from fedrlvr.flare.live_events import GrowingLog
 from fedrlvr.launch.prepared_run import PreparedRun, Say
@@ -24,7 +24,7 @@ def event_log_of(prepared: PreparedRun) -> Path:
     name, left = prepared.spec.job.name, prepared.folder / EVENTS_FILE
     running = prepared.folder / "local" / "server"
     if prepared.environment == "sim":
-        running = server_folder(prepared.folder, name)
+        running = server_folder(prepared.folder / "flare" / name)
     return left if left.exists() and not is_running(prepared.folder) else running / EVENTS_FILE
 
 

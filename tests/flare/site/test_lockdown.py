@@ -9,7 +9,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.private.admin_defs import Message
 from nvflare.private.fed.client import shell_cmd
 
-from fedrlvr.flare.lead.simulator import RESOURCES
+from fedrlvr.flare.lead.simulated_sites import RESOURCES
 from fedrlvr.flare.site.gate import SiteGate
 from fedrlvr.flare.site.lockdown import check_only_way_out
 from fedrlvr.flare.workarounds import NoRemoteShell

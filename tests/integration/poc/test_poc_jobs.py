@@ -3,9 +3,11 @@ process, a whole site, the server, the lead's job."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,12 +32,14 @@ from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.recipe import PubSwapRecipe
+from fedrlvr.launch.experiment import spec_on
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.mechanism import l2_norm
 from fedrlvr.shipped import template
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+ROOT = Path(__file__).parents[3]
 NAMES = ["site-1", "site-2", "site-3"]
 LABELS = "data.sites={site-1: [A, D], site-2: [B], site-3: [C]}"  # what dealing the demo's labels over them gives
 
@@ -106,6 +110,24 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     # FLARE's own shell, which would as well print any other file that the site's process may read.
     assert "class_allow_list" in printed(poc, "server", "local/resources.json")
     assert "not a supported shell command" in printed(poc, "site-1", "local/resources.json")
+
+
+def test_the_flare_script_of_the_page_runs_in_production(poc, policies, site_files, small_job):
+    """The lines of jobs/flare_script/README.md, with FLARE's `ProdEnv`."""
+    _, configs = site_files({"site-1": ("A", "B"), "site-2": ("C",), "site-3": ("D",)})
+    for name, config in configs.items():
+        config.model_copy(update={"policy": policies[name]}).write(policies[name].with_name("fedrlvr.yaml"))
+    page = (ROOT / "jobs" / "flare_script" / "README.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    kit = poc.deployment.kit(poc.deployment.lead)
+    assert poc.deployment.lead == "lead@consortium.org"
+    lines = block.replace("CONSORTIUM", str(configs["site-1"].public_problems.parent)).replace("LEAD-KIT", str(kit))
+    names = {"Path": Path, "PubSwapRecipe": PubSwapRecipe, "spec_on": spec_on, "JOB": small_job(name="script")}
+    exec(lines, names)
+    assert events_of(names["kept"])[-1]["event"] == "end"
+    final = load_file(names["kept"] / "rounds" / "0" / "adapter_model.safetensors")
+    first = initial_adapter({name: list(tensor.shape) for name, tensor in sorted(final.items())}, 0)
+    assert l2_norm({name: final[name] - first[name] for name in final}) > 0.01
 
 
 def test_a_job_with_code_of_its_own_is_let_in_nowhere(poc, small_job, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedrlvr.flare.deploy.deployment import Deployment
 from fedrlvr.flare.deploy.project import LOOPBACK, free_port, provision
-from fedrlvr.flare.lead.simulator import check_folder
+from fedrlvr.flare.lead.simulated_sites import check_folder
 from fedrlvr.flare.site.site_kit import server_kit, site_kit, write_new
 from fedrlvr.run import claim
 from fedrlvr.settings_file import SettingsError

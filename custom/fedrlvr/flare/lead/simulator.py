@@ -17,26 +17,17 @@ import time
 import uuid
 from pathlib import Path
 
-import yaml
-
 from fedrlvr.flare.deadlines import Deadlines
+from fedrlvr.flare.lead.simulated_sites import check_folder, server_folder, simulated_workspace
 from fedrlvr.flare.live_events import GrowingLog
-from fedrlvr.flare.site.site_kit import JOB_CLASSES
-from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.processes import MARK, die_with, end, end_marked, running, start
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import Hear, RunFailed, claim, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
-from fedrlvr.shipped import template
 from fedrlvr.site_config import SiteConfig
 
 POLL = 0.2  # seconds
 ENDING = 60.0  # seconds from the run's last event until FLARE must have ended; a worker saves its adapter meanwhile
-# As at a real site: a job may name only our classes, and logs are not sent to the server.
-CLASSES = sorted({*JOB_CLASSES, *TRACKERS.values()})
-RESOURCES = {"format_version": 2, "class_allow_list": CLASSES, "allow_log_streaming": False}
-# Makes the simulator apply `local/privacy.json` as a real site does.
-KEPT_TO = {"components": [{"id": "fedrlvr_simulated_site", "path": "fedrlvr.flare.workarounds.SimulatedSite"}]}
 
 
 class Simulation:
@@ -53,14 +44,13 @@ class Simulation:
         """A run that is resumed must have been under the same `folder`. `track` is one of `TRACKERS`."""
         check_folder(folder)
         self.folder, self.spec = folder, spec
-        self.flare = folder / "flare" / spec.job.name
         self.log_path = folder / "flare.log"
-        self.server_folder = server_folder(folder, spec.job.name)
         self._mark = uuid.uuid4().hex
         self._process: subprocess.Popen | None = None
         self._claim = claim(folder)
         set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
-        self._write_sites(sites)
+        self.flare = simulated_workspace(folder / "flare", spec.job.name, sites, folder / "server")
+        self.server_folder = server_folder(self.flare)
         job = {"sites": list(sites), "spec": spec.model_dump(mode="json"), "track": track}
         job["start_from"] = start_from and str(start_from)
         (folder / "job.json").write_text(json.dumps(job))
@@ -91,26 +81,6 @@ class Simulation:
             end(self._process)
             end_marked(self._mark)
         self._claim.lock.release()
-
-    def _write_sites(self, sites: dict[str, SiteConfig]) -> None:
-        local = self.flare / "local"
-        for name, config in sites.items():
-            config.write(local / f"fedrlvr.{name}.yaml")
-        (local / "fedrlvr.server.yaml").write_text(yaml.safe_dump({"state_dir": str(self.folder / "server")}))
-        (local / "resources.json").write_text(json.dumps(RESOURCES, indent=2))
-        if any(config.policy for config in sites.values()):
-            (local / "privacy.json").write_text(json.dumps(json.loads(template("privacy.json")) | KEPT_TO, indent=2))
-
-
-def server_folder(folder: Path, job: str) -> Path:
-    """Where the server of the run in `folder` keeps what `Run` says."""
-    return folder / "flare" / job / "server" / "simulate_job" / "fedrlvr"
-
-
-def check_folder(folder: Path) -> None:
-    """Raises ValueError if FLARE cannot work under this folder."""
-    if any(character.isspace() for character in str(folder)):
-        raise ValueError(f"--workspace: FLARE cannot work under a path with a space in it: {folder}")
 
 
 def main(folder: Path) -> None:
