@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     except RuntimeError as error:
-        from fedrlvr.tasks.math_verify_client import VerifierFault
+        from fedrlvr.tasks.task import VerifierFault
 
         if not isinstance(error, VerifierFault):
             raise

@@ -21,7 +21,7 @@ from fedrlvr.data.sources import SOURCES, Pool, jsonl_files, read_jsonl, read_so
 from fedrlvr.report.screen import Screen
 from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
-from fedrlvr.tasks import Task, task_named
+from fedrlvr.tasks import Task, own_package, task_named
 from fedrlvr.version import source_hash
 
 SHOWN = 5  # places that are listed for each reason
@@ -172,6 +172,8 @@ def _manifest(arguments: argparse.Namespace, made: Prepared, task: Task, pool: P
     """The manifest goes to every site, so it does not contain a path of this machine."""
     source = _source(arguments)
     versions = {"fedrlvr": __version__, "code": source_hash(), "datasets": version("datasets")}
+    if package := own_package(task):
+        versions["task"] = str(package)
     return Manifest(
         dataset=arguments.dataset,
         source=Path(source).name if Path(source).exists() else source,
