@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -76,6 +77,31 @@ def port(request, tmp_path_factory) -> int:
     no connection has its near end there: those begin at 32768."""
     first = 10_000 + zlib.crc32(f"{tmp_path_factory.getbasetemp()} {request.node.nodeid}".encode()) % 20_000
     return next(port for port in range(first, first + 100) if is_free(port))
+
+
+@pytest.fixture
+def others(tmp_path, monkeypatch):
+    """others(**how) -> the folder, on this process's path, of a package that offers a task, as `packages.install`."""
+    from tests.packages import install
+
+    from fedrlvr import task_package
+    from fedrlvr.tasks import installed
+
+    def forget() -> None:
+        for cached in (task_package.offers, task_package.package_of, installed.installed_task):
+            cached.cache_clear()
+
+    def make(*code: str, **how) -> Path:
+        folder = install(tmp_path / f"packages-{len(list(tmp_path.glob('packages-*')))}", *code, **how)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delitem(sys.modules, how.get("name", "ward-tasks").replace("-", "_"), raising=False)
+        forget()
+        return folder
+
+    forget()
+    yield make
+    monkeypatch.undo()
+    forget()
 
 
 @pytest.fixture

@@ -144,6 +144,7 @@ def test_a_commands_help_loads_nothing_that_takes_seconds(name):
         ("chat --model /nowhere", "no config.json in /nowhere"),
         ("chat --model x --config /nowhere.yaml", "--config /nowhere.yaml: no such file, and no preset"),
         ("score --task math --input /nowhere.jsonl", "--input: no such file: /nowhere.jsonl"),
+        ("init json --task own", "'json': would hide a module or package that is installed here"),
         ("site init /nowhere --server", "/nowhere: no such directory"),
     ],
 )

@@ -56,7 +56,9 @@ def test_it_holds_every_module_and_every_preset_and_site_file_and_nothing_else(w
         path.relative_to(package.parent).as_posix() for kind in ("html", "css") for path in package.rglob(f"*.{kind}")
     }
     assert len(pages) == 5
-    assert {name for name in names(wheel) if ".dist-info/" not in name} == modules | shipped | pages
+    templates = {path.relative_to(package.parent).as_posix() for path in package.glob("templates/**/*") if path.suffix}
+    assert len(templates) == 11
+    assert {name for name in names(wheel) if ".dist-info/" not in name} == modules | shipped | pages | templates
 
 
 def test_its_files_are_those_that_people_read(wheel):
@@ -109,6 +111,12 @@ def test_a_site_can_be_set_up_from_it_alone(command, tmp_path):
     command("site", "init", str(local), "--policy", "sealed")
     assert (local / "policy.yaml").read_bytes() == (ROOT / "app_configs" / "site" / "sealed.yaml").read_bytes()
     assert "require: dp_grpo" in (local / "policy.yaml").read_text()
+
+
+@pytest.mark.parametrize("task", ["math", "choice", "own"])
+def test_a_project_can_be_begun_from_it_alone(command, tmp_path, task):
+    command("init", "my_project", "--task", task)
+    assert (tmp_path / "my_project" / "problems.jsonl").is_file()
 
 
 SHORT = [f"--set={setting}" for setting in ("federation.rounds=1", "federation.segments_per_round=1", "data.public=8")]

@@ -10,6 +10,7 @@ from fedrlvr.printable import print_error
 from fedrlvr.version import PROTOCOL, installed, source_hash
 
 COMMANDS = {
+    "init": "write a small project for problems, or a task, of your own",
     "run": "run a preset: in FLARE's simulator, in one process, or on a FLARE server",
     "watch": "follow a run that goes on, or show how one ended",
     "prepare": "make site files, public set and test set from a data set",
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     except RuntimeError as error:
-        from fedrlvr.tasks.math_verify_client import VerifierFault
+        from fedrlvr.tasks.task import VerifierFault
 
         if not isinstance(error, VerifierFault):
             raise

@@ -60,6 +60,13 @@ def test_the_last_wrong_completions_are_replaced_first_and_right_ones_stay():
     assert texts(swap_incorrect(group_of("01010"), pool_of(2), SwapSettings())) == ["0", "1", "P1", "3", "P0"]
 
 
+def test_what_is_partly_right_is_replaced_like_what_is_wrong():
+    *others, last = group_of("0100").completions
+    group = Group(PROBLEM, (*others, replace(last, reward=0.5)))
+    assert texts(swap_incorrect(group, pool_of(2), SwapSettings(keep_incorrect=1))) == ["0", "1", "P1", "P0"]
+    assert texts(swap_incorrect(group, pool_of(1), SwapSettings(keep_incorrect=1))) == ["0", "1", "2", "P0"]
+
+
 @pytest.mark.parametrize(("keep", "swapped"), [(0, 6), (1, 5), (3, 3), (5, 1), (6, 0), (7, 0)])
 def test_keep_incorrect_wrong_completions_stay(keep, swapped):
     """Two of eight are right, six wrong."""

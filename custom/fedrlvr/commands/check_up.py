@@ -25,6 +25,7 @@ from fedrlvr.site.memory_check import check_step_memory
 from fedrlvr.site.rehearsal import rehearse
 from fedrlvr.site.trial import TrialFailed
 from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks.task import VerifierFault
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -87,7 +88,7 @@ def _check_job(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Ite
 def _guarded(about: str, check: Callable) -> Iterator[Finding]:
     try:
         yield from check()
-    except (ValueError, OSError, TrialFailed) as error:
+    except (ValueError, OSError, TrialFailed, VerifierFault) as error:
         yield Finding(about, "failed", str(error) or type(error).__name__)
 
 

@@ -23,7 +23,7 @@ from fedrlvr.data.table import SourceError
 from fedrlvr.report.screen import Screen
 from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
-from fedrlvr.tasks import TASKS, Task, task_named
+from fedrlvr.tasks import TASKS, Task, own_package, task_named
 from fedrlvr.version import source_hash
 
 OURS, TABLE = "jsonl", "table"  # kinds of files of the user's own
@@ -206,6 +206,8 @@ def _manifest(arguments: argparse.Namespace, made: Prepared, task: Task, pool: P
     """The manifest goes to every site, so it does not contain a path of this machine."""
     source = _source(arguments)
     versions = {"fedrlvr": __version__, "code": source_hash(), "datasets": version("datasets")}
+    if package := own_package(task):
+        versions["task"] = str(package)
     return Manifest(
         dataset=arguments.dataset,
         source=Path(source).name if Path(source).exists() else source,

@@ -20,7 +20,9 @@ from fedrlvr.tasks.task import Incomparable, NotOfThisTask, Verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True, metavar="NAME", help=f"one of {', '.join(TASKS)}")
+    parser.add_argument(
+        "--task", required=True, metavar="NAME", help=f"one of {', '.join(TASKS)}, or one of an installed package"
+    )
     parser.add_argument("--input", required=True, type=Path, metavar="FILE", help="JSON Lines with answer, completion")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the lines go (default: standard output)")
     parser.add_argument(

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from fedrlvr.config import Method, Settings
 from fedrlvr.launch.experiment import ExperimentConfig, load_experiment
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.task_package import package_of
 from fedrlvr.version import source_hash
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
@@ -101,11 +102,12 @@ class Run:
 
     @property
     def settings(self) -> str:
-        """A hash of all that decides what the run ends in, but for the code and what is in the folders."""
+        """A hash of all that decides what the run ends in, but for our code and what is in the folders."""
         experiment = self.experiment
         files = [path.read_bytes() for path in (experiment.deepspeed, experiment.policy) if path]
         dumped = experiment.model_dump_json(exclude={"deepspeed", "policy"})
-        text = repr([dumped, files, sorted(self.slow.items()), self.data, self.model])
+        package = package_of(self.experiment.task)  # its code is not in our source's hash
+        text = repr([dumped, files, sorted(self.slow.items()), self.data, self.model, *([package] if package else [])])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

@@ -32,7 +32,9 @@ class JobConfig(Settings):
     name: str = Field("fedrlvr", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Of the job and its folder.")
     method: Method = Field("pubswap", description="What sites exchange and average.")
     seed: int = Field(0, ge=0, description="All draws follow from it, but for those that a site keeps secret.")
-    task: str = Field(description="The problems, the prompt and the verifier: a name in `fedrlvr.tasks.TASKS`.")
+    task: str = Field(
+        description="The problems, the prompt and the verifier: one of ours, or one of an installed package."
+    )
     model: str = Field(description="The name by which each site's own file offers the base model.")
     lora: LoraSettings = LoraSettings()
     grpo: GrpoSettings = GrpoSettings()

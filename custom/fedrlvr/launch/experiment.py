@@ -12,7 +12,7 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError, apply_override, read_yaml, validate_settings
 from fedrlvr.shipped import shipped
 from fedrlvr.site_config import Hardware, SiteConfig
-from fedrlvr.tasks import task_named
+from fedrlvr.tasks import own_package, task_named
 from fedrlvr.tiny.base_model import BaseModelSettings
 from fedrlvr.tiny.generated import GeneratedData
 
@@ -109,6 +109,7 @@ def spec_on(public_problems: Path, test_problems: Path, job: JobConfig, base_mod
         public_sha256=manifest_hash(public),
         test_labels=[problem.label for problem in test],
         test_sha256=manifest_hash(test),
+        task_package=own_package(task),
         base_model=base_model,
     )
 

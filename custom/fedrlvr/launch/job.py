@@ -11,6 +11,7 @@ from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.loading import loading
 from fedrlvr.printable import print_error
 from fedrlvr.shipped import POLICIES
+from fedrlvr.tasks.task import VerifierFault
 
 
 def arguments(description: str, config: Path) -> argparse.Namespace:
@@ -50,8 +51,9 @@ def _only_errors() -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one experiment. The exit code is 2 for bad input, 1 for a failed run, 3 for a run that is done and whose
-    adapter or report is not written, 4 for one in which no site has learnt anything, and 130 for an interruption."""
+    """Run one experiment. The exit code is 2 for bad input, 1 for a failed run or a verifier that cannot be used, 3 for
+    a run that is done and whose adapter or report is not written, 4 for one in which no site has learnt anything, and
+    130 for an interruption."""
     try:
         with loading():
             from fedrlvr.launch.stages import follow, prepare, start
@@ -66,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print_error(error)
         return 2
+    except VerifierFault as error:
+        print_error(error)
+        return 1
     except KeyboardInterrupt:
         print_error("interrupted before the run began")
         return 130

@@ -99,7 +99,7 @@ def _check_paths(experiment: ExperimentConfig, args: argparse.Namespace) -> None
 
 def synthetic_task(task: Task) -> GeneratedTask:
     """The task that makes the problems for a dry run of `task`: often `task` itself."""
-    synthetic = TASKS[SYNTHETIC.get(task.name, task.name)]
+    synthetic = TASKS[SYNTHETIC[task.name]] if task.name in SYNTHETIC else task
     if not isinstance(synthetic, GeneratedTask):
         raise SettingsError(f"task: {task.name} makes no problems of its own; give --data")
     return synthetic

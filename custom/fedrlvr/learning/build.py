@@ -20,7 +20,7 @@ from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.learning.trainer import SiteProblems, Trainer
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import LocalModel, SiteConfig
-from fedrlvr.tasks import Task, task_named
+from fedrlvr.tasks import Task, check_package, task_named
 from fedrlvr.types import Problem
 
 
@@ -34,6 +34,8 @@ def build_trainer(
         raise ValueError(f"model: the job is for {job.model!r}, this site's file offers {config.model!r}")
     _check_rank(config, job)
     config.check_paths()
+    if reason := check_package(job.task, spec.task_package):  # again, as the worker may run in a container of its own
+        raise ValueError(reason)
     task = task_named(job.task, job.verifier, job.prompt)
     problems = read_site_problems(config, task, spec)
     deepspeed_config = read_deepspeed_config(config.deepspeed_config)

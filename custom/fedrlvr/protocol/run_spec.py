@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from fedrlvr.config import JobConfig, Settings
 from fedrlvr.protocol.records import MAX_ASKED, MAX_POOLED, Name, Word
 from fedrlvr.run import RUN
+from fedrlvr.task_package import TaskPackage
 
 
 class RunSpec(Settings):
@@ -18,6 +19,7 @@ class RunSpec(Settings):
     test_sha256: Word  # as for the public problems
     run: str = Field(default_factory=lambda: token_hex(8), pattern=RUN)  # server and sites keep their files under it
     resume: bool = False  # go on after the run's last completed round, in place of a job that did not end well
+    task_package: TaskPackage | None = Field(None, exclude_if=lambda package: package is None)  # None: a task of ours
     base_model: Word | None = None  # the fingerprint that every site's model must have; None: the same at most sites
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from fedrlvr.site.egress import Egress
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.plan import SitePlan
 from fedrlvr.site_config import SiteConfig
+from fedrlvr.tasks import check_package
 from fedrlvr.types import Adapter
 from fedrlvr.worker.setup import Ready, SetUp, Worker
 
@@ -68,6 +69,8 @@ class SiteAgent:
             policy = load_settings(SitePolicy, config.policy)
             self.egress = Egress(self.site, self.job_id, self.spec.job, config, policy)
             self.egress.check_job()
+        if reason := check_package(self.spec.job.task, self.spec.task_package):
+            raise Refused(reason)
         own = model_fingerprint(config.model_path)
         if self.spec.base_model not in (None, own):
             raise Refused(f"base model differs: the job is for {self.spec.base_model}, this site has {own}")

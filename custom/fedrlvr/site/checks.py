@@ -23,7 +23,7 @@ from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.settings_file import load_settings
 from fedrlvr.shipped import CONSTRAINTS
 from fedrlvr.site_config import SiteConfig
-from fedrlvr.tasks import task_named
+from fedrlvr.tasks import own_package, task_named
 from fedrlvr.version import installed
 
 GIB = 2**30
@@ -127,6 +127,8 @@ def check_length(config: SiteConfig, job: JobConfig) -> Finding:
 def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:
     """Every problem file, and whether those that all sites share fit the manifest. Raises ProblemFileError."""
     task = task_named(job.task, job.verifier)
+    if package := own_package(task):
+        yield Finding("task", "ok", f"{task.name} of {package}; all sites need this one")
     for name in ("private", "public", "test", "heldout"):
         path = getattr(config, f"{name}_problems")
         if path is not None:

@@ -11,15 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from fedrlvr.processes import end, start
-from fedrlvr.tasks.task import DIED, TIMEOUT
+from fedrlvr.tasks.task import DIED, TIMEOUT, VerifierFault
 
 START_DEADLINE = 120.0  # seconds until a new process has to be ready; it imports sympy
 LEAST = 0.001  # CPU-seconds that are worth a comparison
 _ROOT = Path(__file__).parents[2]  # the package's folder, which the process must find too
-
-
-class VerifierFault(RuntimeError):
-    """math-verify cannot be used here: a fault of the installation, which must not become a reward."""
 
 
 class MathVerifyClient:

@@ -14,6 +14,10 @@ NO_BOX, SEVERAL_BOXES, NO_ANSWER = "no box", "several boxes", "no answer"
 UNANSWERED = frozenset({NO_BOX, SEVERAL_BOXES, NO_ANSWER})  # reasons why there is nothing to judge
 
 
+class VerifierFault(RuntimeError):
+    """A verifier cannot be used here: a fault of the installation, which must not become a reward."""
+
+
 class NotOfThisTask(ValueError):
     """A problem that does not fit the task; `field` is the wrong field, and the reason does not quote it."""
 
@@ -62,7 +66,8 @@ class Task(Protocol):
         return f"{question}\n\n{instruction}" if instruction else question
 
     def verify(self, problem: Problem, completion: str) -> Verdict:
-        """Reward 1.0 for a right answer, 0.0 otherwise. Completions are untrusted: a strange one scores 0, no more."""
+        """Reward 1.0 for a right answer, 0.0 for a wrong one; what lies between trains, and counts as wrong elsewhere.
+        Completions are untrusted: a strange one scores 0, no more."""
 
     def gold_completion(self, problem: Problem) -> str:
         """A completion that states the problem's answer; `verify` must give it 1.0. Raises NotOfThisTask."""
