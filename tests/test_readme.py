@@ -268,7 +268,7 @@ def test_a_page_leaves_none_out(page, names):
 
 
 def test_the_problem_lines_are_problems():
-    (block,) = fenced(PAGES["jobs/README.md"], "json")
+    (block,) = fenced(PAGES["jobs/PROBLEMS.md"], "json")
     problems = [parse_problem(json.loads(line), "page") for line in block.splitlines()]
     assert [problem.task for problem in problems] == ["math", "choice"]
     for problem in problems:

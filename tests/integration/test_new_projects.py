@@ -2,33 +2,22 @@
 
 import json
 import re
-import shlex
-import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
+from tests.environments import Environment
 
 from fedrlvr.launch.new_project import KINDS, write_project
 
 pytestmark = pytest.mark.slow
-
-WITHOUT_NETWORK = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
 
 
 class Project:
     """A project's folder, with a Python environment of its own on top of this one."""
 
     def __init__(self, home: Path, kind: str):
-        self.folder, self.environment = home / "my_project", home / "environment"
+        self.folder, self._environment = home / "my_project", Environment(home / "environment")
         write_project(self.folder, kind)
-        venv.create(self.environment, with_pip=False)
-        (outer,) = {sysconfig.get_path("purelib")}
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        (self.environment / "lib" / version / "site-packages" / "outer.pth").write_text(outer)
-        self.python = str(self.environment / "bin" / "python")
 
     def commands(self) -> list[str]:
         """Those of the first block in its README."""
@@ -37,19 +26,7 @@ class Project:
 
     def run(self, command: str, code: int = 0) -> str:
         """What a command says in the project's folder and environment."""
-        name, *words = shlex.split(command)
-        programs = {
-            "pip": [sys.executable, "-m", "pip", "--python", self.python],
-            "python": [self.python],
-            "fedrlvr": [self.python, "-m", "fedrlvr.cli"],
-            "pytest": [self.python, "-m", "pytest"],
-        }
-        extra = WITHOUT_NETWORK if name == "pip" else []
-        done = subprocess.run(
-            [*programs[name], *words, *extra], cwd=self.folder, capture_output=True, text=True, timeout=500
-        )
-        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
+        return self._environment.run(command, self.folder, (code,))
 
     def runs(self) -> list[dict]:
         """The summaries of its runs, in their order."""
