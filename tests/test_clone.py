@@ -1,4 +1,4 @@
-"""An interpreter that is too old is told so in one line, and not by an error of syntax."""
+"""What somebody meets who has just cloned: too old a Python is told so, and git is not offered what commands write."""
 
 import ast
 import subprocess
@@ -47,3 +47,24 @@ def test_pip_is_told_the_same():
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert setup["options"]["python_requires"] == ">=3.11"
+
+
+def test_what_commands_write_is_not_offered_to_git_and_nothing_of_ours_is_hidden():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+
+    def git(*arguments: str) -> list[str]:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.splitlines()
+
+    assert git("ls-files", "--cached", "--ignored", "--exclude-standard") == []
+    written = [
+        "data/math/site-1.jsonl",
+        "models/merged/config.json",
+        "kits/x",
+        "evaluation/x",
+        "workspace/x",
+        "fl_job/x",
+    ]
+    assert git("check-ignore", *written) == written
+    assert git("check-ignore", "custom/fedrlvr/data/new.py", "tests/data/test_new.py", "jobs/new/data/x") == []
