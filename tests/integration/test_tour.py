@@ -1,5 +1,5 @@
-"""Every command of the tour, in its order, in one folder, as a newcomer types them. To save minutes, runs of the demo are
-made smaller by settings at their end; nothing else is changed. One command is run by a test of its own."""
+"""Every command of the tour, in its order, in one folder, as a newcomer types them. To save minutes, runs of the demo
+are made smaller by settings at their end; nothing else is changed. One command is run by a test of its own."""
 
 import re
 from contextlib import suppress
