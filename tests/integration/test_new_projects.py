@@ -71,7 +71,7 @@ def test_the_commands_of_its_readme_work_as_they_are(tmp_path, kind):
         assert summary["finished"]
         assert summary["sites"] == ["site-1", "site-2"]
     if kind == "own":
-        before, after = (summaries[-1][name]["overall"]["pass@1"] for name in ("base", "final"))
+        before, after = (summaries[-1][name]["test"]["overall"]["pass@1"] for name in ("base", "final"))
         assert after > before + 0.1
 
 
