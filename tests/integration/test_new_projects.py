@@ -99,6 +99,7 @@ def test_the_doctor_and_a_simulated_run_know_an_own_task(tmp_path):
     assert "error: task my_project of my_project 0.1.0" in said
     assert "verify returned the reward 2, expected one from 0 to 1, for the problem with the id" in said
     assert "Traceback" not in said
+    assert re.search(r"failed +problems +task my_project of .* returned the reward 2", project.run(doctor, 1))
 
 
 def test_a_run_does_not_go_on_with_another_verifier(tmp_path):
