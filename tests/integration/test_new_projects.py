@@ -48,7 +48,7 @@ def test_the_commands_of_its_readme_work_as_they_are(tmp_path, kind):
         assert summary["finished"]
         assert summary["sites"] == ["site-1", "site-2"]
     if kind == "own":
-        before, after = (summaries[-1][name]["overall"]["pass@1"] for name in ("base", "final"))
+        before, after = (summaries[-1][name]["test"]["overall"]["pass@1"] for name in ("base", "final"))
         assert after > before + 0.1
 
 
@@ -76,6 +76,7 @@ def test_the_doctor_and_a_simulated_run_know_an_own_task(tmp_path):
     assert "error: task my_project of my_project 0.1.0" in said
     assert "verify returned the reward 2, expected one from 0 to 1, for the problem with the id" in said
     assert "Traceback" not in said
+    assert re.search(r"failed +problems +task my_project of .* returned the reward 2", project.run(doctor, 1))
 
 
 def test_a_run_does_not_go_on_with_another_verifier(tmp_path):

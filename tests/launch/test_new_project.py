@@ -16,7 +16,8 @@ from fedrlvr.tasks import task_named
 
 RULES = "E,F,W,I,B,UP,SIM,RUF,C4,PT"  # those of our pyproject.toml; but to a user, fedrlvr is another's package
 COMMON = {"README.md", "job.py", "preset.yaml", "test_problems.py", "problems.jsonl", ".gitignore"}
-SITE = {"site/fedrlvr.yaml", "site/policy.yaml", "site/deepspeed.json"}
+KIT = ("fedrlvr.yaml", "policy.yaml", "deepspeed.json", "privacy.json", "resources.json", "authorization.json")
+SITE = {f"site/{name}" for name in KIT}
 OWN = {"pyproject.toml", "my_project/__init__.py", "my_project/task.py"}
 
 
@@ -70,7 +71,7 @@ def test_its_ten_problems_are_problems_of_its_task(tmp_path, kind):
 
 
 def test_the_name_is_in_all_places(tmp_path):
-    files = project_files("ward_triage", "own")
+    files = project_files(Path("ward_triage"), "own")
     assert 'ward_triage = "ward_triage.task:WardTriage"' in files["pyproject.toml"]
     assert "class WardTriage(Task):" in files["ward_triage/task.py"]
     assert 'name = "ward_triage"' in files["ward_triage/task.py"]

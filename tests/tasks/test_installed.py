@@ -252,3 +252,28 @@ def test_commands_end_with_one_message(tmp_path):
         done = said_by(install(tmp_path / f"bad-{ends}", code), *score)
         assert (done.returncode, done.stderr.count("\n")) == (ends, 1)
         assert "ward-tasks 1.2" in done.stderr
+
+
+def test_prepare_verifies_every_gold_and_writes_nothing_where_that_fails(tmp_path):
+    problems = tmp_path / "problems.jsonl"
+    cases = [
+        {"id": f"case-{n}", "prompt": f"pain number {n}", "answer": "urgent surgery", "task": "triage"}
+        for n in range(6)
+    ]
+    problems.write_text("".join(json.dumps(case) + "\n" for case in cases))
+    out = tmp_path / "out"
+    words = (
+        "prepare",
+        "--dataset=jsonl",
+        f"--source={problems}",
+        "--sites=1",
+        "--public=1",
+        "--test=1",
+        f"--out={out}",
+    )
+    done = said_by(install(tmp_path / "bad", with_verify("assert problem.id != 'case-4'")), *words)
+    assert (done.returncode, done.stderr.count("\n"), out.exists()) == (1, 1, False)
+    assert "verify raised AssertionError (ward_tasks.py, line 10), for the problem with the id 'case-4'" in done.stderr
+    done = said_by(install(tmp_path / "good"), *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "manifest.json").read_text())["versions"]["task"].startswith("ward-tasks 1.2 (source ")

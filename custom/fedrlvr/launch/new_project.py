@@ -9,10 +9,9 @@ from typing import Literal, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedrlvr.flare.site.site_kit import SITE_FILE, filled_in
+from fedrlvr.flare.site.site_kit import site_kit
 from fedrlvr.sealed_folder import new_folder
 from fedrlvr.settings_file import SettingsError
-from fedrlvr.shipped import template
 from fedrlvr.task_package import described, offers
 from fedrlvr.tasks import TASKS
 from fedrlvr.version import installed
@@ -38,8 +37,9 @@ def check_name(name: str, kind: Kind) -> None:
         raise SettingsError(f"{name!r}: is a task of {described(offers()[name][0])} already; choose another name")
 
 
-def project_files(name: str, kind: Kind) -> dict[str, str]:
-    """{path: content} of a project's files."""
+def project_files(folder: Path, kind: Kind) -> dict[str, str]:
+    """{path: content} of a project's files, in a folder of its name that need not be there."""
+    name = folder.name
     ours = {
         "README.md": "README.md.jinja",
         "job.py": "job.py.jinja",
@@ -58,17 +58,16 @@ def project_files(name: str, kind: Kind) -> dict[str, str]:
     about = {"name": name, "kind": kind, "task": name if kind == "own" else kind, "class_name": class_name}
     made = _environment()
     files = {path: made.get_template(source).render(model=MODEL, **about) for path, source in ours.items()}
-    return files | {f"site/{path}": content for path, content in _site_files().items()}
+    return files | {f"site/{path}": content for path, content in _site_files(folder / "site").items()}
 
 
 def write_project(folder: Path, kind: Kind) -> list[str]:
     """Write a project into a new folder, whose name is the project's: all of it, or nothing. Returns the files' paths
     in it. Raises SettingsError as `check_name`, for a folder that is there, and OSError."""
-    name = folder.name
     if folder.exists() or folder.is_symlink():
         raise SettingsError(f"{folder}: exists already; nothing was written; choose another name, or move it away")
-    check_name(name, kind)
-    files = project_files(name, kind)
+    check_name(folder.name, kind)
+    files = project_files(folder, kind)
     with new_folder(folder) as unfinished:
         for path, content in files.items():
             target = unfinished / path
@@ -77,8 +76,8 @@ def write_project(folder: Path, kind: Kind) -> list[str]:
     return list(files)
 
 
-def _site_files() -> dict[str, str]:
-    """What a site's `local/` folder needs besides FLARE's own files; paths are from there."""
+def _site_files(folder: Path) -> dict[str, str]:
+    """What `fedrlvr site init` writes into a site's `local/` folder; paths are from there."""
     settings = {
         "model": MODEL,
         "model_path": "../models/base",
@@ -86,11 +85,7 @@ def _site_files() -> dict[str, str]:
         "public_problems": "../data/public.jsonl",
         "test_problems": "../data/test.jsonl",
     }
-    return {
-        SITE_FILE: filled_in(template(SITE_FILE), settings),
-        "policy.yaml": template("open.yaml"),
-        "deepspeed.json": template("deepspeed.json"),
-    }
+    return site_kit(folder, "open", settings)
 
 
 def _environment() -> Environment:
