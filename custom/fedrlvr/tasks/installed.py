@@ -96,7 +96,8 @@ def installed_task(name: str) -> type[Task] | None:
         raise SettingsError(f"task: {described(point)} cannot be imported: {reason}") from error
     if reason := _not_a_task(made, name):
         raise SettingsError(f"task: {described(point)} {reason}")
-    return type(made.__name__, (Checked, made), {"package": package_of(name)})
+    about = {"package": package_of(name), "__module__": made.__module__}
+    return type(made.__name__, (Checked, made), about)
 
 
 def _not_a_task(made: object, name: str) -> str:
