@@ -18,7 +18,8 @@ class Environment:
     def __init__(self, folder: Path):
         venv.create(folder, with_pip=False)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        (folder / "lib" / version / "site-packages" / "outer.pth").write_text(sysconfig.get_path("purelib"))
+        outer = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})"  # with what is installed as editable
+        (folder / "lib" / version / "site-packages" / "outer.pth").write_text(outer)
         (folder / "bin" / "nvflare").symlink_to(Path(sys.executable).with_name("nvflare"))
         self.python = str(folder / "bin" / "python")
 

@@ -112,6 +112,6 @@ def test_units_do_not_mix():
 
 def test_without_the_extra_dp_grpo_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)  # as if it were not installed
-    with pytest.raises(Refused, match=r"fedrlvr\[dp\]"):
+    with pytest.raises(Refused, match=r"pip install dp-accounting"):
         epsilon([ExampleNoise(0.1, 1.0, 1, 1)], 1e-5)
     assert epsilon([SiteNoise(1.0)], 1e-5) > 0

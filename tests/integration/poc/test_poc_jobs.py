@@ -145,7 +145,7 @@ def test_a_job_with_code_of_its_own_is_let_in_nowhere(poc, small_job, tmp_path):
 
 def test_a_lead_who_interrupts_ends_the_job_at_the_server_and_gets_what_it_did(poc, lead):
     """Two who watch, by the run's folder and by the job's id, see it end."""
-    job, folder = submit(poc, lead, SEED, "federation.rounds=9"), lead / f"demo-pubswap-seed{SEED}"
+    job, folder = submit(poc, lead, SEED, "federation.rounds=99"), lead / f"demo-pubswap-seed{SEED}"
     number = wait_for_round(poc, folder, 1)
     assert len(workers(poc)) == len(NAMES)
     by_id = [number, "--kit", poc.deployment.kit(poc.deployment.lead)]
