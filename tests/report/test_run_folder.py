@@ -64,7 +64,7 @@ def test_a_run_with_any_label_is_reported_to_the_end(reported, label):
     done, shown, said = reported(a_run(label))
     assert (done, said) == (True, "")
     assert f"test, type {label} " in shown
-    assert f"adapter:  {reported.folder / 'adapter'}\n" in shown
+    assert f"adapter:       {reported.folder / 'adapter'}\n" in shown
     assert shown.splitlines()[-1].split() == ["report.html:", f"{reported.folder / 'report.html'}"]
     assert saved(reported.folder)
     assert {path.name for path in reported.folder.iterdir()} == {
@@ -90,7 +90,7 @@ def test_whatever_fails_in_the_report_the_adapter_is_there_and_named(reported, m
     done, shown, said = reported(a_run())
     assert not done
     assert saved(reported.folder)
-    assert f"adapter:  {reported.folder / 'adapter'}\n" in shown
+    assert f"adapter:       {reported.folder / 'adapter'}\n" in shown
     assert {path.name for path in reported.folder.iterdir()} == left
     (line,) = said.splitlines()
     assert line.startswith(f"error: the report of this run is not complete: {type(error).__name__}")
@@ -114,7 +114,7 @@ def test_whatever_fails_in_the_report_the_adapter_is_there_and_named(reported, m
 def test_an_event_of_another_form_costs_no_adapter(reported, event):
     done, shown, said = reported([*a_run(), event])
     assert (done, len(said.splitlines())) == (False, 1)
-    assert "adapter:  " in shown
+    assert "adapter:       " in shown
     assert saved(reported.folder)
 
 
@@ -149,7 +149,7 @@ def test_the_adapter_names_its_base_model_as_the_job_does_and_no_path_of_this_ma
     write_adapter(reported.server / "rounds" / "0", ADAPTER, LoraSettings(), Origin(base_model="x", fingerprint="f00"))
     done, shown, _ = reported(a_run())
     assert done
-    assert "base model:  models/tiny\n" in shown
+    assert "base model:    models/tiny\n" in shown
     folder = reported.folder / "adapter"
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
     assert read_origin(folder) == Origin(base_model="tiny", fingerprint="f00")

@@ -49,8 +49,10 @@ def read_run(folder: Path) -> PreparedRun:
     """What this folder's run was begun with. Raises SettingsError."""
     try:
         values = from_json((folder / RUN_FILE).read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError("expected an object")
         return validate_settings(PreparedRun, values | {"folder": folder.resolve()}, RUN_FILE)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(
             f"{folder}: not a run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that says what ran "
             f"({error})"

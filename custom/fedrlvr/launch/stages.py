@@ -93,7 +93,7 @@ def _bring_home(server: Path, folder: Path) -> list[Path]:
     homes = []
     for name in LEFT:
         source, home = server / name, folder / name
-        if source.exists() and source != home:
+        if source.exists():
             shutil.rmtree(home, ignore_errors=True)
             shutil.move(source, home)
             homes.append(home)

@@ -4,6 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
+def size(count: float) -> str:
+    """Bytes in words of three or four digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+
+
 @dataclass(frozen=True)
 class Table:
     """The first column names rows; all others are numbers."""

@@ -8,7 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from fedrlvr.report.cells import size
 from fedrlvr.report.status import RunStatus, SiteStatus
+from fedrlvr.report.summary import SENT
 
 NAMED = 4  # sites of those that do the same
 Doing = Mapping[str, str]  # site -> what its worker does, where this machine can see it
@@ -79,9 +81,7 @@ def _scores(status: RunStatus) -> str:
 
 
 def _sent(status: RunStatus) -> str:
-    kilobytes = (f"{what} {status.sent[what] / 1e3:,.0f} kB" for what in ("adapters up", "adapters down"))
-    answers = (f"{what} {status.sent[what] / 1e3:,.1f} kB" for what in ("answers up", "answers down"))
-    return f"sent: {', '.join((*kilobytes, *answers))}"
+    return f"sent: {', '.join(f'{words} {size(status.sent[what])}' for what, words in SENT.items())}"
 
 
 def _left(status: RunStatus, now: float) -> str:

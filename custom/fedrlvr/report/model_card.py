@@ -4,6 +4,7 @@ Names of models and labels come from others: they stand in code spans, and the m
 """
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -158,7 +159,8 @@ def _use(release: Release) -> Iterator[str]:
     yield 'tokenizer = AutoTokenizer.from_pretrained("BASE")\n```\n'
     yield "With fedrlvr, where `BASE` is a directory: try it, measure it, merge it into a plain model:\n"
     yield "```\nfedrlvr chat --model BASE --adapter ADAPTER --beside-base"
-    yield "fedrlvr evaluate --model BASE --adapter ADAPTER --problems test.jsonl --out evaluation"
+    task = shlex.quote(release.job.task)
+    yield f"fedrlvr evaluate --model BASE --adapter ADAPTER --task {task} --problems test.jsonl --out evaluation"
     yield "fedrlvr merge --model BASE --adapter ADAPTER --out MERGED\n```\n"
     rank = next((rank for rank in RANKS if rank >= release.job.lora.r), None)
     if rank is None:

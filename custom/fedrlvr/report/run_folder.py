@@ -48,9 +48,9 @@ def report(events: list[dict], seconds: float, server_folder: Path, prepared: Pr
             (folder / WHY_NOT).write_text(traceback.format_exc(), encoding="utf-8")
         code = INCOMPLETE
     for adapter in adapters:
-        console.print(f"adapter:  {adapter}", soft_wrap=True)
+        console.print(f"{'adapter:':<14} {adapter}", soft_wrap=True)
     if adapters:
-        console.print(f"base model:  {prepared.base_model}", soft_wrap=True)
+        console.print(f"{'base model:':<14} {prepared.base_model}", soft_wrap=True)
     for name in (BEST, SUMMARY, EVENTS_FILE, PICTURE, PAGE):
         if (folder / name).exists():
             console.print(f"{name + ':':<14} {folder / name}", soft_wrap=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fedrlvr.algorithms.scores import Scores, overall
+from fedrlvr.server.event_log import payloads
 
 # What a site does between being asked for a task and answering it.
 DOING = {
@@ -16,12 +17,7 @@ DOING = {
 }
 WAITING = "waiting"
 OUT_OF = {"segment": "restarting", "round": "out of the round", None: WAITING}
-SENT = {  # event -> which of its numbers of bytes by site are what
-    "adapter_down": {"bytes": "adapters down"},
-    "average": {"bytes_up": "adapters up"},
-    "exchange": {"bytes_up": "answers up", "bytes_down": "answers down"},
-}
-RECENT = 4  # steps of a site, of which rewards and shares are the mean
+RECENT = 4  # a site's rewards and shares are means over so many steps
 
 
 @dataclass
@@ -46,19 +42,16 @@ class SiteStatus:
 class RunStatus:
     """Feed it a run's events in order."""
 
-    method: str = ""
     note: str = "starting sites"
     clock: float = 0.0  # the time of the last event, in seconds since the event log was opened
-    over: bool = False
     rounds: int = 0
     segments: int = 0
     planned: int = 0  # steps of all sites
-    round: int = -1  # from 0
     sites: dict[str, SiteStatus] = field(default_factory=dict)
     last: dict | None = None  # the last step that was told
     base: tuple[float, int] | None = None  # pass@1 on the test set, and of how many problems
     averaged: tuple[float, int] | None = None
-    sent: Counter[str] = field(default_factory=Counter)  # bytes
+    sent: Counter[str] = field(default_factory=Counter)  # bytes, by what `payloads` calls them
     _told: int = 0
     _before: int = 0  # steps of earlier jobs
     _began: float | None = None
@@ -70,7 +63,6 @@ class RunStatus:
             case "start" | "resumed" as kind:
                 self._start(event, resumed=kind == "resumed")
             case "asked":
-                self.round = event["round"]
                 self._now(event["site"], DOING[event["task"]])
             case "answered":
                 self._now(event["site"], WAITING)
@@ -81,9 +73,9 @@ class RunStatus:
             case "evaluation":
                 self._evaluation(event)
             case "end" | "stopped":
-                self.over, self.note = True, ""
-        for name, what in SENT.get(event["event"], {}).items():
-            self.sent[what] += sum(event[name].values())
+                self.note = ""
+        for what, _, count in payloads(event):
+            self.sent[what] += count
 
     @property
     def done(self) -> int:
@@ -99,10 +91,10 @@ class RunStatus:
         return (now - self._began) / new * (self.planned - self.done)
 
     def _start(self, event: Mapping, resumed: bool) -> None:
-        self.method, self.rounds, self.segments = event["method"], event["rounds"], event["segments"]
+        self.rounds, self.segments = event["rounds"], event["segments"]
         self.planned = event["steps"] * len(event["sites"])
         self.sites = {name: self.sites.get(name, SiteStatus()) for name in event["sites"]}
-        self.over, self.note = False, "sites start, and measure the base model"
+        self.note = "sites start, and measure the base model"
         if resumed:  # all earlier events came from the event log of the job before
             self._before, self._began, self.note = self.done, None, "sites start, and measure where the run had stopped"
 
@@ -114,7 +106,6 @@ class RunStatus:
         site = self.sites[step["site"]]
         site.recent = [*site.recent, step][-RECENT:]
         self.last, self.note, self._told = step, "", self._told + 1
-        self.round = step["round"]
         self._began = self.clock if self._began is None else self._began
 
     def _evaluation(self, event: Mapping) -> None:

@@ -1,14 +1,22 @@
 """A run's events as one dictionary, the content of `summary.json`. Pure, so that it can be checked by hand."""
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.scores import Scores, merge_scores, overall, pass_at_1
 from fedrlvr.report.incidents import incidents
 from fedrlvr.report.learning import learning_by_site
+from fedrlvr.server.event_log import payloads
 from fedrlvr.version import installed, source_hash
 
+SENT = {  # what `payloads` counts, in words
+    "adapter/bytes_up": "adapters up",
+    "adapter/bytes_down": "adapters down",
+    "exchange/bytes_up": "answers up",
+    "exchange/bytes_down": "answers down",
+}
 PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
 
 
@@ -109,13 +117,12 @@ def answer_shares(evaluation: dict) -> dict[str, float]:
 
 def _bytes(events: Sequence[dict]) -> dict:
     """Payload bytes over the whole run, all sites together."""
-
-    def total(name: str, key: str) -> int:
-        return sum(sum(event[key].values()) for event in events if event["event"] == name)
-
+    total: Counter[str] = Counter()
+    for what, _, count in (payload for event in events for payload in payloads(event)):
+        total[what] += count
     return {
-        "adapter": {"down": total("adapter_down", "bytes"), "up": total("average", "bytes_up")},
-        "responses": {"down": total("exchange", "bytes_down"), "up": total("exchange", "bytes_up")},
+        name: {way: total[f"{kind}/bytes_{way}"] for way in ("down", "up")}
+        for name, kind in (("adapter", "adapter"), ("responses", "exchange"))
     }
 
 

@@ -107,7 +107,7 @@ def _print_cost(summary: dict, console: Screen) -> None:
     at_work = f"{seconds['compute']:.0f} s a site at work + {asking}"
     asking = at_work if seconds["compute"] else f"{asking} for sites that do not report how long they worked"
     console.print(
-        f"sent: adapters {_kilobytes(sent['adapter'])}, responses {_kilobytes(sent['responses'])}\n"
+        f"sent: adapters {_kilobytes(sent['adapter'])}, answers {_kilobytes(sent['responses'])}\n"
         f"swap: {swap['fraction']:.0%} of public completions, {swap['rescued_groups']} of {swap['all_wrong_groups']} "
         f"all-wrong groups rescued\n"
         f"time: {seconds['wall']:.0f} s = {asking} + {seconds['start_and_stop']:.0f} s starting and stopping"

@@ -4,10 +4,21 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 EVENTS_FILE = "metrics.jsonl"
+PAYLOADS = {  # event -> its numbers of bytes by site, and what they are
+    "average": {"bytes_up": "adapter/bytes_up"},
+    "adapter_down": {"bytes": "adapter/bytes_down"},
+    "exchange": {"bytes_up": "exchange/bytes_up", "bytes_down": "exchange/bytes_down"},
+}
+
+
+def payloads(event: Mapping) -> Iterator[tuple[str, str, int]]:
+    """What an event counts of bytes: what, at which site, and how many."""
+    for field, what in PAYLOADS.get(event["event"], {}).items():
+        yield from ((what, site, count) for site, count in event[field].items())
 
 
 class EventLog:

@@ -5,14 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from fedrlvr.algorithms.scores import Scores, overall
+from fedrlvr.server.event_log import payloads
 
 NO_METRICS = {"event", "time", "round", "site", "kind", "segment"}  # what else an event of a step has
-# event -> which of its values by site are what
-BY_SITE = {
-    "adapter_down": {"bytes": "adapter/bytes_down"},
-    "average": {"bytes_up": "adapter/bytes_up"},
-    "exchange": {"bytes_up": "exchange/bytes_up", "bytes_down": "exchange/bytes_down"},
-}
 
 
 class TrackedNumber(NamedTuple):
@@ -39,9 +34,8 @@ class TrackedNumbers:
             yield from self._of_step(event)
         elif kind == "evaluation":
             yield from self._of_evaluation(event)
-        for key, name in BY_SITE.get(kind, {}).items():
-            for site, value in event[key].items():
-                yield TrackedNumber(site, name, value, self._last[site])
+        for name, site, count in payloads(event):
+            yield TrackedNumber(site, name, count, self._last[site])
         for name in event:
             if kind == "average" and name.startswith("drift/"):
                 yield from (TrackedNumber(site, name, event[name], self._last[site]) for site in event["sites"])

@@ -34,7 +34,7 @@ class Tracking:
         try:
             for number in self._numbers.of(event):
                 self._fire(number)
-        except Exception:
+        except Exception:  # whatever a tracker, or an event of an older log, may raise
             self._wanted = False
             LOGGER.exception("nothing is tracked any more")
 

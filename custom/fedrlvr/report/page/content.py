@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.scores import wilson_interval
-from fedrlvr.report.cells import Shaded, Table
+from fedrlvr.report.cells import Shaded, Table, size
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.learning import REMEDY, nothing_learnt, silence_in_words
 from fedrlvr.report.outgoing import refusals
@@ -170,9 +170,9 @@ def headlines(summary: dict) -> list[Headline]:
         more = f"{swap['rescued_groups']:,} of {swap['all_wrong_groups']:,} groups without a right answer got one"
         told.append(Headline(f"{swap['fraction']:.0%}", "of public completions were swapped", more))
     sent = sum(sum(ways.values()) for ways in summary["bytes"].values())
-    adapters, answers = (tables.size(sum(summary["bytes"][name].values())) for name in ("adapter", "responses"))
+    adapters, answers = (size(sum(summary["bytes"][name].values())) for name in ("adapter", "responses"))
     more = f"adapters {adapters}, answers {answers}"
-    return [*told, Headline(tables.size(sent), "sent, both ways", more)]
+    return [*told, Headline(size(sent), "sent, both ways", more)]
 
 
 def _what_is_final(summary: dict) -> str:

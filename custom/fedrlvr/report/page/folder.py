@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedrlvr.data.problems import lines_in, problems_in
 from fedrlvr.json_text import JsonError, from_json
+from fedrlvr.launch import prepared_run
 from fedrlvr.launch.prepared_run import RUN_FILE, PreparedRun
 from fedrlvr.printable import one_line
 from fedrlvr.privacy.egress_log import EgressLog
@@ -22,7 +23,7 @@ from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.report.outgoing import spent
 from fedrlvr.report.page.events import Log, Seconds, log_of, read_log
 from fedrlvr.report.page.swaps import NO_LABEL, Swap
-from fedrlvr.settings_file import load_settings, validate_settings
+from fedrlvr.settings_file import load_settings
 from fedrlvr.site_config import COMPLETIONS
 from fedrlvr.types import Problem
 
@@ -110,8 +111,9 @@ def _said(error: Exception) -> str:
 
 
 def _prepared(folder: Path) -> PreparedRun:
-    values = _object(folder / RUN_FILE)
-    return validate_settings(PreparedRun, values | {"folder": folder.resolve()}, RUN_FILE)
+    if not (folder / RUN_FILE).exists():
+        raise FileNotFoundError(folder / RUN_FILE)
+    return prepared_run.read_run(folder)
 
 
 def _object(path: Path) -> dict:

@@ -7,17 +7,14 @@ from pydantic import BaseModel
 
 from fedrlvr.algorithms.scores import pass_at_1, wilson_interval
 from fedrlvr.config import JobConfig
-from fedrlvr.report.cells import Shaded, Table
+from fedrlvr.report.cells import Shaded, Table, size
 from fedrlvr.report.outgoing import sent_by_kind
 from fedrlvr.report.page.folder import SiteRecords
+from fedrlvr.report.summary import SENT
+from fedrlvr.server.event_log import payloads
 
 MOST_LABELS = 60  # of the most problems
 NOT_KNOWN = "not known"
-SENT = {  # in which events payloads are counted, and what they are
-    "average": {"adapters up": "bytes_up"},
-    "adapter_down": {"adapters down": "bytes"},
-    "exchange": {"answers up": "bytes_up", "answers down": "bytes_down"},
-}
 
 
 def score_in_words(score: dict | None) -> str:
@@ -110,23 +107,11 @@ def learning_table(by_site: Mapping[str, dict]) -> Table:
 def byte_table(events: Iterable[dict], sites: Sequence[str]) -> Table:
     """As the server counted them: payloads, without what FLARE adds."""
     counts: dict[str, Counter[str]] = {site: Counter() for site in sites}
-    for event in events:
-        for column, key in SENT.get(event["event"], {}).items():
-            for site, count in event[key].items():
-                counts.setdefault(site, Counter())[column] += count
-    columns = [column for named in SENT.values() for column in named]
+    for what, site, count in (payload for event in events for payload in payloads(event)):
+        counts.setdefault(site, Counter())[what] += count
     whose = {**counts, "all": sum(counts.values(), Counter())}
-    rows = ((name, *(size(count[column]) for column in columns)) for name, count in whose.items())
-    return Table(("site", *columns), tuple(rows))
-
-
-def size(count: float) -> str:
-    """Bytes in words of three or four digits."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            break
-        count /= 1000
-    return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+    rows = ((name, *(size(count[what]) for what in SENT)) for name, count in whose.items())
+    return Table(("site", *SENT.values()), tuple(rows))
 
 
 def sent_table(sites: Mapping[str, SiteRecords]) -> Table:
