@@ -87,6 +87,13 @@ def test_a_seed_repeats_an_answer_and_without_one_it_differs(ask):
     assert len({ask("A3725?", *flags)[1] for _ in range(8)}) > 1
 
 
+def test_without_a_limit_an_answer_takes_what_the_model_reads(ask, model_path):
+    """That is 512 tokens, the question among them."""
+    code, out, err = ask("A3725?", "--temperature", 0)
+    assert (code, err) == (0, "")
+    assert out.startswith(likeliest(model_path, None, "A3725?"))
+
+
 def test_a_preset_asks_as_in_training(ask, talker, tmp_path, monkeypatch):
     """System prompt, examples and instruction are there, and its sampling unless flags say something else."""
     preset = tmp_path / "preset.yaml"

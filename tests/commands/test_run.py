@@ -10,7 +10,7 @@ from fedrlvr.cli import main
     [
         ([], "expected a PRESET, as in `fedrlvr run demo`, or --resume-from, and not both"),
         (["demo", "--resume-from", "x"], "expected a PRESET, as in `fedrlvr run demo`, or --resume-from, and not both"),
-        (["--resume-from", "x"], "--resume-from x: not a run's folder"),
+        (["--resume-from", "x"], "--resume-from x: no such folder; expected that of a run"),
         (["nope"], "nope: no such file, and no preset that comes with fedrlvr"),
         (["demo", "--data", "nope"], "nope: holds no site's problems"),
         (["demo", "--model", "nope"], "no config.json in"),

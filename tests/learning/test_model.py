@@ -222,7 +222,7 @@ def test_an_adapter_without_safetensors_or_settings_or_with_damaged_ones_is_refu
     weights, settings = adapter / "adapter_model.safetensors", adapter / "adapter_config.json"
     whole, said = weights.read_bytes(), settings.read_text()
     weights.write_bytes(whole[:-50])
-    refusal(original, adapter)
+    assert "adapter_model.safetensors: cannot be read" in refusal(original, adapter)
     torch.save(load_file(adapter_of(original, tmp_path / "other") / weights.name), adapter / "adapter_model.bin")
     weights.unlink()
     assert "no adapter_model.safetensors; expected a PEFT adapter directory" in refusal(original, adapter)

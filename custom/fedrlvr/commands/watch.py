@@ -10,6 +10,7 @@ from fedrlvr.printable import one_line, print_error
 from fedrlvr.report.progress import Progress
 from fedrlvr.report.screen import Screen
 from fedrlvr.run import Hear
+from fedrlvr.settings_file import SettingsError
 
 UNFINISHED = 1  # exit code
 
@@ -56,7 +57,13 @@ def _followed(arguments: argparse.Namespace, say: Callable[[str], None]) -> tupl
     if arguments.kit is not None:
         connect = open_kit(arguments.kit)
         return lambda hear: watch_job(arguments.target, connect, hear, say), dict
-    prepared = read_run(Path(arguments.target))
+    folder = Path(arguments.target)
+    if not folder.exists():
+        raise SettingsError(
+            f"{folder}: no such folder; expected that of a run, such as workspace/demo-pubswap-seed0, or a job's id and "
+            "your startup kit in --kit"
+        )
+    prepared = read_run(folder)
     if prepared.environment in ("local", "sim"):
         return lambda hear: watching.watch_here(prepared, hear), prepared.workers
     return lambda hear: watching.watch_at_server(prepared, hear, say), prepared.workers

@@ -82,7 +82,8 @@ def load_experiment(path: Path, overrides: Iterable[str] = (), tiny: bool = Fals
     for text in overrides:
         apply_override(values, text)
     values |= {key: value for key, value in fixed.items() if value is not None}
-    return validate_settings(ExperimentConfig, values, str(path), path.resolve().parent)
+    where = f"{path} with --set" if overrides else str(path)
+    return validate_settings(ExperimentConfig, values, where, path.resolve().parent)
 
 
 def site_job(config: SiteConfig, preset: Path | None, overrides: Sequence[str] = (), tiny: bool = False) -> JobConfig:

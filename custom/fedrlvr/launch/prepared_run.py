@@ -47,16 +47,17 @@ class PreparedRun(Settings):
 
 def read_run(folder: Path) -> PreparedRun:
     """What this folder's run was begun with. Raises SettingsError."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        what = f"holds no {RUN_FILE}" if folder.is_dir() else "no such folder"
+        raise SettingsError(f"{folder}: {what}; expected that of a run, such as workspace/demo-pubswap-seed0")
     try:
-        values = from_json((folder / RUN_FILE).read_bytes())
+        values = from_json(path.read_bytes())
         if not isinstance(values, dict):
             raise ValueError("expected an object")
         return validate_settings(PreparedRun, values | {"folder": folder.resolve()}, RUN_FILE)
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"{folder}: not a run's folder, such as workspace/demo-pubswap-seed0, with a {RUN_FILE} that says what ran "
-            f"({error})"
-        ) from None
+        raise SettingsError(f"{path}: does not say what ran ({error})") from None
 
 
 def load_run(folder: Path, overrides: Sequence[str] = ()) -> PreparedRun:

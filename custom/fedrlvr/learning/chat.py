@@ -11,6 +11,7 @@ from fedrlvr.learning.model import Policy
 from fedrlvr.types import Prompt
 
 Tell = Callable[[str], None]  # gets each part of an answer
+USUAL_ANSWER = 512  # tokens at most, where nobody says
 
 
 class _Told(TextStreamer):
@@ -31,7 +32,7 @@ class Chat:
     policy: Policy
     temperature: float  # 0: the likeliest token
     top_p: float
-    max_tokens: int
+    max_tokens: int | None  # of an answer; None: USUAL_ANSWER, or what the prompt leaves of what the model reads
     seed: int | None = None  # None: other answers each time
 
     def __post_init__(self):
@@ -40,7 +41,6 @@ class Chat:
         policy.model.generation_config = GenerationConfig(
             do_sample=sample,
             **({"temperature": self.temperature, "top_p": self.top_p, "top_k": 0} if sample else {}),
-            max_new_tokens=self.max_tokens,
             eos_token_id=list(policy.eos_ids),
             pad_token_id=policy.pad_id,
         )
@@ -50,15 +50,23 @@ class Chat:
         that leaves no room for an answer."""
         policy = self.policy
         ids = torch.tensor([policy.encode_prompt(prompt)], device=policy.model.device)
-        room, most = policy.max_length, ids.shape[1] + self.max_tokens
-        if room is not None and most > room:
-            raise ValueError(
-                f"prompt: {ids.shape[1]} tokens, and {self.max_tokens} for the answer, but the model reads "
-                f"{room} together; ask something shorter, or set a smaller --max-tokens"
-            )
+        room = self._room(ids.shape[1])
         if self.seed is not None:
             torch.manual_seed(self.seed)
         told = _Told(policy.tokenizer, tell)
         with torch.no_grad(), nullcontext() if with_adapter else policy.model.disable_adapter():
-            made = policy.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), streamer=told)
+            made = policy.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=room, streamer=told
+            )
         return policy.decode(made[0, ids.shape[1] :].tolist())
+
+    def _room(self, asked: int) -> int:
+        """Tokens for the answer to a prompt of so many tokens."""
+        least, most = (1, USUAL_ANSWER) if self.max_tokens is None else (self.max_tokens, self.max_tokens)
+        reads = self.policy.max_length
+        if reads is not None and asked + least > reads:
+            raise ValueError(
+                f"prompt: {asked} tokens, and {least} for the answer, but the model reads {reads} together; "
+                "ask something shorter, or set a smaller --max-tokens"
+            )
+        return most if reads is None else min(most, reads - asked)

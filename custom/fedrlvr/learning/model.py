@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
@@ -24,7 +24,7 @@ from fedrlvr.algorithms.lora import excluded
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.data.tokenizer import brief, end_ids, load_tokenizer, prompt_ids
 from fedrlvr.learning.lora_targets import check_targets
-from fedrlvr.peft_folder import check_peft_folder
+from fedrlvr.peft_folder import FACTORS, check_peft_folder
 from fedrlvr.site_config import LocalModel
 from fedrlvr.types import Prompt
 
@@ -124,7 +124,9 @@ def load_trained(
     try:
         adapted = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
         _check_factors(adapted, adapter)
-    except Exception as error:  # PEFT, torch and safetensors have their own exceptions
+    except SafetensorError as error:
+        raise ValueError(f"{adapter / FACTORS}: cannot be read: {brief(error)}") from None
+    except Exception as error:  # PEFT and torch have their own exceptions
         raise ValueError(f"{adapter}: does not fit the model in {settings.model_path}: {brief(error)}") from None
     return _policy(adapted, tokenizer, prompt)
 
@@ -193,7 +195,7 @@ def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 def _check_factors(model: PeftModel, adapter: Path) -> None:
     """Raises ValueError if the factors do not match the model's: PEFT ignores missing and surplus ones."""
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+    with safe_open(adapter / FACTORS, framework="pt") as file:
         found = set(file.keys())
     # Without embeddings: to see whether they changed, PEFT would look for the base model by its name.
     expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
