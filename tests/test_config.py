@@ -53,7 +53,7 @@ def refusal(load, *overrides: str, **arguments) -> str:
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(load, override, key, nearest):
-    assert refusal(load, override).endswith(f"preset.yaml: {key}: unknown setting; did you mean {nearest}?")
+    assert refusal(load, override).endswith(f"preset.yaml with --set: {key}: unknown setting; did you mean {nearest}?")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_an_unknown_key_names_the_nearest_known_one(load, override, key, nearest
 )
 def test_a_wrong_value_names_file_key_and_what_was_found(load, override, key):
     message = refusal(load, override)
-    assert "preset.yaml: " + key in message
+    assert "preset.yaml with --set: " + key in message
     assert "found" in message
 
 

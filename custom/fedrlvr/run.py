@@ -7,12 +7,14 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from fedrlvr.config import JobConfig
 
+Environment = Literal["local", "sim", "poc", "prod"]  # where a run takes place
+SIMULATED_SERVER = Path("server", "simulate_job", "fedrlvr")  # in a simulated job's workspace
 RUN = r"^[0-9a-f]{16}$"  # a run's name, which every participant uses as the name of a folder
 KEPT_RUNS = 3
 # Settings of `federation` that may change when a run is resumed.
@@ -51,6 +53,13 @@ class Run(Protocol):
 
     def close(self) -> None:
         """End what still runs, and fetch the results."""
+
+
+def server_folder_of(folder: Path, environment: Environment, job: str) -> Path:
+    """Where the server of the run in `folder` keeps `metrics.jsonl` and `rounds/` on this machine. What ran at a FLARE
+    server is there once it was brought home."""
+    places = {"local": Path("local", "server"), "sim": Path("flare", job) / SIMULATED_SERVER}
+    return folder / places.get(environment, Path("flare", "server"))
 
 
 def log_to(path: Path, name: str, level: int = logging.WARNING) -> Callable[[], None]:

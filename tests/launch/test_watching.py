@@ -133,7 +133,10 @@ def test_a_run_whose_job_was_never_submitted_is_told(prepared, capsys, environme
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere: no such folder; expected that of a run, such as workspace/demo-pubswap-seed0, or a job's"),
+        (
+            ["nowhere"],
+            "nowhere: no such folder; expected that of a run, such as workspace/demo-pubswap-seed0, or a job's",
+        ),
         (["."], ".: holds no run.json; expected that of a run, such as workspace/demo-pubswap-seed0"),
         (["j-1", "--kit", "nowhere"], "nowhere: not an administrator's startup kit"),
     ],

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-p", type=float, default=1.0, help="only the likeliest tokens of this probability together"
     )
-    parser.add_argument("--max-tokens", type=int, help="of an answer; default: the preset's, or 512 if the model reads so many")
+    parser.add_argument("--max-tokens", type=int, help="of an answer; default: the preset's, or at most 512")
     parser.add_argument("--seed", type=int, help="the same question gets the same answer (default: others each time)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--device", choices=DEVICES, default="auto")

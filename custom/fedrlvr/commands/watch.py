@@ -60,8 +60,8 @@ def _followed(arguments: argparse.Namespace, say: Callable[[str], None]) -> tupl
     folder = Path(arguments.target)
     if not folder.exists():
         raise SettingsError(
-            f"{folder}: no such folder; expected that of a run, such as workspace/demo-pubswap-seed0, or a job's id and "
-            "your startup kit in --kit"
+            f"{folder}: no such folder; expected that of a run, such as workspace/demo-pubswap-seed0, or a job's id "
+            "and your startup kit in --kit"
         )
     prepared = read_run(folder)
     if prepared.environment in ("local", "sim"):

@@ -5,11 +5,13 @@ import argparse
 import logging
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.loading import loading
 from fedrlvr.printable import print_error
+from fedrlvr.run import Environment
 from fedrlvr.shipped import POLICIES
 from fedrlvr.tasks.task import VerifierFault
 
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the preset")
     add("--workspace", type=Path, default=Path("workspace"), help="where runs and models go (default: %(default)s)")
     where = "in this process, in FLARE's simulator (default), in the proof of concept of poc/run.py, or in production"
-    add("--env", choices=["local", "sim", "poc", "prod"], help=f"where to run: {where}")
+    add("--env", choices=get_args(Environment), help=f"where to run: {where}")
     add("--poc", type=Path, metavar="DIR", help="the proof of concept (default: WORKSPACE/poc)")
     add("--kit", type=Path, metavar="DIR", help="in production: your startup kit")
     add("--data", type=Path, metavar="DIR", help="problems: a folder made by `fedrlvr prepare`")

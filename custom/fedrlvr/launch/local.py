@@ -30,7 +30,7 @@ import torch
 from fedrlvr.protocol.answers import Reply
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import M
-from fedrlvr.run import Hear, claim, log_to, set_aside
+from fedrlvr.run import Hear, claim, log_to, server_folder_of, set_aside
 from fedrlvr.server.client_manager import Message, Patience, RealTime, Transport
 from fedrlvr.server.serve import Server
 from fedrlvr.site.agent import SiteAgent
@@ -102,7 +102,7 @@ class LocalRun:
         set_aside(home)
         for name, config in sites.items():
             config.write(home / f"fedrlvr.{name}.yaml")
-        self.log_path, self.server_folder = folder / "local.log", home / "server"
+        self.log_path, self.server_folder = folder / "local.log", server_folder_of(folder, "local", spec.job.name)
         self._runs, self._spec, self._finished = folder / "server", spec, False
         self._start_from = start_from
         self._agents = {name: SiteAgent(spec, name, "local", home, new_worker) for name in sites}

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -13,7 +12,7 @@ from fedrlvr.config import JobConfig, Settings
 from fedrlvr.json_text import from_json
 from fedrlvr.launch.experiment import ExperimentConfig
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.run import MAY_CHANGE, run_identity
+from fedrlvr.run import MAY_CHANGE, Environment, run_identity
 from fedrlvr.settings_file import SettingsError, apply_override, validate_settings
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.worker.doing import doing_in
@@ -31,7 +30,7 @@ class PreparedRun(Settings):
     license: str = "unknown"  # of the adapter, for its model card
     start_from: Path | None = None  # the PEFT directory of the run's first adapter, in production at the server
     sites: dict[str, SiteConfig] = Field({})  # those whose files were written here
-    environment: Literal["local", "sim", "poc", "prod"] = "sim"  # where the run takes place
+    environment: Environment = "sim"
     track: str | None = None  # FLARE's tracker that the server hands all numbers to
     place: str = ""  # the folder of the proof of concept, or the lead's startup kit in production
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.followed_job import watch_job
 from fedrlvr.flare.lead.session import open_kit
-from fedrlvr.flare.lead.simulated_sites import server_folder
 from fedrlvr.flare.lead.submission import JOB_ID
 from fedrlvr.flare.live_events import GrowingLog
 from fedrlvr.launch.prepared_run import PreparedRun, Say
-from fedrlvr.run import Hear, claim
+from fedrlvr.run import Hear, claim, server_folder_of
 from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.settings_file import SettingsError
 
@@ -21,11 +20,10 @@ OVER = ("end", "stopped")  # a run's last event
 
 def event_log_of(prepared: PreparedRun) -> Path:
     """The event log of a run on this machine: what it left, or what its server writes now."""
-    name, left = prepared.spec.job.name, prepared.folder / EVENTS_FILE
-    running = prepared.folder / "local" / "server"
-    if prepared.environment == "sim":
-        running = server_folder(prepared.folder / "flare" / name)
-    return left if left.exists() and not is_running(prepared.folder) else running / EVENTS_FILE
+    left = prepared.folder / EVENTS_FILE
+    if left.exists() and not is_running(prepared.folder):
+        return left
+    return server_folder_of(prepared.folder, prepared.environment, prepared.spec.job.name) / EVENTS_FILE
 
 
 def is_running(folder: Path) -> bool:

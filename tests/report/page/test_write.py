@@ -166,8 +166,8 @@ def test_a_run_that_was_killed_as_it_wrote_is_told_as_far_as_it_came(real, capsy
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("run.json", "{", "says what ran (not valid JSON"),
-        ("run.json", "[]", "says what ran (expected an object"),
+        ("run.json", "{", "does not say what ran (not valid JSON"),
+        ("run.json", "[]", "does not say what ran (expected an object"),
         ("run.json", '{"spec": 3}', "run.json: spec"),
         ("summary.json", '{"seconds": "long"}', "summary.json: not the summary of a run of this version"),
         ("data/public.jsonl", "{}\n", "data/public.jsonl, line 1, field"),

@@ -9,6 +9,7 @@ import yaml
 
 from fedrlvr.flare.site.site_kit import JOB_CLASSES
 from fedrlvr.flare.trackers import TRACKERS
+from fedrlvr.run import SIMULATED_SERVER
 from fedrlvr.settings_file import SettingsError, validate_settings
 from fedrlvr.shipped import template
 from fedrlvr.site_config import SiteConfig
@@ -59,4 +60,4 @@ def check_folder(folder: Path, what: str = "--workspace") -> None:
 
 def server_folder(workspace: Path) -> Path:
     """Where the simulated server keeps what a run leaves: `metrics.jsonl`, and in `rounds/` the adapters."""
-    return workspace / "server" / "simulate_job" / "fedrlvr"
+    return workspace / SIMULATED_SERVER

@@ -18,11 +18,11 @@ import uuid
 from pathlib import Path
 
 from fedrlvr.flare.deadlines import Deadlines
-from fedrlvr.flare.lead.simulated_sites import check_folder, server_folder, simulated_workspace
+from fedrlvr.flare.lead.simulated_sites import check_folder, simulated_workspace
 from fedrlvr.flare.live_events import GrowingLog
 from fedrlvr.processes import MARK, die_with, end, end_marked, running, start
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.run import Hear, RunFailed, claim, set_aside
+from fedrlvr.run import Hear, RunFailed, claim, server_folder_of, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.site_config import SiteConfig
 
@@ -50,7 +50,7 @@ class Simulation:
         self._claim = claim(folder)
         set_aside(folder / "flare")  # FLARE's simulator empties it when it starts
         self.flare = simulated_workspace(folder / "flare", spec.job.name, sites, folder / "server")
-        self.server_folder = server_folder(self.flare)
+        self.server_folder = server_folder_of(folder, "sim", spec.job.name)
         job = {"sites": list(sites), "spec": spec.model_dump(mode="json"), "track": track}
         job["start_from"] = start_from and str(start_from)
         (folder / "job.json").write_text(json.dumps(job))

@@ -17,7 +17,7 @@ from fedrlvr.flare.lead.session import FlareSession, Unreachable, output_to
 from fedrlvr.flare.live_events import read_events
 from fedrlvr.flare.trackers import LEFT
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.run import Hear, RunFailed, claim, set_aside
+from fedrlvr.run import Hear, RunFailed, claim, server_folder_of, set_aside
 from fedrlvr.server.event_log import EVENTS_FILE
 
 JOB_ID = "job_id"  # the file with the id that FLARE gave to the job
@@ -43,7 +43,7 @@ class Submission:
         set_aside(self.flare)
         self.flare.mkdir(parents=True)
         self.log_path = folder / "flare.log"
-        self.server_folder = self.flare / "server"
+        self.server_folder = server_folder_of(folder, "prod", spec.job.name)
         self.job_id: str | None = None
         self._note, self._session = note, FlareSession(connect, self.log_path, note)
         self._followed: FollowedJob | None = None

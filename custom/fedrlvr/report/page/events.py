@@ -15,6 +15,7 @@ from fedrlvr.config import MOST_SEGMENTS, Method
 from fedrlvr.data.problems import lines_in
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.protocol.records import MAX_METRIC, Count, Name, SiteScores
+from fedrlvr.run import Environment, server_folder_of
 from fedrlvr.server.event_log import EVENTS_FILE
 
 Number = Annotated[float, Field(ge=-MAX_METRIC, le=MAX_METRIC)]
@@ -245,6 +246,5 @@ def log_of(folder: Path) -> Path:
 
 def _places(folder: Path) -> Iterator[Path]:
     yield folder / EVENTS_FILE
-    yield folder / "local" / "server" / EVENTS_FILE
-    yield folder / "flare" / "server" / EVENTS_FILE
-    yield from folder.glob(f"flare/*/server/simulate_job/fedrlvr/{EVENTS_FILE}")
+    for environment in get_args(Environment):
+        yield from folder.glob(str(server_folder_of(Path(), environment, "*") / EVENTS_FILE))
