@@ -62,6 +62,10 @@ def test_the_doctor_and_a_simulated_run_know_an_own_task(tmp_path):
     project.run(f"python job.py --tiny {short}")  # in FLARE's simulator
     (summary,) = project.runs()
     assert summary["finished"]
+    assert re.fullmatch(r"my_project 0.1.0 \(source [0-9a-f]{16}\)", package := summary["task_package"])
+    (folder,) = project.folder.glob("workspace/my_project-*")
+    assert f"| task | `my_project`, of `{package}` |" in (folder / "adapter" / "README.md").read_text()
+    assert f"my_project, of {package}" in (folder / "report.html").read_text()
     (model,) = (project.folder / "workspace" / "models").iterdir()
     (project.folder / "models").mkdir()
     (project.folder / "models" / "base").symlink_to(model)

@@ -42,7 +42,13 @@ def card(small_job):
         events = events or events_of(job.method)
         site = SITES[0] if job.method == "local" else None
         scores, samples = scores_of(events, 1, site)
-        values = {"origin": ORIGIN, "license": "unknown", "summary": summarise(events, 1.0), "round": 1}
+        values = {
+            "origin": ORIGIN,
+            "license": "unknown",
+            "summary": summarise(events, 1.0),
+            "task_package": None,
+            "round": 1,
+        }
         return model_card(Release(job, **values | {"scores": scores, "samples": samples} | (release or {})))
 
     return make

@@ -16,13 +16,14 @@ from fedrlvr.config import JobConfig
 from fedrlvr.learning.vllm_server import RANKS
 from fedrlvr.peft_folder import Origin
 from fedrlvr.printable import one_line, printable
+from fedrlvr.report.cells import size
 from fedrlvr.report.learning import nothing_learnt
-from fedrlvr.report.summary import evaluations, merged_test
+from fedrlvr.report.summary import MEASURED_ON, evaluations, merged_test
+from fedrlvr.task_package import TaskPackage
 from fedrlvr.tasks import task_named
 
 MOST_LABELS = 20  # rows of the table of scores
 TAGS = ("lora", "transformers", "grpo", "rlvr", "federated-learning", "nvflare", "fedrlvr")
-CHOSEN_ON = {"heldout": "the sites' own held-out problems", "test": "the test set"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Release:
     origin: Origin
     license: str
     summary: dict
+    task_package: TaskPackage | None  # None: the task is one of ours
     round: int
     best: bool = False  # the best round's; else the last one's
     scores: Scores | None = None
@@ -81,19 +83,19 @@ def _metadata(release: Release) -> str:
 
 def _what(release: Release) -> Iterator[str]:
     job, summary, origin = release.job, release.summary, release.origin
-    method, sites = METHODS[job.method], len(summary["sites"])
+    method, sites, package = METHODS[job.method], len(summary["sites"]), release.task_package
     rounds = f"{release.round + 1} of {summary['rounds']}"
     yield f"# A LoRA adapter for {code_span(origin.base_model)}\n"
     yield "Trained by reinforcement learning from verifiable rewards (GRPO), with fedrlvr.\n"
     yield "| | |\n| --- | --- |"
     yield f"| base model | {cell(origin.base_model)}, fingerprint {cell(origin.fingerprint or 'not known')} |"
     yield f"| adapter | LoRA, r {job.lora.r}, alpha {job.lora.alpha:g} |"
-    yield f"| task | {cell(job.task)} |"
+    yield f"| task | {cell(job.task)}{f', of {cell(str(package))}' if package else ''} |"
     averaged = f"{sites} sites, averaged by {cell(job.federation.aggregator)}"
     where = averaged if method.average and sites > 1 else "one site, with all problems" if method.pooled_data else ""
     yield f"| method | {cell(job.method)}: {where or f'one of {sites} sites, not averaged'} |"
     kept = (
-        f"the best round by pass@1 on {CHOSEN_ON[summary['best']['measured_on']]}" if release.best else "the last one"
+        f"the best round by pass@1 on {MEASURED_ON[summary['best']['measured_on']]}" if release.best else "the last one"
     )
     yield f"| round | {rounds}: {kept} |"
     yield f"| seed | {job.seed} |"
@@ -179,9 +181,9 @@ def _privacy(release: Release) -> Iterator[str]:
         if not method.average:
             yield "* This adapter is one site's own: its change was not sent to be averaged."
         if method.average:
-            yield f"* Each site sent the change of its adapter in each round, {_kilobytes(sent['adapter'])} in all."
+            yield f"* Each site sent the change of its adapter in each round, {size(sent['adapter']['up'])} in all."
         if method.exchange:
-            texts = _kilobytes(sent["responses"])
+            texts = size(sent["responses"]["up"])
             yield f"* Sites sent answers to public problems that they had found right, as texts, {texts} in all."
         yield "* Sites sent scores and, as far as their policies let them, numbers about steps."
         yield "* Private problems and completions to them were not sent. The adapter may still tell what they say."
@@ -200,10 +202,6 @@ def _noise(job: JobConfig) -> str:
         "* The job asked for no noise in training. A site's own policy may have added some to its changes, which "
         "whoever wrote this card does not know. So this card claims no differential privacy, and knows no epsilon."
     )
-
-
-def _kilobytes(directions: dict) -> str:
-    return f"{directions['up'] / 1e3:,.1f} kB"
 
 
 def _limits(release: Release) -> Iterator[str]:

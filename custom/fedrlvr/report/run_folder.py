@@ -65,6 +65,8 @@ def _tell(events: list[dict], seconds: float, server_folder: Path, prepared: Pre
     shutil.copyfile(server_folder / EVENTS_FILE, folder / EVENTS_FILE)
     spec = prepared.spec
     about = {"job": spec.job.model_dump(mode="json"), "base_model": spec.base_model, "test_sha256": spec.test_sha256}
+    if spec.task_package:
+        about["task_package"] = str(spec.task_package)
     summary = summarise(events, seconds) | about
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     show = print_summary if summary["final"] else print_incidents
@@ -108,7 +110,7 @@ def _own_adapters(prepared: PreparedRun) -> dict[str, Path]:
 
 def _write_cards(events: list[dict], summary: dict, server_folder: Path, prepared: PreparedRun) -> None:
     """Beside each adapter that the run leaves. What another program put there is replaced."""
-    job, best = prepared.spec.job, summary["best"]
+    spec, job, best = prepared.spec, prepared.spec.job, summary["best"]
     if METHODS[job.method].average:
         last = [(prepared.folder / "adapter", int(path.name), None, False) for path in _rounds(server_folder)[-1:]]
         if best and (prepared.folder / BEST).exists():
@@ -119,7 +121,8 @@ def _write_cards(events: list[dict], summary: dict, server_folder: Path, prepare
     for folder, number, site, is_best in (one for one in last if one[0].exists()):
         origin = read_origin(folder) or Origin(base_model=job.model)
         scores, samples = scores_of(events, number, site)
-        release = Release(job, origin, prepared.license, summary, number, is_best, scores, samples)
+        about = (job, origin, prepared.license, summary, spec.task_package)
+        release = Release(*about, number, is_best, scores, samples)
         unfinished = folder / f"{CARD}.tmp"
         unfinished.write_text(model_card(release), encoding="utf-8")
         unfinished.replace(folder / CARD)

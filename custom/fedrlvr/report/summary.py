@@ -17,6 +17,7 @@ SENT = {  # what `payloads` counts, in words
     "exchange/bytes_up": "answers up",
     "exchange/bytes_down": "answers down",
 }
+MEASURED_ON = {"heldout": "the sites' held-out problems", "test": "the test set"}  # by `best`'s field
 PACKAGES = ("fedrlvr", "nvflare", "torch", "transformers", "peft", "deepspeed", "math-verify", "numpy")
 
 

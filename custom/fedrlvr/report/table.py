@@ -7,11 +7,12 @@ from rich.cells import cell_len
 from rich.table import Column, Table
 
 from fedrlvr.algorithms.scores import Scores, interval_of_few
+from fedrlvr.report.cells import size
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.learning import silence_in_words
 from fedrlvr.report.pictures import short
 from fedrlvr.report.screen import Screen
-from fedrlvr.report.summary import at_the_end
+from fedrlvr.report.summary import MEASURED_ON, at_the_end
 
 # Widths in a table of scores: a score, and all else, where a label has at least nine characters.
 PASS_COLUMN = len("0.499 (0.48-0.52)  ")
@@ -37,7 +38,7 @@ def print_summary(summary: dict, console: Screen) -> None:
 def _print_best(summary: dict, console: Screen) -> None:
     best = summary["best"]
     if best and best["round"] + 1 < summary["rounds"]:
-        on = {"heldout": "the sites' held-out problems", "test": "the test set"}[best["measured_on"]]
+        on = MEASURED_ON[best["measured_on"]]
         rounds = f"{best['round'] + 1} of {summary['rounds']}"
         console.print(
             f"best round: {rounds}, pass@1 {best['pass@1']:.3f} on {on}; after the last one {best['last']:.3f}"
@@ -107,7 +108,7 @@ def _print_cost(summary: dict, console: Screen) -> None:
     at_work = f"{seconds['compute']:.0f} s a site at work + {asking}"
     asking = at_work if seconds["compute"] else f"{asking} for sites that do not report how long they worked"
     console.print(
-        f"sent: adapters {_kilobytes(sent['adapter'])}, answers {_kilobytes(sent['responses'])}\n"
+        f"sent: adapters {_both_ways(sent['adapter'])}, answers {_both_ways(sent['responses'])}\n"
         f"swap: {swap['fraction']:.0%} of public completions, {swap['rescued_groups']} of {swap['all_wrong_groups']} "
         f"all-wrong groups rescued\n"
         f"time: {seconds['wall']:.0f} s = {asking} + {seconds['start_and_stop']:.0f} s starting and stopping"
@@ -126,5 +127,5 @@ def _interval(score: dict) -> str:
     return f"{score['mean']:.3f} ({score['low']:.2f}-{score['high']:.2f})"
 
 
-def _kilobytes(directions: dict) -> str:
-    return f"{directions['up'] / 1e3:,.1f} kB up, {directions['down'] / 1e3:,.1f} kB down"
+def _both_ways(directions: dict) -> str:
+    return f"{size(directions['up'])} up, {size(directions['down'])} down"

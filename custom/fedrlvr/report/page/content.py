@@ -15,7 +15,7 @@ from fedrlvr.report.page import tables
 from fedrlvr.report.page.charts import Chart, run_charts, site_colours
 from fedrlvr.report.page.folder import RunFiles
 from fedrlvr.report.page.swaps import NO_LABEL, Example, Helped, examples, label_of, sent_answers, swapped_in
-from fedrlvr.report.summary import evaluations, summarise
+from fedrlvr.report.summary import MEASURED_ON, evaluations, summarise
 from fedrlvr.report.table import doubt_in_words
 
 MOST_TEXT = 2000  # characters of a question or a completion
@@ -194,7 +194,7 @@ def facts(files: RunFiles, summary: dict) -> list[Fact]:
     if spec:
         told += [
             Fact("where", files.prepared.environment),
-            Fact("task", spec.job.task),
+            Fact("task", spec.job.task + (f", of {spec.task_package}" if spec.task_package else "")),
             Fact("model", f"{spec.job.model}, fingerprint {spec.base_model or 'not known to the lead'}"),
             Fact("public problems", f"{len(spec.public_ids):,}, SHA-256 {spec.public_sha256}"),
             Fact("test problems", f"{len(spec.test_labels):,}, SHA-256 {spec.test_sha256}"),
@@ -206,7 +206,7 @@ def facts(files: RunFiles, summary: dict) -> list[Fact]:
             Fact("test set", left.test_sha256),
         ]
     if best := summary["best"]:
-        on = {"heldout": "the sites' held-out problems", "test": "the test set"}[best["measured_on"]]
+        on = MEASURED_ON[best["measured_on"]]
         said = f"{best['round'] + 1} of {summary['rounds']}, pass@1 {best['pass@1']:.3f} on {on}"
         told.append(Fact("best round", said))
     return told
