@@ -72,6 +72,10 @@ def test_a_dry_run_goes_from_nothing_to_an_adapter(dry_run, job, family, labels)
     assert all(step["optimizer_steps"] > 0 for step in steps)
     base, path = model_of(folder)
     assert base.config.model_type == family
+    for name in ("adapter/README.md", "adapter/adapter_config.json", "adapter/fedrlvr.json", "report.html"):
+        assert "tiny stand-in for" in (folder / name).read_text(), name
+    for name in ("adapter/README.md", "report.html"):
+        assert "This was a dry run" in (folder / name).read_text(), name
     assert AutoTokenizer.from_pretrained(path).chat_template
     adapted = PeftModel.from_pretrained(base, folder / "adapter")
     assert any(

@@ -225,7 +225,12 @@ def test_a_run_in_which_no_site_learnt_anything_ends_with_a_code_of_its_own(tmp_
     started = {"event": "start", "method": "pubswap", "sites": ["north"], "rounds": 1, "segments": 1, "seed": 0}
     prepared = load_run(a_run(tmp_path))
     assert follow(Nothing(started, silent), prepared, Screen(width=200)) == 4
-    assert "no site has learnt anything" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no site has learnt anything" in said
+    assert f"(here: {prepared.folder}/sites/*/completions.jsonl)" in said
+    dry_run = prepared.model_copy(update={"dry_run": True})
+    assert follow(Nothing(started, silent), dry_run, Screen(width=200)) == 0
+    assert capsys.readouterr().err == ""
     taught = silent | {"optimizer_steps": 1.0, "live_groups": 1.0}
     assert follow(Nothing(started, silent, taught), prepared, Screen(width=200)) == 0
 

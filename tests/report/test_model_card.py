@@ -45,6 +45,7 @@ def card(small_job):
         values = {
             "origin": ORIGIN,
             "license": "unknown",
+            "dry_run": False,
             "summary": summarise(events, 1.0),
             "task_package": None,
             "round": 1,
@@ -95,6 +96,8 @@ def test_a_run_that_stopped_or_learnt_nothing_says_so(card):
     assert "No site has learnt anything" not in card()
     silent = [*events_of(), *({**step, "live_groups": 0.0, "segment": i, "round": 0} for i in range(3))]
     assert "No site has learnt anything" in card(silent)
+    assert "dry run" not in card()
+    assert "**This was a dry run**" in card(release={"dry_run": True})
 
 
 @pytest.mark.parametrize(

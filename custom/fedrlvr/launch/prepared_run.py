@@ -32,6 +32,7 @@ class PreparedRun(Settings):
     sites: dict[str, SiteConfig] = Field({})  # those whose files were written here
     environment: Environment = "sim"
     track: str | None = None  # FLARE's tracker that the server hands all numbers to
+    dry_run: bool = False  # began with --tiny
     place: str = ""  # the folder of the proof of concept, or the lead's startup kit in production
 
     def workers(self) -> dict[str, str]:

@@ -57,6 +57,8 @@ def prepare_sites(
     GPUs to the sites. `gpus_here` is how many there are; None: as many as torch sees."""
     task = task_named(experiment.task, experiment.verifier)
     _check_paths(experiment, args)
+    if args.tiny and experiment.base_model:  # nobody shall take its adapter for one of the model that the preset is for
+        experiment = experiment.model_copy(update={"model": f"tiny stand-in for {experiment.model}"})
     import torch  # only now, as what loads it, too: bad settings are told without it
 
     from fedrlvr.server.adapter_folder import read_adapter

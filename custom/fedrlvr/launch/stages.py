@@ -1,6 +1,7 @@
 """The stages of a run: prepare a new or resumed one, start it where it takes place, follow it to its report."""
 
 import argparse
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
         fixed = {"method": args.method, "seed": args.seed, "start_from": given}
         experiment = load_experiment(args.config, args.set, args.tiny, **fixed)
         check_tracker(args.track)
-        return _place(args.env or "sim")[0](experiment, args, say).model_copy(update={"track": args.track})
+        prepared = _place(args.env or "sim")[0](experiment, args, say)
+        return prepared.model_copy(update={"track": args.track, "dry_run": args.tiny})
     for name in FIXED:
         if getattr(args, name) is not None:
             raise SettingsError(
@@ -134,9 +136,17 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     if failure:
         print_error(
             f"the run did not finish: {failure}\nlog: {started.log_path}\n"
-            f"To resume after its last completed round: --resume-from {prepared.folder}"
+            f"To resume after its last completed round: fedrlvr run --resume-from {shlex.quote(str(prepared.folder))}"
         )
         return 130 if failure == "interrupted" else 1
-    if code == NOTHING_LEARNT:
-        print_error(f"no site has learnt anything: the adapter answers as the base model does; {REMEDY}")
-    return code
+    return _learnt_nothing(prepared, console) if code == NOTHING_LEARNT else code
+
+
+def _learnt_nothing(prepared: PreparedRun, console: Screen) -> int:
+    """A dry run shows that things work, not that they learn."""
+    if prepared.dry_run:
+        console.print("No site has learnt anything, which is usual in a dry run. Everything else works.")
+        return 0
+    where = f" (here: {prepared.folder}/sites/*/completions.jsonl)" if prepared.environment in ("local", "sim") else ""
+    print_error(f"no site has learnt anything: the adapter answers as the base model does; {REMEDY}{where}")
+    return NOTHING_LEARNT

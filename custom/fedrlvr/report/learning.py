@@ -4,7 +4,10 @@ from collections.abc import Iterable, Sequence
 
 NOTHING_LEARNT = 4  # exit code
 PATIENCE = 2  # segments without such a step, until a site's silence is told
-REMEDY = "`fedrlvr doctor` shows what the model writes (prompt.examples, grpo.max_completion_length, a larger model)"
+REMEDY = (
+    "each site's completions.jsonl shows what the model writes; prompt.examples, a larger grpo.max_completion_length "
+    "or another model may help"
+)
 
 
 def taught(step: dict) -> bool:

@@ -33,6 +33,7 @@ class Release:
     job: JobConfig
     origin: Origin
     license: str
+    dry_run: bool
     summary: dict
     task_package: TaskPackage | None  # None: the task is one of ours
     round: int
@@ -99,6 +100,8 @@ def _what(release: Release) -> Iterator[str]:
     )
     yield f"| round | {rounds}: {kept} |"
     yield f"| seed | {job.seed} |"
+    if release.dry_run:
+        yield "\n**This was a dry run** (`--tiny`). It shows that everything works, not what training is worth."
     if not summary["finished"]:
         yield "\n**The run did not finish.** This is what it had come to."
     if nothing_learnt(summary["learning"]):

@@ -121,7 +121,7 @@ def _write_cards(events: list[dict], summary: dict, server_folder: Path, prepare
     for folder, number, site, is_best in (one for one in last if one[0].exists()):
         origin = read_origin(folder) or Origin(base_model=job.model)
         scores, samples = scores_of(events, number, site)
-        about = (job, origin, prepared.license, summary, spec.task_package)
+        about = (job, origin, prepared.license, prepared.dry_run, summary, spec.task_package)
         release = Release(*about, number, is_best, scores, samples)
         unfinished = folder / f"{CARD}.tmp"
         unfinished.write_text(model_card(release), encoding="utf-8")

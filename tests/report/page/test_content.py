@@ -130,7 +130,7 @@ def test_incidents_and_silence_are_said(events):
     assert "answers that came too late: south once" in said
     assert "back after a failure: south once" in said
     silent = of([event | {"optimizer_steps": 0.0} if event["event"] == "step" else event for event in events]).incidents
-    assert any(line.startswith("No site has learnt anything.") for line in silent)
+    assert any(line.startswith("No site has learnt anything: each site's completions.jsonl") for line in silent)
     assert sum("has learnt nothing in" in line for line in silent) == 2
 
 

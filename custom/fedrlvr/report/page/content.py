@@ -215,7 +215,7 @@ def facts(files: RunFiles, summary: dict) -> list[Fact]:
 def incidents(summary: dict) -> list[str]:
     """What went wrong, what was repaired, and which sites have learnt nothing."""
     silent = [silence_in_words(site, found) for site, found in summary["learning"].items() if not found["taught"]]
-    nothing = [f"No site has learnt anything. {REMEDY}"] if nothing_learnt(summary["learning"]) else []
+    nothing = [f"No site has learnt anything: {REMEDY}."] if nothing_learnt(summary["learning"]) else []
     return [*incident_lines(summary), *nothing, *silent]
 
 

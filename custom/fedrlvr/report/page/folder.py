@@ -92,6 +92,8 @@ def read_run(folder: Path, prepared: PreparedRun | None = None) -> RunFiles:
         if _is_name(name) and (found := _kept(lambda where, name=name: _site(where, prepared, name), folder, notes)):
             sites[name] = found
     left = _kept(_left, folder, notes)
+    if prepared and prepared.dry_run:
+        notes.append("This was a dry run (--tiny). It shows that everything works, not what training is worth.")
     return RunFiles(folder.resolve().name, log, prepared, left, public, sites, log.notes() + notes)
 
 
