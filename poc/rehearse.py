@@ -229,7 +229,11 @@ STEPS: list[tuple[str, Callable[[Rehearsal], str]]] = [
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the demo"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a setting of the demo; may be repeated",
     )
     parser.add_argument(
         "--workspace", type=Path, default=Path("workspace/rehearsal"), help="a new folder (default: %(default)s)"

@@ -33,6 +33,16 @@ def stand_in(monkeypatch):
     return install
 
 
+def test_an_argument_that_a_command_does_not_know_is_told_with_its_own_usage(capsys):
+    for arguments, usage in ((["run", "demo", "--out", "x"], "usage: fedrlvr run "), (["--out", "run"], "[--version]")):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        said = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert usage in said
+        assert "error: unrecognized arguments: --out" in said
+
+
 def test_help_lists_every_command_and_loads_nothing_heavy():
     """In a fresh interpreter: a person who looks around does not wait for torch."""
     code = (

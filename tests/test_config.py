@@ -50,10 +50,26 @@ def refusal(load, *overrides: str, **arguments) -> str:
         ("federation.local_step=1", "federation.local_step", "federation.local_steps"),
         ("data.privat_per_site=1", "data.privat_per_site", "data.private_per_site"),
         ("Method=local", "Method", "method"),
+        ("grpo.per_device_train_batch_size=4", "grpo.per_device_train_batch_size", "site.micro_batch_size"),
+        ("lora_alpha=4", "lora_alpha", "lora.alpha"),
+        ("report_to=wandb", "report_to", "--track"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(load, override, key, nearest):
     assert refusal(load, override).endswith(f"preset.yaml with --set: {key}: unknown setting; did you mean {nearest}?")
+
+
+def test_a_name_of_trl_or_peft_without_a_setting_here_is_told(load):
+    assert refusal(load, "lora.use_dora=true").endswith(
+        "lora.use_dora: unknown setting; there is none, as app_configs/NAMES.md explains"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"), [("true", "group"), ("false", "none"), ("none", "none"), ("batch", "batch")]
+)
+def test_scale_rewards_takes_truth_values_as_in_trl(load, value, meant):
+    assert load(f"grpo.scale_rewards={value}").grpo.scale_rewards == meant
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from peft import LoraConfig
 from trl import GRPOConfig
 
 from fedrlvr.launch.experiment import ExperimentConfig
+from fedrlvr.other_names import OTHER_NAMES
 from fedrlvr.settings_file import known_keys
 from fedrlvr.site_config import SiteConfig
 
@@ -38,6 +39,13 @@ def test_trls_names_are_trls_and_ours_are_settings():
     assert len(trl) > 25
     assert set(trl) <= {field.name for field in fields(GRPOConfig)}
     assert [name for name in ours if not known(name)] == []
+
+
+def test_an_error_message_knows_the_names_of_the_page():
+    parts = ("TRL's arguments, and ours", "PEFT's and FLARE's, and ours")
+    table = [row for part in parts for row in rows(NAMES, part)[1:]]
+    told = {name: next(iter(named(row[1])), None) for row in table for name in named(row[0])}
+    assert told == OTHER_NAMES
 
 
 def test_what_is_called_as_in_trl_is_a_field_there_and_a_setting_here():

@@ -40,12 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fedrlvr", description="Federated RLVR on NVIDIA FLARE.")
     parser.add_argument("--version", action=_Version, nargs=0, help="of package, protocol and source")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    command_named = {}
     for name, description in COMMANDS.items():
-        command = commands.add_parser(name, help=description, description=description)
+        command = command_named[name] = commands.add_parser(name, help=description, description=description)
         if name in argv[:1]:  # import only the command that runs: some load torch
             module = import_module(f"fedrlvr.commands.{name}")
             module.add_arguments(command)
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:  # told with the usage of the command, if that comes first
+        asked = command_named[arguments.command] if arguments.command == argv[0] else parser
+        asked.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return module.run(arguments)
     except (ValueError, OSError) as error:

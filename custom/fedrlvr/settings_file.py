@@ -7,6 +7,7 @@ from typing import TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from fedrlvr.json_text import shown
+from fedrlvr.other_names import OTHER_NAMES
 from fedrlvr.yaml_text import MAX_BYTES, YamlError, from_yaml
 
 S = TypeVar("S", bound=BaseModel)
@@ -81,7 +82,7 @@ def _explain(model: type[BaseModel], item: dict) -> str:
     # For a setting of several types pydantic adds the type that it tried to the key, such as "tuple[str, ...]".
     key = shown(".".join(str(part) for part in item["loc"] if "[" not in str(part)))
     if item["type"] == "extra_forbidden":
-        return f"{key}: unknown setting; did you mean {_nearest(key, known_keys(model))}?"
+        return f"{key}: unknown setting; {_hint(key, known_keys(model))}"
     if item["type"] == "missing":
         return f"{key}: required setting is missing"
     if not key:
@@ -89,6 +90,14 @@ def _explain(model: type[BaseModel], item: dict) -> str:
     if item["type"] == "tuple_type":
         return f"{key}: expected a list (found {item['input']!r:.80})"
     return f"{key}: {item['msg']} (found {item['input']!r:.80})"
+
+
+def _hint(key: str, known: list[str]) -> str:
+    leaf = key.rsplit(".", 1)[-1]
+    meant = OTHER_NAMES.get(leaf, "")
+    if meant is None:
+        return "there is none, as app_configs/NAMES.md explains"
+    return f"did you mean {meant if meant in known or meant.startswith('--') else _nearest(key, known)}?"
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -19,11 +19,11 @@ from fedrlvr.algorithms.scores import (
     wilson_interval,
 )
 
-RESULTS = [  # id, label, samples, correct, truncated, unanswered, timeouts, tokens
-    ProblemResult("a", "add", 4, 1, 2, 2, 0, 10.0),
-    ProblemResult("b", "add", 4, 0, 0, 3, 1, 20.0),
-    ProblemResult("c", "take", 4, 4, 0, 0, 0, 6.0),
-    ProblemResult("d", "", 4, 3, 1, 0, 2, 8.0),
+RESULTS = [  # id, label, samples, correct, truncated, unanswered, timeouts, tokens, reward
+    ProblemResult("a", "add", 4, 1, 2, 2, 0, 10.0, 0.5),
+    ProblemResult("b", "add", 4, 0, 0, 3, 1, 20.0, 0.0),
+    ProblemResult("c", "take", 4, 4, 0, 0, 0, 6.0, 1.0),
+    ProblemResult("d", "", 4, 3, 1, 0, 2, 8.0, 0.75),
 ]
 
 
@@ -98,13 +98,13 @@ def scores():
 
 
 def test_scores_with_intervals_by_hand(scores):
-    """pass@2 of 1 right in 4: 1 - C(3,2)/C(4,2) = 1/2; of 3 right in 4: 1."""
+    """pass@2 of 1 right in 4: 1 - C(3,2)/C(4,2) = 1/2; of 3 right in 4: 1. Of `a`, something was half right."""
     overall, add = scores["overall"], scores["add"]
-    assert (overall["problems"], overall["reward"], overall["tokens"]) == (4, 8 / 16, 11.0)
+    assert (overall["problems"], overall["right"], overall["reward"], overall["tokens"]) == (4, 8 / 16, 9 / 16, 11.0)
     assert (overall["truncated"], overall["unanswered"], overall["verifier/timeouts"]) == (3 / 16, 5 / 16, 3)
     assert overall["pass@1"]["mean"] == pytest.approx((1 / 4 + 0 + 1 + 3 / 4) / 4)
     assert overall["pass@2"]["mean"] == pytest.approx((1 / 2 + 0 + 1 + 1) / 4)
-    assert (add["problems"], add["reward"], add["tokens"], add["truncated"]) == (2, 1 / 8, 15.0, 2 / 8)
+    assert (add["problems"], add["reward"], add["tokens"], add["truncated"]) == (2, 1 / 4, 15.0, 2 / 8)
     assert add["pass@1"]["mean"] == pytest.approx(1 / 8)
     assert add["pass@2"]["mean"] == pytest.approx(1 / 4)
 

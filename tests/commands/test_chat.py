@@ -87,9 +87,10 @@ def test_a_seed_repeats_an_answer_and_without_one_it_differs(ask):
     assert len({ask("A3725?", *flags)[1] for _ in range(8)}) > 1
 
 
-def test_without_a_limit_an_answer_takes_what_the_model_reads(ask, model_path):
+@pytest.mark.parametrize("flags", [(), ("--max-tokens", 512)])
+def test_an_answer_is_no_longer_than_what_the_model_reads(ask, model_path, flags):
     """That is 512 tokens, the question among them."""
-    code, out, err = ask("A3725?", "--temperature", 0)
+    code, out, err = ask("A3725?", "--temperature", 0, *flags)
     assert (code, err) == (0, "")
     assert out.startswith(likeliest(model_path, None, "A3725?"))
 
@@ -152,7 +153,7 @@ def test_nothing_of_a_models_own_sampling_settings_holds(talker):
         ("A", ("--temperature", "nan"), "chat: temperature: Input should be a finite number"),
         ("A", ("--max-tokens", 0), "chat: max_tokens: Input should be greater than or equal to 1"),
         ("A", ("--set", "seed=3"), "name it with --config"),
-        ("A", ("--max-tokens", 512), "prompt: 1 tokens, and 512 for the answer, but the model reads 512 together"),
+        ("A" * 512, (), "prompt: 512 tokens, but the model reads 512, its answer among them; shorten it"),
     ],
 )
 def test_what_cannot_be_used_is_one_error(ask, question, flags, said):

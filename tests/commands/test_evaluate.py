@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fedrlvr.cli import main
+from fedrlvr.commands.evaluate_model import _verdict
 from fedrlvr.config import LoraSettings, PromptSettings
 from fedrlvr.data.problems import read_problems, write_problems
 from fedrlvr.learning.model import load_policy
@@ -321,6 +322,18 @@ def test_completions_are_shown_on_demand_one_of_each_problem_first(command, prob
     assert said.count("problem:    ") == said.count("completion: ") == 13
     assert said.count(f"problem:    {first['prompt']}\nanswer:     {first['answer']}\n") == 2
     assert "completion:  [2J[bold]first\n" in said
-    verdict = "right" if written[0]["reward"] == 1 else "wrong"
-    assert f"{first['id']}: {verdict} ({written[0]['reason']}" in said
+    assert f"{first['id']}: {_verdict(written[0])} " in said
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"reward": 1.0, "reason": "right", "truncated": False}, "right"),
+        ({"reward": 1.0, "reason": "exact", "truncated": True}, "right (exact, cut off)"),
+        ({"reward": 0.5, "reason": "half right", "truncated": False}, "reward 0.5 (half right)"),
+        ({"reward": 0.0, "reason": "wrong", "truncated": True}, "wrong (cut off)"),
+    ],
+)
+def test_a_verdict_says_nothing_twice(made, said):
+    assert _verdict(made) == said

@@ -15,7 +15,7 @@ from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import task_named
 
 RULES = "E,F,W,I,B,UP,SIM,RUF,C4,PT"  # those of our pyproject.toml; but to a user, fedrlvr is another's package
-COMMON = {"README.md", "job.py", "preset.yaml", "test_problems.py", "problems.jsonl", ".gitignore"}
+COMMON = {"pytest.ini", "README.md", "job.py", "preset.yaml", "test_problems.py", "problems.jsonl", ".gitignore"}
 KIT = ("fedrlvr.yaml", "policy.yaml", "deepspeed.json", "privacy.json", "resources.json", "authorization.json")
 SITE = {f"site/{name}" for name in KIT}
 OWN = {"pyproject.toml", "my_project/__init__.py", "my_project/task.py"}

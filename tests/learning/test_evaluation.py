@@ -108,7 +108,7 @@ def test_cut_off_and_missing_answers_timeouts_and_lengths_are_counted(problems):
     ((group,),) = measure(rollouts, problems[:1], 4, 0, 1)
     result = result_of(group)
     counts = {"samples": 4, "correct": 1, "truncated": 1, "unanswered": 1, "timeouts": 2}
-    assert result == ProblemResult(problems[0].id, "A", **counts, tokens=4.0)
+    assert result == ProblemResult(problems[0].id, "A", **counts, tokens=4.0, reward=0.25)
 
 
 def test_pass_at_k_by_label_for_the_k_that_the_samples_allow(problems):
@@ -121,7 +121,7 @@ def test_pass_at_k_by_label_for_the_k_that_the_samples_allow(problems):
 
 
 SETTINGS = {"model": "a1", "adapter": None, "temperature": 0.7, "samples": 2, "prompt": {"system_prompt": None}}
-RESULTS = [ProblemResult(f"p{i}", "é", 2, i % 3, 0, 0, 0, 4.5 + i) for i in range(4)]
+RESULTS = [ProblemResult(f"p{i}", "é", 2, i % 3, 0, 0, 0, 4.5 + i, i / 8) for i in range(4)]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fedrlvr.report.table import print_scores, print_summary
 @pytest.mark.parametrize("label", ["anatomy", "a subject with a very long name, longer than any terminal would show"])
 @pytest.mark.parametrize("ks", [[1], [1, 16], [1, 2, 4, 8, 16]])
 def test_the_table_fits_a_terminal_and_says_every_number(label, ks):
-    results = [ProblemResult(str(i), label, 16, i % 17, i % 3, i % 5, 0, 1000.0 + i) for i in range(1000)]
+    results = [ProblemResult(str(i), label, 16, i % 17, i % 3, i % 5, 0, 1000.0 + i, i % 17 / 16) for i in range(1000)]
     scores = scores_with_intervals(results, ks)
     out = io.StringIO()
     print_scores(scores, ks, "Qwen2.5-3B-Instruct + adapter, math", Screen(file=out, width=80))
@@ -30,9 +30,22 @@ def test_the_table_fits_a_terminal_and_says_every_number(label, ks):
     assert sum(line.strip().startswith(label[:7]) for line in lines) == len(rows)
 
 
+@pytest.mark.parametrize("ks", [[1], [1, 16], [1, 2, 4, 8]])
+def test_where_something_was_half_right_the_reward_has_a_column(ks):
+    """Three of four completions are right, one half right: 3.5 / 4 = 0.875."""
+    out = io.StringIO()
+    results = [ProblemResult("c", "referral", 16, 12, 0, 0, 0, 1000.0, 0.875)]
+    print_scores(scores_with_intervals(results, ks), ks, "one", Screen(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line.split() for line in lines if line.strip().startswith("referral")]
+    assert {tuple(row[-4:]) for row in rows} == {("0.875", "1000", "0%", "0%")}
+    assert "reward" in out.getvalue()
+
+
 def test_a_score_of_one_problem_does_not_look_like_a_fact():
     out = io.StringIO()
-    single = [ProblemResult("c", "take", 4, 4, 0, 0, 0, 6.0)]
+    single = [ProblemResult("c", "take", 4, 4, 0, 0, 0, 6.0, 1.0)]
     print_scores(scores_with_intervals(single, [1]), [1], "one", Screen(file=out, width=80))
     assert "1.000 (0.21-1.00)" in out.getvalue()
 

@@ -18,7 +18,7 @@ class ProblemResult:
     """The counts of one problem's completions.
 
     `correct`, `truncated`, `unanswered` (nothing to judge, such as no box) and `timeouts` (verifications that a limit
-    ended) are out of `samples`; `tokens` is the mean length.
+    ended) are out of `samples`; `tokens` is the mean length, and `reward` the mean reward, in which half right counts.
     """
 
     id: str
@@ -29,6 +29,7 @@ class ProblemResult:
     unanswered: int
     timeouts: int
     tokens: float
+    reward: float
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -85,7 +86,8 @@ def scores_by_label(results: Iterable[ProblemResult], ks: Sequence[int]) -> Scor
 
 
 def scores_with_intervals(results: Sequence[ProblemResult], ks: Sequence[int]) -> Scores:
-    """`overall`, then each label that is not empty: {"problems", "reward", "pass@k": {"mean", "low", "high"}, ...}.
+    """`overall`, then each label that is not empty: its number of "problems", shares, means, and
+    {"pass@k": {"mean", "low", "high"}}.
 
     low and high are the 95% interval over problems (`score_interval`).
     """
@@ -132,7 +134,8 @@ def _with_intervals(results: Sequence[ProblemResult], ks: Sequence[int]) -> dict
     samples = sum(result.samples for result in results)
     scores: dict = {
         "problems": len(results),
-        "reward": sum(result.correct for result in results) / samples,
+        "right": sum(result.correct for result in results) / samples,
+        "reward": sum(result.reward * result.samples for result in results) / samples,
         "tokens": fmean(result.tokens for result in results),
         "truncated": sum(result.truncated for result in results) / samples,
         "unanswered": sum(result.unanswered for result in results) / samples,

@@ -34,7 +34,7 @@ class Sampling(Settings):
 
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
-    max_tokens: int | None = Field(ge=1)
+    max_tokens: int = Field(ge=1)
     seed: int | None = Field(ge=0)
 
 
@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-p", type=float, default=1.0, help="only the likeliest tokens of this probability together"
     )
-    parser.add_argument("--max-tokens", type=int, help="of an answer; default: the preset's, or at most 512")
+    parser.add_argument(
+        "--max-tokens", type=int, help="of an answer; default: the preset's, or 512; less where the model reads less"
+    )
     parser.add_argument("--seed", type=int, help="the same question gets the same answer (default: others each time)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--device", choices=DEVICES, default="auto")
@@ -75,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _job_part(arguments: argparse.Namespace) -> tuple[Task | None, PromptSettings, Sampling]:
     """The task that makes prompts, if there is a preset, and how answers are sampled."""
-    task, prompt, usual = None, PromptSettings(), {"temperature": 1.0, "max_tokens": None}
+    task, prompt, usual = None, PromptSettings(), {"temperature": 1.0, "max_tokens": 512}
     if arguments.config is not None:
         preset = load_experiment(arguments.config, arguments.set, arguments.tiny)
         task, prompt = task_named(preset.task, preset.verifier, preset.prompt), preset.prompt

@@ -123,7 +123,14 @@ def _show(path: Path, problems: Sequence[Problem], task: Task, count: int, conso
     for _, made in sorted(found, key=lambda one: one[0])[:count]:
         problem = asked[made["problem_id"]]
         shown = "\n".join(message.content for message in problem.messages) or task.question(problem)
-        verdict = "right" if made["reward"] >= 1 else "wrong"
-        cut = ", cut off" if made["truncated"] else ""
-        console.rule(f"{problem.id}: {verdict} ({made['reason']}{cut})", align="left")
+        console.rule(f"{problem.id}: {_verdict(made)}", align="left")
         console.print(f"problem:    {shown}\nanswer:     {problem.answer}\ncompletion: {made['text']}", soft_wrap=True)
+
+
+def _verdict(made: dict) -> str:
+    """In words: of part of a reward how much, and the verifier's reason where it says more."""
+    reward = made["reward"]
+    verdict = "right" if reward >= 1 else f"reward {reward:g}" if reward > 0 else "wrong"
+    more = [made["reason"]] if made["reason"] != verdict else []
+    more += ["cut off"] if made["truncated"] else []
+    return f"{verdict} ({', '.join(more)})" if more else verdict

@@ -11,7 +11,9 @@ DTYPES, DEVICES = ("float32", "bfloat16"), ("auto", "cpu", "cuda")
 def add_job(parser: argparse.ArgumentParser, help_text: str) -> None:
     """Flags for a preset, as those of `job.py`."""
     parser.add_argument("--config", metavar="PRESET", help=f"{help_text}; a YAML file, or one of ours, as demo")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one of its settings")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one of its settings; may be repeated"
+    )
     parser.add_argument("--tiny", action="store_true", help="use its tiny part")
 
 

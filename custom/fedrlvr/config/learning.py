@@ -2,13 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from fedrlvr.config.base import Settings
 
 RewardName = Literal["accuracy", "format", "soft_overlong", "repetition"]
 Weight = Annotated[float, Field(ge=-1000, le=1000)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _as_in_trl(scale: object) -> object:
+    """TRL's `scale_rewards` was a truth value once, and may still be one."""
+    return ("none", "group")[scale] if isinstance(scale, bool) else scale
 
 
 class LoraSettings(Settings):
@@ -73,8 +78,10 @@ class GrpoSettings(Settings):
     soft_punish_cache: int | None = Field(
         None, ge=1, description="With `soft_overlong`: over this many tokens before the limit, 0 falls to -1."
     )
-    scale_rewards: Literal["group", "batch", "none"] = Field(
-        "group", description="Advantages are divided by the standard deviation of the group, of the batch, or not."
+    scale_rewards: Annotated[Literal["group", "batch", "none"], BeforeValidator(_as_in_trl)] = Field(
+        "group",
+        description="Advantages are divided by the standard deviation of the group (also: true), of the batch, or not "
+        "(also: false).",
     )
     negative_advantage_scale: float = Field(1.0, ge=0, description="Factor on negative advantages.")
     mask_truncated_completions: bool = Field(False, description="Leave completions that hit the limit out of the loss.")

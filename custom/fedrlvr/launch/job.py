@@ -28,7 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--method", choices=list(METHODS), help="default: what the preset says")
     add("--seed", type=int, help="default: what the preset says")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the preset")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a setting of the preset; may be repeated",
+    )
     add("--workspace", type=Path, default=Path("workspace"), help="where runs and models go (default: %(default)s)")
     where = "in this process, in FLARE's simulator (default), in the proof of concept of poc/run.py, or in production"
     add("--env", choices=get_args(Environment), help=f"where to run: {where}")

@@ -46,6 +46,7 @@ def project_files(folder: Path, kind: Kind) -> dict[str, str]:
         "preset.yaml": "preset.yaml.jinja",
         "test_problems.py": "test_problems.py.jinja",
         "problems.jsonl": f"problems.{kind}.jsonl",
+        "pytest.ini": "pytest.ini.jinja",
         ".gitignore": "gitignore.jinja",
     }
     if kind == "own":

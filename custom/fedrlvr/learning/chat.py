@@ -11,7 +11,6 @@ from fedrlvr.learning.model import Policy
 from fedrlvr.types import Prompt
 
 Tell = Callable[[str], None]  # gets each part of an answer
-USUAL_ANSWER = 512  # tokens at most, where nobody says
 
 
 class _Told(TextStreamer):
@@ -32,7 +31,7 @@ class Chat:
     policy: Policy
     temperature: float  # 0: the likeliest token
     top_p: float
-    max_tokens: int | None  # of an answer; None: USUAL_ANSWER, or what the prompt leaves of what the model reads
+    max_tokens: int  # of an answer; less where the prompt leaves less of what the model reads
     seed: int | None = None  # None: other answers each time
 
     def __post_init__(self):
@@ -62,11 +61,7 @@ class Chat:
 
     def _room(self, asked: int) -> int:
         """Tokens for the answer to a prompt of so many tokens."""
-        least, most = (1, USUAL_ANSWER) if self.max_tokens is None else (self.max_tokens, self.max_tokens)
         reads = self.policy.max_length
-        if reads is not None and asked + least > reads:
-            raise ValueError(
-                f"prompt: {asked} tokens, and {least} for the answer, but the model reads {reads} together; "
-                "ask something shorter, or set a smaller --max-tokens"
-            )
-        return most if reads is None else min(most, reads - asked)
+        if reads is not None and asked >= reads:
+            raise ValueError(f"prompt: {asked} tokens, but the model reads {reads}, its answer among them; shorten it")
+        return self.max_tokens if reads is None else min(self.max_tokens, reads - asked)

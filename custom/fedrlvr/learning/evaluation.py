@@ -146,4 +146,5 @@ def result_of(group: Group) -> ProblemResult:
         unanswered=sum(c.reason in UNANSWERED for c in completions),
         timeouts=sum(not c.verified for c in completions),
         tokens=sum(len(c.token_ids) for c in completions) / len(completions),
+        reward=sum(c.reward for c in completions) / len(completions),
     )

@@ -14,8 +14,9 @@ from fedrlvr.report.pictures import short
 from fedrlvr.report.screen import Screen
 from fedrlvr.report.summary import MEASURED_ON, at_the_end
 
-# Widths in a table of scores: a score, and all else, where a label has at least nine characters.
+# Widths in a table of scores: a score, a reward, and all else, where a label has at least nine characters.
 PASS_COLUMN = len("0.499 (0.48-0.52)  ")
+REWARD_COLUMN = len("reward ")
 OTHER_COLUMNS = len(" addition_  problems  tokens  off  answer ")
 
 
@@ -54,18 +55,20 @@ def print_incidents(summary: dict, console: Screen) -> None:
 
 
 def print_scores(scores: Scores, ks: Sequence[int], title: str, console: Screen) -> None:
-    """Print what `scores_with_intervals` returned, one row per label. Where the `ks` do not fit beside each other, they
-    are in several tables."""
-    fitting = max(1, (console.width - OTHER_COLUMNS) // PASS_COLUMN)
+    """Print what `scores_with_intervals` returned, one row per label; the mean reward where something was half right.
+    Where the `ks` do not fit beside each other, they are in several tables."""
+    partial = any(part["reward"] > part["right"] + 1e-9 for part in scores.values())
+    fitting = max(1, (console.width - OTHER_COLUMNS - partial * REWARD_COLUMN) // PASS_COLUMN)
     for start in range(0, len(ks), fitting):
         some = ks[start : start + fitting]
-        names = ("problems", *(f"pass@{k}" for k in some), "tokens", "cut\noff", "no\nanswer")
+        names = ("problems", *(f"pass@{k}" for k in some), *["reward"] * partial, "tokens", "cut\noff", "no\nanswer")
         columns = (Column(overflow="fold"), *(Column(name, justify="right", no_wrap=True) for name in names))
         table = Table(*columns, title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
         for label, part in scores.items():
             passes = (_interval(part[f"pass@{k}"]) for k in some)
-            shares = (f"{part[name]:.0%}" for name in ("truncated", "unanswered"))
-            table.add_row(short(label), str(part["problems"]), *passes, f"{part['tokens']:.0f}", *shares)
+            rest = [f"{part['reward']:.3f}"] * partial + [f"{part['tokens']:.0f}"]
+            rest += (f"{part[name]:.0%}" for name in ("truncated", "unanswered"))
+            table.add_row(short(label), str(part["problems"]), *passes, *rest)
         console.print(table)
 
 
