@@ -66,6 +66,13 @@ def package_of(task: str) -> TaskPackage | None:
     return TaskPackage(name=name, version=version, source=_source(point))
 
 
+def code_of(task: str) -> Path | None:
+    """Where the installed code of this task is: a folder or a file; None for a task of ours. Raises SettingsError and
+    ModuleNotFoundError."""
+    point = offer(task)
+    return _root(point.module) if point else None
+
+
 def package_name(point: EntryPoint) -> str:
     return one_line(point.dist.name or "") if point.dist else ""
 

@@ -59,7 +59,10 @@ def test_the_doctor_and_a_simulated_run_know_an_own_task(tmp_path):
     project.run(install)
     project.run(prepare)
     short = "--set federation.rounds=1 --set federation.segments_per_round=1 --set base_model.steps=2"
-    project.run(f"python job.py --tiny {short}")  # in FLARE's simulator
+    said = project.run(f"python job.py --tiny {short}")  # in FLARE's simulator
+    assert re.search(
+        r"task my_project: of my_project 0.1.0 \(source [0-9a-f]{16}\), in .*/my_project/my_project\n", said
+    )
     (summary,) = project.runs()
     assert summary["finished"]
     assert re.fullmatch(r"my_project 0.1.0 \(source [0-9a-f]{16}\)", package := summary["task_package"])

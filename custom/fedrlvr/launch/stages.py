@@ -22,6 +22,8 @@ from fedrlvr.report.screen import Screen
 from fedrlvr.run import Run, RunFailed
 from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.settings_file import SettingsError
+from fedrlvr.task_package import code_of
+from fedrlvr.tasks import own_package, task_named
 
 # Arguments that a resumed run has already.
 FIXED = ("method", "seed", "env", "data", "model", "policy", "poc", "start_from", "track")
@@ -34,6 +36,8 @@ def prepare(args: argparse.Namespace, say: Say) -> PreparedRun:
         fixed = {"method": args.method, "seed": args.seed, "start_from": given}
         experiment = load_experiment(args.config, args.set, args.tiny, **fixed)
         check_tracker(args.track)
+        if package := own_package(task_named(experiment.task, experiment.verifier)):
+            say(f"task {experiment.task}: of {package}, in {code_of(experiment.task)}")
         prepared = _place(args.env or "sim")[0](experiment, args, say)
         return prepared.model_copy(update={"track": args.track, "dry_run": args.tiny})
     for name in FIXED:
