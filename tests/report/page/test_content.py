@@ -38,7 +38,7 @@ def test_the_headlines(events):
     assert base == ("0.250", "pass@1 of the base model", "95%: 0.07 to 0.59, 8 problems, 4 samples each")
     assert final == ("0.500", "pass@1 at the end", "95%: 0.22 to 0.78, 8 problems, 4 samples each")
     assert swapped == ("19%", "of public completions were swapped", "3 of 6 groups without a right answer got one")
-    assert sent == ("4.1 kB", "sent, both ways", "adapters 4.0 kB, answers 80 B")
+    assert sent == ("4.1 kB", "of adapters and answers, both ways", "adapters 4.0 kB, answers 80 B")
 
 
 def test_the_state_of_a_run(events):
@@ -49,7 +49,7 @@ def test_the_state_of_a_run(events):
     stopped = of([*events[:-1], {"event": "stopped", "reason": "too few\nsites"}])
     assert stopped.state == "did not finish: too few sites; 2 of 2 rounds are done"
     only = of(events[:1])
-    assert (only.headlines[0].name, only.charts, only.matrices, only.scores.rows) == ("sent, both ways", [], [], ())
+    assert (only.headlines[0].name, only.charts, only.matrices, only.scores.rows) == ("of adapters and answers, both ways", [], [], ())
 
 
 def test_without_averaging_the_problems_of_all_sites_count_once(events):

@@ -172,7 +172,7 @@ def headlines(summary: dict) -> list[Headline]:
     sent = sum(sum(ways.values()) for ways in summary["bytes"].values())
     adapters, answers = (size(sum(summary["bytes"][name].values())) for name in ("adapter", "responses"))
     more = f"adapters {adapters}, answers {answers}"
-    return [*told, Headline(size(sent), "sent, both ways", more)]
+    return [*told, Headline(size(sent), "of adapters and answers, both ways", more)]
 
 
 def _what_is_final(summary: dict) -> str:
