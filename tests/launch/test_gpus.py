@@ -60,6 +60,8 @@ def test_only_gpus_that_are_there_can_be_named():
         usable_gpus(Hardware(gpus=[0, 2]), 2)
     with pytest.raises(SettingsError, match=r"site.gpus: there is no GPU 0; torch sees none"):
         usable_gpus(Hardware(gpus=[0]), 0)
+    with pytest.raises(SettingsError, match=r"site.device: cuda, but torch sees no GPU here"):
+        usable_gpus(Hardware(device="cuda"), 0)
 
 
 @pytest.mark.parametrize(("gpus", "said"), [([], "at least 1"), ([-1], "greater than or equal"), ([1, 1], "twice")])

@@ -8,9 +8,11 @@ from fedrlvr.site_config import Hardware
 
 def usable_gpus(hardware: Hardware, count: int) -> tuple[int, ...]:
     """The numbers of those that the sites may use, of `count` that torch sees. Raises SettingsError for one that is not
-    there."""
+    there, and where GPUs are asked for and there is none."""
     if hardware.device == "cpu":
         return ()
+    if hardware.device == "cuda" and not count:
+        raise SettingsError("site.device: cuda, but torch sees no GPU here; expected cpu, or auto")
     for number in hardware.gpus or ():
         if number >= count:
             seen = f"torch sees {count}, numbered from 0" if count else "torch sees none"
