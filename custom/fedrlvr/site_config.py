@@ -116,17 +116,18 @@ class LocalModel(Hardware):
 
     model_path: Path = Field(description="The model's Hugging Face directory; safetensors only, never the network.")
 
-    def check_model(self) -> None:
-        """Raises FileNotFoundError where `model_path` is no Hugging Face directory with safetensors weights."""
+    def check_model(self, given_as: str = "model_path") -> None:
+        """Raises FileNotFoundError, which begins with what the user gave it as, where `model_path` is no Hugging Face
+        directory with safetensors weights."""
         folder = self.model_path
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"model_path: no config.json in {folder}; expected a Hugging Face model directory")
+            raise FileNotFoundError(f"{given_as}: no config.json in {folder}; expected a Hugging Face model directory")
         files = sorted(folder.iterdir())
         if not any(path.suffix == ".safetensors" for path in files):
             pickled = [path.name for path in files if path.suffix in (".bin", ".pt", ".pth")]
             found = f"only pickle weights ({pickled[0]}), which can run code when loaded" if pickled else "no weights"
             expected = "*.safetensors (save_pretrained writes them)"
-            raise FileNotFoundError(f"model_path: {found} in {folder}; expected {expected}")
+            raise FileNotFoundError(f"{given_as}: {found} in {folder}; expected {expected}")
 
 
 WORKER = "{worker}"

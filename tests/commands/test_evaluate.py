@@ -238,7 +238,7 @@ def test_an_adapter_of_another_base_model_is_measured_with_a_warning(command, ad
         (("--task", "no_such_task"), "no task is called 'no_such_task'; known: arithmetic"),
         (("--task", None), "does not say which task its problems are for; give --task"),
         (("--problems", "/nonexistent/test.jsonl"), "/nonexistent/test.jsonl"),
-        (("--model", "/nonexistent"), "model_path: no config.json in /nonexistent"),
+        (("--model", "/nonexistent"), "--model: no config.json in /nonexistent"),
         (
             ("--adapter", "/nonexistent"),
             "/nonexistent: no adapter_model.safetensors; expected a PEFT adapter directory",

@@ -85,7 +85,7 @@ def test_a_lead_who_has_the_model_names_it_and_one_who_has_not_leaves_it_to_the_
 
 
 def test_a_folder_without_a_model_is_bad_input(in_production, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"model_path: no config\.json in"):
+    with pytest.raises(FileNotFoundError, match=r"--model: no config\.json in"):
         in_production(tmp_path)
     assert not (tmp_path / "runs").exists()
 

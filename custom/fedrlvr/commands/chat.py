@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.beside_base and not arguments.adapter:
         raise SettingsError("--beside-base: compares an adapter with its base model; give --adapter")
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
-    settings.check_model()
+    settings.check_model("--model")
     if arguments.adapter:
         check_peft_folder(arguments.adapter)
         if warning := other_base(arguments.adapter, arguments.model):

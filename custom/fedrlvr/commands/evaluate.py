@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="for results and completions; a run continues here"
     )
-    add_job(parser, "takes prompt, verifier and sampling from it")
+    add_job(parser, "takes prompt, verifier, temperature and length from it")
     parser.add_argument("--temperature", type=float, help="0: the likeliest token; default: the preset's, or 1")
     parser.add_argument(
         "--top-p", type=float, default=1.0, help="only the likeliest tokens of this probability together"
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise SettingsError(f"--{flag} {value}: expected {least} or more")
     settings = LocalModel(model_path=arguments.model, device=arguments.device, dtype=arguments.dtype)
-    settings.check_model()
+    settings.check_model("--model")
     if arguments.adapter:
         check_peft_folder(arguments.adapter)
     task = task_named(name, verifier, prompt)

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_free(arguments.out)
     settings = LocalModel(model_path=arguments.model)
-    settings.check_model()
+    settings.check_model("--model")
     check_peft_folder(arguments.adapter)
     _check_whole(arguments.model)
     if warning := other_base(arguments.adapter, arguments.model):

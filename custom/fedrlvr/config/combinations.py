@@ -41,7 +41,7 @@ def check_schedule(exchange: ExchangeSettings, federation: FederationSettings) -
     if outside:
         raise ValueError(
             f"exchange.schedule names public step {outside[0]}, but there are only {total_segments} "
-            "(federation.rounds x federation.segments_per_round, counted from 0)"
+            "(federation.rounds x federation.segments_per_round, counted from 0); name others, or every"
         )
 
 

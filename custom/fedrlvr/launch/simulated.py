@@ -96,7 +96,7 @@ def _check_paths(experiment: ExperimentConfig, args: argparse.Namespace) -> None
     if args.data is not None:
         sites_in(args.data)
     if args.model is not None:
-        LocalModel(model_path=args.model.resolve()).check_model()
+        LocalModel(model_path=args.model.resolve()).check_model("--model")
 
 
 def synthetic_task(task: Task) -> GeneratedTask:
@@ -130,7 +130,7 @@ def site_model(experiment: ExperimentConfig, task: Task, args: argparse.Namespac
     models = args.workspace.resolve() / "models"
     if args.model is not None:
         source = args.model.resolve()
-        LocalModel(model_path=source).check_model()
+        LocalModel(model_path=source).check_model("--model")
         if not (args.tiny and experiment.base_model):
             return source
         from fedrlvr.tiny.small_models import shrunk_model  # takes seconds to import

@@ -66,7 +66,7 @@ def prepare_for_production(experiment: ExperimentConfig, args: argparse.Namespac
     check_manifest(args.data)
     model, fingerprint = experiment.model, None
     if args.model:
-        LocalModel(model_path=args.model).check_model()
+        LocalModel(model_path=args.model).check_model("--model")
         model, fingerprint = str(args.model.resolve()), model_fingerprint(args.model)
     shared = (args.data / f"{name}.jsonl" for name in SHARED_SETS)
     spec = spec_on(*shared, experiment.as_job(), fingerprint)

@@ -49,7 +49,12 @@ def test_the_state_of_a_run(events):
     stopped = of([*events[:-1], {"event": "stopped", "reason": "too few\nsites"}])
     assert stopped.state == "did not finish: too few sites; 2 of 2 rounds are done"
     only = of(events[:1])
-    assert (only.headlines[0].name, only.charts, only.matrices, only.scores.rows) == ("of adapters and answers, both ways", [], [], ())
+    assert (only.headlines[0].name, only.charts, only.matrices, only.scores.rows) == (
+        "of adapters and answers, both ways",
+        [],
+        [],
+        (),
+    )
 
 
 def test_without_averaging_the_problems_of_all_sites_count_once(events):
