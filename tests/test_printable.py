@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedrlvr.printable import MAX_NAME, check_name, one_line, print_error, printable
+from fedrlvr.printable import MAX_NAME, check_name, counted, one_line, print_error, printable
 
 HONEST = [
     "",
@@ -62,3 +62,8 @@ def test_on_one_line_nobody_can_write_a_line_of_ours():
 def test_an_error_keeps_its_lines(capsys):
     print_error(ValueError("b[/x].jsonl:\n\x1b[31m  bad"))
     assert capsys.readouterr().err == "error: b[/x].jsonl:\n [31m  bad\n"
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 rounds"), (1, "1 round"), (2, "2 rounds")])
+def test_one_thing_is_not_many(count, said):
+    assert counted(count, "round") == said

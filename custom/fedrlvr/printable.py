@@ -39,6 +39,11 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 round", "2 rounds"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def print_error(text: object) -> None:
     print(printable(f"error: {text}"), file=sys.stderr)
 

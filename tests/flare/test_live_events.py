@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedrlvr.flare.live_events import MAX_BYTES, MAX_EVENTS, check_answer, read_events, serve_events
+from fedrlvr.flare.live_events import MAX_BYTES, MAX_EVENTS, GrowingLog, check_answer, read_events, serve_events
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.server.event_log import EventLog
 
@@ -87,6 +87,16 @@ def test_a_line_that_is_no_event_is_refused_with_its_number(tmp_path, line):
     with pytest.raises(Refused, match=r"^metrics.jsonl, line 2: not (valid JSON|an event)$"):
         read_events(path)
     assert [event["event"] for event in read_events(path, 2)] == ["end"]
+
+
+def test_a_growing_log_names_its_whole_path(tmp_path):
+    log = GrowingLog(tmp_path / "metrics.jsonl")
+    log.path.write_text('{"event": "start"}\n{"event": "ste')
+    assert [event["event"] for event in log.news()] == ["start"]
+    log.path.write_text('{"event": "start"}\n{"event": "ste\n{"event": "end"}\n')
+    with pytest.raises(Refused) as refused:
+        log.news()
+    assert str(refused.value) == f"{log.path}, line 2: not valid JSON"
 
 
 def test_a_lines_content_is_unchanged(served):

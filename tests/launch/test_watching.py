@@ -12,8 +12,8 @@ from fedrlvr.launch import watching
 from fedrlvr.launch.local import LocalRun
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.launch.watching import event_log_of, watch_here
-from fedrlvr.protocol.refused import Refused
-from fedrlvr.run import claim
+from fedrlvr.report.summary import summarise
+from fedrlvr.run import RunFailed, claim
 
 SITES = {"site-1": ("A",), "site-2": ("B",)}
 ONE_ROUND = {"federation__rounds": 1, "federation__segments_per_round": 2, "federation__min_sites": 2}
@@ -78,13 +78,62 @@ def test_one_that_was_killed_is_told_of_with_what_it_did(prepared, capsys):
     plan = {"method": "pubswap", "rounds": 1, "segments": 2, "steps": 4, "sites": ["site-1"]}
     write(prepared, {"event": "start", "time": 0.0} | plan)
     assert main(["watch", str(prepared.folder)]) == 1
-    assert capsys.readouterr().err == f"error: {prepared.folder} is not finished, and nobody runs it now\n"
+    resume = f"`fedrlvr run --resume-from {prepared.folder}` goes on with it"
+    assert capsys.readouterr().err == f"error: {prepared.folder} is not finished, and nobody runs it now; {resume}\n"
 
 
 def test_one_that_stopped_is_told_of_with_the_reason(prepared, capsys):
     write(prepared, {"event": "stopped", "time": 0.0, "reason": "no\x1b[2J site"})
     assert main(["watch", str(prepared.folder)]) == 1
-    assert "is not finished, and it stopped: no [2J site" in capsys.readouterr().err
+    assert "is not finished, and it stopped: no [2J site; `fedrlvr run --resume-from " in capsys.readouterr().err
+
+
+def test_a_folder_with_spaces_is_quoted_in_commands(prepared, capsys):
+    """They are made to be copied."""
+    home = prepared.folder / "my runs"
+    home.mkdir()
+    other = prepared.model_copy(update={"folder": home})
+    other.save()
+    write(other, {"event": "start", "time": 0.0})
+    assert main(["watch", str(home)]) == 1
+    assert f"`fedrlvr run --resume-from '{home}'`" in capsys.readouterr().err
+    event_log_of(other).write_text("{\n")
+    assert main(["watch", str(home)]) == 1
+    assert f"`fedrlvr report '{home}'` shows the rest" in capsys.readouterr().err
+
+
+@pytest.fixture
+def finished(prepared) -> PreparedRun:
+    """A real one, with what it leaves: 100 s, of which most were spent on starting and stopping."""
+    events, _ = run_here(prepared.folder, prepared.spec, prepared.sites)
+    (prepared.folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    (prepared.folder / "summary.json").write_text(json.dumps(summarise(events, 100.0)))
+    return prepared
+
+
+def time_line(prepared: PreparedRun, capsys) -> str:
+    assert main(["watch", str(prepared.folder)]) == 0
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_finished_run_took_what_its_summary_says(finished, capsys):
+    line = time_line(finished, capsys)
+    assert line.startswith("time: 100 s = ")
+    assert line.endswith(" s starting and stopping")
+
+
+@pytest.mark.parametrize("summary", [None, "{", "[]", "{}", "an earlier end", '{"seconds": {"wall": "x"}}', "\udcff"])
+def test_where_the_summary_does_not_tell_of_this_end_nobody_knows_the_time_around(finished, capsys, summary):
+    path = finished.folder / "summary.json"
+    if summary == "an earlier end":
+        told = json.loads(path.read_text())
+        told["seconds"]["waiting"] -= 1.0
+        summary = json.dumps(told)
+    path.unlink() if summary is None else path.write_text(summary, errors="surrogateescape")
+    line = time_line(finished, capsys)
+    assert "starting and stopping" not in line
+    assert "time: 100 s" not in line
+    assert line.endswith(" waiting")
 
 
 def test_a_line_that_is_not_complete_is_waited_for(prepared):
@@ -117,10 +166,11 @@ def test_a_log_of_something_else_is_one_error(prepared, capsys):
     log = event_log_of(prepared)
     log.parent.mkdir(parents=True)
     log.write_text("[1, 2]\n")
-    with pytest.raises(Refused):
+    with pytest.raises(RunFailed):
         watch_here(prepared, print)
     assert main(["watch", str(prepared.folder)]) == 1
-    assert "metrics.jsonl, line 1: not an event" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{log}, line 1: not an event; `fedrlvr report {prepared.folder}` shows the rest" in said
 
 
 @pytest.mark.parametrize("environment", ["poc", "prod"])

@@ -26,7 +26,7 @@ START = {"event": "start", "time": 0.0, "method": "pubswap", "rounds": 2, "segme
 
 @pytest.fixture
 def progress(clock) -> Progress:
-    """Two rounds, eight segments of two steps, two sites: 32 steps in all."""
+    """Two rounds, eight segments of two steps, two sites: 16 steps each, 32 in all."""
     progress = Progress(Screen(file=io.StringIO(), width=40))
     assert progress.line() == "starting sites"
     progress.feed(START)
@@ -40,6 +40,10 @@ def printed(progress: Progress) -> list[str]:
 def step(segment=0, reward=0.5, live=4.0, time=1.0) -> dict:
     values = {"round": segment // 4, "segment": segment, "reward": reward, "live_groups": live, "groups": 8.0}
     return {"event": "step", "time": time, "kind": "private", "site": "north"} | values
+
+
+def asked(site: str, task: str, time: float) -> dict:
+    return {"event": "asked", "time": time, "site": site, "task": task, "round": 0, "segment": 0}
 
 
 def evaluation(segment: int) -> dict:
@@ -103,32 +107,37 @@ def test_before_the_first_step_the_line_says_what_goes_on(progress):
 def test_the_line_says_where_the_run_is_and_how_it_learns(progress):
     progress.feed(step(reward=0.25, live=2.0))
     progress.feed(step(reward=0.5, live=8.0))
-    assert progress.line() == ("round 1/2  segment 1/8  step 2/32  reward 0.38  live groups 62%  time left unknown")
+    assert progress.line() == ("round 1/2  segment 1/8  step 1/16  reward 0.38  live groups 62%  time left unknown")
     progress.feed(step(segment=5, reward=1.0, live=0.0))
-    assert progress.line().startswith("round 2/2  segment 6/8  step 20/32  reward 0.58  live groups 42%  ")
+    assert progress.line().startswith("round 2/2  segment 6/8  step 10/16  reward 0.58  live groups 42%  ")
 
 
-def test_the_time_left_follows_the_pace_since_the_first_steps(progress, clock):
-    """Two steps more in 10 s: 5 s each, 28 of 32 to go."""
-    for now in (0.0, 1.0, 4.0, 10.0):
+def test_the_time_left_follows_the_pace_since_sites_were_asked_to_train(progress, clock):
+    """A segment's four steps in 20 s: 5 s each, 28 of 32 to go."""
+    progress.feed(asked("north", "validate", 1.0))
+    progress.feed(asked("north", "train", 10.0))
+    for now in (10.0, 21.0, 24.0, 30.0):
+        assert not re.search(r"\d left", progress.line())
         progress.feed(step(time=now))
     assert progress.line().endswith("  2:20 left")
-    clock.now = 102.0  # nothing came for two seconds: 6 s each
+    clock.now = 104.0  # nothing came for four seconds: 6 s each
     assert progress.line().endswith("  2:48 left")
 
 
 def test_steps_that_sites_do_not_report_count_when_their_segment_is_over(progress, clock):
     """Only public steps are told: 2 a segment instead of 4."""
+    progress.feed(asked("north", "train", 10.0))
     for number in range(8):
         progress.feed(step(segment=number // 2, time=10.0 * number))
-    assert "step 12/32" in progress.line()  # three segments of four
-    assert progress.line().endswith("  2:20 left")  # 70 s for 10 steps since the first ones, 20 to go
+    assert "step 6/16" in progress.line()  # three segments of two
+    assert progress.line().endswith("  1:40 left")  # 60 s for 12 steps of both sites, 20 to go
 
 
 def test_the_last_step_leaves_no_time(progress, clock):
+    progress.feed(asked("north", "train", 0.0))
     for number in range(32):
         progress.feed(step(segment=number // 4, time=float(number)))
-    assert "step 32/32" in progress.line()
+    assert "step 16/16" in progress.line()
     assert progress.line().endswith("  0:00 left")
 
 
@@ -146,6 +155,8 @@ def test_an_exchange_is_noted_until_the_next_step(progress):
     assert progress.line().endswith("  12 answers exchanged")
     progress.feed(step(segment=1))
     assert "exchanged" not in progress.line()
+    progress.feed(exchange(0, offered=1))
+    assert progress.line().endswith("  1 answer exchanged")
 
 
 def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
@@ -168,7 +179,7 @@ def test_without_a_terminal_a_line_is_printed_once_a_segment(progress):
             progress.feed(event)
     lines = printed(progress)
     assert [line.split("  ")[1] for line in lines] == ["segment 1/8", "segment 3/8", "segment 4/8"]
-    assert [line.split("  ")[2] for line in lines] == ["step 1/32", "step 8/32", "step 12/32"]
+    assert [line.split("  ")[2] for line in lines] == ["step 0/16", "step 4/16", "step 6/16"]
     assert lines[0].endswith("7 answers exchanged")
 
 
@@ -203,10 +214,6 @@ def test_an_event_of_another_form_ends_the_progress_and_not_the_run(progress, ev
     assert line.startswith("progress is shown no more: an event")
 
 
-def asked(site: str, task: str, time: float) -> dict:
-    return {"event": "asked", "time": time, "site": site, "task": task, "round": 0, "segment": 0}
-
-
 def test_a_terminal_shows_every_site_and_nothing_of_it_stays(clock):
     console = Screen(file=io.StringIO(), width=120, height=30, force_terminal=True, color_system=None)
     progress = Progress(console, look=lambda: {"north": "sampling, step 2"})
@@ -217,8 +224,8 @@ def test_a_terminal_shows_every_site_and_nothing_of_it_stays(clock):
         console.file.truncate(0)
         time.sleep(1.0)  # by the display's own clock
         frame = console.file.getvalue()
-        assert re.search("north +sampling, step 2 0:03 +0.50 +50% ", frame)
-        assert re.search("south +training 0:02 +- +- ", frame)
+        assert re.search("north +sampling, step 2 +0:03 +0.50 +50% ", frame)
+        assert re.search("south +training +0:02 +- +- ", frame)
     assert console.file.getvalue().rstrip().endswith("\x1b[2K")  # erases the last line of it
 
 

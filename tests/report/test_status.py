@@ -75,15 +75,31 @@ def test_steps_of_finished_segments_count_where_no_site_tells_of_them():
     assert status(step("north", 2, 1.0)).done == 12
 
 
-def test_the_time_left_is_at_the_pace_of_this_job():
-    """Of 24 steps 4 are done, the last of them in 3 s since the first steps of all."""
-    steps = [step(site, 0, 1.0) for site in SITES]
-    assert status(*steps).seconds_left(1.0) is None
-    assert status(*steps, step("north", 0, 4.0)).seconds_left(4.0) == 3.0 * 20
-    again = {**START, "event": "resumed", "time": 100.0}
-    assert status(*steps, step("north", 0, 4.0), again).seconds_left(104.0) is None
-    more = [step(site, 2, 110.0) for site in SITES]  # 12 of 24 are done
-    assert status(*steps, again, *more, step("north", 2, 111.0)).seconds_left(112.0) == pytest.approx(2 / 6 * 12)
+def test_the_time_left_is_at_the_pace_since_the_first_task():
+    """Of 24 steps 6 are a segment, and they are done in 12 s."""
+    begun = asked("east", "train", 1.0)
+    steps = [step(site, 0, 4.0) for site in SITES]
+    assert status(begun, *steps).seconds_left(4.0) is None
+    assert status(begun, *steps, *[step(site, 0, 12.0) for site in SITES]).seconds_left(13.0) == 12.0 / 6 * 18
+
+
+def test_steps_of_an_earlier_job_and_steps_told_at_once_do_not_count_as_fast():
+    """The job before did a round, 12 of 24 steps. This one told the next 6 all at once, 30 s after it had asked."""
+    before = [step(site, segment, 1.0) for site in SITES for segment in (0, 0, 1, 1)]
+    resumed = {**START, "event": "resumed", "time": 100.0, "after": 0}
+    going_on = [asked("east", "train", 1.0), *before, resumed, asked("east", "validate", 101.0)]
+    assert status(*going_on).seconds_left(110.0) is None
+    at_once = [asked("east", "train", 110.0), *(step(site, 2, 140.0) for site in SITES for _ in range(2))]
+    found = status(*going_on, *at_once)
+    assert found.done == 18
+    assert found.seconds_left(140.0) == 30.0 / 6 * 6
+
+
+def test_a_round_that_an_earlier_job_did_is_done_though_no_step_of_it_was_told():
+    resumed = {**START, "event": "resumed", "time": 100.0, "after": 0}
+    found = status(resumed, asked("east", "train", 110.0), step("north", 2, 120.0))
+    assert found.done == 12
+    assert found.seconds_left(120.0) is None
 
 
 def part(right: float, problems: float) -> dict:
@@ -140,12 +156,105 @@ def test_when_it_is_over_nothing_is_left_to_do():
     assert line(found, 9.0) == ""
 
 
+def shown(found: RunStatus, now: float, width: int, doing: dict | None = None) -> list[str]:
+    console = Screen(width=width, height=24)
+    with console.capture() as captured:
+        console.print(view(found, now, doing or {}, width, 24))
+    return captured.get().splitlines()
+
+
 def test_a_view_of_many_sites_fits_the_terminal():
     crowd = RunStatus()
     crowd.take({**START, "sites": [f"site-{number}" for number in range(100)]})
-    console = Screen(width=80, height=20)
-    with console.capture() as captured:
-        console.print(view(crowd, 1.0, {}, 20))
-    shown = captured.get().splitlines()
-    assert len(shown) <= 20
-    assert "and 89 sites more" in captured.get()
+    lines = shown(crowd, 1.0, 80)
+    assert len(lines) == 24
+    assert "and 85 sites more" in lines
+
+
+HOSPITALS = [f"hospital-{number:03}" for number in range(8)]
+LARGE = {**START, "rounds": 20, "segments": 400, "steps": 1600, "sites": HOSPITALS}
+
+
+def of_each(pass_at_1: float, problems: float) -> dict:
+    return {site: {"test": {"A": {"problems": problems, "pass@1": pass_at_1}}} for site in HOSPITALS}
+
+
+def full() -> list[dict]:
+    """Events after which everything is as long as it gets."""
+    told = {"reward": -0.05, "live_groups": 8.0, "groups": 8.0, "completions": 64.0}
+    told |= {"completions/clipped_ratio": 1.0, "swap/completions": 64.0}
+    tasks = ("train", "propose", "swap", "submit", "validate", "train", "train", "train")
+    events = [asked(site, task, 2.0) for site, task in zip(HOSPITALS, tasks, strict=True)]
+    events += [{**step(site, 398, 3000.0, **told), "round": 19} for site in HOSPITALS]
+    scores = (("base", 0.045, 640.0), ("local", 0.83, 128.0), ("global", 0.83, 640.0))
+    events += [evaluation(which, **of_each(score, problems)) for which, score, problems in scores]
+    megabytes, kilobytes = dict.fromkeys(HOSPITALS, 56_300_000), dict.fromkeys(HOSPITALS, 99_900)
+    return [
+        *events,
+        failure(HOSPITALS[6], "round", 3000.0),
+        {"event": "average", "time": 3000.0, "bytes_up": megabytes},
+        {"event": "adapter_down", "time": 3000.0, "bytes": megabytes},
+        {"event": "exchange", "time": 3000.0, "bytes_up": kilobytes, "bytes_down": kilobytes},
+    ]
+
+
+SEEN = {HOSPITALS[0]: "sampling, step 1", HOSPITALS[5]: "training, step 128"}
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 120])
+def test_no_line_is_longer_than_the_terminal_and_the_height_never_changes(width):
+    found, heights = RunStatus(), set()
+    for event in (LARGE, *full()):
+        found.take(event)
+        lines = shown(found, 39000.0, width, SEEN)
+        assert max(map(len, lines)) <= width
+        heights.add(len(lines))
+    assert heights == {17}
+
+
+def test_at_80_characters_everything_is_there():
+    found = RunStatus()
+    for event in (LARGE, *full()):
+        found.take(event)
+    found.note = "128 answers exchanged"
+    lines = [line.rstrip() for line in shown(found, 39000.0, 80, SEEN)]
+    assert lines[:2] == [
+        "round 20/20  segment 399/400  step 1592/1600  3:15 left",
+        "reward -0.05  live groups 100%  128 answers exchanged",
+    ]
+    assert lines[3].split() == ["site", "doing", "for", "reward", "live", "cut", "swap", "pass@1"]
+    numbers = "-0.05  100%  100%  100%   0.830"
+    assert lines[5] == f"hospital-000  sampling, step 1    10:49:58   {numbers}"
+    assert lines[10] == f"hospital-005  training, step 128  10:49:58   {numbers}"
+    assert lines[11] == f"hospital-006  out of the round    10:00:00   {numbers}"
+    assert lines[-3:] == [
+        "pass@1: base 0.045, averaged 0.830 (5120 test problems)",
+        "in the table: of each site's own adapter (128 problems)",
+        "sent: adapters 450.4 MB up, 450.4 MB down, answers 799.2 kB up, 799.2 kB down",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"), [(80, "for reward live cut swap pass@1"), (60, "for reward pass@1"), (45, "for"), (30, "")]
+)
+def test_a_narrow_terminal_shows_the_most_important_columns_whole(width, columns):
+    found = RunStatus()
+    found.take(LARGE)
+    assert shown(found, 1.0, width)[3].split()[2:] == columns.split()
+
+
+def test_a_wide_terminal_shows_long_names_whole():
+    crowd, name = RunStatus(), "university-hospital-of-north-south"
+    crowd.take({**START, "sites": [name, "east"]})
+    assert shown(crowd, 1.0, 120)[5].startswith(f"{name}  waiting")
+    assert shown(crowd, 1.0, 80)[5].startswith("university-hosp…  waiting")
+
+
+def test_how_many_problems_were_measured_is_said_where_sites_are_missing():
+    found = status(
+        evaluation("base", east=part(0.5, 1.0), north=part(1.0, 1.0)), evaluation("local", east=part(1, 0.5))
+    )
+    found.take(evaluation("global", east=part(1.0, 1.0)))
+    text = "\n".join(shown(found, 1.0, 80))
+    assert "pass@1: base 0.375, averaged 0.500 (2-4 test problems)" in text
+    assert "own adapter (1 problem)" in text

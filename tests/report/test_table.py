@@ -84,7 +84,7 @@ def test_scores_of_few_completions_carry_their_interval():
     out = io.StringIO()
     print_summary(of_sites({"site-1": 0.25}, 0.5), Screen(file=out, width=80))
     assert "0.500 (0.05-0.95)" in out.getvalue()
-    assert "1 problems of a type, 4 completions each: ± 0.45 (95%)" in out.getvalue()
+    assert "1 problem of a type, 4 completions each: ± 0.45 (95%)" in out.getvalue()
 
 
 def test_a_site_may_be_called_what_the_average_is_called():

@@ -2,6 +2,7 @@
 the run goes on."""
 
 import argparse
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,13 +39,16 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with progress.shown():
             follow(hear)
-    except (RunFailed, Refused) as error:
+    except RunFailed as error:
         print_error(error)
+        return UNFINISHED
+    except Refused as error:
+        print_error(f"{arguments.target}: its events cannot be read: {error}")
         return UNFINISHED
     except KeyboardInterrupt:
         console.print("watched no more; the run goes on")
         return 0
-    return _tell_end(events, console, arguments.target)
+    return _tell_end(events, console, arguments)
 
 
 def _followed(arguments: argparse.Namespace, say: Callable[[str], None]) -> tuple[Callable[[Hear], None], Callable]:
@@ -69,21 +73,41 @@ def _followed(arguments: argparse.Namespace, say: Callable[[str], None]) -> tupl
     return lambda hear: watching.watch_at_server(prepared, hear, say), prepared.workers
 
 
-def _tell_end(events: list[dict], console: Screen, target: str) -> int:
+def _tell_end(events: list[dict], console: Screen, arguments: argparse.Namespace) -> int:
     """How it ended, and what it came to."""
-    from fedrlvr.report.summary import summarise
-    from fedrlvr.report.table import print_summary
+    from fedrlvr.report.table import print_incidents, print_summary
 
-    last = events[-1] if events else {"event": "nothing"}
+    last, target = events[-1] if events else {"event": "nothing"}, arguments.target
+    folder = Path(target) if arguments.kit is None else None
     if last["event"] != "end":
         why = f"it stopped: {one_line(str(last.get('reason')))}" if last["event"] == "stopped" else "nobody runs it now"
-        print_error(f"{target} is not finished, and {why}")
+        resume = f"; `fedrlvr run --resume-from {shlex.quote(target)}` goes on with it" if folder else ""
+        print_error(f"{target} is not finished, and {why}{resume}")
         return UNFINISHED
     try:
-        summary = summarise(events, last["time"])
+        summary = _summary(events, folder)
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         print_error(f"{target} is finished, but its events are not those of a run: {type(error).__name__}: {error}")
         return UNFINISHED
     console.print(f"{target} is finished", soft_wrap=True)
-    print_summary(summary, console)
+    show = print_summary if summary["base"] and summary["final"] else print_incidents
+    show(summary, console)
     return 0
+
+
+def _summary(events: list[dict], folder: Path | None) -> dict:
+    """With the time that the run took, where its folder says it of this very end. Else of the time with tasks out
+    alone: nobody knows then how long it took to start and to stop."""
+    from fedrlvr.json_text import from_json
+    from fedrlvr.report.page.folder import SUMMARY, Left
+    from fedrlvr.report.summary import summarise
+
+    known = summarise(events, events[-1].get("asking_seconds", 0.0))
+    if folder is None:
+        return known
+    try:
+        left = from_json((folder / SUMMARY).read_bytes())
+        whole = summarise(events, Left.model_validate(left).seconds.wall)
+    except (OSError, ValueError):
+        return known
+    return whole if whole["seconds"] == left["seconds"] else known

@@ -47,9 +47,13 @@ class GrowingLog:
         self.path, self._size, self._read = path, 0, 0
 
     def news(self) -> list[dict]:
-        """The complete lines that were not read yet. Raises Refused for a line that is no event."""
+        """The complete lines that were not read yet. Raises Refused, with the whole path, for a line that is no
+        event."""
         before, self._size = self._size, self.path.stat().st_size if self.path.exists() else 0
-        events = read_events(self.path, self._read, limited=False) if self._size > before else []
+        try:
+            events = read_events(self.path, self._read, limited=False) if self._size > before else []
+        except Refused as error:
+            raise Refused(f"{self.path.parent}/{error}") from None
         self._read += len(events)
         return events
 

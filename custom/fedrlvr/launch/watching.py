@@ -1,6 +1,7 @@
 """Follow a run that somebody else has started, without touching it: by its event log on this machine, or at the FLARE
 server that runs it."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.lead.submission import JOB_ID
 from fedrlvr.flare.live_events import GrowingLog
 from fedrlvr.launch.prepared_run import PreparedRun, Say
-from fedrlvr.run import Hear, claim, server_folder_of
+from fedrlvr.protocol.refused import Refused
+from fedrlvr.run import Hear, RunFailed, claim, server_folder_of
 from fedrlvr.server.event_log import EVENTS_FILE
 from fedrlvr.settings_file import SettingsError
 
@@ -36,12 +38,17 @@ def is_running(folder: Path) -> bool:
 
 
 def watch_here(prepared: PreparedRun, hear: Hear) -> None:
-    """Hear of a run on this machine until it is over, or nobody runs it any more. Raises Refused for a log that holds
+    """Hear of a run on this machine until it is over, or nobody runs it any more. Raises RunFailed for a log that holds
     something else than events."""
     log, over = GrowingLog(event_log_of(prepared)), False
     while not over:
         over = not is_running(prepared.folder)  # asked before the log is read, so that nothing of it is missed
-        for event in log.news():
+        try:
+            news = log.news()
+        except Refused as error:
+            rest = f"`fedrlvr report {shlex.quote(str(prepared.folder))}` shows the rest"
+            raise RunFailed(f"the run cannot be followed: {error}; {rest}") from None
+        for event in news:
             hear(event)
             over = over or event["event"] in OVER
         if not over:

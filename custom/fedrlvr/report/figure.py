@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedrlvr.algorithms.scores import overall, pass_at_1
+from fedrlvr.printable import counted
 from fedrlvr.report.pictures import AS_WRITTEN, short
 from fedrlvr.report.summary import at_the_end, evaluations, merged_test
 from fedrlvr.report.table import doubt_in_words
@@ -28,7 +29,7 @@ def draw_run(events: Sequence[dict], summary: dict, path: Path) -> None:
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
     _curves(left, events, summary)
     _matrix(right, summary, labels, as_rows)
-    title = f"{summary['method']}, {len(summary['sites'])} sites, seed {summary['seed']}"
+    title = f"{summary['method']}, {counted(len(summary['sites']), 'site')}, seed {summary['seed']}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     figure.savefig(path, dpi=130)
 

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from fedrlvr.printable import counted
+
 MOST_LINES = 10  # if there are more failures, those of one site in one task share a line, whatever their reasons
 
 
@@ -35,10 +37,10 @@ def incident_lines(summary: dict) -> list[str]:
             counts = (f"{site} {_times(count)}" for site, count in summary[key].items())
             lines.append(f"{words}: {', '.join(counts)}")
     if rejected := summary["swap"]["rejected_answers"]:
-        lines.append(f"rejected: {rejected} answers of other sites, wrong or to no public problem")
+        lines.append(f"rejected: {counted(rejected, 'answer')} of other sites, wrong or to no public problem")
     if rounds := summary.get("undecided"):
         lines.append(
-            f"no exchange in {rounds} rounds: fewer than two sites tell which public problems they solve "
+            f"no exchange in {counted(rounds, 'round')}: fewer than two sites tell which public problems they solve "
             "(metrics.public_shares of their policies), and the adaptive schedule decides by that"
         )
     lines += [f"resumed: after round {number + 1}" for number in summary["resumed_after"]]

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from fedrlvr.printable import counted
+
 NOTHING_LEARNT = 4  # exit code
 PATIENCE = 2  # segments without such a step, until a site's silence is told
 REMEDY = (
@@ -49,7 +51,7 @@ def nothing_learnt(by_site: dict[str, dict]) -> bool:
 
 def silence_in_words(site: str, found: dict) -> str:
     return (
-        f"{site} has learnt nothing in {found['steps']} steps: no group had rewards that differ. Of its completions "
-        f"{found['cut_off']:.0%} were cut off, {found['unanswered']:.0%} had no answer (as no \\boxed{{}}), "
-        f"{found['unverified']:.0%} could not be verified"
+        f"{site} has learnt nothing in {counted(found['steps'], 'step')}: no group had rewards that differ. "
+        f"Of its completions {found['cut_off']:.0%} were cut off, {found['unanswered']:.0%} had no answer "
+        f"(as no \\boxed{{}}), {found['unverified']:.0%} could not be verified"
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 
-from fedrlvr.printable import one_line
+from fedrlvr.printable import counted, one_line
 from fedrlvr.report.learning import PATIENCE, REMEDY, learning, silence_in_words, taught
 from fedrlvr.report.live_view import Doing, at_work, line, view
 from fedrlvr.report.screen import Screen
@@ -67,7 +67,7 @@ class Progress:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         with self._lock:
             if not self._lost:
-                yield view(self.status, self._now(), self._look(), options.max_height)
+                yield view(self.status, self._now(), self._look(), options.max_width, options.max_height)
 
     def _now(self) -> float:
         """By the event log's clock."""
@@ -84,7 +84,7 @@ class Progress:
                     self._print_base(event)
                 self._print_once(event["segment"])
             case "exchange":
-                self.status.note = f"{event['offered']} answers exchanged"
+                self.status.note = f"{counted(event['offered'], 'answer')} exchanged"
                 self._print_once(event["segment"])
             case "failure":
                 self._print(one_line(f"{event['site']} failed in {event['task']}: {event['reason']}"))

@@ -54,7 +54,7 @@ class RunStatus:
     sent: Counter[str] = field(default_factory=Counter)  # bytes, by what `payloads` calls them
     _told: int = 0
     _before: int = 0  # steps of earlier jobs
-    _began: float | None = None
+    _began: float | None = None  # when this job first asked for training
 
     def take(self, event: Mapping) -> None:
         """Raises KeyError or another error for an event of another form."""
@@ -64,6 +64,8 @@ class RunStatus:
                 self._start(event, resumed=kind == "resumed")
             case "asked":
                 self._now(event["site"], DOING[event["task"]])
+                if event["task"] == "train" and self._began is None:
+                    self._began = self.clock
             case "answered":
                 self._now(event["site"], WAITING)
             case "failure":
@@ -81,12 +83,13 @@ class RunStatus:
     def done(self) -> int:
         """The steps told, or all steps of the finished segments if that is more: a site may not tell of some."""
         finished = self.last["segment"] if self.last else 0
-        return max(self._told, finished * self.planned // max(self.segments, 1))
+        return max(self._before, self._told, finished * self.planned // max(self.segments, 1))
 
     def seconds_left(self, now: float) -> float | None:
-        """At the pace since this job's first steps; None while that is not known. `now` is by the event log's clock."""
-        new = self.done - self._before - len(self.sites)
-        if self._began is None or new <= 0:
+        """At the pace since this job's first task; None until the steps of a segment are done in it, of all sites: many
+        steps are told at once. `now` is by the event log's clock."""
+        new = self.done - self._before
+        if self._began is None or new <= 0 or new * self.segments < self.planned:
             return None
         return (now - self._began) / new * (self.planned - self.done)
 
@@ -96,7 +99,8 @@ class RunStatus:
         self.sites = {name: self.sites.get(name, SiteStatus()) for name in event["sites"]}
         self.note = "sites start, and measure the base model"
         if resumed:  # all earlier events came from the event log of the job before
-            self._before, self._began, self.note = self.done, None, "sites start, and measure where the run had stopped"
+            self._before = max(self.done, (event["after"] + 1) * self.planned // self.rounds)
+            self._began, self.note = None, "sites start, and measure where the run had stopped"
 
     def _now(self, site: str, doing: str) -> None:
         status = self.sites[site]
@@ -106,7 +110,6 @@ class RunStatus:
         site = self.sites[step["site"]]
         site.recent = [*site.recent, step][-RECENT:]
         self.last, self.note, self._told = step, "", self._told + 1
-        self._began = self.clock if self._began is None else self._began
 
     def _evaluation(self, event: Mapping) -> None:
         parts = {name: part["test"] for name, part in event["scores"].items()}

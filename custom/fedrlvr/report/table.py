@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from rich.table import Column, Table
 
 from fedrlvr.algorithms.scores import Scores, interval_of_few
+from fedrlvr.printable import counted
 from fedrlvr.report.cells import size
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.learning import silence_in_words
@@ -102,7 +103,8 @@ def doubt_in_words(measured: dict) -> str:
     """What to say beside scores by label that are of few completions; "" where they are of enough."""
     problems, samples = min(measured["problems"].values(), default=0), measured["samples"]
     few = problems and interval_of_few(0.5, problems, samples)
-    return f"{problems} problems of a type, {samples} completions each: ± {few[1] - 0.5:.2f} (95%)" if few else ""
+    of = f"{counted(problems, 'problem')} of a type, {counted(samples, 'completion')} each"
+    return f"{of}: ± {few[1] - 0.5:.2f} (95%)" if few else ""
 
 
 def _print_cost(summary: dict, console: Screen) -> None:
@@ -110,11 +112,12 @@ def _print_cost(summary: dict, console: Screen) -> None:
     asking = f"{seconds['waiting']:.0f} s waiting"
     at_work = f"{seconds['compute']:.0f} s a site at work + {asking}"
     asking = at_work if seconds["compute"] else f"{asking} for sites that do not report how long they worked"
+    around = f" + {seconds['start_and_stop']:.0f} s starting and stopping" if seconds["start_and_stop"] else ""
     console.print(
         f"sent: adapters {_both_ways(sent['adapter'])}, answers {_both_ways(sent['responses'])}\n"
         f"swap: {swap['fraction']:.0%} of public completions, {swap['rescued_groups']} of {swap['all_wrong_groups']} "
         f"all-wrong groups rescued\n"
-        f"time: {seconds['wall']:.0f} s = {asking} + {seconds['start_and_stop']:.0f} s starting and stopping"
+        f"time: {seconds['wall']:.0f} s = {asking}{around}"
     )
     print_incidents(summary, console)
 
