@@ -51,7 +51,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
             raise SourceError(f"{path}, line 1: two columns are called {shown(twice)}")
         other = [name for sign, name in OTHER_SEPARATORS.items() if len(header) == 1 and sign in header[0]]
         if other:
-            raise SourceError(f"{path}, line 1: {other[0]} between the names of columns, expected commas; save it with commas")
+            raise SourceError(f"{path}, line 1: {other[0]} between the names, expected commas; save it with commas")
         begins = reader.line_num + 1
         for values in reader:
             if values and len(values) != len(header):
