@@ -47,8 +47,15 @@ def test_a_data_set_becomes_the_files_of_a_federation(tmp_path, source, capsys):
     assert manifest.removed == {"left over in the test split": 4}
     assert check_manifest(out) == {"public": sets["public"], "test": sets["test"]}
     said = capsys.readouterr().out
-    for words in ("site-3", "held out", "left out: left over in the test split 4", "next: give each site its own file"):
+    for words in (
+        "site-3",
+        "held out",
+        "left out: left over in the test split 4",
+        f"/{out.name}/site-1.jsonl is site-1's)",
+    ):
         assert words in said
+    assert f"next, here: `fedrlvr run PRESET --tiny --data {out}`" in said
+    assert "WARNING" not in said
     assert str(tmp_path) not in (out / "manifest.json").read_text()
 
 

@@ -65,7 +65,12 @@ def test_the_shared_sets_say_the_task_where_the_own_files_do_not(tmp_path, capsy
         ("table", (), "own.csv has fach, frage, loesung"),
         ("table", COLUMNS, "--task: a table names no task; say which: "),
         ("table", ("--task", "math", "--columns", "question=q,answer=loesung"), "own.csv: no column q; found fach, fr"),
-        ("table", ("--task", "maths", *COLUMNS), "no task is called 'maths'"),
+        (
+            "table",
+            ("--task", "maths", *COLUMNS),
+            "no task is called 'maths'; known: arithmetic, choice, ",
+        ),
+        ("table", ("--task", "maths", *COLUMNS), "; did you mean math?"),
         ("table", ("--task", "math", "--first-option", "1", *COLUMNS), "--first-option: table has no numbers of opt"),
         ("math", COLUMNS, "--columns: is for --dataset table; math has columns of known names"),
         ("jsonl", (), "own.csv: is no problem file, but perhaps a table: --dataset table --columns"),
@@ -74,6 +79,46 @@ def test_the_shared_sets_say_the_task_where_the_own_files_do_not(tmp_path, capsy
 def test_a_table_that_is_not_explained_is_refused(tmp_path, capsys, dataset, more, said):
     own = own_table(tmp_path / "own.csv")
     assert said in refusal(capsys, own, tmp_path / "out", "--sites", "2", *more, dataset=dataset)
+
+
+def test_tasks_of_installed_packages_are_among_those_that_are_named(tmp_path, capsys, others):
+    others()
+    own = own_table(tmp_path / "own.csv")
+    said = refusal(capsys, own, tmp_path / "out", "--sites", "2", *COLUMNS, dataset="table")
+    assert "--task: a table names no task; say which: arithmetic, " in said
+    assert "triage (of ward-tasks)" in said
+    with pytest.raises(SystemExit):
+        main(["prepare", "--help"])
+    assert "triage (of ward-" in " ".join(capsys.readouterr().out.split())  # argparse ends a line there
+
+
+def test_a_shared_set_that_lacks_a_label_of_the_sites_is_named_with_what_to_do(tmp_path, capsys):
+    """With one public and one test problem of two labels, each set lacks one."""
+    own = own_table(tmp_path / "own.csv")
+    sizes = ("--sites", "2", "--task", "math", *COLUMNS, "--public", "1", "--test", "1")
+    assert prepare(own, tmp_path / "out", *sizes, dataset="table", sizes=False) == 0
+    (there,) = {problem.label for problem in read_problems(tmp_path / "out" / "public.jsonl", task_named("math"))}
+    (lacks,) = {"A", "B"} - {there}
+    said = capsys.readouterr().out
+    assert (
+        f"WARNING: the public set has no problem labelled {lacks}, as sites have: sites exchange no answers to such "
+        "problems; take more problems with --public, or another --seed\n" in said
+    )
+    assert "WARNING: the test set has no problem labelled " in said
+    assert said.count("WARNING") == 2
+    shared = ("--sites", "1", "--shared", str(tmp_path / "out"), *COLUMNS)
+    assert prepare(own, tmp_path / "ward", *shared, dataset="table", sizes=False) == 0
+    assert f"; tell who made {tmp_path / 'out'}\n" in capsys.readouterr().out
+
+
+def test_a_test_split_that_has_no_problem_of_a_label_is_said_to_have_none(tmp_path, capsys):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    own_table(folder / "train.csv")
+    (folder / "test.csv").write_text("frage,loesung,fach\nhow many?,1,A\n")
+    sizes = ("--sites", "2", "--task", "math", *COLUMNS, "--public", "12", "--test", "1")
+    assert prepare(folder, tmp_path / "out", *sizes, dataset="table", sizes=False) == 0
+    assert "no site is measured on such problems; the test split of the source has none\n" in capsys.readouterr().out
 
 
 def test_a_table_needs_a_file(tmp_path, capsys):

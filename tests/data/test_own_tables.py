@@ -116,6 +116,26 @@ def test_an_answer_that_its_verifier_cannot_compare_is_refused(tmp_path):
     assert "answer" in reason
 
 
+def test_a_column_of_ids(tmp_path):
+    columns = "question=frage,answer=loesung,id=nr"
+    file = csv(tmp_path / "own.csv", "nr,frage,loesung", "K-07,One?,1", "8,Two?,2", ",Three?,3", "K-07,Four?,4")
+    pool = read(file, columns, "math")
+    assert [(p.id, p.prompt) for p in pool.train] == [("K-07", "One?"), ("8", "Two?")]
+    assert pool.refused == [
+        ("own.csv, line 4", "column nr: empty"),
+        ("own.csv, line 5", "id: the same as that of an earlier row; expected another in every row"),
+    ]
+
+
+def test_ids_differ_between_train_and_test(tmp_path):
+    columns = "question=frage,answer=loesung,id=nr"
+    csv(tmp_path / "train.csv", "nr,frage,loesung", "1,One?,1")
+    csv(tmp_path / "test.csv", "nr,frage,loesung", "1,Two?,2", "2,Three?,3")
+    pool = read(tmp_path, columns, "math")
+    assert ([p.id for p in pool.train], [p.id for p in pool.test]) == (["1"], ["2"])
+    assert [where for where, _ in pool.refused] == ["test.csv, line 2"]
+
+
 def test_columns_that_are_not_there_are_named_beside_those_that_are(tmp_path):
     file = csv(tmp_path / "own.csv", "frage,antwort,fach", "One?,1,x")
     with pytest.raises(SourceError) as caught:

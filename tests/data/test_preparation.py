@@ -155,15 +155,41 @@ def test_which_problems_are_shared_depends_on_the_seed_and_their_own_text_alone(
     ("changes", "error", "said"),
     [
         ({"public": 99}, PreparationError, "public: 99 problems asked for, but only 16 of the 16 distinct"),
+        (
+            {"public": 20, "test": 15},
+            PreparationError,
+            "only 5 of the 5 distinct ones can be used; the test set took 15; try a smaller --public or --test$",
+        ),
         ({"test": 99}, PreparationError, "test: 99 problems asked for, but only 20 of the 20 distinct"),
         ({"heldout": 7}, PreparationError, "site-1: heldout is 7, but it has 7 problems in all"),
-        ({"sites": 14}, PreparationError, "site-14 would have no problem"),
+        (
+            {"sites": 14},
+            PreparationError,
+            r"private: 13 problems are left for 14 sites; the public set took 3; the test set took 4; "
+            r"try a smaller --public or --test, or fewer --sites",
+        ),
         ({"sites": 5, "partition": "label"}, PreparationError, "5 sites, but the private problems have 4 labels"),
     ],
 )
 def test_more_than_there_is_is_refused(changes, error, said):
     with pytest.raises(error, match=said):
         prepare_sets(Pool(many(20)), plan(**changes))
+
+
+def test_a_test_set_of_its_own_takes_nothing_from_the_others():
+    with pytest.raises(PreparationError, match=r"only 20 of the 20 distinct ones can be used; try a smaller --public$"):
+        prepare_sets(Pool(many(20), many(9, "test")), plan(public=99))
+    with pytest.raises(PreparationError, match="0 problems are left for 2 sites; the public set took 20; try"):
+        prepare_sets(Pool(many(20), many(9, "test")), plan(public=20))
+
+
+def test_labels_that_sites_have_and_a_shared_set_lacks_are_known():
+    """Of 20 problems with the labels a to d, 12 are in no shared set; a problem without a label asks for nothing."""
+    shared = {"public": many(2), "test": many(4, "test")}  # a and b; a to d
+    made = prepare_sets(Pool([*many(20), asked("unlabelled", label="")]), Plan(sites=2, shared=True), shared)
+    assert made.lacking() == {"public": ["c", "d"]}
+    held_out = prepare_sets(Pool([*many(8), asked("rare", label="e")]), Plan(sites=1, shared=True, heldout=6), shared)
+    assert held_out.lacking() == {"public": ["c", "d", "e"], "test": ["e"]}
 
 
 def test_an_id_of_two_problems_is_refused():

@@ -128,7 +128,8 @@ HEAD = "question,answer\n"
         ("a.csv", HEAD + 'a,b\n"c\n\n,d\n', "line 3: not valid CSV (unexpected end of data)"),
         ("a.csv", HEAD + '"a"b,c\n', "line 2: not valid CSV"),
         ("a.csv", "question,answer,answer\na,b,c\n", "line 1: two columns are called answer"),
-        ("a.csv", "question;answer\na;b\n", "no column question; found question;answer; expected"),
+        ("a.csv", "question;answer\na;1,5\n", "line 1: semicolons between the names, expected commas"),
+        ("a.csv", "question\tanswer\na\tb\n", "line 1: tabs between the names, expected commas"),
         (
             "a.csv",
             f"{'How many dogs are there? ' * 9},b\na,b\n",

@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from nvflare.recipe import SimEnv
 from tests.runs import some_spec
 
 from fedrlvr.flare.recipe import PubSwapRecipe
 from fedrlvr.flare.site.site_kit import JOB_CLASSES
 from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.settings_file import SettingsError
 
 
 @pytest.fixture
@@ -44,3 +46,12 @@ def test_the_server_alone_is_told_of_a_first_adapter_and_the_job_does_not_carry_
 def test_the_job_carries_no_code(exported):
     """With the package installed at the sites, a site that forbids foreign code can run it."""
     assert not list(exported.rglob("*.py"))
+
+
+@pytest.mark.parametrize("sites", [{"clients": ["site-1", "site-2"]}, {"num_clients": 2}])
+def test_fewer_sites_than_the_job_needs_are_refused_before_flare_starts(tmp_path, job, sites):
+    federation = job.federation.model_copy(update={"min_sites": 3})
+    recipe = PubSwapRecipe(some_spec(job.model_copy(update={"federation": federation}), public_ids=["p1"]))
+    with pytest.raises(SettingsError, match=r"^federation\.min_sites is 3, but there are only 2 sites$"):
+        recipe.execute(SimEnv(**sites, workspace_root=str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []

@@ -17,25 +17,77 @@ from fedrlvr.privacy.mechanism import l2_norm
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SCRIPT = Path(__file__).parents[2] / "jobs" / "flare_script" / "job.py"
+WITHOUT_TENSORBOARD = """
+import importlib.util, runpy, sys
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "tensorboard" else found(name, *more)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def called(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Python, run in `folder`."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False
+    )
 
 
 def python(folder: Path, *arguments: object) -> str:
     """What it prints, run in `folder`."""
-    command = [sys.executable, *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False
-    )
+    done = called(folder, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """The folder in which it ran, and its last lines: what each is of, and the rest."""
+def screen(tmp_path_factory) -> tuple[Path, str]:
+    """The folder in which it ran, and all that is on the screen."""
     folder = tmp_path_factory.mktemp("clone")
-    lines = python(folder, SCRIPT, "--track").splitlines()[-3:]
-    return folder, {line.split(":")[0]: line.split(":", 1)[1].strip() for line in lines}
+    done = called(folder, SCRIPT, "--track")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def ran(screen) -> tuple[Path, dict[str, str]]:
+    """The folder in which it ran, and its last lines: what each is of, and the rest."""
+    folder, said = screen
+    return folder, {line.split(":")[0]: line.split(":", 1)[1].strip() for line in said.splitlines()[-4:]}
+
+
+def test_the_screen_tells_the_scores_and_flares_chatter_is_in_its_logs(screen, ran):
+    folder, said = screen
+    assert len(said.splitlines()) < 40, said
+    assert "INFO" not in said
+    events = [json.loads(line) for line in Path(ran[1]["every number"]).read_text().splitlines()]
+    for which, place in (("base", 0), ("global", -1)):
+        last = [event for event in events if event["event"] == "evaluation" and event["which"] == which][-1]
+        parts = [part for site in last["scores"].values() for part in site["test"].values()]
+        right = sum(part["pass@1"] * part["problems"] for part in parts) / sum(part["problems"] for part in parts)
+        (overall,) = (line for line in said.splitlines() if "test, overall" in line)
+        assert f"{right:.3f}" == overall.strip("│ ").split("│")[1:][place].strip()
+    (logs,) = (line.split()[-1] for line in said.splitlines() if line.startswith("FLARE's logs:"))
+    logs = list(folder.glob(str(Path(logs).relative_to(folder))))
+    assert {log.parent.name for log in logs} == {"server", "site-1", "site-2"}
+    assert all("INFO" in log.read_text() for log in logs)
+
+
+def test_tracking_without_its_package_is_said_before_anything_is_made(tmp_path):
+    done = called(tmp_path, "-c", WITHOUT_TENSORBOARD, SCRIPT, "--track")
+    assert done.returncode == 2
+    assert "pip install tensorboard" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_does_not_exist_has_its_neighbour_named(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT.read_text().replace('"num_generations"', '"num_generation"'))
+    done = called(tmp_path, script)
+    assert done.stderr.strip().endswith("grpo.num_generation: unknown setting; did you mean grpo.num_generations?")
 
 
 def test_it_leaves_an_adapter_that_peft_loads_and_that_has_moved(ran):
@@ -49,12 +101,13 @@ def test_it_leaves_an_adapter_that_peft_loads_and_that_has_moved(ran):
 
 
 def test_it_says_where_every_number_is_and_flare_tracks_them(ran):
-    folder, said = ran
+    _, said = ran
     events = [json.loads(line) for line in Path(said["every number"]).read_text().splitlines()]
     assert [event["event"] for event in events].count("average") == 2
     assert events[-1]["event"] == "end"
     assert {event["site"] for event in events if event["event"] == "step"} == {"site-1", "site-2"}
-    assert {path.parent.name for path in folder.rglob("events.out.tfevents*")} >= {"site-1", "site-2"}
+    tracked = Path(said["TensorBoard"].split("--logdir ")[1]).rglob("events.out.tfevents*")
+    assert {path.parent.name for path in tracked} >= {"site-1", "site-2"}
 
 
 def test_the_page_that_it_names_can_be_made(ran):

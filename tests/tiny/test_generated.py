@@ -92,7 +92,9 @@ def test_pooled_data_are_all_sites_problems_in_one_place(tmp_path):
 
 def test_a_label_that_the_task_does_not_have_is_refused_with_site_and_labels(tmp_path):
     data = GeneratedData(sites={"north": ("A",), "south": ("B", "E")})
-    with pytest.raises(ValueError, match=r"data\.sites\.south: task protocol has no label 'E'; it has A, B, C, D"):
+    with pytest.raises(
+        ValueError, match=r"data\.sites\.south: task protocol has no label 'E'; it has A, B, C, D; change it in the pre"
+    ):
         write_generated(data, TASK, 0, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -23,7 +23,7 @@ from fedrlvr.data.table import SourceError
 from fedrlvr.report.screen import Screen
 from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
-from fedrlvr.tasks import TASKS, Task, own_package, task_named
+from fedrlvr.tasks import Task, known_tasks, own_package, task_named
 from fedrlvr.version import source_hash
 
 OURS, TABLE = "jsonl", "table"  # kinds of files of the user's own
@@ -45,19 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dataset", required=True, choices=(*SOURCES, OURS, TABLE), help="jsonl: our format; table: see --columns")
     add("--source", help="a directory, a file or a hub id; default: the data set's own hub id")
     add("--columns", metavar="ROLE=NAME,...", help=f"what is where in a table of your own: {FORM}")
-    add("--task", help="for problems of your own; default: what the file or the manifest of --shared says")
-    add("--sites", type=int, required=True, metavar="K")
-    add("--partition", choices=get_args(Partition), default="iid", help="default: iid")
+    known = ", ".join(known_tasks())
+    what = f"for problems of your own, one of {known}; default: what the file or the manifest of --shared says"
+    add("--task", help=what)
+    add("--sites", type=int, required=True, metavar="K", help="among how many the private problems are divided")
+    how = "whole labels to each site, unequal shares of them (see --alpha), or all at random; default: iid"
+    add("--partition", choices=get_args(Partition), default="iid", help=how)
     add("--alpha", type=float, metavar="A", help="for dirichlet; the smaller, the more unequal")
     add("--public", type=int, metavar="N", help="problems that all sites share, and exchange answers to")
     add("--test", type=int, metavar="N", help="problems that all sites are measured on, and nobody trains on")
     add("--heldout", type=int, default=0, metavar="N", help="problems of each site not to train on; default: none")
-    add("--seed", type=int, default=0)
-    add("--overlap", type=float, default=0.5, help="share of 8-word sequences that makes a duplicate")
+    add("--seed", type=int, default=0, help="another one draws other problems for each set; default: 0")
+    add("--overlap", type=float, default=0.5, help="share of 8-word sequences that makes a duplicate; default: 0.5")
     add("--allow-bad-golds", action="store_true", help="leave out rows that cannot be used")
     add("--first-option", type=int, choices=(0, 1), help="its number in the data, where they do not show it")
     add("--shared", type=Path, metavar="DIR", help="use public and test set of an earlier prepare, and its task")
-    add("--out", type=Path, required=True, metavar="DIR")
+    add("--out", type=Path, required=True, metavar="DIR", help="the new folder for the sets; it may be there if empty")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -116,7 +119,7 @@ def _task_name(arguments: argparse.Namespace, columns: Columns | None) -> str:
         return read_manifest(arguments.shared).task
     if columns is None:
         raise PreparationError(f"{arguments.source}: its first problem names no task; say which with --task")
-    raise PreparationError(f"--task: a table names no task; say which: {', '.join(TASKS)}")
+    raise PreparationError(f"--task: a table names no task; say which: {', '.join(known_tasks())}")
 
 
 def _shared(folder: Path, task: Task) -> dict:
@@ -246,8 +249,31 @@ def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: S
     console.print("\n".join([*lines, *(f"note: {note}" for note in pool.notes)]), soft_wrap=True)
     if pool.test is None and not arguments.shared:
         console.print("test: taken from train, as there is no test split")
+    for line in _lacking(made, pool, arguments):
+        console.print(f"WARNING: {line}", style="bold yellow", soft_wrap=True)
     site = next(iter(made.private))
     console.print(
-        f"next: give each site its own file ({arguments.out}/{site}.jsonl is {site}'s) with public.jsonl, test.jsonl "
-        f"and {MANIFEST}, name them in its local/fedrlvr.yaml, and run `fedrlvr doctor` there"
+        f"next, here: `fedrlvr run PRESET --tiny --data {arguments.out}` is a dry run with all sites on this machine; "
+        "with --model MODEL and without --tiny it is the run",
+        soft_wrap=True,
     )
+    console.print(
+        f"next, at real sites: give each its own file ({arguments.out}/{site}.jsonl is {site}'s) with public.jsonl, "
+        f"test.jsonl and {MANIFEST}, name them in its local/fedrlvr.yaml, and run `fedrlvr doctor` there",
+        soft_wrap=True,
+    )
+
+
+def _lacking(made: Prepared, pool: Pool, arguments: argparse.Namespace) -> list[str]:
+    """One line for each shared set that lacks labels which sites have."""
+    costs = {"public": "sites exchange no answers to such problems", "test": "no site is measured on such problems"}
+    lines = []
+    for name, labels in made.lacking().items():
+        remedy = f"take more problems with --{name}, or another --seed"
+        if arguments.shared:
+            remedy = f"tell who made {arguments.shared}"
+        elif name == "test" and pool.test is not None and not {problem.label for problem in pool.test} & {*labels}:
+            remedy = "the test split of the source has none"
+        listed = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+        lines.append(f"the {name} set has no problem labelled {listed}, as sites have: {costs[name]}; {remedy}")
+    return lines

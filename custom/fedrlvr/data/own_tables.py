@@ -12,9 +12,10 @@ from fedrlvr.data.table import SourceError
 from fedrlvr.json_text import shown
 from fedrlvr.tasks.choice import LETTERS
 
-NEEDED, ROLES = ("question", "answer"), ("question", "answer", "choices", "label")
+NEEDED, ROLES = ("question", "answer"), ("question", "answer", "choices", "label", "id")
 JOIN = "+"  # between the columns of a question's options
-FORM = f"question=NAME,answer=NAME, and if there are any choices=NAME (or NAME{JOIN}NAME{JOIN}...) and label=NAME"
+OPTIONAL = f"choices=NAME (or NAME{JOIN}NAME{JOIN}...), label=NAME and id=NAME"
+FORM = f"question=NAME,answer=NAME, and if there are any {OPTIONAL}"
 
 Columns = Mapping[str, tuple[str, ...]]  # the names of the columns by what they hold
 
@@ -54,17 +55,19 @@ def own_source(columns: Columns, task: str) -> Source:
     """Such a table as a data set of one layout. An empty label, and the last of several columns of options, may be
     left out in a row. The right option is given by its letter, its number or its whole text."""
     (question,), (answer,) = columns["question"], columns["answer"]
-    label, choices = columns.get("label", ()), columns.get("choices", ())
+    label, choices, ids = columns.get("label", ()), columns.get("choices", ()), columns.get("id", ())
     kinds = {question: TEXT, answer: ANSWER} | dict.fromkeys(choices, NAME if choices[1:] else TEXTS)
 
     def record(row: dict) -> dict:
         made = {"prompt": row[question], "label": row[label[0]] if label else ""}
+        made |= {"id": row[ids[0]]} if ids else {}
         if not choices:
             return made | {"golds": [row[answer]]}
         texts = _options(row, choices) if choices[1:] else row[choices[0]]
         return made | {"choices": texts, "answer": _right(row[answer], texts, answer)}
 
-    return Source("", task, (Layout(record, answer, kinds | dict.fromkeys(label, NAME)),))
+    kinds |= dict.fromkeys(label, NAME) | dict.fromkeys(ids, ANSWER)
+    return Source("", task, (Layout(record, answer, kinds),))
 
 
 def _options(row: dict, columns: tuple[str, ...]) -> list[str]:

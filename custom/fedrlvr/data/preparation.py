@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from types import MappingProxyType
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -66,6 +67,12 @@ class Prepared:
         heldout = {f"{site}{HELDOUT}": problems for site, problems in self.heldout.items()}
         return {"public": self.public, "test": self.test} | self.private | heldout
 
+    def lacking(self) -> dict[str, list[str]]:
+        """Of the public and the test set, the labels that it has no problem of and that sites have problems of."""
+        there = {p.label for part in (self.private, self.heldout) for problems in part.values() for p in problems}
+        lacks = {"public": there - {p.label for p in self.public}, "test": there - {p.label for p in self.test}}
+        return {name: sorted(labels - {""}) for name, labels in lacks.items() if labels - {""}}
+
     def counts(self) -> dict[str, int]:
         return {name: len(problems) for name, problems in self.files().items()}
 
@@ -87,9 +94,15 @@ def prepare_sets(pool: Pool, plan: Plan, shared: Mapping[str, Sequence[Problem]]
     else:
         made.test = _take(plan.test, "test", train if pool.test is None else test, seen, made)
         made.removed["left over in the test split"] += len(test)
-        made.public = _take(plan.public, "public", train, seen, made)
+        before = {"test": plan.test} if pool.test is None else {}
+        made.public = _take(plan.public, "public", train, seen, made, before)
     rest = _unseen(train, seen, made)
     texts, problems = list(rest), list(rest.values())
+    if not shared and len(problems) < plan.sites:
+        took = _took({"public": plan.public} | before)
+        raise PreparationError(
+            f"private: {len(problems)} problems are left for {plan.sites} sites{took}, or fewer --sites"
+        )
     parts = partition([problem.label for problem in problems], plan.sites, plan.partition, plan.seed, plan.alpha)
     _divide(made, plan, {f"site-{k}": {texts[i]: problems[i] for i in part} for k, part in enumerate(parts, start=1)})
     _check_ids(made, pool)
@@ -127,8 +140,17 @@ def _distinct(
     return dict(sorted(kept.items(), key=lambda item: hashlib.sha256(f"{seed}\n{item[0]}".encode()).digest()))
 
 
-def _take(count: int, name: str, texts: Texts, seen: Seen, made: Prepared) -> list[Problem]:
-    """Move the first `count` problems of `texts` that are not seen yet into `seen`; remove seen ones on the way."""
+def _took(before: Mapping[str, int], *asking: str) -> str:
+    """What sets got `before`, by their names, and which of them, or of those `asking`, could be smaller."""
+    sets = "".join(f"; the {name} set took {count}" for name, count in before.items())
+    return f"{sets}; try a smaller {' or '.join(f'--{name}' for name in (*asking, *before))}"
+
+
+def _take(
+    count: int, name: str, texts: Texts, seen: Seen, made: Prepared, before: Mapping[str, int] = MappingProxyType({})
+) -> list[Problem]:
+    """Move the first `count` problems of `texts` that are not seen yet into `seen`; remove seen ones on the way. An
+    error says what other sets took of them `before`."""
     chosen: list[str] = []
     available = len(texts)
     for text in list(texts):
@@ -141,7 +163,7 @@ def _take(count: int, name: str, texts: Texts, seen: Seen, made: Prepared) -> li
     if len(chosen) < count:
         raise PreparationError(
             f"{name}: {count} problems asked for, but only {len(chosen)} of the {available} distinct ones can be used"
-            f"{_too_alike(available - len(chosen), seen.overlap)}; try a smaller --{name}"
+            f"{_too_alike(available - len(chosen), seen.overlap)}{_took(before, name)}"
         )
     return [_move(text, texts, name, seen) for text in chosen]
 

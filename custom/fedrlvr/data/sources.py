@@ -108,6 +108,7 @@ class Pool:
     skipped: int = 0
     two_answers: list[str] = field(default_factory=list)
     unclear: set[str] = field(default_factory=set)  # ids, which follow from the questions
+    own_ids: set[str] = field(default_factory=set)  # those that a table's owner chose
     places: dict[Problem, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     same_answer: Callable[[Problem, str], bool] = lambda problem, other: problem.answer == other
@@ -128,6 +129,12 @@ class Pool:
     def add(self, problem: Problem, split: str, where: str) -> None:
         (self.train if split == "train" else self.test).append(problem)
         self.places.setdefault(problem, where)
+
+    def claim_id(self, name: str) -> None:
+        """Raises RowError for an id that an earlier row has."""
+        if name in self.own_ids:
+            raise rows.RowError("id: the same as that of an earlier row; expected another in every row")
+        self.own_ids.add(name)
 
     def drop_unclear(self) -> None:
         """Leave out the problems whose question another row gives two answers to: theirs may be one of the two."""
@@ -188,8 +195,11 @@ def _read_table(
         first = first_number(records, layout.answer, table, first, pool.notes)
     for where, record in records:
         with pool.noting(where):
-            problem = _problem(record | {"id": dataset, "task": task.name}, layout, first, where)
-            problem = replace(problem, id=rows.problem_id(dataset, problem))
+            problem = _problem({"id": dataset, "task": task.name} | record, layout, first, where)
+            if "id" in record:
+                pool.claim_id(problem.id)
+            else:
+                problem = replace(problem, id=rows.problem_id(dataset, problem))
             check_gold(problem, task, where)
             if not all(pool.same_answer(problem, gold) for gold in record.get("golds", ())):
                 pool.unclear.add(problem.id)

@@ -12,6 +12,7 @@ from fedrlvr.data.table import SourceError, Table
 from fedrlvr.json_text import JsonError, json_array, not_utf8, shown
 
 TEXT_FILES = (".json", ".jsonl", ".csv")
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 def read_text_table(path: Path, name: str, kind: str, wanted: Container[str]) -> Table:
@@ -48,6 +49,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
         header = next(reader, [])
         if twice := next((name for name in header if header.count(name) > 1), None):
             raise SourceError(f"{path}, line 1: two columns are called {shown(twice)}")
+        other = [name for sign, name in OTHER_SEPARATORS.items() if len(header) == 1 and sign in header[0]]
+        if other:
+            raise SourceError(f"{path}, line 1: {other[0]} between the names, expected commas; save it with commas")
         begins = reader.line_num + 1
         for values in reader:
             if values and len(values) != len(header):

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from nvflare.job_config.api import FedJob
-from nvflare.recipe.spec import Recipe
+from nvflare.recipe.run import Run
+from nvflare.recipe.spec import ExecEnv, Recipe
 from nvflare.recipe.utils import add_experiment_tracking
 
 from fedrlvr.flare.deadlines import Deadlines
@@ -12,6 +13,7 @@ from fedrlvr.flare.site.executor import SiteExecutor
 from fedrlvr.flare.trackers import settings_of
 from fedrlvr.protocol.requests import REQUESTS
 from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.settings_file import SettingsError
 
 
 class PubSwapRecipe(Recipe):
@@ -29,9 +31,18 @@ class PubSwapRecipe(Recipe):
         fed_job.to_server(PubSwapController(text, start_from or ""))
         fed_job.to_clients(SiteExecutor(text), tasks=list(REQUESTS))
         super().__init__(fed_job)
+        self._least = job.federation.min_sites
         deadlines = Deadlines.of(job)
         self.add_server_config(deadlines.server_config())
         self.add_client_config(deadlines.client_config())
+
+    def run(self, env: ExecEnv, *params: dict | None, **named: dict | None) -> Run:
+        """As FLARE's; `execute` calls it. Raises SettingsError, before anything starts, where the environment has fewer
+        sites than `federation.min_sites`."""
+        there = getattr(env, "num_clients", None)  # in production nobody knows beforehand
+        if there is not None and there < self._least:
+            raise SettingsError(f"federation.min_sites is {self._least}, but there are only {there} sites")
+        return super().run(env, *params, **named)
 
     def track(self, tracker: str, folder: Path | None = None) -> None:
         """Have the server hand all numbers to one of `TRACKERS`, as `settings_of` says."""

@@ -1,6 +1,8 @@
 """Tasks: one file each, with its problems, its prompt and its verifier. A new task is one file and one line here, or a
 class in another installed package (`installed.py`)."""
 
+from difflib import get_close_matches
+
 from fedrlvr.config import PromptSettings, VerifierSettings
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.task_package import TaskPackage, described, offers, package_name
@@ -28,7 +30,9 @@ def task_named(name: str, settings: VerifierSettings | None = None, prompt: Prom
         return type(TASKS[name])(settings, prompt) if settings or prompt else TASKS[name]
     made = installed_task(name)
     if made is None:
-        raise SettingsError(f"task: no task is called {name!r}; known: {', '.join(known_tasks())}")
+        near = get_close_matches(name, [*TASKS, *offers()], 1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"task: no task is called {name!r}; known: {', '.join(known_tasks())}{meant}")
     try:
         return made(settings, prompt)
     except Exception as error:

@@ -50,7 +50,8 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
         unknown = sorted(set(labels) - set(task.labels))
         if unknown:
             raise ValueError(
-                f"data.sites.{site}: task {task.name} has no label {unknown[0]!r}; it has {', '.join(task.labels)}"
+                f"data.sites.{site}: task {task.name} has no label {unknown[0]!r}; it has {', '.join(task.labels)}; "
+                "change it in the preset, in its part data (with --tiny in its part tiny, if that has data)"
             )
     draw = partial(_drawn, task, seed, set())
     write_problems(folder / "public.jsonl", draw(data.public, task.labels, "public"))

@@ -1,11 +1,13 @@
 """What a FLARE script gets from `simulated_workspace`, and what it refuses before FLARE starts."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fedrlvr.flare.lead.simulated_sites import server_folder, simulated_workspace
+from fedrlvr.flare.lead.simulated_sites import quiet_log, server_folder, simulated_workspace
 from fedrlvr.flare.site.site_kit import JOB_CLASSES
 from fedrlvr.server.round_store import runs_folder
 from fedrlvr.settings_file import load_settings
@@ -62,3 +64,15 @@ def test_what_cannot_work_is_said_before_flare_starts(sites, tmp_path):
         simulated_workspace(tmp_path / "flare", "mine", {})
     with pytest.raises(ValueError, match=r"^workspace_root: FLARE cannot work under a path with a space in it"):
         simulated_workspace(tmp_path / "my flare", "mine", sites)
+
+
+def test_a_quiet_log_has_flare_write_all_to_its_files_and_show_only_warnings(sites, tmp_path):
+    workspace = simulated_workspace(tmp_path / "flare", "mine", sites)
+    said = "import sys, logging; from nvflare.fuel.utils.log_utils import dynamic_log_config as configure;"
+    said += "configure(*sys.argv[1:3], ''); log = logging.getLogger('nvflare.app_common.x');"
+    said += "log.info('some chatter'); log.warning('a worry')"
+    command = [sys.executable, "-c", said, quiet_log(workspace), str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "a worry" in shown
+    assert "chatter" not in shown
+    assert "some chatter" in (tmp_path / "log.txt").read_text()

@@ -3,6 +3,7 @@ has as `local/fedrlvr.yaml`, is `local/fedrlvr.SITE.yaml` there."""
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import yaml
@@ -50,6 +51,18 @@ def simulated_workspace(
     if any(config.policy for config in sites.values()):
         (local / "privacy.json").write_text(json.dumps(json.loads(template("privacy.json")) | KEPT_TO, indent=2))
     return local.parent
+
+
+def quiet_log(workspace: Path) -> str:
+    """Write a log configuration, and return its path for `SimEnv(log_config=...)`: FLARE's log files are as usual, and
+    the screen gets only warnings and errors."""
+    from nvflare.fuel.utils.log_utils import concise_log_dict
+
+    config = deepcopy(concise_log_dict)
+    config["handlers"]["consoleHandler"]["level"] = "WARNING"
+    path = workspace / "local" / "quiet_log.json"
+    path.write_text(json.dumps(config, indent=2))
+    return str(path)
 
 
 def check_folder(folder: Path, what: str = "--workspace") -> None:
