@@ -2,15 +2,17 @@
 the pinned version. With another FLARE, read this file first.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
-from nvflare.apis.fl_constant import FLContextKey, FLMetaKey
+from nvflare.apis.fl_constant import FLContextKey, FLMetaKey, SystemConfigs
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.job_def import JobMetaKey
+from nvflare.fuel.utils.config_service import ConfigService
 from nvflare.private.fed.client.shell_cmd import SHELL_CMD_VALIDATORS
 from nvflare.private.privacy_manager import PrivacyService
 
@@ -42,6 +44,33 @@ def hear_of_late_answers(controller: Controller, late: Callable[[str], None]) ->
         return task
 
     controller.communicator.process_task_check = listening
+
+
+def miss_silent_sites(controller: Controller) -> None:
+    """At the server: tell FLARE of a site whose job process has sent no heartbeat for ten minutes, as long as FLARE
+    takes to miss a site (`NVFLARE_SITE_SILENCE` has other seconds).
+
+    FLARE misses sites, not their job processes. A site that is stopped and started again is there, its job process is
+    gone for good, and the job would wait for it until the deadline.
+    """
+    communicator, heard = controller.communicator, {}
+    is_active, check = communicator.client_is_active, communicator._check_dead_clients
+    patience = ConfigService.get_float_var("site_silence", SystemConfigs.APPLICATION_CONF, 600.0)
+
+    def hearing(name: str, reason: str, fl_ctx: FLContext) -> None:
+        if name in heard or reason == "jobHeartbeat":
+            heard[name] = time.monotonic()
+        is_active(name, reason, fl_ctx)
+
+    def missing() -> None:
+        silent = [name for name, last in list(heard.items()) if time.monotonic() - last > patience]
+        for name in silent:
+            del heard[name]  # until its next heartbeat
+            with controller._engine.new_context() as fl_ctx:
+                communicator.process_dead_client_report(name, fl_ctx)
+        check()
+
+    communicator.client_is_active, communicator._check_dead_clients = hearing, missing
 
 
 class NoRemoteShell(FLComponent):

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 from tests.integration.conftest import ROOT, SMALL, command_of, processes_of
 
+from fedrlvr import processes
 from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.deploy.project import is_free
 from fedrlvr.processes import marked
@@ -22,6 +23,9 @@ ENVIRONMENT = {
     # When FLARE gives up a site whose job process died. By default: after 60 s, and 30 s after it sent a task.
     "NVFLARE_DEAD_CLIENT_GRACE_PERIOD": "2",
     "NVFLARE_DEAD_CLIENT_CHECK_LEAD_TIME": "2",
+    # When a site's job process counts as lost that sends no heartbeats. By default: after 600 s, one every 10 s.
+    "NVFLARE_SITE_SILENCE": "20",
+    "NVFLARE_JOB_HEARTBEAT_INTERVAL": "1",
 }
 
 
@@ -120,6 +124,14 @@ def of_site(poc: Poc, name: str, what: str = "") -> list[psutil.Process]:
 
 def workers(poc: Poc) -> list[psutil.Process]:
     return [p for p in poc.deployment.processes() if "fedrlvr.worker.worker" in command_of(p)]
+
+
+def start_again(poc: Poc, name: str) -> None:
+    """A participant whose processes were killed."""
+    mark = (poc.folder / "flare" / "fedrlvr" / "mark").read_text()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **ENVIRONMENT, "PATH": path}
+    processes.start(["./startup/start.sh"], None, environment, mark, cwd=poc.deployment.kit(name)).wait()
 
 
 def kill(processes: list[psutil.Process]) -> None:

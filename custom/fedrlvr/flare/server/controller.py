@@ -15,7 +15,7 @@ from fedrlvr.flare.doorbell import ring
 from fedrlvr.flare.live_events import serve_events
 from fedrlvr.flare.server.tracking import Tracking
 from fedrlvr.flare.server.transport import FlareTransport
-from fedrlvr.flare.workarounds import hear_of_late_answers
+from fedrlvr.flare.workarounds import hear_of_late_answers, miss_silent_sites
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.run import RunFailed
 from fedrlvr.server.client_manager import RunAborted
@@ -42,6 +42,7 @@ class PubSwapController(Controller):
         self._folder = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id())) / "fedrlvr"
         serve_events(engine, self._folder / EVENTS_FILE)
         hear_of_late_answers(self, self._late)
+        miss_silent_sites(self)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         if event_type == EventType.ABOUT_TO_END_RUN and self._transport is not None:
