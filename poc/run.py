@@ -3,7 +3,7 @@
 python poc/run.py up                       # three sites, policy open, in workspace/poc
 python jobs/demo/job.py --env poc          # the same job that the simulator runs
 python poc/run.py down
-python poc/run.py demo --seed 3            # all three; other arguments go to jobs/demo/job.py
+python poc/run.py demo --seed 3            # all three; other arguments go to jobs/demo/job.py, --resume-from too
 """
 
 import argparse
@@ -41,12 +41,17 @@ def main() -> int:
 
 
 def _arguments() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["up", "demo", "down"])
     parser.add_argument("--sites", type=int, default=3, help="number of sites (default: %(default)s)")
     parser.add_argument("--policy", choices=POLICIES, help="privacy policy of every site (default: open)")
     parser.add_argument("--port", type=int, help="default: the first free one from 8002 on")
-    parser.add_argument("--workspace", type=Path, default=Path("workspace/poc"), help="default: %(default)s")
+    parser.add_argument(
+        "--workspace",
+        type=Path,
+        default=Path("workspace/poc"),
+        help="its folder; runs go beside it (default: %(default)s)",
+    )
     args, rest = parser.parse_known_args()
     if rest and args.command != "demo":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -64,8 +69,10 @@ def _up(poc: Poc, args: argparse.Namespace) -> None:
 
 
 def _demo(poc: Poc, rest: list[str]) -> int:
-    command = [sys.executable, str(ROOT / "jobs" / "demo" / "job.py"), "--env", "poc", "--poc", str(poc.folder)]
-    job = subprocess.Popen([*command, "--workspace", str(poc.folder.parent), *rest])
+    command = [sys.executable, str(ROOT / "jobs" / "demo" / "job.py")]
+    places = ["--env", "poc", "--poc", str(poc.folder), "--workspace", str(poc.folder.parent)]
+    has_places = any(argument.startswith("--resume-from") for argument in rest)
+    job = subprocess.Popen([*command, *([] if has_places else places), *rest])
     while True:
         try:
             return job.wait()

@@ -13,7 +13,7 @@ from fedrlvr.launch.local import LocalRun
 from fedrlvr.launch.prepared_run import PreparedRun
 from fedrlvr.launch.watching import event_log_of, watch_here
 from fedrlvr.report.summary import summarise
-from fedrlvr.run import RunFailed, claim
+from fedrlvr.run import RunFailed, claim, server_folder_of
 
 SITES = {"site-1": ("A",), "site-2": ("B",)}
 ONE_ROUND = {"federation__rounds": 1, "federation__segments_per_round": 2, "federation__min_sites": 2}
@@ -152,6 +152,19 @@ def test_a_line_that_is_not_complete_is_waited_for(prepared):
             file.write('"time": 1.0}\n')
         watcher.join(10)
     assert seen == ["first", "end"]
+
+
+@pytest.mark.parametrize("environment", ["poc", "prod"])
+def test_of_a_run_that_has_ended_no_server_is_asked(prepared, capsys, environment):
+    """There may be none any more, and the folder has all of it."""
+    run_here(prepared.folder, prepared.spec, prepared.sites)
+    there = prepared.model_copy(update={"environment": environment, "place": "gone"})
+    there.save()
+    (prepared.folder / "job_id").write_text("j-1")
+    log = server_folder_of(prepared.folder, "local", prepared.spec.job.name) / "metrics.jsonl"
+    log.rename(prepared.folder / "metrics.jsonl")
+    assert main(["watch", str(prepared.folder)]) == 0
+    assert f"{prepared.folder} is finished" in capsys.readouterr().out
 
 
 def test_a_finished_run_of_events_of_another_form_is_one_error(prepared, capsys):

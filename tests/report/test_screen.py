@@ -1,6 +1,7 @@
 """Text from elsewhere on the screen, in every place where rich would read something into it."""
 
 import io
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from rich.live import Live
@@ -54,3 +55,13 @@ def test_a_line_that_is_redrawn_is_still_redrawn():
     assert "[/foo]  [2Jx" in file.getvalue()
     assert "\x1b[2K" in file.getvalue()  # erases the line
     assert "\x1b[2J" not in file.getvalue()
+
+
+def test_it_shows_where_it_began_while_what_is_printed_goes_elsewhere(capsys):
+    """As a live view, whose thread goes on while FLARE's output is sent to a log."""
+    screens, log = (Screen(), Screen(stderr=True)), io.StringIO()
+    with redirect_stdout(log), redirect_stderr(log):
+        for screen, text in zip(screens, ("out", "err"), strict=True):
+            screen.print(text)
+    assert log.getvalue() == ""
+    assert capsys.readouterr() == ("out\n", "err\n")

@@ -68,7 +68,7 @@ def _followed(arguments: argparse.Namespace, say: Callable[[str], None]) -> tupl
             "and your startup kit in --kit"
         )
     prepared = read_run(folder)
-    if prepared.environment in ("local", "sim"):
+    if prepared.environment in ("local", "sim") or watching.has_ended(prepared):
         return lambda hear: watching.watch_here(prepared, hear), prepared.workers
     return lambda hear: watching.watch_at_server(prepared, hear, say), prepared.workers
 

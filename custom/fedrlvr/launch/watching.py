@@ -9,7 +9,7 @@ from fedrlvr.flare.deploy.poc import Poc
 from fedrlvr.flare.lead.followed_job import watch_job
 from fedrlvr.flare.lead.session import open_kit
 from fedrlvr.flare.lead.submission import JOB_ID
-from fedrlvr.flare.live_events import GrowingLog
+from fedrlvr.flare.live_events import GrowingLog, read_events
 from fedrlvr.launch.prepared_run import PreparedRun, Say
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.run import Hear, RunFailed, claim, server_folder_of
@@ -35,6 +35,18 @@ def is_running(folder: Path) -> bool:
     except (ValueError, PermissionError):
         return True
     return False
+
+
+def has_ended(prepared: PreparedRun) -> bool:
+    """Whether its folder says how the run ended, so that no server need be asked."""
+    log = prepared.folder / EVENTS_FILE
+    if not log.exists() or is_running(prepared.folder):
+        return False
+    try:
+        events = read_events(log, limited=False)
+    except Refused:
+        return False
+    return bool(events) and events[-1]["event"] in OVER
 
 
 def watch_here(prepared: PreparedRun, hear: Hear) -> None:

@@ -2,11 +2,14 @@
 They run the job that the simulator runs too."""
 
 import json
+import runpy
 import signal
 import socket
+import subprocess
+from types import SimpleNamespace
 
 import pytest
-from tests.integration.conftest import processes_of
+from tests.integration.conftest import ROOT, processes_of
 from tests.integration.poc.deployed import (
     JOB,
     SEED,
@@ -91,3 +94,19 @@ def test_the_demo_in_one_command_ends_in_the_same_adapter_and_leaves_nothing_beh
         assert log.read_bytes().startswith(before)  # what left the house is not forgotten over a start
         entries = list(EgressLog(log).entries())[before.count(b"\n") :]
         assert {entry["decision"] for entry in entries} == {"released"}
+
+
+@pytest.mark.parametrize(("given", "placed"), [(["--seed", "3"], True), (["--resume-from", "x"], False)])
+def test_a_demo_that_is_resumed_is_not_told_where_to_run(folder, monkeypatch, given, placed):
+    """Its folder says so, and `job.py` refuses to be told again."""
+    script = runpy.run_path(str(ROOT / "poc" / "run.py"))
+    commands = []
+
+    def run(command):
+        commands.append(command)
+        return SimpleNamespace(wait=lambda: 0)
+
+    monkeypatch.setattr(subprocess, "Popen", run)
+    assert script["_demo"](Poc(folder), given) == 0
+    assert ("--env" in commands[0]) is placed
+    assert commands[0][-2:] == given

@@ -99,7 +99,10 @@ class Submission:
         names, least = self._session.sites(), self._job.federation.min_sites
         self._note(f"sites connected: {', '.join(names) or 'none'}")
         if len(names) < least:
-            self._note(f"the job waits until {least} sites are connected (federation.min_sites)")
+            fewer = (
+                f"; with fewer: interrupt it, and resume with --set federation.min_sites={len(names)}" if names else ""
+            )
+            self._note(f"the job waits until {least} sites are connected (federation.min_sites){fewer}")
         folder = str(self.job_folder)
         self.job_id = ask("the server did not accept the job", lambda session: session.submit_job(folder))
         kept.write_text(self.job_id)
