@@ -76,6 +76,11 @@ def test_sites_are_counted_and_never_named(card):
     for method in ("pubswap", "local", "fedavg", "centralised"):
         assert "clinic" not in card(method=method)
     assert "| method | `pubswap`: 2 sites, averaged by `svd` |" in card()
+    average = {"event": "average", "round": 0, "sites": SITES, "bytes_up": {}}
+    both, one = average, average | {"round": 1, "sites": SITES[:1]}
+    assert "`pubswap`: 1 to 2 of 2 sites in a round, averaged" in card([*events_of(), both, one])
+    assert "`pubswap`: 2 sites, averaged" in card([*events_of(), both, one], {"round": 0})
+    assert "the last that was completed" in card(events_of()[:-1])
     assert "| method | `local`: one of 2 sites, not averaged |" in card(method="local")
 
 

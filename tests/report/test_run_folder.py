@@ -108,7 +108,7 @@ def test_whatever_fails_in_the_report_the_adapter_is_there_and_named(reported, m
         {"event": "failure", "site": ["a"], "task": {}, "reason": None},
         {"event": "step", "kind": "public", "swap/completions": "many"},
         {"event": "step", "kind": "private", "verifier/timeouts": float("nan")},
-        {"event": "average"},
+        {"event": "average", "round": 0, "sites": []},
     ],
 )
 def test_an_event_of_another_form_costs_no_adapter(reported, event):

@@ -79,6 +79,17 @@ def test_many_sites_are_in_several_tables_that_fit_a_terminal(sites, tables):
     assert values == [*(f"{n / 100:.2f}" for n in range(sites)), "0.90"]
 
 
+def test_of_a_run_that_stopped_no_time_is_divided_and_no_score_is_final():
+    """How long sites worked is told at the end."""
+    out = io.StringIO()
+    stopped = of_sites({"site-1": 0.25}, 0.5)
+    print_summary(stopped, Screen(file=out, width=80))
+    print_summary(stopped | {"finished": True}, Screen(file=out, width=80))
+    first, second = out.getvalue().split("measured on")[1:]
+    assert ("time: 1 s until it stopped" in first, "last" in first, "final" in first) == (True, True, False)
+    assert ("time: 1 s = " in second, "final" in second) == (True, True)
+
+
 def test_scores_of_few_completions_carry_their_interval():
     """One problem of four completions; by Wilson 0.5 is between 0.05 and 0.95 then."""
     out = io.StringIO()

@@ -92,12 +92,11 @@ def _what(release: Release) -> Iterator[str]:
     yield f"| base model | {cell(origin.base_model)}, fingerprint {cell(origin.fingerprint or 'not known')} |"
     yield f"| adapter | LoRA, r {job.lora.r}, alpha {job.lora.alpha:g} |"
     yield f"| task | {cell(job.task)}{f', of {cell(str(package))}' if package else ''} |"
-    averaged = f"{sites} sites, averaged by {cell(job.federation.aggregator)}"
+    averaged = f"{_averaged(release)}, averaged by {cell(job.federation.aggregator)}"
     where = averaged if method.average and sites > 1 else "one site, with all problems" if method.pooled_data else ""
     yield f"| method | {cell(job.method)}: {where or f'one of {sites} sites, not averaged'} |"
-    kept = (
-        f"the best round by pass@1 on {MEASURED_ON[summary['best']['measured_on']]}" if release.best else "the last one"
-    )
+    last = "the last one" if summary["finished"] else "the last that was completed"
+    kept = f"the best round by pass@1 on {MEASURED_ON[summary['best']['measured_on']]}" if release.best else last
     yield f"| round | {rounds}: {kept} |"
     yield f"| seed | {job.seed} |"
     if release.dry_run:
@@ -106,6 +105,16 @@ def _what(release: Release) -> Iterator[str]:
         yield "\n**The run did not finish.** This is what it had come to."
     if nothing_learnt(summary["learning"]):
         yield "\n**No site has learnt anything:** the adapter answers as the base model does."
+
+
+def _averaged(release: Release) -> str:
+    """How many sites' changes each average has, up to this adapter's."""
+    sites = len(release.summary["sites"])
+    counts = [one["sites"] for one in release.summary["averaged"] if one["round"] <= release.round]
+    if not counts or min(counts) == sites:
+        return f"{sites} sites"
+    low, high = min(counts), max(counts)
+    return f"{f'{low} to {high}' if low < high else low} of {sites} sites in a round"
 
 
 def _evaluation(release: Release) -> Iterator[str]:
@@ -162,7 +171,8 @@ def _use(release: Release) -> Iterator[str]:
     yield "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
     yield 'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("BASE"), "ADAPTER")'
     yield 'tokenizer = AutoTokenizer.from_pretrained("BASE")\n```\n'
-    yield "With fedrlvr, where `BASE` is a directory: try it, measure it, merge it into a plain model:\n"
+    yield "With fedrlvr, where `BASE` is a directory: try it, measure it, merge it into a plain model. With the job's"
+    yield "preset, as `--config PRESET`, the first two ask as in its training:\n"
     yield "```\nfedrlvr chat --model BASE --adapter ADAPTER --beside-base"
     task = shlex.quote(release.job.task)
     yield f"fedrlvr evaluate --model BASE --adapter ADAPTER --task {task} --problems test.jsonl --out evaluation"
@@ -184,10 +194,11 @@ def _privacy(release: Release) -> Iterator[str]:
         if not method.average:
             yield "* This adapter is one site's own: its change was not sent to be averaged."
         if method.average:
-            yield f"* Each site sent the change of its adapter in each round, {size(sent['adapter']['up'])} in all."
+            all_ = size(sent["adapter"]["up"])
+            yield f"* After each round that it took part in, a site sent the change of its adapter: {all_} in the run."
         if method.exchange:
             texts = size(sent["responses"]["up"])
-            yield f"* Sites sent answers to public problems that they had found right, as texts, {texts} in all."
+            yield f"* Sites sent answers to public problems that they had found right, as texts: {texts} in the run."
         yield "* Sites sent scores and, as far as their policies let them, numbers about steps."
         yield "* Private problems and completions to them were not sent. The adapter may still tell what they say."
     yield _noise(job)

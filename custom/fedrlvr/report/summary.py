@@ -64,6 +64,7 @@ def summarise(events: Sequence[dict], wall_seconds: float) -> dict:
             {"round": e["round"], "pass@1": pass_at_1(merged_test(e))} for e in evaluations(events, "global")
         ],
         "best": best_round(events),
+        "averaged": [{"round": e["round"], "sites": len(e["sites"])} for e in events if e["event"] == "average"],
         "bytes": _bytes(events),
         "swap": _swap(events),
         "verifier": {"timeouts": int(sum(e.get("verifier/timeouts", 0) for e in events if e["event"] == "step"))},

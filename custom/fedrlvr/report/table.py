@@ -23,7 +23,8 @@ OTHER_COLUMNS = len(" addition_  problems  tokens  off  answer ")
 
 def print_summary(summary: dict, console: Screen) -> None:
     """Base and final pass@1 by label and on each site's held-out problems; then bytes, swaps, time and incidents."""
-    table = _table(f"{summary['method']}, seed {summary['seed']}: pass@1", "measured on", "base", "final")
+    last = "final" if summary["finished"] else "last"
+    table = _table(f"{summary['method']}, seed {summary['seed']}: pass@1", "measured on", "base", last)
     base, final = summary["base"], summary["final"]
     for label in base["test"] if len(base["test"]) > 2 else ["overall"]:
         name = label if label == "overall" else f"type {label or '(none)'}"
@@ -108,18 +109,25 @@ def doubt_in_words(measured: dict) -> str:
 
 
 def _print_cost(summary: dict, console: Screen) -> None:
-    sent, seconds, swap = summary["bytes"], summary["seconds"], summary["swap"]
-    asking = f"{seconds['waiting']:.0f} s waiting"
-    at_work = f"{seconds['compute']:.0f} s a site at work + {asking}"
-    asking = at_work if seconds["compute"] else f"{asking} for sites that do not report how long they worked"
-    around = f" + {seconds['start_and_stop']:.0f} s starting and stopping" if seconds["start_and_stop"] else ""
+    sent, swap = summary["bytes"], summary["swap"]
     console.print(
         f"sent: adapters {_both_ways(sent['adapter'])}, answers {_both_ways(sent['responses'])}\n"
         f"swap: {swap['fraction']:.0%} of public completions, {swap['rescued_groups']} of {swap['all_wrong_groups']} "
         f"all-wrong groups rescued\n"
-        f"time: {seconds['wall']:.0f} s = {asking}{around}"
+        f"time: {_time(summary)}"
     )
     print_incidents(summary, console)
+
+
+def _time(summary: dict) -> str:
+    seconds = summary["seconds"]
+    if not summary["finished"]:  # how long sites worked is told at the end
+        return f"{seconds['wall']:.0f} s until it stopped"
+    waiting = f"{seconds['waiting']:.0f} s waiting"
+    at_work = f"{seconds['compute']:.0f} s a site at work + {waiting}"
+    asking = at_work if seconds["compute"] else f"{waiting} for sites that do not report how long they worked"
+    around = f" + {seconds['start_and_stop']:.0f} s starting and stopping" if seconds["start_and_stop"] else ""
+    return f"{seconds['wall']:.0f} s = {asking}{around}"
 
 
 def _pass_at_1(score: dict | None, measured: dict) -> str:

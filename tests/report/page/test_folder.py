@@ -6,8 +6,10 @@ import pytest
 from tests.runs import some_spec
 
 from fedrlvr.launch.prepared_run import PreparedRun
+from fedrlvr.peft_folder import ORIGIN
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.policy import SitePolicy
+from fedrlvr.report.page.content import page_of
 from fedrlvr.report.page.folder import read_run
 
 
@@ -79,3 +81,14 @@ def test_in_production_nothing_of_any_site_is_read(prepared):
     found = read_run(run.folder)
     assert (found.sites, found.public, found.notes) == ({}, {}, [])
     assert found.prepared.environment == "prod"
+
+
+def test_the_base_models_fingerprint_is_what_stands_beside_the_adapter(prepared):
+    """Where the job named none."""
+    run = prepared("prod", "nowhere").model_copy(update={"sites": {}})
+    assert read_run(run.folder).fingerprint is None
+    (run.folder / "adapter").mkdir()
+    (run.folder / "adapter" / ORIGIN).write_text('{"base_model": "m", "fingerprint": "abc"}')
+    files = read_run(run.folder)
+    assert files.fingerprint == "abc"
+    assert "fingerprint abc" in dict(page_of(files).facts)["model"]

@@ -195,7 +195,10 @@ def facts(files: RunFiles, summary: dict) -> list[Fact]:
         told += [
             Fact("where", files.prepared.environment),
             Fact("task", spec.job.task + (f", of {spec.task_package}" if spec.task_package else "")),
-            Fact("model", f"{spec.job.model}, fingerprint {spec.base_model or 'not known to the lead'}"),
+            Fact(
+                "model",
+                f"{spec.job.model}, fingerprint {spec.base_model or files.fingerprint or 'not known to the lead'}",
+            ),
             Fact("public problems", f"{len(spec.public_ids):,}, SHA-256 {spec.public_sha256}"),
             Fact("test problems", f"{len(spec.test_labels):,}, SHA-256 {spec.test_sha256}"),
             Fact("started from", str(files.prepared.start_from or "a new adapter, which changes nothing")),

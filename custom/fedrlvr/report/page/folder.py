@@ -17,6 +17,7 @@ from fedrlvr.data.problems import lines_in, problems_in
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.launch import prepared_run
 from fedrlvr.launch.prepared_run import RUN_FILE, PreparedRun
+from fedrlvr.peft_folder import read_origin
 from fedrlvr.printable import one_line
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.policy import SitePolicy
@@ -79,6 +80,7 @@ class RunFiles:
     public: dict[str, Problem] = field(default_factory=dict)
     sites: dict[str, SiteRecords] = field(default_factory=dict)  # those whose files are here
     notes: list[str] = field(default_factory=list)
+    fingerprint: str | None = None  # of the base model, as beside the adapter
 
 
 def read_run(folder: Path, prepared: PreparedRun | None = None) -> RunFiles:
@@ -94,7 +96,9 @@ def read_run(folder: Path, prepared: PreparedRun | None = None) -> RunFiles:
     left = _kept(_left, folder, notes)
     if prepared and prepared.dry_run:
         notes.append("This was a dry run (--tiny). It shows that everything works, not what training is worth.")
-    return RunFiles(folder.resolve().name, log, prepared, left, public, sites, log.notes() + notes)
+    origin = _kept(lambda where: read_origin(where / "adapter"), folder, notes)
+    fingerprint = origin and origin.fingerprint
+    return RunFiles(folder.resolve().name, log, prepared, left, public, sites, log.notes() + notes, fingerprint)
 
 
 def _kept(read, folder: Path, notes: list[str]):
