@@ -17,7 +17,7 @@ from fedrlvr.site_config import SiteConfig
 
 EXPLAINED = (
     "left, refused: how many messages. things, bytes: what those that left held (tensors, answers, records, errors). "
-    "counted by rule: how many things it took out; ..._told: how many it let out."
+    "counted by rule: how many things it took out; ..._told: it let out; clipped: adapters that it shortened."
 )
 
 

@@ -36,6 +36,7 @@ from fedrlvr.launch.experiment import spec_on
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.mechanism import l2_norm
 from fedrlvr.shipped import template
+from fedrlvr.site.closed_gate import OWN_FILES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -86,6 +87,8 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
         policies[name].write_text(template("sealed.yaml"))
     clinical = shipped_policy("clinical") | {"adapters": {"clip_norm": 1e-3}}
     policies["site-1"].write_text(yaml.safe_dump(clinical))
+    file = policies["site-2"].with_name("fedrlvr.yaml")
+    file.write_text(file.read_text().replace("private_problems:", "private_problem:"))
     log = EgressLog(policies["site-1"].parent / "fedrlvr-egress.jsonl")
     earlier = len(list(log.entries()))
     job = small_job(grpo__num_generations=16, federation__aggregator="fedit")
@@ -98,7 +101,12 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     events = events_of(kept)
     assert events[-1]["event"] == "end"
     why = "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none"
-    assert {(e["site"], e["reason"]) for e in events if e["event"] == "failure"} == {("site-2", why), ("site-3", why)}
+    assert {(e["site"], e["reason"]) for e in events if e["event"] == "failure"} == {
+        ("site-2", OWN_FILES),
+        ("site-3", why),
+    }
+    said = (poc.deployment.kit("site-2") / number / "log.txt").read_text()  # where the lead is told that it is
+    assert "private_problem: unknown setting; did you mean private_problems?" in said
     assert {(e["site"], e["kind"]) for e in events if e["event"] == "step"} == {("site-1", "public")}
     final = load_file(kept / "rounds" / "0" / "adapter_model.safetensors")
     first = initial_adapter({name: list(tensor.shape) for name, tensor in sorted(final.items())}, job.seed)
