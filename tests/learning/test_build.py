@@ -15,6 +15,7 @@ from fedrlvr.learning.build import build_trainer, gpu_of_rank
 from fedrlvr.learning.ranks import Ranks, backend_for
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.protocol.records import Envelope, Segment
+from fedrlvr.protocol.refused import NotAgreed
 from fedrlvr.protocol.requests import TrainRequest, ValidateRequest
 from fedrlvr.server.answer_checks import check_scores, check_steps
 from fedrlvr.site_config import LocalModel, SiteConfig
@@ -56,8 +57,8 @@ def test_a_site_of_fewer_ranks_does_not_join_what_it_does_not_fit(site_files, sm
 @pytest.mark.parametrize("name", ["public", "test"])
 def test_another_public_or_test_set_than_agreed(site_files, job, name):
     _, configs = site_files({"site-1": ("A",)})
-    said = rf"{name}_problems: .*{name}.jsonl has manifest hash .*, the job says 0000; get the {name} file that the"
-    with pytest.raises(ValueError, match=said):
+    said = rf"^{name}_problems differs: the job is for manifest hash 0000, this site has [0-9a-f]{{64}}; get the"
+    with pytest.raises(NotAgreed, match=said):
         build_trainer(spec_of(job, configs, **{f"{name}_sha256": "0000"}), "site-1", configs["site-1"], Ranks())
 
 
@@ -67,7 +68,7 @@ def test_a_job_that_lists_other_problems_than_the_agreed_ones(site_files, job, f
     _, configs = site_files({"site-1": ("A",)})
     spec = spec_of(job, configs)
     first = getattr(spec, field)[:1]
-    with pytest.raises(ValueError, match="public_ids or test_labels are not those of the agreed problems"):
+    with pytest.raises(NotAgreed, match="public_ids or test_labels are not those of the agreed problems"):
         build_trainer(spec.model_copy(update={field: first * 8}), "site-1", configs["site-1"], Ranks())
 
 

@@ -12,7 +12,7 @@ from fedrlvr.protocol.answers import Failure, StepsAnswer, SubmitAnswer, Validat
 from fedrlvr.protocol.records import Envelope
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import SubmitRequest, ValidateRequest
-from fedrlvr.site.agent import site_file
+from fedrlvr.site.closed_gate import site_file
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.worker.setup import Ready
 

@@ -6,6 +6,7 @@ from bdb import BdbQuit
 import psutil
 import pytest
 import torch
+from tests.runs import spec_of
 
 from fedrlvr.algorithms.lora import initial_adapter
 from fedrlvr.data.problems import read_problems
@@ -245,3 +246,22 @@ def test_a_first_start_begins_anew_and_a_later_one_goes_on(here, tmp_path):
 
 def begin_is_known(worker: InProcessWorker, requests) -> bool:
     return not isinstance(worker.ask(requests.submit())[0], Failure)
+
+
+@pytest.mark.parametrize("name", ["public", "test"])
+def test_another_set_than_the_jobs_is_a_refusal_with_both_hashes_and_no_path(here, name):
+    worker, setup, _ = here(run={f"{name}_sha256": "0000"})
+    failure, own = worker.start(), getattr(spec_of(setup.spec.job, {"": setup.site_config}), f"{name}_sha256")
+    assert failure == Failure(
+        reason=f"{name}_problems differs: the job is for manifest hash 0000, this site has {own}; get the {name} file "
+        "that the consortium agreed on",
+        would_not=True,
+    )
+
+
+def test_a_file_that_cannot_be_used_is_no_refusal(here):
+    worker, setup, _ = here()
+    setup.site_config.private_problems.write_text("{}\n")
+    failure = worker.start()
+    assert failure.reason.startswith("ProblemFileError: ")
+    assert not failure.would_not

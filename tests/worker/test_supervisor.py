@@ -63,6 +63,16 @@ def test_a_worker_is_ready_serves_a_round_and_leaves_its_adapter(start, tmp_path
     assert {path for path in made if path.stat().st_mode & 0o077} == set()
 
 
+def test_another_test_set_than_the_jobs_is_a_refusal(set_up, job):
+    supervisor = Supervisor(set_up(job, run={"test_sha256": "0000"}))
+    try:
+        failure = supervisor.start()
+    finally:
+        supervisor.stop()
+    assert failure.would_not
+    assert failure.reason.startswith("test_problems differs: the job is for manifest hash 0000, this site has ")
+
+
 def test_an_error_is_answered_and_the_worker_stays(start):
     supervisor, ready, requests = start()
     failure, _ = supervisor.ask(requests.submit())

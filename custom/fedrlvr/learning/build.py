@@ -1,7 +1,6 @@
 """Build a site's trainer from the job's settings, the site's own file, and the problem files that it names."""
 
 import os
-from pathlib import Path
 
 import torch
 
@@ -18,6 +17,7 @@ from fedrlvr.learning.ranks import Ranks
 from fedrlvr.learning.rollouts import Rollouts
 from fedrlvr.learning.sampler import CachedSampler
 from fedrlvr.learning.trainer import SiteProblems, Trainer
+from fedrlvr.protocol.refused import NotAgreed
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import Task, check_package, task_named
@@ -103,13 +103,13 @@ def build_generator(policy: Policy, config: SiteConfig, ranks: Ranks) -> Generat
 
 def read_site_problems(config: SiteConfig, task: Task, spec: RunSpec) -> SiteProblems:
     """Read the site's problem files, and check that the public and the test set are the agreed ones. Raises
-    ProblemFileError for a file that cannot be used, and ValueError for another public or test set."""
+    ProblemFileError for a file that cannot be used, and NotAgreed for another public or test set."""
     public = read_problems(config.public_problems, task)
-    _check_agreed("public", config.public_problems, public, spec.public_sha256)
+    _check_agreed("public", public, spec.public_sha256)
     test = read_measured(config.test_problems, task)
-    _check_agreed("test", config.test_problems, test, spec.test_sha256)
+    _check_agreed("test", test, spec.test_sha256)
     if [p.id for p in public] != [*spec.public_ids] or [p.label for p in test] != [*spec.test_labels]:
-        raise ValueError("the job's public_ids or test_labels are not those of the agreed problems; submit it again")
+        raise NotAgreed("the job's public_ids or test_labels are not those of the agreed problems; submit it again")
     with_private = METHODS[spec.job.method].private_data
     return SiteProblems(
         private=read_problems(config.private_problems, task) if with_private else public,
@@ -119,11 +119,11 @@ def read_site_problems(config: SiteConfig, task: Task, spec: RunSpec) -> SitePro
     )
 
 
-def _check_agreed(name: str, path: Path, problems: list[Problem], sha256: str) -> None:
+def _check_agreed(name: str, problems: list[Problem], sha256: str) -> None:
     if (own := manifest_hash(problems)) != sha256:
-        raise ValueError(
-            f"{name}_problems: {path} has manifest hash {own}, the job says {sha256}; get the {name} file that the "
-            "consortium agreed on"
+        raise NotAgreed(
+            f"{name}_problems differs: the job is for manifest hash {sha256}, this site has {own}; get the {name} file "
+            "that the consortium agreed on"
         )
 
 

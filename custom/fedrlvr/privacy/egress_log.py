@@ -1,4 +1,5 @@
-"""The site's own record of what left and what did not: JSON Lines, on disk before anything is sent, never a text."""
+"""The site's own record of what left and what did not: JSON Lines, on disk before anything is sent. Never a problem
+or an answer, unless a library's error quotes one: its reason is here, though it may not leave."""
 
 import hashlib
 from collections import Counter
@@ -20,7 +21,7 @@ class EgressLog(AppendLog):
     | --- | --- |
     | `time`, `site`, `job`, `model`, `task`, `round`, `segment` | when, whose, and where in the job |
     | `kind` | adapter, responses, metrics, error or unknown |
-    | `decision`, `reason` | released or refused; why |
+    | `decision`, `reason` | released or refused; why; of an error, what went wrong |
     | `count`, `bytes`, `sha256` | things released (tensors, answers, records), and exactly the bytes released |
     | `rules` | how many things each rule took out, or what it measured |
     | `ledger` | hash of the ledger's last line at that time, or else the last one known; "" for none |
@@ -86,6 +87,11 @@ class EgressLog(AppendLog):
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self.locked():
             self.append({"time": time} | entry | {"ledger": entry.get("ledger") or self.last_ledger()})
+
+
+def error_entry(told: str, reason: str) -> dict:
+    """Of an error of which the server is told `told`, and this log the reason."""
+    return {"count": 1, "rules": {}, "reason": reason[:MAX_REASON], **fingerprint(told.encode())}
 
 
 def fingerprint(payload: bytes) -> dict:

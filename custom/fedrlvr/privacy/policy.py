@@ -125,7 +125,10 @@ class MetricRules(Settings):
         "by_label", description="What leaves of pass@k on the site's own held-out problems."
     )
     min_heldout: int = Field(0, ge=0, description="A score of fewer held-out problems stays here.")
-    error_text: bool = Field(True, description="false: the server learns that a task failed, and not why.")
+    error_text: bool = Field(
+        True,
+        description="false: why a task failed stays here. Why the site refuses a job or a request is always told.",
+    )
 
 
 class TrainingRules(Settings):

@@ -17,6 +17,7 @@ from fedrlvr.protocol.records import (
     SiteScores,
     StepRecord,
 )
+from fedrlvr.protocol.refused import NotAgreed
 from fedrlvr.protocol.strict import Strict
 from fedrlvr.types import Adapter
 
@@ -87,6 +88,14 @@ class Failure(Strict):
     def of(cls, reason: object, would_not: bool = False) -> Self:
         """The reason without folders, which are the site's business, on one line and not too long."""
         return cls(reason=one_line(FOLDERS.sub("", str(reason)))[:MAX_FAILURE], would_not=would_not)
+
+    @classmethod
+    def by(cls, error: Exception) -> Self:
+        """Of what went wrong in a worker. Of all that it raises, only `NotAgreed` is a refusal, whose reason is always
+        sent: others may quote what is the site's own."""
+        if isinstance(error, NotAgreed):
+            return cls.of(error, would_not=True)
+        return cls.of(f"{type(error).__name__}: {error}")
 
 
 Reply = tuple[Answer | Failure, Adapter | None]

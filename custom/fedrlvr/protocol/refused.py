@@ -9,3 +9,8 @@ class Refused(ValueError):
 
     def __init__(self, reason: object):
         super().__init__(one_line(str(reason)))
+
+
+class NotAgreed(Refused):
+    """A site's public or test set is not the job's. The reason is made of fixed words and the sets' hashes, so a site
+    sends it whatever its policy says of errors."""

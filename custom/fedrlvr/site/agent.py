@@ -18,6 +18,7 @@ from fedrlvr.protocol.refused import Refused
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.closed_gate import NO_POLICY, OWN_FILES, ClosedGate, find_log, site_file
 from fedrlvr.site.draws_key import draws_key
 from fedrlvr.site.egress import Egress
 from fedrlvr.site.fingerprint import model_fingerprint
@@ -37,7 +38,8 @@ class AdapterGone(RuntimeError):
 @dataclass
 class SiteAgent:
     """One site in one job of a run. `check_way_out` raises Refused where the job could send something past the site's
-    gate; it is called if the site has a policy."""
+    gate; it is called if the site has a policy. Once `open` failed before there was an `egress`, `closed` is in its
+    place."""
 
     spec: RunSpec
     site: str
@@ -46,6 +48,7 @@ class SiteAgent:
     new_worker: Callable[[SetUp], Worker]  # one that is not started yet
     check_way_out: Callable[[], None] = lambda: None
     egress: Egress | None = None  # what may leave; None without a policy
+    closed: ClosedGate | None = None
     _worker: Worker | None = None
     _ready: Ready | None = None
     _refusal: Refused | None = None
@@ -61,13 +64,8 @@ class SiteAgent:
         """
         if self._worker is not None:
             return
-        path = site_file(self.local, self.site)
-        config = load_settings(SiteConfig, path)
-        config.check_paths()
-        if config.policy is not None:
-            self.check_way_out()
-            policy = load_settings(SitePolicy, config.policy)
-            self.egress = Egress(self.site, self.job_id, self.spec.job, config, policy)
+        config = self._open_egress()
+        if self.egress is not None:
             self.egress.check_job()
         if reason := check_package(self.spec.job.task, self.spec.task_package):
             raise Refused(reason)
@@ -86,6 +84,22 @@ class SiteAgent:
                 recover=self.spec.resume,
             )
         )
+
+    def _open_egress(self) -> SiteConfig:
+        """Read the site's file and its policy. Raises as `open`."""
+        told = OWN_FILES
+        try:
+            config = load_settings(SiteConfig, site_file(self.local, self.site))
+            config.check_paths()
+            if config.policy is not None:
+                told = NO_POLICY
+                self.check_way_out()
+                policy = load_settings(SitePolicy, config.policy)
+                self.egress = Egress(self.site, self.job_id, self.spec.job, config, policy)
+        except (Refused, SettingsError, FileNotFoundError):
+            self.closed = ClosedGate(told, find_log(self.local, self.site), self.site, self.job_id)
+            raise
+        return config
 
     def answer(self, request: Request, adapter: Adapter | None) -> Reply:
         """The worker's answer, or why there is none. Raises Aborted as `Supervisor.ask`."""
@@ -178,12 +192,3 @@ class SiteAgent:
         if isinstance(request, SubmitRequest):
             self.egress.check_update(self._plan.private_steps, ready.private_problems)
         return self.egress.ledger.last_hash()
-
-
-def site_file(folder: Path, site: str) -> Path:
-    """`fedrlvr.yaml` in the site's local folder; `fedrlvr.<site>.yaml` where simulated sites share that folder. Raises
-    FileNotFoundError."""
-    for name in (f"fedrlvr.{site}.yaml", "fedrlvr.yaml"):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"no site file fedrlvr.yaml in {folder}: it says where a site's model and problems are")

@@ -26,7 +26,7 @@ from fedrlvr.privacy.answers import (
     allowed_steps,
     filter_responses,
 )
-from fedrlvr.privacy.egress_log import RELEASED, EgressLog, fingerprint
+from fedrlvr.privacy.egress_log import RELEASED, EgressLog, error_entry, fingerprint
 from fedrlvr.privacy.everyday import everyday_words
 from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.overlap import PrivateIndex
@@ -44,7 +44,9 @@ from fedrlvr.types import Adapter, Problem
 
 LOGGER = logging.getLogger(__name__)
 KINDS = {SubmitAnswer: "adapter", ProposeAnswer: "responses", StepsAnswer: "metrics", ValidateAnswer: "metrics"}
-WITHHELD = "the site could not do this task; its own log says why"
+WITHHELD = (
+    "the site could not do this task; there, `fedrlvr egress show` says why, and worker.log in state_dir says more"
+)
 
 
 class Egress:
@@ -90,11 +92,10 @@ class Egress:
         return _refused(task, reason)
 
     def _failure(self, failure: Failure, task: str) -> Failure:
-        """A refusal is about the job, and its reason is always sent."""
+        """A refusal is of the job or a request, and its reason, in our own words, is always sent."""
         with self._written("error", task=task) as entry:
             told = failure.reason if failure.would_not or self.policy.metrics.error_text else WITHHELD
-            reason = failure.reason if failure.would_not else ""
-            entry |= {"count": 1, "rules": {}, "reason": reason, **fingerprint(told.encode())}
+            entry |= error_entry(told, failure.reason)
         return failure.model_copy(update={"reason": told})
 
     def _answer(self, answer: Answer, tensors: Adapter | None, task: str) -> tuple[Answer, Adapter | None]:

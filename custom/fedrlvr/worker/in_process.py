@@ -41,7 +41,7 @@ class InProcessWorker:
             raise
         except Exception as error:  # whatever it is, the site cannot take part, and says why
             LOGGER.exception("%s: set-up", self._setup.site)
-            return Failure.of(f"{type(error).__name__}: {error}")
+            return Failure.by(error)
         self._setup = self._setup.model_copy(update={"recover": True})
         return self._service.ready
 
@@ -57,7 +57,7 @@ class InProcessWorker:
             LOGGER.exception("%s: %s", self._setup.site, request.task)
             if not self._service.may_go_on(request, error):
                 self.stop()
-            return Failure.of(f"{type(error).__name__}: {error}"), None
+            return Failure.by(error), None
 
     def stop(self, grace: float = 0.0) -> None:
         service, self._service = self._service, None

@@ -78,7 +78,7 @@ def _answer(service: "Service | None", frame: Frame) -> Frame:
 
 def _failure(error: Exception, broken: bool) -> Frame:
     LOGGER.exception("")
-    return Frame(FAILURE, Failure.of(f"{type(error).__name__}: {error}").model_dump_json(), broken=broken)
+    return Frame(FAILURE, Failure.by(error).model_dump_json(), broken=broken)
 
 
 def _die_with_supervisor(address: str) -> None:

@@ -15,10 +15,11 @@ from pydantic_core import to_jsonable_python
 
 from fedrlvr.data.problems import read_problems
 from fedrlvr.flare.messages import ENVELOPE, ERROR, RECEIPT, REFUSAL, SECONDS, pack_answer
-from fedrlvr.flare.site.gate import EGRESS, NO_POLICY, SiteGate
+from fedrlvr.flare.site.gate import EGRESS, SiteGate
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.answers import Failure, ProposeAnswer, StepsAnswer, SubmitAnswer
 from fedrlvr.protocol.records import Envelope, Findings, PublicResponse
+from fedrlvr.site.closed_gate import NO_POLICY, ClosedGate
 from fedrlvr.site.egress import WITHHELD, Egress
 from fedrlvr.tasks import TASKS
 
@@ -267,6 +268,14 @@ def test_errors_say_what_the_policy_lets_them(site):
     site(metrics={"error_text": False})
     assert site.send(failed).get_header(ERROR) == WITHHELD
     assert site.send(refused).get_header(ERROR) == "version differs"
+    assert [entry["reason"] for entry in site.log] == [
+        "worker died near Mrs Smith",
+        "worker died near Mrs Smith",
+        "version differs",
+    ]
+    assert [entry["sha256"] for entry in site.log][1:] == [
+        hashlib.sha256(told.encode()).hexdigest() for told in (WITHHELD, "version differs")
+    ]
     bare = make_reply(ReturnCode.TASK_ABORTED, headers={"note": "Mrs Smith"})
     sent = site.send(bare)
     assert sent.get_return_code() == ReturnCode.TASK_ABORTED
@@ -302,6 +311,15 @@ def test_without_our_executor_nothing_passes(site):
     sent = site.send(error("policy.yaml: response: unknown setting"))
     assert sent.get_header(ERROR) == NO_POLICY
     assert REFUSAL in sent["__headers__"]
+
+
+def test_a_closed_gate_lets_nothing_but_its_words_out(site):
+    site.context.set_prop(EGRESS, ClosedGate("closed", None, "site-1", "job-1"), private=True, sticky=True)
+    for message in (result("submit", delta=DELTA), smuggle("a second part"), error("Mrs Smith")):
+        sent = site.send(message)
+        assert "DXO" not in sent
+        assert sent.get_header(ERROR) == "closed"
+        assert "Smith" not in json.dumps({k: str(v) for k, v in sent.items()})
 
 
 def test_every_answer_leaves_with_the_hash_of_its_own_line_in_the_log_whatever_the_worker_says(site):

@@ -37,6 +37,7 @@ from fedrlvr.launch.experiment import spec_on
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.mechanism import l2_norm
 from fedrlvr.shipped import template
+from fedrlvr.site.closed_gate import OWN_FILES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -77,6 +78,10 @@ def printed(poc: Poc, where: str, file: str) -> str:
         session.close()
 
 
+def misspell(file: Path) -> None:
+    file.write_text(file.read_text().replace("private_problems:", "private_problem:"))
+
+
 def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refused(
     poc, policies, site_files, small_job, tmp_path
 ):
@@ -87,6 +92,7 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
         policies[name].write_text(template("sealed.yaml"))
     clinical = shipped_policy("clinical") | {"adapters": {"clip_norm": 1e-3}}
     policies["site-1"].write_text(yaml.safe_dump(clinical))
+    misspell(policies["site-2"].with_name("fedrlvr.yaml"))
     log = EgressLog(policies["site-1"].parent / "fedrlvr-egress.jsonl")
     earlier = len(list(log.entries()))
     job = small_job(grpo__num_generations=16, federation__aggregator="fedit")
@@ -99,7 +105,9 @@ def test_a_sites_policy_acts_over_the_network_and_a_job_that_brings_less_is_refu
     events = events_of(kept)
     assert events[-1]["event"] == "end"
     why = "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none"
-    assert {(e["site"], e["reason"]) for e in events if e["event"] == "failure"} == {("site-2", why), ("site-3", why)}
+    failures = {(e["site"], e["reason"]) for e in events if e["event"] == "failure"}
+    assert failures == {("site-2", OWN_FILES), ("site-3", why)}
+    assert "private_problem: unknown setting" in (poc.deployment.kit("site-2") / number / "log.txt").read_text()
     assert {(e["site"], e["kind"]) for e in events if e["event"] == "step"} == {("site-1", "public")}
     final = load_file(kept / "rounds" / "0" / "adapter_model.safetensors")
     first = initial_adapter({name: list(tensor.shape) for name, tensor in sorted(final.items())}, job.seed)

@@ -25,6 +25,8 @@ from fedrlvr.protocol.run_spec import RunSpec
 from fedrlvr.protocol.strict import parsed
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site.agent import SiteAgent
+from fedrlvr.site.closed_gate import OTHER_SPEC, ClosedGate, find_log
+from fedrlvr.site.egress import Egress
 from fedrlvr.worker.supervisor import Aborted, Supervisor
 
 STOP_GRACE = 10.0  # seconds for the worker to save its adapter at the end of a job
@@ -72,9 +74,16 @@ class SiteExecutor(Executor):
                 self.logger.error("%s: %s", task_name, reason)
                 answer, tensors = Failure.of(reason, would_not=isinstance(reason, Refused)), None
             finally:
-                if self._agent is not None and self._agent.egress is not None:
-                    fl_ctx.set_prop(EGRESS, self._agent.egress, private=True, sticky=True)
+                if (gate := self._gate(fl_ctx)) is not None:
+                    fl_ctx.set_prop(EGRESS, gate, private=True, sticky=True)
             return pack_answer(task_name, answer, tensors)
+
+    def _gate(self, fl_ctx: FLContext) -> Egress | ClosedGate | None:
+        """What decides over this site's answers; None for a site without a policy."""
+        if self._agent is not None:
+            return self._agent.egress or self._agent.closed
+        site = fl_ctx.get_identity_name()
+        return ClosedGate(OTHER_SPEC, find_log(_local(fl_ctx), site), site, fl_ctx.get_job_id())
 
     def _open(self, fl_ctx: FLContext) -> SiteAgent:
         """Raises Refused for a job without a valid spec."""
@@ -83,8 +92,12 @@ class SiteExecutor(Executor):
                 parsed(RunSpec, self.spec, "the job's spec"),
                 fl_ctx.get_identity_name(),
                 fl_ctx.get_job_id(),
-                Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()),
+                _local(fl_ctx),
                 lambda setup: Supervisor(setup, lambda: self._abort_signal.triggered),
                 lambda: check_only_way_out(fl_ctx),
             )
         return self._agent
+
+
+def _local(fl_ctx: FLContext) -> Path:
+    return Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())

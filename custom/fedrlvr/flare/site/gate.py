@@ -12,11 +12,11 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from fedrlvr.flare.messages import ENVELOPE, ERROR, RECEIPT, SECONDS, only_dxo, pack_answer, unpack_answer
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.refused import Refused
+from fedrlvr.site.closed_gate import JOB_LOG, NO_POLICY, ClosedGate
 from fedrlvr.site.egress import Egress
 
-EGRESS = "fedrlvr.egress"  # the context property by which the executor hands its job's `Egress` to the gate
-MALFORMED = "the message is not of the agreed form; this site's own log says where"
-NO_POLICY = "this site's privacy policy is not in force; its own log says why"
+EGRESS = "fedrlvr.egress"  # the context property by which the executor hands its gate to this filter
+MALFORMED = f"the message is not of the agreed form; {JOB_LOG} says where"
 HEADERS = {ENVELOPE, SECONDS, RECEIPT, ReservedHeaderKey.CONTENT_TYPE, ReservedHeaderKey.RC}
 
 
@@ -30,7 +30,7 @@ class SiteGate(Filter):
         """The result as it may leave, or an error in its place. Raises ContentBlockedException for a result that is not
         from our executor."""
         code = shareable.get_return_code(ReturnCode.OK)
-        egress: Egress | None = fl_ctx.get_prop(EGRESS)
+        egress: Egress | ClosedGate | None = fl_ctx.get_prop(EGRESS)
         task = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
         if egress is None:
             if code == ReturnCode.OK:
