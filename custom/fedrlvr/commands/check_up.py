@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.text import Text
 
 from fedrlvr.config import JobConfig
-from fedrlvr.flare.site.site_checks import check_privacy
+from fedrlvr.flare.site.site_checks import check_privacy, check_server
 from fedrlvr.launch.experiment import site_job, spec_on
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.report.screen import Screen
@@ -63,6 +63,7 @@ def _findings(arguments: argparse.Namespace, console: Screen) -> Iterator[Findin
     policy, sound = _readable(config), True
     for about, check in (
         ("machine", lambda: check_machine(config)),
+        ("server", lambda: check_server(path)),
         ("deepspeed", lambda: [check_deepspeed(config)]),
         ("privacy", lambda: check_privacy(path, config)),
         ("problems", lambda: _check_job(config, job(), policy, arguments.manifest)),

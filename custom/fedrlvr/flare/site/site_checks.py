@@ -1,9 +1,11 @@
-"""Privacy checks of `fedrlvr doctor`: the site's policy, log and ledger, and whether FLARE will apply the policy."""
+"""Checks of `fedrlvr doctor` in a site's kit: the server, the site's policy, log and ledger, and whether FLARE will
+apply the policy."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedrlvr.flare.reach import SITE_KIT, server_in
 from fedrlvr.flare.site.gate import SiteGate
 from fedrlvr.flare.site.lockdown import check_authorization, check_resources, read_local
 from fedrlvr.flare.workarounds import NoRemoteShell
@@ -34,6 +36,20 @@ def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
     yield _switch(local / "privacy.json")
     yield from _other_ways(local)
     yield _foreign_code(local)
+
+
+def check_server(site_file: Path) -> Iterator[Finding]:
+    """Whether the server can be reached, where the site's file lies in a kit's `local/` folder. If not, it may not run
+    yet: a warning. Raises SettingsError for a kit that cannot be used."""
+    kit = site_file.resolve().parent.parent
+    if not (kit / "startup" / SITE_KIT).exists():
+        return
+    server = server_in(kit, SITE_KIT)
+    trouble = server.trouble()
+    if trouble is None:
+        yield Finding("server", "ok", f"{server} answers")
+    else:
+        yield Finding("server", "warning", f"{server}: {trouble.cause}", trouble.remedy)
 
 
 def _in_words(policy: SitePolicy) -> str:
