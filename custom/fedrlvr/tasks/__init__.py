@@ -28,7 +28,10 @@ def task_named(name: str, settings: VerifierSettings | None = None, prompt: Prom
         return type(TASKS[name])(settings, prompt) if settings or prompt else TASKS[name]
     made = installed_task(name)
     if made is None:
-        raise SettingsError(f"task: no task is called {name!r}; known: {', '.join(known_tasks())}")
+        raise SettingsError(
+            f"task: no task is called {name!r}; known: {', '.join(known_tasks())}; if another package offers it, "
+            "install that into this environment, as its own README says"
+        )
     try:
         return made(settings, prompt)
     except Exception as error:
