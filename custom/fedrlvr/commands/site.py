@@ -22,9 +22,7 @@ FILLED_BY = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
-    init = actions.add_parser(
-        "init", help="write what a site lacks into its local/ folder; overwrites nothing"
-    )
+    init = actions.add_parser("init", help="write what a site lacks into its local/ folder; overwrites nothing")
     init.add_argument("folder", type=_named, metavar="DIR", help="the site's local/ folder, as FLARE provisioned it")
     kind = init.add_mutually_exclusive_group(required=True)
     kind.add_argument("--policy", choices=POLICIES, help="what may leave the site")
