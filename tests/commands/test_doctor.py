@@ -14,6 +14,7 @@ import yaml
 
 from fedrlvr.cli import main
 from fedrlvr.commands import check_up
+from fedrlvr.shipped import template
 from fedrlvr.site.checks import Finding
 from fedrlvr.site.trial import TrialFailed
 
@@ -120,8 +121,9 @@ def test_what_only_the_worker_finds_fails_the_rehearsal_with_its_reason(site, no
     assert "failed" not in statuses({k: v for k, v in findings.items() if k != "rehearsal"}).values()
 
 
-def test_the_preset_says_what_is_rehearsed(site, rehearsed):
+def test_the_preset_says_what_is_rehearsed(site, rehearsed, recwarn):
     assert site(preset={"lora": {"r": 3}, "prompt": {"system_prompt": "think"}})[0] == 0
+    assert not any(issubclass(warning.category, FutureWarning) for warning in recwarn), "it would be on the screen"
     ((spec, config),) = rehearsed
     job = spec.job
     assert (job.lora.r, job.prompt.system_prompt, job.task) == (3, "think", "protocol")
@@ -233,6 +235,38 @@ def test_a_presets_tiny_part_and_changed_settings_are_what_is_checked(site, rehe
     code, findings = site(None, {"tiny": {"model": "large"}}, *flags)
     assert (code, rehearsed) == (1, [])
     assert "the preset is for 'large', the site's file offers 'tiny'" in findings["problems"][1]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (template("sealed.yaml"), "this site requires privacy.mode: dp_grpo; the job has privacy.mode: none"),
+        ("limits: {num_generations: 4}", "limits.num_generations is 4, the job asks for 8"),
+        ("adapters: {min_problems: 17}", "adapters.min_problems is 17, and its private steps draw only 16"),
+        ("limits: {num_generations: 8}", ""),
+    ],
+)
+def test_a_job_that_the_sites_policy_refuses_is_told_with_the_reason(site, rehearsed, tmp_path, policy, said):
+    (tmp_path / "policy.yaml").write_text(policy)
+    for name in ("privacy.json", "resources.json", "authorization.json"):
+        (tmp_path / name).write_text(template(name))
+    federation = {"segments_per_round": 1, "local_steps": 4}
+    grpo = {"num_generations": 8, "prompts_per_step": 4}
+    code, findings = site({"policy": "policy.yaml"}, {"grpo": grpo, "federation": federation})
+    status, reason = findings["admission"]
+    assert (code, status) == ((1, "failed") if said else (0, "ok"))
+    assert said in reason
+    remedy = "this site refuses the job: change the job's settings or, if it may do this here, "
+    assert (f"{remedy}{tmp_path / 'policy.yaml'}" in site.shown) == bool(said)
+    assert len(rehearsed) == (not said)
+
+
+def test_one_mistake_in_the_policy_is_one_thing_to_fix(site, rehearsed, tmp_path):
+    (tmp_path / "policy.yaml").write_text("responses: {max_lenght: 3}")
+    code, findings = site({"policy": "policy.yaml"})
+    assert (code, [about for about, (status, _) in findings.items() if status == "failed"]) == (1, ["privacy"])
+    assert "did you mean responses.max_length?" in findings["privacy"][1]
+    assert findings["private"][0] == "ok"
 
 
 def test_a_rehearsal_that_fails_is_reported(site, monkeypatch):

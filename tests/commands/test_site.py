@@ -21,7 +21,9 @@ def local(tmp_path) -> Path:
     folder = tmp_path / "ward-7" / "local"
     folder.mkdir(parents=True)
     (folder / "resources.json.default").write_text('{"format_version": 2, "components": []}')
-    (folder / "authorization.json.default").write_text('{"permissions": {"lead": {"submit_job": "any"}}}')
+    (folder / "authorization.json.default").write_text(
+        '{"format_version": "1.0", "permissions": {"lead": {"submit_job": "any"}}}'
+    )
     return folder
 
 
@@ -66,7 +68,56 @@ def test_what_is_left_to_fill_in_is_said(local, capsys):
 
 
 @pytest.mark.parametrize("name", KIT)
-def test_nothing_is_written_where_one_of_the_files_is_there(local, capsys, name):
+def test_a_file_that_is_gone_is_written_again_and_the_others_are_left_alone(local, data, capsys, name):
+    given = ["--model", "tiny", "--model-path", str(data), "--data", str(data)]
+    assert main(["site", "init", str(local), "--policy", "clinical", *given]) == 0
+    before = {path.name: path.read_text() for path in local.iterdir()}
+    (local / name).unlink()
+    capsys.readouterr()
+    again = given if name == "fedrlvr.yaml" else []
+    assert main(["site", "init", str(local), "--policy", "clinical", *again]) == 0
+    first, second, *rest = capsys.readouterr().out.splitlines()
+    assert first == f"wrote {name} into {local}"
+    assert sorted(second.removeprefix("left as they were: ").split(", ")) == [other for other in KIT if other != name]
+    assert len(rest) == 1
+    assert rest[0].startswith("next: fedrlvr doctor ")
+    assert {path.name: path.read_text() for path in local.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("policy.yaml", "responses: {max_lenght: 3}", "did you mean responses.max_length?"),
+        ("privacy.json", "{}", "does not put SiteGate on every job"),
+        ("resources.json", "{}", "lets a job name more than class_allow_list"),
+        ("authorization.json", '{"format_version": "1.0", "permissions": {"lead": "any"}}', "lets jobs bring code"),
+    ],
+)
+def test_nothing_is_added_to_a_file_that_would_let_too_much_out(local, capsys, name, content, said):
+    (local / name).write_text(content)
+    assert main(["site", "init", str(local), "--policy", "clinical"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.endswith("Correct it, or move it away\n")
+    assert names(local) == sorted([*DEFAULTS, name])
+
+
+def test_settings_for_a_site_file_that_stays_are_bad_input(local, capsys):
+    assert main(["site", "init", str(local), "--policy", "clinical"]) == 0
+    (local / "privacy.json").unlink()
+    assert main(["site", "init", str(local), "--policy", "clinical", "--model", "tiny"]) == 2
+    assert "leave out the flags for its settings (model), or move it away" in capsys.readouterr().err
+    assert not (local / "privacy.json").exists()
+
+
+def test_nothing_is_written_where_all_files_are_there(local, capsys):
+    assert main(["site", "init", str(local), "--policy", "clinical"]) == 0
+    assert main(["site", "init", str(local), "--policy", "clinical"]) == 2
+    assert "already; nothing was written. Move them away, or edit them by hand" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", KIT)
+def test_nothing_is_written_where_one_of_the_files_cannot_be_read(local, capsys, name):
     (local / name).write_text("mine")
     before = names(local)
     assert main(["site", "init", str(local), "--policy", "clinical"]) == 2

@@ -11,6 +11,7 @@ import torch
 
 from fedrlvr.data.manifest import SHARED_SETS, Manifest, SetManifest
 from fedrlvr.data.problems import ProblemFileError, read_problems
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.site import checks
 from fedrlvr.site.checks import (
     GIB,
@@ -148,20 +149,18 @@ def test_problem_files_are_counted_and_their_labels(config, small_job):
 )
 def test_packages_that_only_some_sites_need(config, small_job, monkeypatch, changes, status, said):
     monkeypatch.setattr(checks, "find_spec", lambda module: None)
-    extras = check_extras(config.model_copy(update=changes), small_job())
+    extras = check_extras(config.model_copy(update=changes), small_job(), None)
     assert (extras.status, extras.text) == (status, said)
 
 
-def test_what_a_policy_needs_is_looked_for(config, small_job, monkeypatch, tmp_path):
-    policy = tmp_path / "policy.yaml"
-    policy.write_text("{responses: {presidio: {model: spacy}}}")
-    with_policy = config.model_copy(update={"policy": policy})
+def test_what_a_policy_needs_is_looked_for(config, small_job, monkeypatch):
+    policy = SitePolicy(responses={"presidio": {"model": "spacy"}})
     monkeypatch.setattr(checks, "find_spec", lambda module: module == "presidio_analyzer" or None)
     job = small_job(privacy__mode="dp_grpo")
-    extras = check_extras(with_policy, job)
+    extras = check_extras(config, job, policy)
     assert (extras.status, extras.text) == ("failed", "missing for privacy.mode: dp_grpo")
     assert extras.remedy == "pip install dp-accounting"
-    assert check_extras(with_policy, small_job()).text == "presidio_analyzer"
+    assert check_extras(config, small_job(), policy).text == "presidio_analyzer"
 
 
 def test_a_completion_must_leave_a_position_for_the_prompt(config, small_job):

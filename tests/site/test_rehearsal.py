@@ -178,3 +178,15 @@ def test_the_worker_is_ended_and_its_folder_removed_and_the_sites_own_not_touche
     assert not worker.config.state_dir.exists()
     assert worker.config.state_dir != rehearsed.config.state_dir
     assert not rehearsed.config.state_dir.exists()
+
+
+@pytest.mark.parametrize(("least", "refused"), [(16, False), (17, True)])
+def test_problems_that_are_too_long_do_not_count_for_the_policy(rehearsed, tmp_path, least, refused):
+    """The worker has 16 that fit."""
+    (tmp_path / "policy.yaml").write_text(f"adapters: {{min_problems: {least}}}")
+    rehearsed.config = rehearsed.config.model_copy(update={"policy": tmp_path / "policy.yaml"})
+    plenty = {"grpo__prompts_per_step": 32, "swap__keep_incorrect": 0, "swap__repeat": False}
+    _, _, *more = rehearsed({"too_long": {"private": 3}}, **plenty)
+    assert [(found.about, found.status) for found in more] == [("admission", "failed")] * refused
+    assert all("this site has fewer" in found.text for found in more)
+    assert len(rehearsed({"too_long": {"public": 3}}, **plenty)) == 2

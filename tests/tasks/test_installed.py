@@ -144,9 +144,8 @@ def test_two_packages_that_offer_the_same_task_are_both_named(others):
 
 def test_a_task_that_nobody_offers_is_told_with_those_that_are_known(others):
     others()
-    with pytest.raises(
-        SettingsError, match=r"no task is called 'triag'; known: arithmetic, .*, triage \(of ward-tasks\)"
-    ):
+    said = r"no task is called 'triag'; known: arithmetic, .*, triage \(of ward-tasks\); if another package offers"
+    with pytest.raises(SettingsError, match=said):
         task_named("triag")
 
 

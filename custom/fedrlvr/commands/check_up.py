@@ -7,10 +7,12 @@ from pathlib import Path
 from rich.text import Text
 
 from fedrlvr.config import JobConfig
-from fedrlvr.flare.site.site_checks import check_privacy
+from fedrlvr.flare.site.site_checks import check_privacy, check_server
 from fedrlvr.launch.experiment import site_job, spec_on
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError, load_settings
+from fedrlvr.site.admission import check_admitted
 from fedrlvr.site.checks import (
     Finding,
     check_deepspeed,
@@ -19,6 +21,7 @@ from fedrlvr.site.checks import (
     check_machine,
     check_problems,
     check_versions,
+    count_private,
 )
 from fedrlvr.site.fingerprint import model_fingerprint
 from fedrlvr.site.memory_check import check_step_memory
@@ -57,12 +60,13 @@ def _findings(arguments: argparse.Namespace, console: Screen) -> Iterator[Findin
         yield Finding("site file", "failed", str(error), "correct it first; nothing else can be checked before")
         return
     yield Finding("site file", "ok", f"{path}, model {config.model}, base model {fingerprint}")
-    sound = True
+    policy, sound = _readable(config), True
     for about, check in (
         ("machine", lambda: check_machine(config)),
+        ("server", lambda: check_server(path)),
         ("deepspeed", lambda: [check_deepspeed(config)]),
         ("privacy", lambda: check_privacy(path, config)),
-        ("problems", lambda: _check_job(config, job(), arguments.manifest)),
+        ("problems", lambda: _check_job(config, job(), policy, arguments.manifest)),
     ):
         for finding in _guarded(about, check):
             sound = sound and finding.status != "failed"
@@ -79,10 +83,24 @@ def _findings(arguments: argparse.Namespace, console: Screen) -> Iterator[Findin
         yield Finding("rehearsal", "warning", "not tried", "fix what failed above first")
 
 
-def _check_job(config: SiteConfig, job: JobConfig, manifest: Path | None) -> Iterator[Finding]:
-    yield check_extras(config, job)
+def _readable(config: SiteConfig) -> SitePolicy | None:
+    """None without a policy, or for one that cannot be read: `check_privacy` says so, and once is enough."""
+    try:
+        return load_settings(SitePolicy, config.policy) if config.policy else None
+    except SettingsError:
+        return None
+
+
+def _check_job(
+    config: SiteConfig, job: JobConfig, policy: SitePolicy | None, manifest: Path | None
+) -> Iterator[Finding]:
+    extras = check_extras(config, job, policy)
+    if policy is not None or config.policy is None:
+        yield extras
     yield check_length(config, job)
     yield from check_problems(config, job, manifest)
+    if policy is not None and extras.status == "ok":  # else a rule lacks what it needs, which was said
+        yield check_admitted(job, config, policy, count_private(config))
 
 
 def _guarded(about: str, check: Callable) -> Iterator[Finding]:

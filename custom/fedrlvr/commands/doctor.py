@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_job(arguments)
     check_files(arguments, "manifest", "constraints", "site_config")
+    from fedrlvr.commands.quiet import quiet
+
+    quiet()
     from fedrlvr.commands.check_up import check_up  # loads torch
 
     return 1 if check_up(arguments) else 0

@@ -41,6 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         return show(config, policy, Screen())
     config.check_paths()
+    from fedrlvr.commands.quiet import quiet
+
+    quiet()
     from fedrlvr.commands.egress_dry_run import try_job
 
     return try_job(arguments, config, policy, Screen())

@@ -1,11 +1,13 @@
-"""`fedrlvr site init`: write what a FLARE site, or the server, needs to take part. It never overwrites a file."""
+"""`fedrlvr site init`: write what a FLARE site, or the server, needs to take part. It never overwrites a file; of a
+site's, it writes those that are missing."""
 
 import argparse
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 from fedrlvr.data.manifest import HELDOUT, SHARED_SETS
-from fedrlvr.flare.site.site_kit import SITE_FILE, server_kit, site_kit, write_new
+from fedrlvr.flare.site.site_kit import SITE_FILE, already_in, server_kit, site_kit, write_new
 from fedrlvr.launch.prepared_problems import sites_in
 from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError
@@ -20,7 +22,7 @@ FILLED_BY = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
-    init = actions.add_parser("init", help="write what a site needs into its local/ folder; overwrites nothing")
+    init = actions.add_parser("init", help="write what a site lacks into its local/ folder; overwrites nothing")
     init.add_argument("folder", type=_named, metavar="DIR", help="the site's local/ folder, as FLARE provisioned it")
     kind = init.add_mutually_exclusive_group(required=True)
     kind.add_argument("--policy", choices=POLICIES, help="what may leave the site")
@@ -43,13 +45,34 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.server and settings:
         raise SettingsError("--server takes no settings of a site")
     kit = server_kit(folder) if arguments.server else site_kit(folder, arguments.policy, settings)
-    write_new(folder, kit)
-    console.print(f"wrote {', '.join(kit)} into {folder}")
+    kept = [] if arguments.server else _kept(folder, kit, settings)
+    written = {name: content for name, content in kit.items() if name not in kept}
+    write_new(folder, written)
+    console.print(f"wrote {', '.join(written)} into {folder}")
+    if kept:
+        console.print(f"left as they were: {', '.join(kept)}")
     if arguments.server:
         console.print("next: start the server; it refuses jobs with other classes than our controller")
     else:
-        console.print("\n".join(_site_next(folder, settings)))
+        console.print("\n".join(_site_next(folder, settings, written)))
     return 0
+
+
+def _kept(folder: Path, kit: Collection[str], settings: dict[str, object]) -> list[str]:
+    """The site's files that are there and stay, if others of the kit are missing. Raises SettingsError for one that
+    cannot be used as it is, and for settings that its fedrlvr.yaml would not get."""
+    there = already_in(folder, kit)
+    if not there or len(there) == len(kit):
+        return []
+    if settings and SITE_FILE in there:
+        raise SettingsError(
+            f"{folder} has {SITE_FILE} already; nothing was written. Edit it, and leave out the flags for its settings "
+            f"({', '.join(settings)}), or move it away"
+        )
+    from fedrlvr.flare.site.kept_files import check_kept  # loads FLARE
+
+    check_kept(folder, there)
+    return there
 
 
 def _named(path: str) -> Path:
@@ -100,12 +123,12 @@ def _problems(data: Path, site: str | None) -> dict[str, Path]:
     return {setting: data / f"{name}.jsonl" for setting, name in found.items()}
 
 
-def _site_next(folder: Path, settings: dict[str, object]) -> list[str]:
+def _site_next(folder: Path, settings: dict[str, object], written: Collection[str]) -> list[str]:
     lines = []
-    if not (folder / "resources.json.default").exists():
+    if "resources.json" in written and not (folder / "resources.json.default").exists():
         lines.append("there is no resources.json.default: resources.json has only our entries; add those of your site")
     open_settings = [f"{', '.join(names)} ({flag})" for flag, names in FILLED_BY.items() if names[0] not in settings]
-    if open_settings:
+    if open_settings and SITE_FILE in written:
         lines.append(f"fill in these settings in {SITE_FILE}: {'; '.join(open_settings)}")
     model = settings.get("model_path")
     if isinstance(model, Path) and not model.is_dir():

@@ -20,7 +20,6 @@ from fedrlvr.learning.engine import read_deepspeed_config, zero_stage
 from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.privacy.adapter_release import loose_delta
 from fedrlvr.privacy.policy import SitePolicy
-from fedrlvr.settings_file import load_settings
 from fedrlvr.shipped import CONSTRAINTS
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.tasks import own_package, task_named
@@ -95,9 +94,8 @@ def check_deepspeed(config: SiteConfig) -> Finding:
     return Finding("deepspeed", "ok", f"ZeRO {stage}, {ranks}, {backend}, {config.dtype}")
 
 
-def check_extras(config: SiteConfig, job: JobConfig) -> Finding:
-    """Packages that not every site needs, but this one with this job. Raises SettingsError for a bad policy."""
-    policy = load_settings(SitePolicy, config.policy) if config.policy else None
+def check_extras(config: SiteConfig, job: JobConfig, policy: SitePolicy | None) -> Finding:
+    """Packages that not every site needs, but this one with this job and policy."""
     needed = {}  # module -> (what needs it, what installs it)
     if policy and policy.responses.share and policy.responses.presidio:
         needed["presidio_analyzer"] = ("responses.presidio", "presidio-analyzer")
@@ -146,10 +144,15 @@ def check_problems(config: SiteConfig, job: JobConfig, manifest: Path | None) ->
         yield Finding("manifest", "ok", agreed_on)
 
 
+def count_private(config: SiteConfig) -> int:
+    """How many private problems the site has. Raises ProblemFileError."""
+    return sum(1 for _ in read_records(config.private_problems))
+
+
 def check_delta(config: SiteConfig, policy: SitePolicy) -> Finding:
     """Whether the delta of DP-GRPO fits the number of private problems."""
     try:
-        problems = sum(1 for _ in read_records(config.private_problems))
+        problems = count_private(config)
     except ProblemFileError as error:
         return Finding("delta", "warning", f"not compared with the number of private problems: {error}")
     if warning := loose_delta(policy.training, problems):

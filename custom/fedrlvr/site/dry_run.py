@@ -1,34 +1,20 @@
 """What one segment of a job would send from here: the real worker, the real rules; nothing is sent, nothing spent."""
 
-import tempfile
-from pathlib import Path
-
 from fedrlvr.algorithms.lora import initial_adapter, spec_hash
-from fedrlvr.privacy.accountant import epsilon
-from fedrlvr.privacy.egress_log import EgressLog
-from fedrlvr.privacy.ledger import Ledger, Source
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.adapters import check_adapter
 from fedrlvr.protocol.answers import Failure
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import ProposeRequest, Request, SubmitRequest, SwapRequest, TrainRequest, ValidateRequest
 from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.site.admission import door
 from fedrlvr.site.egress import Egress, as_bytes
 from fedrlvr.site.trial import Ask, trial
 from fedrlvr.site_config import SiteConfig
 from fedrlvr.types import Adapter
 from fedrlvr.worker.setup import Ready
 
-NAME = "dry-run"  # of site and job
-
 Outgoing = tuple[dict, bytes | None]  # a message: its line in the egress log, and its bytes (None: it would not leave)
-
-
-class UnspentLedger(Ledger):
-    """The site's ledger, only read. A dry run charges each unit once, and its whole job's plan was checked before."""
-
-    def charge(self, source: Source, job: str, new, delta: float, max_epsilon: float | None) -> float:
-        return epsilon([*self.charges(source, type(new)), new], delta)
 
 
 def dry_run(
@@ -42,15 +28,12 @@ def dry_run(
         Refused: the policy would not let this job in.
         TrialFailed: the worker cannot do the job.
     """
-    with tempfile.TemporaryDirectory(prefix="fedrlvr-") as folder:
-        log, ledger = EgressLog(Path(folder) / "egress.jsonl"), UnspentLedger(policy.ledger, site=None)
-        egress = Egress(NAME, NAME, spec.job, config, policy, ledger, log)
-        egress.check_job()
-        with trial(spec, config, policy.responses.propose_from) as (ready, ask, _):
-            egress.adapter_spec = ready.adapter_spec
-            egress.check_plan(ready.private_problems)
-            costs = egress.planned_costs(ready.private_problems)
-            return _one_segment(spec, egress, ready, ask, adapter), costs
+    propose_from = policy.responses.propose_from
+    with door(spec.job, config, policy) as egress, trial(spec, config, propose_from) as (ready, ask, _):
+        egress.adapter_spec = ready.adapter_spec
+        egress.check_plan(ready.private_problems)
+        costs = egress.planned_costs(ready.private_problems)
+        return _one_segment(spec, egress, ready, ask, adapter), costs
 
 
 def _one_segment(spec: RunSpec, egress: Egress, ready: Ready, ask: Ask, adapter: Adapter | None) -> list[Outgoing]:

@@ -9,10 +9,13 @@ from fedrlvr.config import JobConfig
 from fedrlvr.data.problems import json_lines
 from fedrlvr.learning.prompt_length import limit_in
 from fedrlvr.printable import one_line
+from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.processes import reachable_ports
 from fedrlvr.protocol.records import Envelope, Segment
 from fedrlvr.protocol.requests import SubmitRequest, TrainRequest
 from fedrlvr.protocol.run_spec import RunSpec
+from fedrlvr.settings_file import load_settings
+from fedrlvr.site.admission import check_admitted
 from fedrlvr.site.checks import Finding
 from fedrlvr.site.trial import TrialFailed, trial
 from fedrlvr.site_config import COMPLETIONS, SiteConfig
@@ -55,12 +58,21 @@ def rehearse(spec: RunSpec, config: SiteConfig) -> list[Finding]:
     if ready.too_long:
         counts = ", ".join(f"{count} {name}" for name, count in ready.too_long.items())
         done += f"; prompts of more than {limit} tokens: {counts}"
+    fewer = _refusal(spec.job, config, ready.private_problems) if "private" in ready.too_long else []
     if ports:
         done += f"; other machines can connect to the worker: {', '.join(ports)}"
-        return [Finding("rehearsal", "warning", done, f"worker.launch: {REACHABLE}"), written]
+        return [Finding("rehearsal", "warning", done, f"worker.launch: {REACHABLE}"), written, *fewer]
     if ready.too_long:
-        return [Finding("rehearsal", "warning", done, LONGER), written]
+        return [Finding("rehearsal", "warning", done, LONGER), written, *fewer]
     return [Finding("rehearsal", "ok", done), written]
+
+
+def _refusal(job: JobConfig, config: SiteConfig, private_problems: int) -> list[Finding]:
+    """Why the site would refuse the job with these problems only; empty where it would not."""
+    if config.policy is None:
+        return []
+    found = check_admitted(job, config, load_settings(SitePolicy, config.policy), private_problems)
+    return [found] if found.status == "failed" else []
 
 
 def judged(path: Path) -> Finding:

@@ -124,7 +124,11 @@ def test_a_gate_that_is_not_on(site, switch):
         path.write_text(switch)
     else:
         path.unlink()
-    assert site()["switch"].status == "failed"
+    finding = site()["switch"]
+    told = (
+        f"{path} does not put SiteGate on every job" if switch else f"{path} is missing: it puts SiteGate on every job"
+    )
+    assert (finding.status, finding.text) == ("failed", told)
 
 
 def test_flares_own_ways_out(site):

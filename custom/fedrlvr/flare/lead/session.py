@@ -10,6 +10,7 @@ from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api import api_spec
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
+from fedrlvr.flare.reach import ADMIN_KIT, server_in
 from fedrlvr.json_text import from_json
 from fedrlvr.processes import interruption_waits
 from fedrlvr.run import RunFailed, log_to
@@ -62,7 +63,7 @@ class FlareSession:
                 raise
             except CONNECTION_LOST as error:
                 self._drop()
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                reason = _first_line(error)
                 if lost is None:
                     lost = time.monotonic()
                     self._note(f"no connection to the server ({reason}); trying again")
@@ -120,9 +121,10 @@ def abort_anyway(session: Session, job_id: str) -> None:
 
 
 def open_kit(kit: Path) -> Callable[[], Session]:
-    """A function that opens a session with an administrator's startup kit, as the user that the kit was made for.
-    Raises SettingsError for a folder that is no such kit."""
-    path = kit / "startup" / "fed_admin.json"
+    """A function that opens a session with an administrator's startup kit, as the user that the kit was made for; where
+    it cannot, its ConnectionError names the server and the cause. Raises SettingsError for a folder that is no such
+    kit."""
+    path = kit / "startup" / ADMIN_KIT
     try:
         admin: Any = from_json(path.read_bytes())["admin"]
         user, from_certificate = admin.get("username"), admin.get("uid_source") == "cert"
@@ -133,4 +135,25 @@ def open_kit(kit: Path) -> Callable[[], Session]:
         ) from None
     if not isinstance(user, str) or not (user or from_certificate):
         raise SettingsError(f"{path}: admin.username: empty; expected the user that the kit was made for")
-    return lambda: new_secure_session(user, str(kit), timeout=CONNECT_TIMEOUT, auto_login_max_tries=1)
+
+    def connect() -> Session:
+        try:
+            return new_secure_session(user, str(kit), timeout=CONNECT_TIMEOUT, auto_login_max_tries=1)
+        except CONNECTION_LOST as error:
+            raise ConnectionError(_why(kit, error)) from error
+
+    return connect
+
+
+def _why(kit: Path, error: Exception) -> str:
+    """The server that the kit names, and why it is out of reach; FLARE's own `error` where that is not to be seen."""
+    try:
+        server = server_in(kit, ADMIN_KIT)
+        trouble = server.trouble()
+    except SettingsError as reason:
+        return str(reason)
+    return f"{server}: {'; '.join(trouble)}" if trouble else f"{server} answers, but {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -15,6 +15,7 @@ from fedrlvr.flare.trackers import TRACKERS
 from fedrlvr.json_text import from_json
 from fedrlvr.protocol.refused import Refused
 
+GATE = f"{SiteGate.__module__}.{SiteGate.__name__}"
 STREAMING = "FLARE would send its logs to the server: set allow_log_streaming: false in its resources.json"
 
 
@@ -30,6 +31,21 @@ def check_only_way_out(fl_ctx: FLContext) -> None:
     check_resources(resources, JOB_CLASSES | set(TRACKERS.values()) if simulated else JOB_CLASSES)
     if is_log_streaming_allowed(fl_ctx):
         raise _refused(STREAMING)
+
+
+def check_switch(path: Path) -> None:
+    """Raises Refused if this `privacy.json` of a site does not have FLARE put the gate on every result of every job."""
+    if not path.exists():
+        raise Refused(f"{path} is missing: it puts SiteGate on every job")
+    try:
+        switch = from_json(path.read_bytes())
+        scopes = {scope["name"]: scope for scope in switch["scopes"]}
+        filters = scopes[switch["default_scope"]]["task_result_filters"]
+        on = len(scopes) == 1 and any(f["path"] == GATE and f["direction"] == "out" for f in filters)
+    except (OSError, ValueError, KeyError, TypeError):
+        on = False
+    if not on:
+        raise Refused(f"{path} does not put SiteGate on every job")
 
 
 def check_resources(resources: object, classes: Set[str] = JOB_CLASSES) -> None:

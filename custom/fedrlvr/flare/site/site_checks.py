@@ -1,13 +1,13 @@
-"""Privacy checks of `fedrlvr doctor`: the site's policy, log and ledger, and whether FLARE will apply the policy."""
+"""Checks of `fedrlvr doctor` in a site's kit: the server, the site's policy, log and ledger, and whether FLARE will
+apply the policy."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedrlvr.flare.site.gate import SiteGate
-from fedrlvr.flare.site.lockdown import check_authorization, check_resources, read_local
+from fedrlvr.flare.reach import SITE_KIT, server_in
+from fedrlvr.flare.site.lockdown import check_authorization, check_resources, check_switch, read_local
 from fedrlvr.flare.workarounds import NoRemoteShell
-from fedrlvr.json_text import from_json
 from fedrlvr.privacy.egress_log import EgressLog
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
@@ -16,15 +16,15 @@ from fedrlvr.settings_file import load_settings
 from fedrlvr.site.checks import Finding, check_delta
 from fedrlvr.site_config import SiteConfig
 
-GATE, SHELL = (f"{named.__module__}.{named.__name__}" for named in (SiteGate, NoRemoteShell))
-WRITTEN_BY = "`fedrlvr site init` writes it"
+SHELL = f"{NoRemoteShell.__module__}.{NoRemoteShell.__name__}"
+WRITTEN_BY = "where there is none, `fedrlvr site init` writes it"
 
 
 def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
     """The policy, and the files beside the site's file that make FLARE apply it. Raises SettingsError."""
     if config.policy is None:
         unchecked = "none: all answers of a job's worker leave unchecked"
-        yield Finding("policy", "warning", unchecked, f"set policy; {WRITTEN_BY}")
+        yield Finding("policy", "warning", unchecked, "set policy: its file; `fedrlvr site init` writes one")
         return
     policy = load_settings(SitePolicy, config.policy)
     yield Finding("policy", "ok", f"{config.policy}, {_in_words(policy)}")
@@ -34,6 +34,20 @@ def check_privacy(site_file: Path, config: SiteConfig) -> Iterator[Finding]:
     yield _switch(local / "privacy.json")
     yield from _other_ways(local)
     yield _foreign_code(local)
+
+
+def check_server(site_file: Path) -> Iterator[Finding]:
+    """Whether the server can be reached, where the site's file lies in a kit's `local/` folder. If not, it may not run
+    yet: a warning. Raises SettingsError for a kit that cannot be used."""
+    kit = site_file.resolve().parent.parent
+    if not (kit / "startup" / SITE_KIT).exists():
+        return
+    server = server_in(kit, SITE_KIT)
+    trouble = server.trouble()
+    if trouble is None:
+        yield Finding("server", "ok", f"{server} answers")
+    else:
+        yield Finding("server", "warning", f"{server}: {trouble.cause}", trouble.remedy)
 
 
 def _in_words(policy: SitePolicy) -> str:
@@ -71,14 +85,10 @@ def _records(policy: SitePolicy) -> Finding:
 
 def _switch(path: Path) -> Finding:
     try:
-        switch = from_json(path.read_bytes())
-        scopes = {scope["name"]: scope for scope in switch["scopes"]}
-        filters = scopes[switch["default_scope"]]["task_result_filters"]
-        on = len(scopes) == 1 and any(f["path"] == GATE and f["direction"] == "out" for f in filters)
-    except (OSError, ValueError, KeyError, TypeError):
-        on = False
-    text = f"{path} puts SiteGate on everything that leaves" if on else f"{path} does not put SiteGate on every job"
-    return Finding("switch", "ok" if on else "failed", text, f"exactly one scope, the default one; {WRITTEN_BY}")
+        check_switch(path)
+    except Refused as reason:
+        return Finding("switch", "failed", str(reason), f"exactly one scope, the default one; {WRITTEN_BY}")
+    return Finding("switch", "ok", f"{path} puts SiteGate on everything that leaves")
 
 
 def _other_ways(local: Path) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ templates come with the package."""
 import json
 import math
 import re
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -103,10 +104,14 @@ def filled_in(text: str, settings: dict[str, object]) -> str:
     return text
 
 
+def already_in(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of the names that are taken in this folder."""
+    return [name for name in names if (folder / name).exists() or (folder / name).is_symlink()]
+
+
 def write_new(folder: Path, contents: dict[str, str]) -> None:
     """Write all files, or none. Raises FileExistsError, which names those that exist already, or another OSError."""
-    there = [name for name in contents if (folder / name).exists() or (folder / name).is_symlink()]
-    if there:
+    if there := already_in(folder, contents):
         raise FileExistsError(
             f"{folder} has {', '.join(there)} already; nothing was written. Move them away, or edit them by hand"
         )
