@@ -144,9 +144,10 @@ def test_two_packages_that_offer_the_same_task_are_both_named(others):
 
 def test_a_task_that_nobody_offers_is_told_with_those_that_are_known(others):
     others()
-    said = r"no task is called 'triag'; known: arithmetic, .*, triage \(of ward-tasks\); if another package offers"
-    with pytest.raises(SettingsError, match=said):
-        task_named("triag")
+    known = r"known: arithmetic, .*, triage \(of ward-tasks\); "
+    for name, remedy in (("triag", r"did you mean triage\?"), ("my_own", "if another package offers it, install that")):
+        with pytest.raises(SettingsError, match=f"no task is called '{name}'; {known}{remedy}"):
+            task_named(name)
 
 
 @pytest.mark.parametrize(

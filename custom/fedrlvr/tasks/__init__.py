@@ -31,7 +31,8 @@ def task_named(name: str, settings: VerifierSettings | None = None, prompt: Prom
     made = installed_task(name)
     if made is None:
         near = get_close_matches(name, [*TASKS, *offers()], 1)
-        what = f"did you mean {near[0]}?" if near else "if another package offers it, install that here, as its README says"
+        install = "if another package offers it, install that here, as its README says"
+        what = f"did you mean {near[0]}?" if near else install
         raise SettingsError(f"task: no task is called {name!r}; known: {', '.join(known_tasks())}; {what}")
     try:
         return made(settings, prompt)
