@@ -10,15 +10,10 @@ from fedrlvr.printable import one_line
 from fedrlvr.privacy.egress_log import RELEASED, EgressLog
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.protocol.refused import Refused
-from fedrlvr.report.outgoing import refusals, sent_by_kind, spent
+from fedrlvr.report.outgoing import EXPLAINED, refusals, sent_by_kind, spent
 from fedrlvr.report.screen import Screen
 from fedrlvr.site.checks import check_delta
 from fedrlvr.site_config import SiteConfig
-
-EXPLAINED = (
-    "left, refused: how many messages. things, bytes: what those that left held (tensors, answers, records, errors). "
-    "counted by rule: how many things it took out; ..._told: it let out; clipped: adapters that it shortened."
-)
 
 
 def show(config: SiteConfig, policy: SitePolicy, console: Screen) -> int:

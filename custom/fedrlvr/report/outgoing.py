@@ -10,6 +10,12 @@ from fedrlvr.privacy.egress_log import RELEASED
 from fedrlvr.privacy.ledger import Ledger
 from fedrlvr.privacy.policy import SitePolicy
 
+# What a table of `Sent.counts` says.
+EXPLAINED = (
+    "left, refused: how many messages. things, bytes: what those that left held (tensors, answers, records, errors). "
+    "counted by rule: how many things it took out; ..._told: it let out; clipped: adapters that it shortened."
+)
+
 
 @dataclass
 class Sent:

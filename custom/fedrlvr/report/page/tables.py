@@ -120,7 +120,7 @@ def sent_table(sites: Mapping[str, SiteRecords]) -> Table:
     for site, found in sites.items():
         for (_, kind), sent in sent_by_kind(found.sent or ()).items():
             rows.append((site, kind, *sent.counts()))
-    head = ("site", "kind", "messages that left", "refused", "things", "bytes", "counted by rule")
+    head = ("site", "kind", "left", "refused", "things", "bytes", "counted by rule")
     return Table(head, tuple(rows))
 
 
