@@ -23,9 +23,7 @@ from pathlib import Path
 import transformers
 from rich.text import Text
 
-from fedrlvr import __version__
-from fedrlvr.data.manifest import MANIFEST, SHARED_SETS, Manifest, SetManifest
-from fedrlvr.data.problems import read_problems
+from fedrlvr.data.manifest import SHARED_SETS
 from fedrlvr.flare.deploy.deployment import Deployment
 from fedrlvr.flare.deploy.project import LOOPBACK, free_port, is_free, provision
 from fedrlvr.flare.lead.session import FlareSession, open_kit
@@ -37,7 +35,7 @@ from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.tasks import Task, task_named
 from fedrlvr.tiny.base_model import base_model
-from fedrlvr.tiny.generated import write_generated
+from fedrlvr.tiny.generated import write_generated, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = ROOT / "app_configs" / "demo.yaml"
@@ -123,18 +121,7 @@ class Rehearsal:
         self.consortium.mkdir()
         for name in SHARED_SETS:
             shutil.move(private / f"{name}.jsonl", self.consortium)
-        sets = {name: read_problems(self.consortium / f"{name}.jsonl", task) for name in SHARED_SETS}
-        manifest = Manifest(
-            dataset="generated",
-            source="fedrlvr",
-            task=task.name,
-            seed=self.experiment.seed,
-            **{name: SetManifest.of(problems) for name, problems in sets.items()},
-            counts={name: len(problems) for name, problems in sets.items()},
-            removed={},
-            versions={"fedrlvr": __version__},
-        )
-        (self.consortium / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        write_manifest(self.consortium, task, self.experiment.seed)
 
     def checked_up(self) -> str:
         findings = ""

@@ -57,7 +57,7 @@ def test_it_holds_every_module_and_every_preset_and_site_file_and_nothing_else(w
     }
     assert len(pages) == 5
     templates = {path.relative_to(package.parent).as_posix() for path in package.glob("templates/**/*") if path.suffix}
-    assert len(templates) == 11
+    assert len(templates) == 12
     assert {name for name in names(wheel) if ".dist-info/" not in name} == modules | shipped | pages | templates
 
 

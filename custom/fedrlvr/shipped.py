@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedrlvr.settings_file import SettingsError
+from fedrlvr.settings_file import SettingsError, read_yaml
 
 APP_CONFIGS = Path(__file__).parent / "app_configs"  # in the source tree a link to the folder at the top
 CONSTRAINTS = APP_CONFIGS / "constraints.txt"  # the versions that were tested
@@ -15,6 +15,12 @@ def shipped(kind: str) -> dict[str, Path]:
         return {name: APP_CONFIGS / "site" / f"{name}.yaml" for name in POLICIES}
     pattern = {"preset": "*.yaml", "deepspeed": "deepspeed/*.json"}[kind]
     return {path.stem: path for path in sorted(APP_CONFIGS.glob(pattern))}
+
+
+def dry_run_presets(task: str) -> list[str]:
+    """The names of our presets for a task that have a part for `--tiny`."""
+    read = {name: read_yaml(path) for name, path in shipped("preset").items()}
+    return [name for name, values in read.items() if values["task"] == task and "tiny" in values]
 
 
 def file_or_shipped(kind: str, text: str) -> Path:

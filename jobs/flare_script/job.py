@@ -74,7 +74,8 @@ def main() -> None:
         add_experiment_tracking(recipe, "tensorboard")
     workspace = simulated_workspace(FLARE, JOB.name, {name: site(name, model) for name in SITES})
     kept, began = server_folder(workspace), time.monotonic()
-    print(f"FLARE's logs:   {workspace}/*/log.txt", flush=True)
+    print(f"FLARE's logs:   {workspace}/*/log.txt")
+    print("The run begins. It takes a minute or two, and says nothing meanwhile.", flush=True)
     recipe.execute(SimEnv(clients=list(SITES), workspace_root=str(FLARE), log_config=quiet_log(workspace)))
 
     events = read_events(kept / EVENTS_FILE, limited=False)

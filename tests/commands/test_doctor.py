@@ -40,8 +40,11 @@ def site(site_files, tmp_path, monkeypatch):
         lines = said.out.splitlines()
         examine.shown = [line[20:] for line in lines if line.startswith(" " * 20)]  # below a finding
         findings = {line[8:20].strip(): (line[:8].strip(), line[20:]) for line in lines[:-1] if line[:8].strip()}
-        failed = sum(status == "failed" for status, _ in findings.values())
-        assert lines[-1] == (f"{failed} to fix before this site can take part" if failed else "this site is ready")
+        failed, warned = (sum(one == status for one, _ in findings.values()) for status in ("failed", "warning"))
+        but = f", but for {warned} warning{'s' if warned > 1 else ''}" if warned else ""
+        assert lines[-1] == (
+            f"{failed} to fix before this site can take part" if failed else f"this site is ready{but}"
+        )
         return code, findings
 
     examine.file = tmp_path / "fedrlvr.yaml"

@@ -54,7 +54,7 @@ def test_a_data_set_becomes_the_files_of_a_federation(tmp_path, source, capsys):
         f"/{out.name}/site-1.jsonl is site-1's)",
     ):
         assert words in said
-    assert f"next, here: `fedrlvr run PRESET --tiny --data {out}`" in said
+    assert f"next: `fedrlvr run math-qwen2.5-3b-instruct --tiny --data {out}`" in said
     assert "WARNING" not in said
     assert str(tmp_path) not in (out / "manifest.json").read_text()
 

@@ -1,6 +1,7 @@
 """The checks of `fedrlvr doctor`, one after the other, as lines on the screen."""
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.text import Text
 from fedrlvr.config import JobConfig
 from fedrlvr.flare.site.site_checks import check_privacy, check_server
 from fedrlvr.launch.experiment import site_job, spec_on
+from fedrlvr.printable import counted
 from fedrlvr.privacy.policy import SitePolicy
 from fedrlvr.report.screen import Screen
 from fedrlvr.settings_file import SettingsError, load_settings
@@ -36,11 +38,13 @@ COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 def check_up(arguments: argparse.Namespace) -> int:
     """Run all checks and show what they find. Returns how many failed."""
     console = Screen()
-    failed = 0
+    counts: Counter[str] = Counter()
     for finding in _findings(arguments, console):
         _print(finding, console)
-        failed += finding.status == "failed"
-    console.print(f"{failed} to fix before this site can take part" if failed else "this site is ready")
+        counts[finding.status] += 1
+    warned = f", but for {counted(counts['warning'], 'warning')}" if counts["warning"] else ""
+    failed = counts["failed"]
+    console.print(f"{failed} to fix before this site can take part" if failed else f"this site is ready{warned}")
     return failed
 
 

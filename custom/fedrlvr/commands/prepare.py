@@ -23,6 +23,7 @@ from fedrlvr.data.table import SourceError
 from fedrlvr.report.screen import Screen
 from fedrlvr.sealed_folder import check_free, new_folder
 from fedrlvr.settings_file import validate_settings
+from fedrlvr.shipped import dry_run_presets
 from fedrlvr.tasks import Task, known_tasks, own_package, task_named
 from fedrlvr.version import source_hash
 
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     made = prepare_sets(pool, plan, shared)
     with new_folder(arguments.out) as folder:
         _write(folder, arguments, made, task, pool)
-    _print(made, pool, arguments, Screen())
+    _print(made, pool, arguments, task, Screen())
     return 0
 
 
@@ -236,7 +237,7 @@ def _sizes(made: Prepared) -> tuple[dict[str, Counter], dict[str, int]]:
     return counts, {site: len(problems) for site, problems in made.heldout.items()}
 
 
-def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: Screen) -> None:
+def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, task: Task, console: Screen) -> None:
     from fedrlvr.report.partition import print_partition
 
     print_partition(*_sizes(made), console)
@@ -251,9 +252,9 @@ def _print(made: Prepared, pool: Pool, arguments: argparse.Namespace, console: S
         console.print("test: taken from train, as there is no test split")
     for line in _lacking(made, pool, arguments):
         console.print(f"WARNING: {line}", style="bold yellow", soft_wrap=True)
-    site = next(iter(made.private))
+    site, preset = next(iter(made.private)), next(iter(dry_run_presets(task.name)), "PRESET")
     console.print(
-        f"next, here: `fedrlvr run PRESET --tiny --data {arguments.out}` is a dry run with all sites on this machine; "
+        f"next: `fedrlvr run {preset} --tiny --data {arguments.out}` is a dry run with all sites here; "
         "with --model MODEL and without --tiny it is the run",
         soft_wrap=True,
     )

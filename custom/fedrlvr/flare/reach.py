@@ -103,7 +103,7 @@ def _refusal(connection: socket.socket, context: ssl.SSLContext) -> Trouble | No
             except TimeoutError:
                 return None  # it waits for us to speak, as it should
             return None if spoke else NO_TLS
-    except ssl.SSLEOFError:
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return NO_TLS
     except ssl.SSLError as error:
         if error.reason == "WRONG_VERSION_NUMBER":

@@ -18,6 +18,7 @@ from fedrlvr.site_config import SiteConfig
 from fedrlvr.worker.doing import doing_in
 
 RUN_FILE = "run.json"
+DRY_RUN = "It shows that everything works, not what training is worth."  # said of a run with --tiny
 Say = Callable[[str], None]  # shows a line to the user
 
 

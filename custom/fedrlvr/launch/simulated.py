@@ -21,7 +21,7 @@ from fedrlvr.site_config import LocalModel, SiteConfig
 from fedrlvr.tasks import SYNTHETIC, TASKS, Task, task_named
 from fedrlvr.tasks.task import GeneratedTask
 from fedrlvr.tiny.base_model import base_model
-from fedrlvr.tiny.generated import write_generated
+from fedrlvr.tiny.generated import write_generated, write_manifest
 
 
 def prepare_here(experiment: ExperimentConfig, args: argparse.Namespace, say: Say) -> PreparedRun:
@@ -120,6 +120,7 @@ def site_problems(experiment: ExperimentConfig, task: Task, args: argparse.Names
             "or --tiny for a dry run on generated ones"
         )
     write_generated(experiment.data, synthetic_task(task), experiment.seed, folder, pooled)
+    write_manifest(folder, task, experiment.seed)
     return list(experiment.data.sites)
 
 

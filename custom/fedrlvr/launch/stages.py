@@ -4,7 +4,7 @@ import argparse
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fedrlvr.flare.deadlines import Deadlines
 from fedrlvr.flare.live_events import read_events
 from fedrlvr.flare.trackers import LEFT, check_tracker
 from fedrlvr.launch.experiment import load_experiment
-from fedrlvr.launch.prepared_run import PreparedRun, Say, load_run
+from fedrlvr.launch.prepared_run import DRY_RUN, PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
 from fedrlvr.printable import one_line, print_error
 from fedrlvr.protocol.refused import Refused
@@ -138,12 +138,24 @@ def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
         for tracked in _bring_home(started.server_folder.parent, prepared.folder):
             console.print(f"{tracked.name + ':':<14} {tracked}", soft_wrap=True)
     if failure:
-        print_error(
-            f"the run did not finish: {failure}\nlog: {started.log_path}\n"
-            f"To resume after its last completed round: fedrlvr run --resume-from {shlex.quote(str(prepared.folder))}"
-        )
+        _tell_failure(failure, events, started, prepared)
         return 130 if failure == "interrupted" else 1
+    if prepared.dry_run:
+        console.print(f"This was a dry run. {DRY_RUN}")
     return _learnt_nothing(prepared, console) if code == NOTHING_LEARNT else code
+
+
+def _tell_failure(failure: str, events: Sequence[dict], started: Run, prepared: PreparedRun) -> None:
+    """The server's reason goes before that of who interrupts a run that has stopped already."""
+    last = events[-1] if events else {}
+    if last.get("event") == "stopped" and not str(last.get("reason")).startswith("aborted"):
+        failure = one_line(str(last.get("reason")))
+    kept = any(event["event"] == "round" for event in events)
+    what = "To resume after its last completed round" if kept else "To begin it again"
+    print_error(
+        f"the run did not finish: {failure}\nlog: {started.log_path}\n"
+        f"{what}: fedrlvr run --resume-from {shlex.quote(str(prepared.folder))}"
+    )
 
 
 def _learnt_nothing(prepared: PreparedRun, console: Screen) -> int:

@@ -13,6 +13,7 @@ import yaml
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.scores import Scores, merge_scores, wilson_interval
 from fedrlvr.config import JobConfig
+from fedrlvr.launch.prepared_run import DRY_RUN
 from fedrlvr.learning.vllm_server import RANKS
 from fedrlvr.peft_folder import Origin
 from fedrlvr.printable import one_line, printable
@@ -100,7 +101,8 @@ def _what(release: Release) -> Iterator[str]:
     yield f"| round | {rounds}: {kept} |"
     yield f"| seed | {job.seed} |"
     if release.dry_run:
-        yield "\n**This was a dry run** (`--tiny`). It shows that everything works, not what training is worth."
+        yield f"\n**This was a dry run** (`--tiny`). {DRY_RUN} At provisioned sites, the base model"
+        yield "may have been a small stand-in for the one named here: compare the fingerprint."
     if not summary["finished"]:
         yield "\n**The run did not finish.** This is what it had come to."
     if nothing_learnt(summary["learning"]):

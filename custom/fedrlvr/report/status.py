@@ -52,6 +52,7 @@ class RunStatus:
     base: tuple[float, int] | None = None  # pass@1 on the test set, and of how many problems
     averaged: tuple[float, int] | None = None
     sent: Counter[str] = field(default_factory=Counter)  # bytes, by what `payloads` calls them
+    _whole: int = 0  # segments of completed rounds
     _told: int = 0
     _before: int = 0  # steps of earlier jobs
     _began: float | None = None  # when this job first asked for training
@@ -74,6 +75,8 @@ class RunStatus:
                 self._step(dict(event))
             case "evaluation":
                 self._evaluation(event)
+            case "round":
+                self._whole = (event["round"] + 1) * self.segments // self.rounds
             case "end" | "stopped":
                 self.note = ""
         for what, _, count in payloads(event):
@@ -82,7 +85,7 @@ class RunStatus:
     @property
     def done(self) -> int:
         """The steps told, or all steps of the finished segments if that is more: a site may not tell of some."""
-        finished = self.last["segment"] if self.last else 0
+        finished = max(self._whole, self.last["segment"] if self.last else 0)
         return max(self._before, self._told, finished * self.planned // max(self.segments, 1))
 
     def seconds_left(self, now: float) -> float | None:

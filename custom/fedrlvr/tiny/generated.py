@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from fedrlvr import __version__
 from fedrlvr.config import Settings
-from fedrlvr.data.manifest import HELDOUT
-from fedrlvr.data.problems import write_problems
+from fedrlvr.data.manifest import HELDOUT, MANIFEST, SHARED_SETS, Manifest, SetManifest
+from fedrlvr.data.problems import read_problems, write_problems
 from fedrlvr.streams import stream
-from fedrlvr.tasks.task import GeneratedTask
+from fedrlvr.tasks.task import GeneratedTask, Task
 from fedrlvr.types import Problem
 
 MOST_MISSES = 10_000  # where one problem in a thousand is left, so many miss it once in 20,000 tries
@@ -63,6 +64,22 @@ def write_generated(data: GeneratedData, task: GeneratedTask, seed: int, folder:
     for site in private:
         write_problems(folder / f"{site}.jsonl", private[site])
         write_problems(folder / f"{site}{HELDOUT}.jsonl", heldout[site])
+
+
+def write_manifest(folder: Path, task: Task, seed: int) -> None:
+    """Of the public and the test set in `folder`, which hold problems of `task`: so they can be a consortium's."""
+    sets = {name: read_problems(folder / f"{name}.jsonl", task) for name in SHARED_SETS}
+    manifest = Manifest(
+        dataset="generated",
+        source="fedrlvr",
+        task=task.name,
+        seed=seed,
+        **{name: SetManifest.of(problems) for name, problems in sets.items()},
+        counts={name: len(problems) for name, problems in sets.items()},
+        removed={},
+        versions={"fedrlvr": __version__},
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
 
 
 def _drawn(task: GeneratedTask, seed: int, taken: set[str], count: int, labels, *purpose: str) -> list[Problem]:

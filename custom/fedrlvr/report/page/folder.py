@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedrlvr.data.problems import lines_in, problems_in
 from fedrlvr.json_text import JsonError, from_json
 from fedrlvr.launch import prepared_run
-from fedrlvr.launch.prepared_run import RUN_FILE, PreparedRun
+from fedrlvr.launch.prepared_run import DRY_RUN, RUN_FILE, PreparedRun
 from fedrlvr.peft_folder import read_origin
 from fedrlvr.printable import one_line
 from fedrlvr.privacy.egress_log import EgressLog
@@ -95,7 +95,7 @@ def read_run(folder: Path, prepared: PreparedRun | None = None) -> RunFiles:
             sites[name] = found
     left = _kept(_left, folder, notes)
     if prepared and prepared.dry_run:
-        notes.append("This was a dry run (--tiny). It shows that everything works, not what training is worth.")
+        notes.append(f"This was a dry run (--tiny). {DRY_RUN}")
     origin = _kept(lambda where: read_origin(where / "adapter"), folder, notes)
     fingerprint = origin and origin.fingerprint
     return RunFiles(folder.resolve().name, log, prepared, left, public, sites, log.notes() + notes, fingerprint)
