@@ -2,6 +2,7 @@
 interrupted."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:  # told with the usage of the command, if that comes first
         asked = command_named[arguments.command] if arguments.command == argv[0] else parser
         asked.error(f"unrecognized arguments: {' '.join(unknown)}")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel that nothing here uses
     try:
         return module.run(arguments)
     except (ValueError, OSError) as error:
