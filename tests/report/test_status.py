@@ -75,6 +75,13 @@ def test_steps_of_finished_segments_count_where_no_site_tells_of_them():
     assert status(step("north", 2, 1.0)).done == 12
 
 
+def test_a_public_step_ends_its_segment_where_a_site_does_not_tell_of_private_ones():
+    """A segment has two steps of each site."""
+    assert status(step("north", 0, 1.0, kind="public")).done == 2
+    told = [step(site, segment, 1.0, kind="public") for segment in range(4) for site in SITES]
+    assert status(*told).done == 24
+
+
 def test_the_time_left_is_at_the_pace_since_the_first_task():
     """Of 24 steps 6 are a segment, and they are done in 12 s."""
     begun = asked("east", "train", 1.0)

@@ -24,6 +24,7 @@ RECENT = 4  # a site's rewards and shares are means over so many steps
 class SiteStatus:
     doing: str = WAITING
     since: float = 0.0  # by the event log's clock
+    steps: int = 0  # those told, and those before them in the same segment
     recent: list[dict] = field(default_factory=list)  # the last steps that were told
     score: tuple[float, int] | None = None  # pass@1 of its own adapter, and of how many problems
 
@@ -53,7 +54,6 @@ class RunStatus:
     averaged: tuple[float, int] | None = None
     sent: Counter[str] = field(default_factory=Counter)  # bytes, by what `payloads` calls them
     _whole: int = 0  # segments of completed rounds
-    _told: int = 0
     _before: int = 0  # steps of earlier jobs
     _began: float | None = None  # when this job first asked for training
 
@@ -84,9 +84,10 @@ class RunStatus:
 
     @property
     def done(self) -> int:
-        """The steps told, or all steps of the finished segments if that is more: a site may not tell of some."""
+        """Each site's steps, or all steps of the finished segments if that is more: a site may not tell of some."""
         finished = max(self._whole, self.last["segment"] if self.last else 0)
-        return max(self._before, self._told, finished * self.planned // max(self.segments, 1))
+        told = sum(site.steps for site in self.sites.values())
+        return max(self._before, told, finished * self.planned // max(self.segments, 1))
 
     def seconds_left(self, now: float) -> float | None:
         """At the pace since this job's first task; None until the steps of a segment are done in it, of all sites: many
@@ -112,7 +113,10 @@ class RunStatus:
     def _step(self, step: dict) -> None:
         site = self.sites[step["site"]]
         site.recent = [*site.recent, step][-RECENT:]
-        self.last, self.note, self._told = step, "", self._told + 1
+        in_segment = self.planned // max(self.segments * len(self.sites), 1)
+        ended = step.get("kind") == "public"  # which is a segment's last step
+        site.steps = max(site.steps + 1, (step["segment"] + 1) * in_segment if ended else 0)
+        self.last, self.note = step, ""
 
     def _evaluation(self, event: Mapping) -> None:
         parts = {name: part["test"] for name, part in event["scores"].items()}
