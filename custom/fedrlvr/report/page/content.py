@@ -10,7 +10,7 @@ from fedrlvr.algorithms.scores import wilson_interval
 from fedrlvr.report.cells import Shaded, Table, size
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.learning import REMEDY, nothing_learnt, silence_in_words
-from fedrlvr.report.outgoing import refusals
+from fedrlvr.report.outgoing import EXPLAINED, refusals
 from fedrlvr.report.page import tables
 from fedrlvr.report.page.charts import Chart, run_charts, site_colours
 from fedrlvr.report.page.folder import RunFiles
@@ -72,6 +72,7 @@ class Leaving:
     unknown: list[tuple[str, str]]
     spent: list[tuple[str, str]]
     bytes: Table
+    explained: str = EXPLAINED
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import fedrlvr
 from fedrlvr.launch.prepared_run import PreparedRun
-from fedrlvr.report.outgoing import EXPLAINED
 from fedrlvr.report.page.compared import compared
 from fedrlvr.report.page.content import MOST_TEXT, page_of
 from fedrlvr.report.page.folder import read_run
@@ -22,8 +21,7 @@ def write_page(
     earlier page is there until the new one is whole."""
     page = page_of(read_run(folder, prepared))
     others = compared([folder, *beside]) if beside else None
-    about = {"page": page, "compared": others, "most_text": MOST_TEXT, "explained": EXPLAINED}
-    about["version"] = fedrlvr.__version__
+    about = {"page": page, "compared": others, "most_text": MOST_TEXT, "version": fedrlvr.__version__}
     text = rendered("run.html", **about)
     path = out or folder / PAGE
     new = path.with_name(f"{path.name}.new")
