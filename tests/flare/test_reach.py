@@ -185,7 +185,7 @@ def test_doctor_tells_of_a_server_only_where_the_site_file_is_in_a_kit(kits, tmp
         assert (found.about, found.status, found.text) == ("server", "ok", f"127.0.0.1:{port} answers")
     (found,) = check_server(site_file)
     assert (found.status, found.text) == ("warning", f"127.0.0.1:{port}: nothing listens there")
-    assert found.remedy == "start the server: startup/start.sh in its kit"
+    assert found.remedy == "who runs the server starts it: startup/start.sh in its kit"
 
 
 def test_a_lead_is_told_which_server_is_out_of_reach_and_why(kits, consortia, tmp_path, monkeypatch):

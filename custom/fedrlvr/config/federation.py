@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fedrlvr.config.base import Settings
 from fedrlvr.config.learning import Decay
+from fedrlvr.settings_file import SettingsError
 
 MOST_SEGMENTS = 100_000  # of a job; every message says which one it is about
 MOST_STEPS = 10_000  # of a task; its answer has a record of each
@@ -48,6 +49,11 @@ class FederationSettings(Settings):
         3600.0, gt=0, description="Seconds a site may work on one task; all other time-outs follow from it."
     )
     max_update_norm: float | None = Field(None, gt=0, description="The server refuses an update of a larger L2 norm.")
+
+    def check_sites(self, there: int) -> None:
+        """Raises SettingsError where so few sites are fewer than the job needs."""
+        if there < self.min_sites:
+            raise SettingsError(f"federation.min_sites is {self.min_sites}, but there are only {there} sites")
 
     @property
     def start_deadline(self) -> float:

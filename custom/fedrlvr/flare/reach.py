@@ -23,7 +23,7 @@ class Trouble(NamedTuple):
 
 
 NO_NAME = Trouble("its name does not resolve", "ask for its entry in DNS, or add one to /etc/hosts")
-REFUSED = Trouble("nothing listens there", "start the server: startup/start.sh in its kit")
+REFUSED = Trouble("nothing listens there", "who runs the server starts it: startup/start.sh in its kit")
 NO_ANSWER = Trouble(f"no answer in {PATIENCE:.0f} s", "a firewall may be between here and there")
 NO_TLS = Trouble("the connection was closed, or nobody spoke TLS", "another program, or a proxy, may be at that port")
 FOREIGN = "this kit may be of another consortium than the server: ask for one that was provisioned together with it"

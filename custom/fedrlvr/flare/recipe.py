@@ -13,7 +13,6 @@ from fedrlvr.flare.site.executor import SiteExecutor
 from fedrlvr.flare.trackers import settings_of
 from fedrlvr.protocol.requests import REQUESTS
 from fedrlvr.protocol.run_spec import RunSpec
-from fedrlvr.settings_file import SettingsError
 
 
 class PubSwapRecipe(Recipe):
@@ -31,7 +30,7 @@ class PubSwapRecipe(Recipe):
         fed_job.to_server(PubSwapController(text, start_from or ""))
         fed_job.to_clients(SiteExecutor(text), tasks=list(REQUESTS))
         super().__init__(fed_job)
-        self._least = job.federation.min_sites
+        self._federation = job.federation
         deadlines = Deadlines.of(job)
         self.add_server_config(deadlines.server_config())
         self.add_client_config(deadlines.client_config())
@@ -40,8 +39,8 @@ class PubSwapRecipe(Recipe):
         """As FLARE's; `execute` calls it. Raises SettingsError, before anything starts, where the environment has fewer
         sites than `federation.min_sites`."""
         there = getattr(env, "num_clients", None)  # in production nobody knows beforehand
-        if there is not None and there < self._least:
-            raise SettingsError(f"federation.min_sites is {self._least}, but there are only {there} sites")
+        if there is not None:
+            self._federation.check_sites(there)
         return super().run(env, *params, **named)
 
     def track(self, tracker: str, folder: Path | None = None) -> None:

@@ -64,9 +64,7 @@ class ExperimentConfig(JobConfig):
                 grpo=self.grpo.model_copy(update={"prompts_per_step": prompts}),
                 federation=self.federation.model_copy(update={"min_sites": 1}),
             )
-        if self.federation.min_sites > len(sites):
-            least = self.federation.min_sites
-            raise SettingsError(f"federation.min_sites is {least}, but there are only {len(sites)} sites")
+        self.federation.check_sites(len(sites))
         return self.as_job()
 
 

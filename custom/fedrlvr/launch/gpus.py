@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fedrlvr.printable import counted
 from fedrlvr.settings_file import SettingsError
 from fedrlvr.site_config import Hardware
 
@@ -36,4 +37,4 @@ def told(dealt: dict[str, tuple[int, ...]], processes: int, gpus: Sequence[int])
     each = "; ".join(f"{site}: {', '.join(map(str, own))}" for site, own in dealt.items())
     ranks = len(dealt) * processes
     shared = f", shared by {ranks} ranks" if ranks > len(gpus) else ""
-    return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}{shared} ({each})"
+    return f"{counted(len(gpus), 'GPU')}{shared} ({each})"

@@ -14,7 +14,7 @@ from fedrlvr.flare.trackers import LEFT, check_tracker
 from fedrlvr.launch.experiment import load_experiment
 from fedrlvr.launch.prepared_run import DRY_RUN, PreparedRun, Say, load_run
 from fedrlvr.launch.simulated import prepare_here, start_here
-from fedrlvr.printable import one_line, print_error
+from fedrlvr.printable import counted, one_line, print_error
 from fedrlvr.protocol.refused import Refused
 from fedrlvr.report.learning import NOTHING_LEARNT, REMEDY
 from fedrlvr.report.progress import Progress
@@ -109,7 +109,7 @@ def _bring_home(server: Path, folder: Path) -> list[Path]:
 def follow(started: Run, prepared: PreparedRun, console: Screen) -> int:
     """Show the run's progress, then its result, also of a run that failed. Returns the exit code."""
     job, began = prepared.spec.job, time.monotonic()
-    sites = f"{len(prepared.sites)} sites, " if prepared.sites else ""
+    sites = f"{counted(len(prepared.sites), 'site')}, " if prepared.sites else ""
     console.print(f"{job.method}, {sites}seed {job.seed}; log: {started.log_path}", soft_wrap=True)
     if prepared.environment in ("poc", "prod"):
         for line in Deadlines.of(job).describe()[:-1]:

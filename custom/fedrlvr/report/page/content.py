@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fedrlvr.algorithms.methods import METHODS
 from fedrlvr.algorithms.scores import wilson_interval
+from fedrlvr.printable import counted
 from fedrlvr.report.cells import Shaded, Table, size
 from fedrlvr.report.incidents import incident_lines
 from fedrlvr.report.learning import REMEDY, nothing_learnt, silence_in_words
@@ -163,7 +164,7 @@ def headlines(summary: dict) -> list[Headline]:
         if summary[part]:
             score = summary[part]["test"]["overall"]
             low, high = wilson_interval(score["pass@1"], score["problems"])
-            of = f"{score['problems']:,.0f} problems, {summary[part]['samples']} samples each"
+            of = f"{score['problems']:,.0f} problems, {counted(summary[part]['samples'], 'sample')} each"
             more = f"95%: {low:.2f} to {high:.2f}, {of}"
             told.append(Headline(f"{score['pass@1']:.3f}", name, more))
     if summary["swap"]["public_steps"] and METHODS[summary["method"]].exchange:
@@ -190,7 +191,7 @@ def facts(files: RunFiles, summary: dict) -> list[Fact]:
         Fact("method", f"{summary['method']}: {IN_WORDS[summary['method']]}"),
         Fact("seed", f"{summary['seed']}"),
         Fact("sites", f"{len(summary['sites'])}: {', '.join(summary['sites'])}"),
-        Fact("length", f"{summary['rounds']} rounds of {per_round} segments"),
+        Fact("length", f"{counted(summary['rounds'], 'round')} of {counted(per_round, 'segment')}"),
     ]
     if spec:
         told += [
